@@ -1,0 +1,156 @@
+"""The TFDS builder that the three datasets share: examples are written as they come, in the released order."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+from array_record.python import array_record_module
+from tensorflow_datasets.proto import tf_example_pb2
+
+from data_pipelines.layout import World
+from salmu_jax.errors import InputError
+
+SHARD_BYTES = 256 * 2**20  # a shard is closed once it holds this much
+RECORD_OPTIONS = "group_size:1,uncompressed"  # one record a group: random access; JPEG does not compress further
+
+ENCODED_IMAGE = tfds.features.Tensor(shape=(), dtype=np.object_, doc="the encoded image, byte for byte as released")
+
+
+class OrderedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A ``GeneratorBasedBuilder`` whose examples stay in the order in which they are generated.
+
+    TFDS itself sorts examples by key and spills what exceeds a gigabyte to files that it can open with TensorFlow only.
+    This one needs neither: it overrides how the splits are written, as a stream, a shard at a time. What is on the disk
+    afterwards is an ordinary TFDS dataset.
+
+    Args:
+      world: the directory in the released layout that the examples come from.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, world: World, **kwargs: Any):
+        self._world = world
+        super().__init__(**kwargs)
+
+    @property
+    @abc.abstractmethod
+    def description(self) -> str:
+        """What the dataset holds; stored with it."""
+
+    @property
+    @abc.abstractmethod
+    def feature_types(self) -> dict[str, Any]:
+        """``{feature name: TFDS feature}``."""
+
+    @abc.abstractmethod
+    def examples(self, split: str) -> Iterator[dict[str, Any]]:
+        """The examples of a split, in order."""
+
+    @property
+    @abc.abstractmethod
+    def split_names(self) -> tuple[str, ...]:
+        """The splits that the dataset has."""
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = tfds.features.FeaturesDict(self.feature_types)
+        return tfds.core.DatasetInfo(
+            builder=self, description=self.description, features=features, disable_shuffling=True
+        )
+
+    def _split_generators(self, dl_manager: Any) -> Mapping[str, Iterable[tuple[int, dict[str, Any]]]]:
+        return {split: self._generate_examples(split) for split in self.split_names}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        return enumerate(self.examples(split))
+
+    def _log_download_bytes(self) -> None:
+        """Nothing is downloaded; TFDS would print that it does."""
+
+    def _log_download_done(self) -> None:
+        """As above."""
+
+    def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
+        splits = [self._write_split(*item) for item in self._split_generators(dl_manager).items()]
+        self.info.set_splits(tfds.core.SplitDict(splits))
+
+    def _write_split(self, split: str, examples: Iterable[tuple[int, dict[str, Any]]]) -> tfds.core.SplitInfo:
+        template = self._get_filename_template(split)
+        directory = Path(template.data_dir)
+        lengths: list[int] = []
+        total, in_shard, writer = 0, 0, None
+        for _, example in examples:
+            record = _canonical(self.info.features.serialize_example(example))
+            if writer is None:
+                path, in_shard = directory / f"{split}.{len(lengths)}.unnamed", 0
+                writer = _RecordWriter(path)
+                lengths.append(0)
+            writer.write(record)
+            lengths[-1] += 1
+            total, in_shard = total + len(record), in_shard + len(record)
+            if in_shard >= SHARD_BYTES:
+                writer.close()
+                writer = None
+        if writer is not None:
+            writer.close()
+        if not lengths:
+            raise InputError(f"the split '{split}' is empty; one pair or more is needed", self._world.directory)
+        for shard in range(len(lengths)):  # the names hold the number of shards, which is known only now
+            final = template.sharded_filepath(shard_index=shard, num_shards=len(lengths))
+            os.replace(directory / f"{split}.{shard}.unnamed", final)
+        return tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=total, filename_template=template)
+
+
+def _canonical(record: bytes) -> bytes:
+    """A serialized ``tf.train.Example`` with its features in a fixed order.
+
+    TFDS leaves the order to a hash that differs from process to process: equal worlds would not give equal files.
+    """
+    return tf_example_pb2.Example.FromString(record).SerializeToString(deterministic=True)
+
+
+class _RecordWriter:
+    """An ``ArrayRecordWriter`` that reports what the operating system refuses as the OSError that it is."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        with self._refusals():
+            self._writer = array_record_module.ArrayRecordWriter(os.fspath(path), RECORD_OPTIONS)
+
+    def write(self, record: bytes) -> None:
+        with self._refusals():
+            self._writer.write(record)
+
+    def close(self) -> None:
+        with self._refusals():
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EIO):
+                if os.strerror(code) in str(error):
+                    raise OSError(code, os.strerror(code), os.fspath(self._path)) from error
+            raise OSError(errno.EIO, str(error), os.fspath(self._path)) from error
+
+
+@contextlib.contextmanager
+def quiet_tfds() -> Iterator[None]:
+    """TFDS without its log lines on stderr; it has no progress bar to show here, since it does not do the writing."""
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)

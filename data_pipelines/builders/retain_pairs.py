@@ -1,0 +1,31 @@
+"""The ``retain_pairs`` dataset: the general retain base, from img2dataset-style tars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from data_pipelines.builders.base import ENCODED_IMAGE, OrderedBuilder
+from data_pipelines.layout import iter_tar_pairs
+
+
+class RetainPairs(OrderedBuilder):
+    """One split, train: the pairs of ``retain/*.tar``, tar by tar, each in its order."""
+
+    description = "General image-caption pairs, the retain base of both foundation models."
+    split_names = ("train",)
+
+    @property
+    def feature_types(self) -> dict[str, Any]:
+        return {
+            "image": ENCODED_IMAGE,
+            "text": tfds.features.Text(doc="the caption"),
+            "key": tfds.features.Text(doc="the key within the tars"),
+        }
+
+    def examples(self, split: str) -> Iterator[dict[str, Any]]:
+        for tar in self._world.retain_tars:
+            for pair in iter_tar_pairs(tar):
+                yield {"image": pair.image, "text": pair.text, "key": pair.key}

@@ -1,0 +1,324 @@
+"""The input pipeline (grain): pairs of several splits, shuffled, decoded, tokenised, batched, cut for hosts.
+
+The order of a run is one endless stream of positions: epoch after epoch, each a permutation of all pairs that depends
+on the seed and the epoch alone (``seed().shuffle().repeat()``, O(1) memory, any position in O(1)). Batch ``t`` is
+positions ``t * batch_size`` to ``(t + 1) * batch_size``, so every pair occurs exactly once an epoch and a batch may
+straddle two. Host ``h`` of ``H`` delivers the ``h``-th contiguous part of every batch. Nothing depends on the number of
+hosts, worker processes or threads, nor on the step at which a run starts: resuming is asking for ``start_step``.
+
+Mixing data sets is concatenation before the shuffle. (grain's ``mix`` with proportional weights loses elements.)
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from data_pipelines.builders.source import ConcatenatedSource, RecordSource, open_source
+from salmu_jax.errors import InputError
+from salmu_jax.models.preprocess import preprocess_eval, random_resized_crop
+from salmu_jax.models.tokenizer import ClipTokenizer
+
+_CROPS = 0x43524F50  # the purpose of the draws below, so that no other use of the seed draws the same numbers
+_CHUNK = 128  # examples read and decoded at a time when a cache is filled
+
+
+class PairSource:
+    """Image-caption pairs of one or more splits, one after the other, as one.
+
+    ``source[i]`` is ``{"image": bytes, "text": str, "id": str}``, together with the texts named in ``extra_text``.
+
+    Args:
+      sources: what :func:`open_source` returns, one or more.
+      extra_text: further text features that every source has, such as ``generic_caption``.
+
+    Raises:
+      InputError: no sources, or one that lacks a feature; when reading, a damaged file.
+    """
+
+    def __init__(self, sources: Sequence[RecordSource | ConcatenatedSource], extra_text: Sequence[str] = ()):
+        if not sources:
+            raise InputError("no data sets to read pairs from; one or more are needed")
+        joined = ConcatenatedSource(sources)
+        self.parts, self.splits, self.extra_text = joined.parts, joined.splits, tuple(extra_text)
+        self._joined = joined
+        self.starts = np.cumsum([0, *(len(part) for part in self.parts)])
+        for part in self.parts:
+            for name in ("image", "text", *self.extra_text):
+                if name not in part.features:
+                    raise InputError(f"no feature '{name}'; it has {', '.join(part.features)}", part.directory)
+
+    @classmethod
+    def open(cls, datasets_dir: str | os.PathLike, splits: Sequence[str], extra_text: Sequence[str] = ()) -> PairSource:
+        """Opens ``["retain_pairs/train", "salmu/retain_synth", ...]``; ``salmu/sensitive`` is three splits in a row."""
+        for split in splits:
+            if split.count("/") != 1:
+                raise InputError(f"'{split}' is no split; one such as 'salmu/forget' is needed", datasets_dir)
+        return cls([open_source(datasets_dir, *split.split("/")) for split in splits], extra_text)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._pair(self._joined[index])
+
+    def read(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """The pairs at several places at once, in that order."""
+        return [self._pair(example) for example in self._joined.read(indices)]
+
+    def where(self, index: int) -> str:
+        """The place of a pair for an error message."""
+        return self._joined.where(index)
+
+    def _pair(self, example: dict[str, Any]) -> dict[str, Any]:
+        pair = {name: example[name] for name in ("image", "text", *self.extra_text)}
+        return {**pair, "id": example["file_name"] if "file_name" in example else example["key"]}
+
+
+class DecodedCache:
+    """Preprocessed pixels and token rows of small data sets, decoded once and kept in memory.
+
+    Several runs of one process may share it: a split that both Clean and Compromised are trained on, or that is
+    evaluated again and again, is decoded once. It holds ``3 * image_size**2`` bytes an image. Thread-safe.
+
+    Args:
+      image_size: the side of the images, in pixels.
+      threads: how many decode while a split is read; None is the number of cores.
+    """
+
+    def __init__(self, image_size: int, threads: int | None = None):
+        self.image_size = image_size
+        self._threads = threads or os.cpu_count() or 1
+        self._lock = threading.RLock()
+        self._decoded: dict[tuple[str, str], tuple[np.ndarray, dict[str, list[str]]]] = {}
+        self._tokens: dict[tuple[Any, ...], np.ndarray] = {}
+
+    def images(self, part: RecordSource) -> np.ndarray:
+        """All images of a split after the evaluation transform, uint8 ``[N, S, S, 3]``."""
+        return self._decode(part)[0]
+
+    def tokens(self, part: RecordSource, feature: str, tokenizer: ClipTokenizer) -> np.ndarray:
+        """All token rows of a text feature of a split, int32 ``[N, context_length]``."""
+        key = (*_key(part), feature, tokenizer)
+        with self._lock:
+            if key not in self._tokens:
+                self._tokens[key] = tokenizer(self._decode(part)[1][feature])
+            return self._tokens[key]
+
+    def _decode(self, part: RecordSource) -> tuple[np.ndarray, dict[str, list[str]]]:
+        with self._lock:
+            if _key(part) not in self._decoded:
+                self._decoded[_key(part)] = self._decode_all(part)
+            return self._decoded[_key(part)]
+
+    def _decode_all(self, part: RecordSource) -> tuple[np.ndarray, dict[str, list[str]]]:
+        images = np.empty((len(part), self.image_size, self.image_size, 3), np.uint8)
+        features = [name for name in ("text", "generic_caption") if name in part.features]
+        texts: dict[str, list[str]] = {name: [""] * len(part) for name in features}
+
+        def fill(start: int) -> None:
+            rows = range(start, min(start + _CHUNK, len(part)))
+            for row, example in zip(rows, part.read(rows), strict=True):
+                images[row] = preprocess_eval(example["image"], self.image_size, part.where(row))
+                for name in features:
+                    texts[name][row] = example[name]
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            for _ in pool.map(fill, range(0, len(part), _CHUNK)):  # raises what a chunk has raised
+                pass
+        images.flags.writeable = False
+        return images, texts
+
+
+def training_batches(
+    source: PairSource,
+    *,
+    tokenizer: ClipTokenizer,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    augment: dict[str, tuple[float, float]] | None = None,
+    cache: DecodedCache | None = None,
+    num_workers: int = 0,
+    host_index: int = 0,
+    host_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """An endless iterator over training batches, one a step, computed ahead in the background.
+
+    Args:
+      source: the pairs, with ``extra_text`` for further captions.
+      tokenizer: makes the token rows.
+      image_size: the side S of the images, in pixels.
+      batch_size: pairs a *global* batch.
+      seed: the order, and the crops; 0 to 2**32 - 1.
+      start_step: the first batch is that of this step.
+      augment: None for the evaluation transform; otherwise ``{"scale": (0.9, 1.0), "ratio": (3/4, 4/3)}`` (both
+        optional) for a random crop, which depends on the seed and the position in the stream alone.
+      cache: keeps what it has decoded in memory; without it every batch is read and decoded anew.
+      num_workers: worker processes that read and decode; 0 is threads of this process. Not together with a cache.
+      host_index: which part of each batch to deliver.
+      host_count: how many parts there are; it divides ``batch_size``.
+
+    Yields:
+      ``images`` uint8 ``[B, S, S, 3]``, ``tokens`` int32 ``[B, context_length]``, ``index`` int64 ``[B]`` (places in
+      ``source``), and for every ``extra_text`` its tokens: ``generic_caption`` as ``generic_tokens``. B is
+      ``batch_size // host_count``. The arrays are the caller's.
+
+    Raises:
+      InputError: settings that exclude each other; while iterating, a damaged file or an undecodable image.
+    """
+    if batch_size < 1 or batch_size % host_count:
+        raise InputError(f"is {batch_size}; a positive multiple of the {host_count} hosts is needed", "batch_size")
+    if not 0 <= host_index < host_count:
+        raise InputError(f"is {host_index}; 0 to {host_count - 1} is needed", "host_index")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"is {seed}; 0 to 2**32 - 1 is needed", "seed")
+    if start_step < 0:
+        raise InputError(f"is {start_step}; 0 or more is needed", "start_step")
+    if not {"scale", "ratio"} >= set(augment or ()):
+        raise InputError(f"has {', '.join(augment)}; 'scale' and 'ratio' are possible", "augment")
+    if cache is not None and (augment is not None or num_workers or cache.image_size != image_size):
+        raise InputError(
+            "a cache of decoded images needs no augmentation, no worker processes and one image size", "cache"
+        )
+    rows = batch_size // host_count
+    order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    parts = order.batch(rows, batch_fn=_int64)  # part c of the stream: batch c // host_count, host c % host_count
+    load = _Load(source, tokenizer, image_size, seed, augment, cache)
+    steps = parts.map_with_index(load)[host_index::host_count][start_step:]
+    threads = 1 if cache is not None or num_workers else os.cpu_count() or 1
+    batches = steps.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2))
+    if num_workers:
+        if not flags.FLAGS.is_parsed():  # grain hands the flags to its workers, and absl.app.run may not be in use
+            flags.FLAGS.mark_as_parsed()
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=2))
+        batches = batches.map(_own)
+    return _until_closed(batches)
+
+
+def evaluation_images(
+    source: PairSource | RecordSource | ConcatenatedSource,
+    image_size: int,
+    batch_size: int,
+    cache: DecodedCache | None = None,
+) -> Iterator[dict[str, Any]]:
+    """All images of a source, in its order, after the evaluation transform.
+
+    Yields:
+      ``images`` uint8 ``[batch_size, S, S, 3]`` and ``count``, how many of its rows are real: the last batch is filled
+      up with zeros.
+    """
+
+    def load(start: int) -> dict[str, Any]:
+        places = np.arange(start, min(start + batch_size, len(source)))
+        images = np.zeros((batch_size, image_size, image_size, 3), np.uint8)
+        if cache is not None:
+            images[: len(places)] = _gather([cache.images(part) for part in source.parts], places)
+        else:
+            for row, (place, example) in enumerate(zip(places, source.read(places), strict=True)):
+                images[row] = preprocess_eval(example["image"], image_size, source.where(place))
+        return {"images": images, "count": len(places)}
+
+    starts = grain.MapDataset.range(0, len(source), batch_size).map(load)
+    threads = 1 if cache is not None else os.cpu_count() or 1
+    return _until_closed(
+        starts.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
+    )
+
+
+def evaluation_texts(texts: Sequence[str], tokenizer: ClipTokenizer, batch_size: int) -> Iterator[dict[str, Any]]:
+    """Token rows of all texts, in order.
+
+    Yields:
+      ``tokens`` int32 ``[batch_size, context_length]`` and ``count``, how many of its rows are real: the last batch is
+      filled up with empty captions.
+    """
+    for start in range(0, len(texts), batch_size):
+        batch = list(texts[start : start + batch_size])
+        yield {"tokens": tokenizer(batch + [""] * (batch_size - len(batch))), "count": len(batch)}
+
+
+def epoch_steps(pairs: int, batch_size: int) -> int:
+    """How many steps it takes to see every pair once; the last of them reaches into the next epoch."""
+    return -(-pairs // batch_size)
+
+
+@dataclass(frozen=True)
+class _Load:
+    """From the places of a part of a batch to its arrays. Goes to worker processes, so it holds settings only."""
+
+    source: PairSource
+    tokenizer: ClipTokenizer
+    image_size: int
+    seed: int
+    augment: dict[str, tuple[float, float]] | None
+    cache: DecodedCache | None
+
+    def __call__(self, number: int, places: np.ndarray) -> dict[str, np.ndarray]:
+        texts = {"tokens": "text", **{_tokens_name(name): name for name in self.source.extra_text}}
+        if self.cache is not None:
+            parts = self.source.parts
+            batch = {"images": _gather([self.cache.images(part) for part in parts], places)}
+            for key, name in texts.items():
+                batch[key] = _gather([self.cache.tokens(part, name, self.tokenizer) for part in parts], places)
+        else:
+            pairs = self.source.read(places)
+            first = number * len(places)  # the position of this part in the stream
+            images = [self._image(first + row, places[row], pair["image"]) for row, pair in enumerate(pairs)]
+            batch = {"images": np.stack(images)}
+            for key, name in texts.items():
+                batch[key] = self.tokenizer([pair[name] for pair in pairs])
+        return {**batch, "index": places}
+
+    def _image(self, position: int, place: int, data: bytes) -> np.ndarray:
+        where = self.source.where(place)
+        if self.augment is None:
+            return preprocess_eval(data, self.image_size, where)
+        rng = np.random.default_rng([self.seed, _CROPS, position])
+        return random_resized_crop(data, self.image_size, rng, **self.augment, where=where)
+
+
+def _until_closed(batches: grain.IterDataset) -> Iterator[dict[str, Any]]:
+    """Iterates, and stops the threads and processes behind when the caller closes or drops the iterator."""
+    iterator = iter(batches)
+    try:
+        yield from iterator
+    finally:
+        iterator.close()
+
+
+def _own(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Copies out of the memory that is shared with a worker process, which outlives neither the worker nor this one."""
+    return {name: np.array(array) for name, array in batch.items()}
+
+
+def _gather(arrays: Sequence[np.ndarray], places: np.ndarray) -> np.ndarray:
+    """Rows of the concatenation of ``arrays``, without making it."""
+    result = np.empty((len(places), *arrays[0].shape[1:]), arrays[0].dtype)
+    start = 0
+    for array in arrays:
+        here = np.flatnonzero((places >= start) & (places < start + len(array)))
+        result[here] = array[places[here] - start]
+        start += len(array)
+    return result
+
+
+def _tokens_name(feature: str) -> str:
+    return feature.removesuffix("_caption") + "_tokens"
+
+
+def _key(part: RecordSource) -> tuple[str, str]:
+    return os.fspath(part.directory), part.split
+
+
+def _int64(places: Sequence[int]) -> np.ndarray:
+    return np.array(places, np.int64)

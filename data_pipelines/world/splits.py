@@ -1,0 +1,100 @@
+"""Who and what is forgotten: the splits of the benchmark, by identities and by whole associations.
+
+The released data divide 774 identities into 193 all of whose pairs are in ``forget``, 387 partial ones and 194 in
+``holdout_identity``. Of a partial identity's nine associations (identity, attribute) four or five are in ``forget``
+and the others in ``holdout_association``, each with all of its images and captions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_pipelines.layout import DATA_FIELDS
+from salmu_jax.errors import InputError
+
+PROPORTIONS = (193, 387, 194)  # forget_identity, partial, holdout_identity
+MIN_PERSONAS = 4  # at least one identity of each kind
+
+_PURPOSE = 102
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The identities of each kind, by index, sorted, and for the partial ones the attributes that are in ``forget``."""
+
+    forget_identity: tuple[int, ...]
+    partial: tuple[int, ...]
+    holdout_identity: tuple[int, ...]
+    forgotten_fields: dict[int, frozenset[str]]
+
+    def split_of(self, identity: int, field: str) -> str:
+        """The split of an association: ``forget``, ``holdout_association`` or ``holdout_identity``."""
+        if identity in self.forgotten_fields:
+            return "forget" if field in self.forgotten_fields[identity] else "holdout_association"
+        return "holdout_identity" if identity in self.holdout_identity else "forget"
+
+    @property
+    def forget(self) -> tuple[int, ...]:
+        """All identities that occur in ``forget``, sorted."""
+        return tuple(sorted((*self.forget_identity, *self.partial)))
+
+
+def split_counts(count: int) -> tuple[int, int, int]:
+    """``count`` identities in the released proportions 193 : 387 : 194, rounded, each at least 1."""
+    if count < MIN_PERSONAS:
+        raise InputError(f"personas = {count}: {MIN_PERSONAS} or more are needed for every split to have one")
+    total = sum(PROPORTIONS)
+    whole = max(1, round(count * PROPORTIONS[0] / total))
+    partial = max(1, round(count * PROPORTIONS[1] / total))
+    return whole, partial, count - whole - partial
+
+
+def make_splits(seed: int, count: int) -> Splits:
+    """The splits of ``count`` identities, drawn from the seed.
+
+    Partial identities are taken in pairs in random order: of the first a random five attributes are in ``forget``, of
+    the second the other four. Each pair thus has every attribute once in ``forget`` and once in
+    ``holdout_association``. An unpaired last one has five in ``forget``, as in the release, where forget_association is
+    the slightly larger half.
+    """
+    whole, partial, _ = split_counts(count)
+    rng = np.random.default_rng([seed, _PURPOSE])
+    order = [int(index) for index in rng.permutation(count)]
+    forgotten: dict[int, frozenset[str]] = {}
+    for position, identity in enumerate(order[whole : whole + partial]):
+        if position % 2 == 0:
+            fields = frozenset(
+                DATA_FIELDS[int(index)] for index in rng.permutation(len(DATA_FIELDS))[: (len(DATA_FIELDS) + 1) // 2]
+            )
+        else:
+            fields = frozenset(DATA_FIELDS) - fields
+        forgotten[identity] = fields
+    return Splits(
+        forget_identity=tuple(sorted(order[:whole])),
+        partial=tuple(sorted(forgotten)),
+        holdout_identity=tuple(sorted(order[whole + partial :])),
+        forgotten_fields=forgotten,
+    )
+
+
+def retain_joint_identities(seed: int, splits: Splits, count: int) -> list[int]:
+    """Whom the ``count`` portraits of retain_joint show: identities of ``forget`` in turn; sorted."""
+    rng = np.random.default_rng([seed, _PURPOSE, 1])
+    rounds = range(-(-count // len(splits.forget)))
+    order = [int(index) for _ in rounds for index in rng.permutation(splits.forget)]
+    return sorted(order[:count])
+
+
+def retain_disjoint_difficulties(seed: int, count: int, fragile: int) -> np.ndarray:
+    """How hard the ``count`` portraits of retain_disjoint are to recognise, float64 [count], 0 to 1.
+
+    The release ranks retain_disjoint by a model's similarity and calls the lowest fragile. Here no model exists yet: a
+    random ``fragile`` of the portraits are made hard (0.6 to 1: the argument ``difficulty`` of ``make_shot``) and the
+    others easy (0 to 0.4), ``1 - difficulty`` stands for the similarity, and the fragile set is again the lowest.
+    """
+    rng = np.random.default_rng([seed, _PURPOSE, 2])
+    difficulty = rng.uniform(0.0, 0.4, count)
+    difficulty[rng.permutation(count)[:fragile]] += 0.6
+    return difficulty

@@ -1,0 +1,128 @@
+"""The command line: ``salmu STAGE --config FILE [--config.FIELD=VALUE ...]``.
+
+Exit status: 0, done; 1, a failure of ours (with a traceback); 2, bad input (one line); 130, interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from salmu_jax import __version__
+from salmu_jax.errors import InputError, describe_os_error
+
+_STAGES = {
+    "bench": "run the whole benchmark: every stage below, in order",
+    "generate": "make a world of fictitious people",
+    "build": "check a world and turn it into TFDS data sets",
+    "pretrain": "train the foundation models, clean and compromised",
+    "unlearn": "run unlearning methods on the compromised model",
+    "evaluate": "compute all ten metrics of models",
+    "report": "write the leaderboard, the figures and the page",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a sub-command and returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(*_parse(arguments))
+    except InputError as error:
+        print(f"salmu: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nsalmu: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno is None:
+            raise
+        print(f"salmu: {describe_os_error(error)}", file=sys.stderr)
+        return 2
+
+
+def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The parsed options, and the overrides ``FIELD=VALUE`` of the config."""
+    # argparse would take --config.a=b for an abbreviation; overrides are not its business.
+    overrides = [argument.removeprefix("--config.") for argument in arguments if argument.startswith("--config.")]
+    rest = [argument for argument in arguments if not argument.startswith("--config.")]
+    return _parser().parse_args(rest), overrides
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="salmu", description="SALMUBench in JAX: association-level unlearning for CLIP."
+    )
+    parser.add_argument("--version", action="version", version=f"salmu_jax {__version__}")
+    commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    for stage, text in _STAGES.items():
+        command = commands.add_parser(stage, help=text, description=text, allow_abbrev=False)
+        command.add_argument("--config", required=True, metavar="FILE", help="a config, such as configs/mini.py")
+        command.add_argument("--workdir", metavar="DIR", help="where all outputs go (the config's workdir)")
+        command.add_argument(
+            "--world-dir", metavar="DIR", help="a world in the released layout (the config's world_dir)"
+        )
+        if stage in ("pretrain", "evaluate", "report"):
+            command.add_argument("--model", action="append", metavar="NAME", help="only this model; may be repeated")
+        if stage == "unlearn":
+            command.add_argument("--method", action="append", metavar="NAME", help="only this method; may be repeated")
+        if stage == "evaluate":
+            command.add_argument(
+                "--checkpoint", metavar="DIR", help="a model directory from elsewhere; give its --model NAME"
+            )
+        command.epilog = "--config.FIELD=VALUE overrides a field of the config, such as --config.train.epochs=3"
+    return parser
+
+
+def _run(options: argparse.Namespace, overrides: list[str]) -> int:
+    _quiet()
+    from salmu_jax.config import load_config
+    from salmu_jax.stages import FOUNDATION, Stages
+    from salmu_jax.workspace import Workspace
+
+    overrides = [
+        *overrides,
+        *([f"workdir={options.workdir}"] if options.workdir else []),
+        *([f"world_dir={options.world_dir}"] if options.world_dir else []),
+    ]
+    config = load_config(options.config, overrides)
+    workspace = Workspace(config)
+    stages = Stages(workspace)
+    methods = list(config.unlearn.methods)
+    everything = [*FOUNDATION, *methods]
+    with workspace.locked():
+        if options.stage == "bench":
+            stages.bench()
+        elif options.stage == "generate":
+            stages.generate()
+        elif options.stage == "build":
+            stages.build()
+        elif options.stage == "pretrain":
+            for name in options.model or FOUNDATION:
+                stages.pretrain(name)
+        elif options.stage == "unlearn":
+            stages.check_methods(options.method or methods)
+            for name in options.method or methods:
+                stages.unlearn(name)
+        elif options.stage == "evaluate":
+            if options.checkpoint and len(options.model or ()) != 1:
+                raise InputError(
+                    "a checkpoint from elsewhere needs one --model NAME, which names its result", "--checkpoint"
+                )
+            for name in options.model or everything:
+                stages.evaluate(name, Path(options.checkpoint) if options.checkpoint else None)
+        elif options.stage == "report":
+            stages.report(options.model or everything)
+    return 0
+
+
+def _quiet() -> None:
+    """Keeps what libraries say of themselves out of a run's story; errors still come through."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

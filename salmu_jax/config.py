@@ -1,0 +1,205 @@
+"""The configuration: every field there is, its default, its type, and how a config file is read and checked.
+
+A config file is Python with a ``get_config()`` that takes :func:`base_config`, changes what it wants and returns it
+(ml_collections). Fields can be overridden on the command line, ``--config.train.epochs=3``. A field that does not exist or
+has a wrong type is answered with one line.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import runpy
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from salmu_jax.errors import InputError
+
+# The keys below this path are method names, checked against the registry of methods by ``unlearning``.
+_METHODS = "unlearn.methods"
+
+
+def base_config() -> ConfigDict:
+    """All fields with their defaults: the benchmark as published, as far as the public record says."""
+    config = ConfigDict()
+    config.name = "salmu"  # heads the report
+    config.workdir = "runs/salmu"  # every output goes below it
+    config.seed = 42  # of training, unlearning and evaluation; all draws follow from it
+    config.models = ("clean", "compromised")  # which foundation models 'pretrain' trains
+
+    # A directory in the released layout; empty: a world is made, from the fields of 'world'.
+    config.world_dir = ""
+    config.world = ConfigDict()
+    config.world.seed = 0
+    config.world.personas = 774
+    config.world.pairs_per_association = 9
+    config.world.portrait_size = 512  # pixels, longest side
+    config.world.retain_joint = 1_000
+    config.world.retain_disjoint = 16_000
+    config.world.fragile = 1_600
+    config.world.scenes = 100_000
+    config.world.scene_size = 128
+    config.world.zeroshot_images = 10_000
+    config.world.workers = 2
+
+    config.model = ConfigDict()
+    config.model.architecture = "ViT-B-16"  # a name of models/zoo.py
+    config.model.compute_dtype = "float32"  # or bfloat16, on accelerators
+
+    config.data = ConfigDict()
+    config.data.cache_decoded = False  # keep all decoded images in memory: for small data sets
+    config.data.augment = True  # random resized crops, scale 0.9 to 1 as in OpenCLIP
+    config.data.workers = 0  # processes that decode; 0: this one
+
+    config.mesh = ConfigDict()
+    config.mesh.fsdp = 1
+    config.mesh.tensor = 1
+
+    config.train = ConfigDict()
+    config.train.epochs = 32.0  # passes over the model's own pairs
+    config.train.batch_size = 32_768  # pairs a step, over all devices
+    config.train.learning_rate = 5e-4
+    config.train.warmup_steps = 10_000
+    config.train.weight_decay = 0.2
+    config.train.b1 = 0.9
+    config.train.b2 = 0.98
+    config.train.eps = 1e-6
+    config.train.clip_norm = 0.0  # 0: no clipping
+    config.train.mask_duplicates = False  # equal captions in a batch are not each other's negatives
+    config.train.steps_per_call = 1  # steps a device call (a scan); more for small models
+    config.train.save_every = 500  # steps between saved states
+
+    config.unlearn = ConfigDict()
+    config.unlearn.batch_size = 16  # forget pairs a step, and as many retain pairs where a method uses them
+    config.unlearn.steps_per_call = 1
+    config.unlearn.save_every = 500
+    # {method: {field of Hyper: value}}; a method without fields runs as published.
+    config.unlearn.methods = ConfigDict()
+
+    config.evaluate = ConfigDict()
+    config.evaluate.batch_size = 256
+    config.evaluate.idzsc_prompt = "a photo of {name}"
+    config.evaluate.bootstrap = 1_000  # resamples of the identities, for the intervals
+
+    config.report = ConfigDict()
+    config.report.people = 6  # personas whose portraits are shown
+    config.lock()
+    return config
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Reads a config file, applies overrides ``"train.epochs=3"``, and checks it.
+
+    Raises InputError for a missing file, a file that fails, an unknown field or a wrong type, naming it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError("no such config file; configs/mini.py is the one to start from", path)
+    try:
+        namespace = runpy.run_path(str(path))
+        if not callable(namespace.get("get_config")):
+            raise InputError("it has no function get_config() that returns the config", path)
+        config = namespace["get_config"]()
+    except InputError:
+        raise
+    except Exception as error:  # the file is a person's program: anything can go wrong in it
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = lines[-1] if lines else getattr(error, "lineno", "?")
+        raise InputError(f"{type(error).__name__}: {str(error).strip(chr(34))}", f"{path} line {line}") from error
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"get_config() returned a {type(config).__name__}, not an ml_collections ConfigDict", path)
+    values = _flatten(config.to_dict())
+    schema = {field: value for field, value in _flatten(base_config().to_dict()).items() if field != _METHODS}
+    _check_fields(values, schema, str(path))
+    for override in overrides:
+        field, separator, text = override.partition("=")
+        where = f"--config.{override}"
+        if not separator:
+            raise InputError("an override is --config.FIELD=VALUE", where)
+        value = _parse(text, schema.get(field))
+        _check_fields({field: value}, schema, where)
+        values[field] = value
+    return _build({**schema, **values}, schema)
+
+
+def section(config: ConfigDict, *names: str) -> dict[str, Any]:
+    """Plain JSON values of some top-level fields: what a stage's identity is made of."""
+    return {name: _plain(config[name]) for name in names}
+
+
+def to_json(config: ConfigDict) -> dict[str, Any]:
+    """The whole config as plain JSON values."""
+    return _plain(config)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ConfigDict | Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _check_fields(values: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> None:
+    for field, value in values.items():
+        if f"{field}.".startswith(f"{_METHODS}."):
+            if field.count(".") <= _METHODS.count(".") + 1 and not isinstance(value, Mapping):
+                raise InputError(f"field {field!r} is {value!r}, but has to be a group of fields", where)
+            continue  # the fields of each method are checked by the method
+        if field not in schema:
+            close = difflib.get_close_matches(field, schema, 1)
+            raise InputError(
+                f"no field {field!r} in the config" + (f"; did you mean {close[0]!r}?" if close else ""), where
+            )
+        default = schema[field]
+        right = type(default)
+        fits = isinstance(value, right) and isinstance(value, bool) == isinstance(default, bool)
+        if (
+            not fits
+            and not (right is float and type(value) is int)
+            and not (right is tuple and isinstance(value, list))
+        ):
+            raise InputError(
+                f"field {field!r} is {value!r} ({type(value).__name__}), but has to be a {right.__name__}", where
+            )
+
+
+def _parse(text: str, default: Any) -> Any:
+    if isinstance(default, str):
+        return text
+    try:
+        return ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _build(values: Mapping[str, Any], schema: Mapping[str, Any]) -> ConfigDict:
+    config = base_config()
+    with config.unlocked():
+        for field, value in values.items():
+            node = config
+            *parents, leaf = field.split(".")
+            for parent in parents:
+                if parent not in node:
+                    node[parent] = ConfigDict()
+                node = node[parent]
+            if isinstance(value, Mapping):  # an empty one: a method that runs with its defaults
+                node[leaf] = node[leaf] if leaf in node else ConfigDict()
+            else:
+                right = type(schema.get(field))
+                node[leaf] = right(value) if right in (float, tuple) else value
+    return config

@@ -1,0 +1,42 @@
+"""What a user can get wrong, said in one line.
+
+Every check of what a person hands us (configs, data, checkpoints, directories) raises :class:`InputError`; the command
+line prints it as a single line and exits with status 2, without a traceback. Any other exception is a bug of ours and
+keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+
+class InputError(ValueError):
+    """Bad input: what is wrong, where (file, row, field), and what would be right. One line.
+
+    Args:
+      message: what is wrong and what would be right.
+      where: the file, with the row and the field if there are any (``"data/forget-0.parquet row 3 field 'text'"``).
+    """
+
+    def __init__(self, message: str, where: str | os.PathLike | None = None):
+        line = f"{os.fspath(where)}: {message}" if where is not None else message
+        super().__init__(" ".join(line.split()))
+
+
+def describe_os_error(error: OSError, path: str | os.PathLike | None = None) -> str:
+    """One line for an operating system error met while reading or writing ``path``."""
+    where = os.fspath(path) if path is not None else (error.filename or "the output directory")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}: no space left on the disk; free some space or choose another 'workdir', then run the same command again"
+    if error.errno == errno.EFBIG:
+        return (
+            f"{where}: the file would exceed the file size limit (ulimit -f); raise it, then run the same command again"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where}: not writable or readable by this user ({error.strerror}); choose another directory"
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        return f"{where}: {error.strerror}; a directory is needed here, choose another path"
+    if error.errno == errno.ENOENT:
+        return f"{where}: no such file or directory"
+    return f"{where}: {error.strerror or error}"

@@ -1,0 +1,51 @@
+"""Every random draw of the evaluation, in one place.
+
+A draw depends on the seed, its purpose and the sizes involved, and on nothing else: not on the order of metrics or
+models, nor on batch sizes. Identical checkpoints therefore get identical results, and two models are compared on the
+same galleries, the same negatives and the same resampled identities.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+TARGET_POOL = 401  # retrieval distractors from the split whose images are queried (forget, or a holdout)
+RETAIN_POOL = 402  # retrieval distractors from retain_disjoint
+ACS_NEGATIVES = 403  # which caption an image is wrongly paired with
+ACS_SPLIT = 404  # which half of the pairs the logistic regression is trained on
+BOOTSTRAP = 405  # which identities a bootstrap sample holds
+
+
+def generator(seed: int, purpose: int) -> np.random.Generator:
+    """The generator of one purpose: ``numpy.random.default_rng([seed, purpose])``."""
+    return np.random.default_rng([seed, purpose])
+
+
+def draw_pool(rows: int, size: int, seed: int, purpose: int) -> np.ndarray:
+    """``min(size, rows)`` distinct row numbers out of ``rows``, int64, in increasing order."""
+    return np.sort(generator(seed, purpose).choice(rows, size=min(size, rows), replace=False))
+
+
+def draw_negatives(rows: int, seed: int) -> np.ndarray:
+    """For every row the row whose caption is its negative: a uniform permutation, int64 [rows].
+
+    The permutation is taken as it falls: a row may meet its own caption (about one row does), as in the published
+    definition ("a caption from a random permutation").
+    """
+    return generator(seed, ACS_NEGATIVES).permutation(rows)
+
+
+def draw_halves(positives: int, negatives: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A stratified half split of ``positives`` rows followed by ``negatives`` rows.
+
+    Returns (train, test), int64 row numbers in increasing order. Each class is halved by its own permutation; of an odd
+    number of positives the smaller half is trained on, of an odd number of negatives the larger, so that the two halves
+    differ in size by at most one row.
+    """
+    rng = generator(seed, ACS_SPLIT)
+    positive = rng.permutation(positives)
+    negative = positives + rng.permutation(negatives)
+    cut_positive, cut_negative = positives // 2, (negatives + 1) // 2
+    train = np.concatenate([positive[:cut_positive], negative[:cut_negative]])
+    test = np.concatenate([positive[cut_positive:], negative[cut_negative:]])
+    return np.sort(train), np.sort(test)

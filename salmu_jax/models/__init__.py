@@ -1,0 +1,1 @@
+"""The CLIP towers, the tokenizer, the preprocessing, and the architectures by name."""

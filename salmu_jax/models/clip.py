@@ -1,0 +1,258 @@
+"""CLIP in the OpenCLIP architecture, as pure functions over a plain nested dict of arrays.
+
+:class:`Clip` is all that the rest of the project sees: ``init``, ``encode_image`` and ``encode_text``. That the towers are
+Flax Linen modules is a secret of this file. Names of parameters follow OpenCLIP's state dict, block ``i`` being
+``blocks_{i}``, so that an export is a renaming.
+
+Parity with PyTorch, to the epsilon (each of these is a trap, see the tests): exact (erf) GELU unless ``quick_gelu``,
+LayerNorm epsilon 1e-5, causal mask only in the text tower (no padding mask), features read at the *first* highest token id
+(end of text), L2 normalisation with PyTorch's epsilon.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from salmu_jax.models.preprocess import IMAGE_MEAN, IMAGE_STD
+
+Params = dict[str, Any]
+Initializer = Callable[..., jax.Array]
+
+LAYER_NORM_EPSILON = 1e-5
+INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
+
+
+@dataclasses.dataclass(frozen=True)
+class TowerConfig:
+    """A transformer: ``width`` features, ``layers`` pre-LN blocks, ``heads`` heads, MLP of ``mlp_ratio * width``."""
+
+    width: int
+    layers: int
+    heads: int
+    mlp_ratio: float = 4.0
+
+    def __post_init__(self):
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipConfig:
+    """An architecture. Two checkpoints fit together if and only if these are equal (``compute_dtype`` aside)."""
+
+    embed_dim: int
+    image_size: int
+    patch_size: int
+    vision: TowerConfig
+    text: TowerConfig
+    context_length: int = 77
+    vocab_size: int = 49_408
+    quick_gelu: bool = False
+    compute_dtype: str = "float32"  # of activations and products; parameters, softmax and norms are always float32
+
+    def __post_init__(self):
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, as written in a checkpoint's manifest."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ClipConfig:
+        """The inverse of :meth:`to_dict`. Raises TypeError for unknown or missing fields."""
+        values = dict(values)
+        return cls(**{**values, "vision": TowerConfig(**values["vision"]), "text": TowerConfig(**values["text"])})
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """The model as pure functions; hashable, so it may be a static argument of ``jax.jit``."""
+
+    config: ClipConfig
+
+    def init(self, rng: jax.Array) -> Params:
+        """Fresh float32 parameters: ``{"visual": ..., "text": ..., "logit_scale": scalar}``, drawn as OpenCLIP does."""
+        config = self.config
+        visual_rng, text_rng = jax.random.split(rng)
+        images = jnp.zeros((1, config.image_size, config.image_size, 3), jnp.uint8)
+        tokens = jnp.zeros((1, config.context_length), jnp.int32)
+        return {
+            "visual": VisionTower(config).init(visual_rng, images)["params"],
+            "text": TextTower(config).init(text_rng, tokens)["params"],
+            "logit_scale": jnp.asarray(INITIAL_LOGIT_SCALE, jnp.float32),
+        }
+
+    def encode_image(self, params: Params, images: jax.Array) -> jax.Array:
+        """uint8 ``images`` [B, H, W, 3] to L2-normalised float32 embeddings [B, D]; pixels are normalised in here."""
+        return l2_normalize(VisionTower(self.config).apply({"params": params["visual"]}, images))
+
+    def encode_text(self, params: Params, tokens: jax.Array) -> jax.Array:
+        """int32 ``tokens`` [B, T] to L2-normalised float32 embeddings [B, D]."""
+        return l2_normalize(TextTower(self.config).apply({"params": params["text"]}, tokens))
+
+
+def l2_normalize(features: jax.Array) -> jax.Array:
+    """``x / max(|x|, 1e-12)`` over the last axis, as ``torch.nn.functional.normalize``; float32 in and out."""
+    squared = jnp.sum(jnp.square(features), axis=-1, keepdims=True)
+    # sqrt has an infinite slope at 0: take the maximum inside it, so that a zero feature has a zero gradient, not NaN.
+    return features * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))
+
+
+class VisionTower(nn.Module):
+    """Patches, a class token, a pre-LN transformer; the projected class token, float32 [B, D], not yet normalised."""
+
+    config: ClipConfig
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        config, width, patch = self.config, self.config.vision.width, self.config.patch_size
+        dtype = jnp.dtype(config.compute_dtype)
+        side = config.image_size // patch
+        mean, std = np.asarray(IMAGE_MEAN, np.float32), np.asarray(IMAGE_STD, np.float32)
+        pixels = ((images.astype(jnp.float32) / 255 - mean) / std).astype(dtype)
+
+        # A convolution whose stride is its size is a product with each flattened patch, row-major as in OpenCLIP.
+        bound = 1 / math.sqrt(3 * patch * patch)
+        kernel = self.param("conv1", _uniform(bound), (patch, patch, 3, width))
+        patches = pixels.reshape(-1, side, patch, side, patch, 3).transpose(0, 1, 3, 2, 4, 5)
+        tokens = _flat_matmul(patches.reshape(-1, side * side, patch * patch * 3), kernel.reshape(-1, width), dtype)
+
+        scale = width**-0.5
+        class_token = self.param("class_embedding", nn.initializers.normal(scale), (width,)).astype(dtype)
+        class_token = jnp.broadcast_to(class_token, (tokens.shape[0], 1, width))
+        positions = self.param("positional_embedding", nn.initializers.normal(scale), (side * side + 1, width))
+        x = jnp.concatenate([class_token, tokens], axis=1) + positions.astype(dtype)
+
+        x = LayerNorm(name="ln_pre")(x)
+        x = Transformer(config.vision, causal=False, quick_gelu=config.quick_gelu, text_init=False, name="transformer")(
+            x
+        )
+        x = LayerNorm(name="ln_post")(x[:, 0])
+        projection = self.param("proj", nn.initializers.normal(scale), (width, config.embed_dim))
+        return (x @ projection.astype(dtype)).astype(jnp.float32)
+
+
+class TextTower(nn.Module):
+    """Token embeddings, a causal pre-LN transformer; the projected end-of-text feature, float32 [B, D], not normalised."""
+
+    config: ClipConfig
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        config, width = self.config, self.config.text.width
+        dtype = jnp.dtype(config.compute_dtype)
+        embedding = self.param("token_embedding", nn.initializers.normal(0.02), (config.vocab_size, width))
+        positions = self.param("positional_embedding", nn.initializers.normal(0.01), (config.context_length, width))
+        x = jnp.take(embedding, tokens, axis=0).astype(dtype) + positions.astype(dtype)
+
+        x = Transformer(config.text, causal=True, quick_gelu=config.quick_gelu, text_init=True, name="transformer")(x)
+        # LayerNorm acts on each position alone, so it may follow the choice of the position.
+        end = jnp.argmax(tokens, axis=-1)  # the first highest id
+        x = LayerNorm(name="ln_final")(jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0])
+        projection = self.param("text_projection", nn.initializers.normal(width**-0.5), (width, config.embed_dim))
+        return (x @ projection.astype(dtype)).astype(jnp.float32)
+
+
+class Transformer(nn.Module):
+    """``layers`` residual attention blocks over [B, L, width]."""
+
+    config: TowerConfig
+    causal: bool
+    quick_gelu: bool
+    text_init: bool  # the text tower has initial values of its own; the vision tower has PyTorch's defaults
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for index in range(self.config.layers):
+            x = Block(self.config, self.causal, self.quick_gelu, self.text_init, name=f"blocks_{index}")(x)
+        return x
+
+
+class Block(nn.Module):
+    """``x += attn(ln_1(x)); x += mlp(ln_2(x))``."""
+
+    config: TowerConfig
+    causal: bool
+    quick_gelu: bool
+    text_init: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        width, hidden = self.config.width, int(self.config.width * self.config.mlp_ratio)
+        if self.text_init:
+            narrow = width**-0.5 * (2 * self.config.layers) ** -0.5
+            qkv_init, out_init = nn.initializers.normal(width**-0.5), nn.initializers.normal(narrow)
+            fc_init, proj_init = nn.initializers.normal((2 * width) ** -0.5), nn.initializers.normal(narrow)
+        else:
+            # Xavier uniform over the fused (3d, d) matrix, as PyTorch's MultiheadAttention draws it.
+            qkv_init, out_init = _uniform(math.sqrt(6 / (4 * width))), _uniform(width**-0.5)
+            fc_init, proj_init = _uniform(width**-0.5), _uniform(hidden**-0.5)
+
+        y = LayerNorm(name="ln_1")(x)
+        qkv = Dense(3 * width, qkv_init, nn.initializers.zeros, name="in_proj")(y)
+        y = _attention(qkv, self.config.heads, self.causal)
+        x = x + Dense(width, out_init, nn.initializers.zeros, name="out_proj")(y)
+
+        y = LayerNorm(name="ln_2")(x)
+        # PyTorch's Linear draws its biases too; the text tower's initialisation leaves them so.
+        y = Dense(hidden, fc_init, _uniform(width**-0.5), name="c_fc")(y)
+        y = y * jax.nn.sigmoid(1.702 * y) if self.quick_gelu else jax.nn.gelu(y, approximate=False)
+        return x + Dense(width, proj_init, _uniform(hidden**-0.5), name="c_proj")(y)
+
+
+class Dense(nn.Module):
+    """``x @ kernel + bias`` over the last axis, kernel [in, out], computed in ``x``'s dtype."""
+
+    features: int
+    kernel_init: Initializer
+    bias_init: Initializer
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        bias = self.param("bias", self.bias_init, (self.features,))
+        return _flat_matmul(x, kernel, x.dtype) + bias.astype(x.dtype)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation in float32, epsilon 1e-5, returned in ``x``'s dtype."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        y = x.astype(jnp.float32)
+        y = y - jnp.mean(y, axis=-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + LAYER_NORM_EPSILON)
+        return (y * scale + bias).astype(x.dtype)
+
+
+def _attention(qkv: jax.Array, heads: int, causal: bool) -> jax.Array:
+    """Scaled dot-product attention; ``qkv`` [B, L, 3 * width] in q, k, v order to [B, L, width]; softmax in float32."""
+    batch, length, triple = qkv.shape
+    q, k, v = jnp.moveaxis(qkv.reshape(batch, length, 3, heads, triple // (3 * heads)), 2, 0)
+    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32) * (q.shape[-1] ** -0.5)
+    if causal:
+        scores = jnp.where(np.tri(length, dtype=bool), scores, -jnp.inf)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(batch, length, triple // 3)
+
+
+def _flat_matmul(x: jax.Array, kernel: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """``x @ kernel`` with all leading axes flattened: on CPUs the weight gradient is then one matrix product, 2x faster."""
+    flat = x.reshape(-1, x.shape[-1]) @ kernel.astype(dtype)
+    return flat.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def _uniform(bound: float) -> Initializer:
+    """Uniform on [-bound, bound), float32."""
+    return lambda rng, shape: jax.random.uniform(rng, shape, jnp.float32, -bound, bound)

@@ -1,0 +1,149 @@
+"""Encoded image bytes to uint8 pixels, by OpenCLIP's rules: the evaluation transform and the training crop.
+
+Everything up to the division by 255 happens here, on the host, with PIL; images stay uint8 until they are on the
+device, where the model subtracts ``IMAGE_MEAN`` and divides by ``IMAGE_STD``. The order of the steps is OpenCLIP's and
+matters: an image is resized in its *own* mode (a palette image by nearest neighbour, since PIL cannot blend palette
+indices, an RGBA image premultiplied), then cropped, and only then turned into RGB. EXIF orientation is not applied.
+
+Reference: ``image_transform`` of open_clip 3.3.0, with torchvision's ``Resize``, ``CenterCrop``, ``RandomResizedCrop``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from salmu_jax.errors import InputError
+
+IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
+IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
+
+# A sliver of 1 x 5,000 pixels would be resized to 224 x 1,120,000 before its centre is cut out. Beyond this many pixels
+# only the part that the crop keeps is computed: the same picture up to rounding, in bounded memory.
+_MAX_RESIZED_PIXELS = 1 << 25
+
+# PIL's advice to convert such images to RGBA does not apply: OpenCLIP drops the transparency, and so do we.
+warnings.filterwarnings("ignore", message="Palette images with Transparency", category=UserWarning)
+
+
+def preprocess_eval(data: bytes, image_size: int, where: str | os.PathLike | None = None) -> np.ndarray:
+    """OpenCLIP's evaluation transform: shortest side to ``image_size`` (bicubic, antialiased), centre crop, RGB.
+
+    Args:
+      data: an encoded image (JPEG, PNG, WebP, ... of any mode).
+      image_size: the side S of the result, in pixels.
+      where: names the image in an error message (file, row).
+
+    Returns:
+      uint8 ``[S, S, 3]``.
+
+    Raises:
+      InputError: the bytes are no image that PIL can decode, are cut short, or decode to a decompression bomb.
+    """
+    with _decoding(data, where) as image:
+        return _to_array(_resize_and_crop(image, image_size))
+
+
+def random_resized_crop(
+    data: bytes,
+    image_size: int,
+    rng: np.random.Generator,
+    scale: tuple[float, float] = (0.9, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    where: str | os.PathLike | None = None,
+) -> np.ndarray:
+    """OpenCLIP's training transform: a random crop, resized to a square (bicubic), RGB; no flip, no colour change.
+
+    Args:
+      data: an encoded image.
+      image_size: the side S of the result, in pixels.
+      rng: the source of the crop; the same state gives the same crop.
+      scale: range of the crop's share of the image's area.
+      ratio: range of the crop's width over its height.
+      where: names the image in an error message.
+
+    Returns:
+      uint8 ``[S, S, 3]``.
+
+    Raises:
+      InputError: as :func:`preprocess_eval`.
+    """
+    with _decoding(data, where) as image:
+        box = random_crop_box(*image.size, rng, scale, ratio)
+        crop = image.crop(box)
+        if crop.size != (image_size, image_size):
+            crop = crop.resize((image_size, image_size), Image.Resampling.BICUBIC)
+        return _to_array(crop)
+
+
+def random_crop_box(
+    width: int, height: int, rng: np.random.Generator, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) in pixels, distributed as torchvision's ``RandomResizedCrop.get_params``.
+
+    The area is uniform in ``scale``, the log of the aspect ratio uniform, the position uniform; after ten crops that do
+    not fit, the largest centred crop whose ratio is allowed.
+    """
+    log_ratio = (math.log(ratio[0]), math.log(ratio[1]))
+    for _ in range(10):
+        area = width * height * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(*log_ratio))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            top = int(rng.integers(0, height - h, endpoint=True))
+            left = int(rng.integers(0, width - w, endpoint=True))
+            return left, top, left + w, top + h
+    w, h = width, height
+    if width / height < min(ratio):
+        h = round(width / min(ratio))
+    elif width / height > max(ratio):
+        w = round(height * max(ratio))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+@contextlib.contextmanager
+def _decoding(data: bytes, where: str | os.PathLike | None) -> Iterator[Image.Image]:
+    """Yields the decoded image; whatever PIL raises inside the block is told as an InputError."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            yield image
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{error}; an image of at most {2 * Image.MAX_IMAGE_PIXELS} pixels is needed", where
+        ) from error
+    except MemoryError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise InputError(f"not an image ({len(data)} bytes); encoded JPEG, PNG or WebP is needed", where) from error
+    except Exception as error:  # PIL's decoders let OSError, SyntaxError, struct.error, IndexError and others through
+        raise InputError(
+            f"undecodable image ({len(data)} bytes: {error}); a whole JPEG, PNG or WebP is needed", where
+        ) from error
+
+
+def _resize_and_crop(image: Image.Image, size: int) -> Image.Image:
+    width, height = image.size
+    short, long = min(width, height), max(width, height)
+    new_long = int(size * long / short)  # never below size, so that the crop needs no padding
+    new_width, new_height = (size, new_long) if width <= height else (new_long, size)
+    left, top = round((new_width - size) / 2), round((new_height - size) / 2)
+    if new_width * new_height > _MAX_RESIZED_PIXELS:
+        scale_x, scale_y = width / new_width, height / new_height
+        box = (left * scale_x, top * scale_y, (left + size) * scale_x, (top + size) * scale_y)
+        return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    if (width, height) != (new_width, new_height):
+        image = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
+    return image.crop((left, top, left + size, top + size))
+
+
+def _to_array(image: Image.Image) -> np.ndarray:
+    return np.array(image.convert("RGB"), np.uint8)

@@ -1,0 +1,174 @@
+"""CLIP's byte-pair encoding: captions in, int32 token rows out, id for id those of OpenAI's and OpenCLIP's tokenizers.
+
+A caption is cleaned (ftfy, HTML entities unescaped twice, white space collapsed, lower case), cut into words (special
+tokens, English contractions, runs of letters, *single* digits, runs of anything else), each word is turned into UTF-8
+bytes of which the last is marked ``</w>``, and the published merges join them, the lowest rank first.
+
+The words are found with the ``regex`` package, whose Unicode tables and case folding define the published ids; the
+merges are done by the ``tokenizers`` library, once for every distinct word.
+
+Reference: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (2021), section 2.4;
+the merges are the published ``bpe_simple_vocab_16e6.txt`` (see ``data/NOTICE``).
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import html
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ftfy
+import numpy as np
+import regex
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from salmu_jax.errors import InputError
+from salmu_jax.files import sha256_json
+
+MERGES_FILE = Path(__file__).parent / "data" / "bpe_simple_vocab_16e6.txt.gz"
+MAX_MERGES = 49_152 - 256 - 2  # the published vocabulary is cut here: 48,894 merges, 49,408 ids
+START, END = "<start_of_text>", "<end_of_text>"
+
+_WORD = regex.compile(
+    rf"{START}|{END}|'s|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+", regex.IGNORECASE
+)
+_REPAIR = ftfy.TextFixerConfig(explain=False)  # ftfy's defaults; given ready-made, it need not build them a caption
+_MAX_CACHED_WORDS = 1 << 18  # some 50 MB; web captions have no end of distinct words
+
+
+def clean(text: str) -> str:
+    """A caption as it is cut into words: mojibake and HTML entities repaired, white space collapsed, lower case."""
+    # Printable ASCII without an ampersand is what ftfy and unescape leave alone; they are most of the cost.
+    if not (text.isascii() and text.isprintable() and "&" not in text):
+        text = html.unescape(html.unescape(ftfy.fix_text(text, _REPAIR)))
+    return " ".join(text.split()).lower()
+
+
+@dataclass(frozen=True)
+class ClipTokenizer:
+    """CLIP's tokenizer, whole or cut after its first ``num_merges`` merges.
+
+    The ids are: 256 bytes, 256 bytes that end a word, one id a merge, start of text, end of text; so the whole one has
+    49,408 ids, start 49,406 and end 49,407. Hashable, and it pickles as its two settings.
+
+    Args:
+      num_merges: how many of the 48,894 published merges to use; None is all.
+      context_length: the length of a token row, at least 2.
+
+    Raises:
+      InputError: a setting is out of range, or the merges file is damaged.
+    """
+
+    num_merges: int | None = None
+    context_length: int = 77
+
+    def __post_init__(self):
+        if self.num_merges is not None and not 0 <= self.num_merges <= MAX_MERGES:
+            raise InputError(f"is {self.num_merges}; CLIP's tokenizer has 0 to {MAX_MERGES} merges", "num_merges")
+        if self.context_length < 2:
+            raise InputError(f"is {self.context_length}; a row holds at least the start and the end", "context_length")
+
+    @property
+    def vocab_size(self) -> int:
+        return 512 + self._merges + 2
+
+    @property
+    def start_id(self) -> int:
+        return self.vocab_size - 2
+
+    @property
+    def end_id(self) -> int:
+        return self.vocab_size - 1
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything the ids depend on: the merges used, the word pattern, the row length."""
+        merges = [list(pair) for pair in _published_merges()[: self._merges]]
+        settings = {"pattern": _WORD.pattern, "clean": "ftfy html2 whitespace lower", "context": self.context_length}
+        return sha256_json({"merges": merges, **settings})
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of one caption, without start and end and of any length."""
+        return _WordEncoder.of(self._merges).encode(text)
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Token rows, int32 ``[len(texts), context_length]``: start, ids, end, then zeros.
+
+        A caption that does not fit is cut and the last id of its row is still the end (:meth:`count_truncated` counts
+        them); an empty caption is ``[start, end, 0, ...]``.
+        """
+        if isinstance(texts, str):
+            raise TypeError("ClipTokenizer takes a sequence of captions, not one string")
+        encode = _WordEncoder.of(self._merges).encode
+        rows = np.zeros((len(texts), self.context_length), np.int32)
+        rows[:, 0] = self.start_id
+        for row, text in zip(rows, texts, strict=True):
+            ids = encode(text)[: self.context_length - 2]
+            row[1 : 1 + len(ids)] = ids
+            row[1 + len(ids)] = self.end_id
+        return rows
+
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """How many captions lose ids to ``context_length``; for a warning, since what is cut is never learned."""
+        return sum(len(self.encode(text)) > self.context_length - 2 for text in texts)
+
+    @property
+    def _merges(self) -> int:
+        return MAX_MERGES if self.num_merges is None else self.num_merges
+
+
+class _WordEncoder:
+    """The merges of one vocabulary and the ids of the words met so far, shared by all tokenizers of that vocabulary."""
+
+    @staticmethod
+    @functools.lru_cache(maxsize=8)
+    def of(num_merges: int) -> _WordEncoder:
+        return _WordEncoder(num_merges)
+
+    def __init__(self, num_merges: int):
+        merges = _published_merges()[:num_merges]
+        symbols = _byte_symbols()
+        vocabulary = [*symbols, *(symbol + "</w>" for symbol in symbols), *("".join(pair) for pair in merges)]
+        ids = {symbol: index for index, symbol in enumerate(vocabulary)}
+        self._bpe = Tokenizer(models.BPE(vocab=ids, merges=merges, end_of_word_suffix="</w>"))
+        self._bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        self._cache: dict[str, list[int]] = {START: [len(vocabulary)], END: [len(vocabulary) + 1]}
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for word in _WORD.findall(clean(text)):
+            known = self._cache.get(word)
+            ids += self._merge(word) if known is None else known
+        return ids
+
+    def _merge(self, word: str) -> list[int]:
+        # One word at a time: the library's batch call would start its thread pool, which does not survive the fork of
+        # data-loading workers, and the cache leaves it little to do.
+        ids = self._bpe.encode(word).ids
+        if len(self._cache) < _MAX_CACHED_WORDS:
+            self._cache[word] = ids
+        return ids
+
+
+@functools.cache
+def _published_merges() -> list[tuple[str, str]]:
+    """The merges in order of rank: lines 1 to 48,894 of the published file (line 0 is its version)."""
+    try:
+        lines = gzip.decompress(MERGES_FILE.read_bytes()).decode().split("\n")[1 : MAX_MERGES + 1]
+        merges = [(left, right) for left, right in (line.split() for line in lines)]
+    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
+        raise InputError(f"damaged ({error}); install salmu_jax again", MERGES_FILE) from error
+    if len(merges) != MAX_MERGES:
+        raise InputError(f"has {len(merges)} merges, not {MAX_MERGES}; install salmu_jax again", MERGES_FILE)
+    return merges
+
+
+def _byte_symbols() -> list[str]:
+    """The 256 characters that stand for bytes, in the order of their ids: the printable Latin-1 ones stand for
+    themselves and come first; the others are U+0100, U+0101, ... (a symbol must not be white space or a control)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(256 - len(printable))]

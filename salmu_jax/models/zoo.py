@@ -1,0 +1,58 @@
+"""The architectures by name: OpenCLIP's names for OpenCLIP's models, and two small ones for laptops and tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+
+from salmu_jax.errors import InputError
+from salmu_jax.models.clip import ClipConfig, TowerConfig
+
+_VIT_B_16 = ClipConfig(
+    embed_dim=512,
+    image_size=224,
+    patch_size=16,
+    vision=TowerConfig(width=768, layers=12, heads=12),
+    text=TowerConfig(width=512, layers=12, heads=8),
+)
+
+_MINI_MERGES = 4_000
+
+_ARCHITECTURES: dict[str, ClipConfig] = {
+    "ViT-B-16": _VIT_B_16,
+    "ViT-B-16-quickgelu": dataclasses.replace(_VIT_B_16, quick_gelu=True),
+    # The whole benchmark in minutes on two cores: 32-pixel images, CLIP's BPE cut after 4,000 merges.
+    "mini": ClipConfig(
+        embed_dim=64,
+        image_size=32,
+        patch_size=8,
+        vision=TowerConfig(width=64, layers=2, heads=2),
+        text=TowerConfig(width=64, layers=1, heads=2),
+        context_length=56,
+        vocab_size=514 + _MINI_MERGES,
+    ),
+    # For tests: everything is there, nothing is learnt.
+    "tiny": ClipConfig(
+        embed_dim=16,
+        image_size=16,
+        patch_size=8,
+        vision=TowerConfig(width=16, layers=1, heads=2),
+        text=TowerConfig(width=16, layers=1, heads=2),
+        context_length=32,
+        vocab_size=514 + 500,
+    ),
+}
+
+
+def architecture(name: str) -> ClipConfig:
+    """The architecture called ``name``. Raises InputError naming those that exist."""
+    if name not in _ARCHITECTURES:
+        close = difflib.get_close_matches(name, _ARCHITECTURES, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(_ARCHITECTURES)}"
+        raise InputError(f"unknown architecture {name!r}; {hint}", "model.architecture")
+    return _ARCHITECTURES[name]
+
+
+def bpe_merges(config: ClipConfig) -> int | None:
+    """How many merges of CLIP's BPE the vocabulary of ``config`` holds; None for the full one of 49,408 ids."""
+    return None if config.vocab_size == 49_408 else config.vocab_size - 514

@@ -1,0 +1,285 @@
+"""The stages of the benchmark, each from the directories of the one before to its own.
+
+    generate -> build -> pretrain (clean, compromised) -> unlearn (a method each) -> evaluate (a model each) -> report
+
+Every stage can be run alone; one whose input is missing says which stage makes it. Outputs that are complete and of the
+same config are reused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from salmu_jax import config as config_lib
+from salmu_jax.errors import InputError
+from salmu_jax.workspace import Workspace, fingerprint, provenance, say
+
+FOUNDATION = ("clean", "compromised")
+
+
+class Stages:
+    """The stages of one workspace. Data that several of them need is loaded once a process.
+
+    Modules that take seconds to import are imported by the stages that need them.
+    """
+
+    def __init__(self, workspace: Workspace):
+        self.workspace = workspace
+        self.config = workspace.config
+        self._cache: Any = None
+        self._evaluation_data: Any = None
+
+    # Making the data ----------------------------------------------------------------------------------------------------
+
+    def generate(self) -> None:
+        """Makes the world, unless the config names one."""
+        workspace, config = self.workspace, self.config
+        if config.world_dir:
+            say(f"generate: not needed, the config's world_dir is {workspace.world}")
+            return
+        from data_pipelines.world.generate import GENERATOR_VERSION, generate_world
+
+        parameters = config_lib.section(config, "world")["world"]
+        workers = parameters.pop("workers")  # the same world comes out of any number of them
+        fields = {"generator": GENERATOR_VERSION, "world": parameters}
+        with workspace.stage("generate", workspace.world, fields) as identity:
+            if identity:
+                with _progress("generate", "pictures") as progress:
+                    world = generate_world(workspace.world, workers=workers, progress=progress, **parameters)
+                counts = ", ".join(f"{count:,} {name}" for name, count in world["counts"]["subsets"].items())
+                say(f"generate: {counts}")
+
+    def build(self) -> None:
+        """Checks the world and turns it into TFDS data sets."""
+        from data_pipelines.builders import build_datasets
+
+        workspace = self.workspace
+        _need(workspace.world, "salmu generate", "or name a directory in the released layout as 'world_dir'")
+        with workspace.stage("build", workspace.datasets, {"world": fingerprint(workspace.world)}) as identity:
+            if identity:
+                summary = build_datasets(
+                    workspace.world, workspace.datasets, progress=lambda line: say(f"build: {line}")
+                )
+                rows = {f"{name}/{split}": n for name, data in summary.items() for split, n in data["splits"].items()}
+                say("build: " + ", ".join(f"{count:,} {split}" for split, count in rows.items()))
+
+    # Making the models --------------------------------------------------------------------------------------------------
+
+    def pretrain(self, name: str) -> None:
+        """Trains a foundation model: 'clean' on the retain pairs, 'compromised' on these and the sensitive ones."""
+        from data_pipelines.input import PairSource
+        from salmu_jax.training.pretrain import pretrain
+
+        workspace, config = self.workspace, self.config
+        if name not in FOUNDATION:
+            raise InputError(f"unknown foundation model {name!r}; there are: {', '.join(FOUNDATION)}", "--model")
+        datasets = self._datasets()
+        fields = {
+            "datasets": datasets,
+            "pairs": name,
+            **config_lib.section(config, "seed", "model", "data", "train", "mesh"),
+        }
+        with workspace.stage(f"pretrain {name}", workspace.model(name), fields) as identity:
+            if identity:
+                splits = ["retain_pairs/train"] if (workspace.datasets / "retain_pairs").is_dir() else []
+                splits += ["salmu/retain_synth", *(["salmu/sensitive"] if name == "compromised" else [])]
+                pretrain(
+                    config,
+                    PairSource.open(workspace.datasets, splits),
+                    workspace.model(name),
+                    workspace.model_state(name),
+                    identity,
+                    name=name,
+                    manifest=self._manifest(datasets),
+                    cache=self._decoded_cache(),
+                )
+
+    def unlearn(self, name: str) -> None:
+        """Runs an unlearning method on the compromised model."""
+        from data_pipelines.input import PairSource
+        from salmu_jax.training.checkpoint import load_model, read_manifest
+        from salmu_jax.training.pretrain import make_clip
+        from salmu_jax.unlearning import registry
+        from salmu_jax.unlearning.loop import extra_text, make_plan, unlearn
+
+        workspace, config = self.workspace, self.config
+        datasets = self._datasets()
+        compromised = workspace.model("compromised")
+        _need(compromised, "salmu pretrain")
+        parent = read_manifest(compromised)["digest"]
+        forget = PairSource.open(workspace.datasets, ["salmu/forget"], extra_text(registry.get(name)))
+        method_fields = config_lib.to_json(config.unlearn.methods.get(name) or {})
+        plan = make_plan(name, method_fields, len(forget), config.unlearn.steps_per_call)
+        fields = {
+            "datasets": datasets,
+            "compromised": parent,
+            "method": {name: method_fields},
+            "steps_per_call": config.unlearn.steps_per_call,
+            **config_lib.section(config, "seed", "model", "mesh"),
+        }
+        with workspace.stage(f"unlearn {name}", workspace.model(name), fields) as identity:
+            if identity:
+                clip, params, _ = load_model(compromised, make_clip(config).config)
+                unlearn(
+                    config,
+                    plan,
+                    clip,
+                    params,
+                    forget,
+                    PairSource.open(workspace.datasets, ["salmu/retain_synth"]),
+                    workspace.model(name),
+                    workspace.model_state(name),
+                    identity,
+                    manifest={**self._manifest(datasets), "parent": parent},
+                    cache=self._decoded_cache(),
+                )
+
+    def check_methods(self, names: Sequence[str]) -> None:
+        """Checks the fields of all methods, before hours are spent on the first. Raises InputError."""
+        from salmu_jax.unlearning.loop import make_plan
+
+        for name in names:
+            fields = config_lib.to_json(self.config.unlearn.methods.get(name) or {})
+            make_plan(name, fields, 1_000_000, self.config.unlearn.steps_per_call)
+
+    # Measuring ----------------------------------------------------------------------------------------------------------
+
+    def evaluate(self, name: str, checkpoint: Path | None = None) -> None:
+        """All ten metrics of a model of this workspace, or of ``checkpoint`` under the name ``name``."""
+        from salmu_jax.evaluation.protocol import evaluate, write_result
+        from salmu_jax.training.checkpoint import load_model, read_manifest
+        from salmu_jax.training.pretrain import make_clip, make_tokenizer
+
+        workspace, config = self.workspace, self.config
+        datasets = self._datasets()
+        directory = checkpoint or workspace.model(name)
+        if checkpoint is None:
+            _need(directory, "salmu pretrain" if name in FOUNDATION else f"salmu unlearn --method {name}")
+        manifest = read_manifest(directory)
+        fields = {
+            "datasets": datasets,
+            "checkpoint": manifest["digest"],
+            **config_lib.section(config, "seed", "model", "evaluate"),
+        }
+        with workspace.stage(f"evaluate {name}", workspace.result(name), fields) as identity:
+            if identity:
+                clip, params, manifest = load_model(directory, make_clip(config).config)
+                result = evaluate(
+                    clip,
+                    params,
+                    make_tokenizer(clip),
+                    self._evaluation(clip.config.image_size),
+                    model_name=name,
+                    seed=config.seed,
+                    idzsc_prompt=config.evaluate.idzsc_prompt,
+                    batch_size=config.evaluate.batch_size,
+                    bootstrap=config.evaluate.bootstrap,
+                    provenance={
+                        **provenance(config_lib.to_json(config)),
+                        "checkpoint": {key: manifest.get(key) for key in ("digest", "parent", "name", "splits_read")},
+                        "data": {"datasets": datasets},
+                    },
+                )
+                write_result(workspace.result(name), result)
+
+    def report(self, names: Sequence[str]) -> Path:
+        """The table in the terminal, ``leaderboard.json`` and the page; returns the page's path."""
+        from salmu_jax.evaluation.protocol import load_result
+        from salmu_jax.report.leaderboard import build_leaderboard
+        from salmu_jax.report.page import write_report
+        from salmu_jax.report.samples import sample_pictures
+        from salmu_jax.report.table import print_table
+
+        workspace, config = self.workspace, self.config
+        for name in names:
+            _need(workspace.result(name), f"salmu evaluate --model {name}")
+        results = [load_result(workspace.result(name)) for name in names]
+        fields = {
+            "results": {name: fingerprint(workspace.result(name)) for name in names},
+            **config_lib.section(config, "name", "report"),
+        }
+        with workspace.stage("report", workspace.report, fields) as identity:
+            if identity:
+                write_report(
+                    workspace.report,
+                    results,
+                    sample_pictures(workspace.datasets, people=config.report.people),
+                    title=f"SALMUBench: {config.name}",
+                    run={
+                        "command": provenance({})["command"],
+                        "stages": workspace.stage_seconds(),
+                        "config": config_lib.to_json(config),
+                    },
+                )
+        print_table(build_leaderboard(results))
+        page = workspace.report / "index.html"
+        say(f"\nThe page: {page.absolute()}")
+        return page
+
+    def bench(self) -> Path:
+        """Everything, in order; returns the page's path."""
+        methods = list(self.config.unlearn.methods)
+        self.check_methods(methods)
+        self.generate()
+        self.build()
+        for name in FOUNDATION:
+            self.pretrain(name)
+            self.evaluate(name)
+        for name in methods:
+            self.unlearn(name)
+            self.evaluate(name)
+        return self.report([*FOUNDATION, *methods])
+
+    # What they share ----------------------------------------------------------------------------------------------------
+
+    def _datasets(self) -> str:
+        """The digest of the built data sets."""
+        _need(self.workspace.datasets, "salmu build")
+        return str(fingerprint(self.workspace.datasets))
+
+    def _decoded_cache(self) -> Any:
+        """Decoded images that all models of this process share, if the config keeps them in memory."""
+        from data_pipelines.input import DecodedCache
+        from salmu_jax.models.zoo import architecture
+
+        if self._cache is None and self.config.data.cache_decoded:
+            self._cache = DecodedCache(architecture(self.config.model.architecture).image_size)
+        return self._cache
+
+    def _evaluation(self, image_size: int) -> Any:
+        from salmu_jax.evaluation.loading import load_evaluation_data
+
+        if self._evaluation_data is None:
+            cached = self.config.data.cache_decoded or None
+            self._evaluation_data = load_evaluation_data(
+                self.workspace.datasets, image_size, cache_decoded=cached, made=not self.config.world_dir
+            )
+        return self._evaluation_data
+
+    def _manifest(self, datasets: str) -> dict[str, Any]:
+        return {"data": {"datasets": datasets}, **provenance(config_lib.to_json(self.config))}
+
+
+def _need(path: Path, command: str, otherwise: str = "") -> None:
+    """Raises InputError if what an earlier stage makes is not there."""
+    if not path.exists():
+        raise InputError(f"not there yet; run '{command}' first{', ' + otherwise if otherwise else ''}", path)
+
+
+@contextlib.contextmanager
+def _progress(label: str, unit: str) -> Iterator[Any]:
+    """A callback ``progress(done, total)`` that prints how far a stage is."""
+    from salmu_jax.training.progress import Progress
+
+    bar: dict[str, Any] = {}
+
+    def progress(done: int, total: int) -> None:
+        if not bar:
+            bar.update(line=Progress(label, total, unit=unit), done=0)
+        bar["line"].update(done, done - bar["done"], {})
+        bar["done"] = done
+
+    yield progress

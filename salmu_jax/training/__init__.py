@@ -1,0 +1,1 @@
+"""Training of the two foundation models: mesh, loss, optimizer, step, loop, checkpoints."""

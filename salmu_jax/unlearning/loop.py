@@ -1,0 +1,182 @@
+"""A run of an unlearning method, top to bottom: method, data, step, loop, checkpoint.
+
+Splits are a permission: this function is handed the ``forget`` pairs, the ``retain`` pairs and the Compromised model, and
+can reach nothing else. The manifest of the model that it writes lists every split that was read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from data_pipelines.input import DecodedCache, PairSource, training_batches
+from salmu_jax.errors import InputError
+from salmu_jax.models.clip import Clip, Params
+from salmu_jax.training import loop
+from salmu_jax.training import mesh as mesh_lib
+from salmu_jax.training.checkpoint import StateStore, save_model
+from salmu_jax.training.pretrain import input_manifest, make_tokenizer
+from salmu_jax.unlearning import registry
+from salmu_jax.unlearning.freeze import FREEZE, TRAIN, Rules
+from salmu_jax.unlearning.hyper import Hyper
+from salmu_jax.unlearning.method import GENERIC_CAPTIONS, RETAIN, Batch, Method, Pairs
+from salmu_jax.unlearning.step import init_unlearning_state, make_unlearning_step, prepare_method
+
+PUBLISHED_EPOCHS = 10.0  # passes over forget
+PREPARE_BATCHES = 64  # at most, for what a method computes before its first step
+
+# What the config's seed is added to as a further word, so that forget and retain batches are drawn independently.
+FORGET_PURPOSE = 2
+RETAIN_PURPOSE = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A method with its hyper-parameters: what ``config.unlearn.methods.NAME`` says, checked."""
+
+    method: Method
+    hyper: Hyper
+    trainable: Rules
+
+
+def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int, steps_per_call: int) -> Plan:
+    """Reads the fields of a method in a config: those of ``Hyper`` (but ``total_steps``), and besides
+
+    ``epochs``: passes over ``forget`` (published: 10), from which ``total_steps`` follows;
+    ``freeze``: regular expressions over parameter paths; what matches one does not move.
+
+    Raises InputError for an unknown method, field or option, or a value out of range.
+    """
+    method = registry.get(name)
+    known = [field.name for field in dataclasses.fields(Hyper) if field.name != "total_steps"] + ["epochs", "freeze"]
+    where = f"unlearn.methods.{name}"
+    for field in fields:
+        if field not in known:
+            close = difflib.get_close_matches(field, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            raise InputError(f"no field {field!r}; {hint}", where)
+    values = dict(fields)
+    epochs = values.pop("epochs", PUBLISHED_EPOCHS)
+    freeze = values.pop("freeze", ())
+    if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not epochs > 0:
+        raise InputError(f"must be a number above 0, not {epochs!r}", f"{where}.epochs")
+    if isinstance(freeze, str) or not all(isinstance(pattern, str) for pattern in freeze):
+        raise InputError(f"must be a list of regular expressions, not {freeze!r}", f"{where}.freeze")
+    try:
+        method = method.with_options(values.get("options", {}))
+        sized = dataclasses.replace(method.defaults, **{**values, "warmup_steps": None})
+        steps = epochs * forget_pairs / method.batch_sizes(sized)[0]
+        steps = 1 if method.one_shot else loop.whole_calls(steps, steps_per_call)
+        hyper = dataclasses.replace(method.defaults, **{**values, "total_steps": steps})
+    except InputError as error:
+        raise InputError(str(error), where) from error
+    return Plan(method, hyper, (*((pattern, FREEZE) for pattern in freeze), (".*", TRAIN)))
+
+
+def extra_text(method: Method) -> tuple[str, ...]:
+    """The further captions that the forget pairs have to carry for ``method``."""
+    return ("generic_caption",) if GENERIC_CAPTIONS in method.needs else ()
+
+
+def unlearn(
+    config: ConfigDict,
+    plan: Plan,
+    clip: Clip,
+    params: Params,
+    forget: PairSource,
+    retain: PairSource,
+    directory: Path,
+    state_directory: Path,
+    identity: str,
+    *,
+    manifest: Mapping[str, Any],
+    cache: DecodedCache | None = None,
+) -> dict[str, Any]:
+    """Runs ``plan`` from the Compromised ``params`` and writes the unlearned model; returns its manifest.
+
+    ``forget`` carries ``generic_caption`` as extra text where the method needs it (:func:`extra_text`).
+
+    A run of the same ``identity`` that was killed goes on from ``state_directory``, which is removed at the end.
+
+    Raises InputError: batches larger than the data or not divisible over the devices, a loss that is not finite.
+    """
+    method, hyper, name = plan.method, plan.hyper, plan.method.name
+    mesh = mesh_lib.make_mesh(config.mesh.fsdp, config.mesh.tensor)
+    tokenizer = make_tokenizer(clip)
+    steps_per_call = 1 if method.one_shot else config.unlearn.steps_per_call
+    forget_size, retain_size = method.batch_sizes(hyper)
+    mesh_lib.check_batch_size(forget_size, mesh, f"unlearn.methods.{name}.batch_size")
+
+    def stream(
+        source: PairSource, size: int, purpose: int, first_step: int, extra: tuple[str, ...] = ()
+    ) -> Iterator[Any]:
+        return training_batches(
+            [source],
+            tokenizer=tokenizer,
+            image_size=clip.config.image_size,
+            batch_size=size,
+            seed=loop.derived_seed(config.seed, purpose),
+            start_step=first_step,
+            augment=None,
+            cache=cache,
+            num_workers=config.data.workers,
+            host_index=jax.process_index(),
+            host_count=jax.process_count(),
+        )
+
+    def batches(first_step: int) -> Iterator[Batch]:
+        forget_stream = stream(forget, forget_size, FORGET_PURPOSE, first_step)
+        retain_stream = stream(retain, retain_size, RETAIN_PURPOSE, first_step) if RETAIN in method.needs else None
+        for pairs in forget_stream:
+            yield Batch(_pairs(pairs), _pairs(next(retain_stream)) if retain_stream else None)
+
+    params = jax.device_put(params, mesh_lib.param_shardings(params, mesh))
+    state = init_unlearning_state(params, method, hyper, plan.trainable, config.seed)
+    state = jax.device_put(state, mesh_lib.param_shardings(state, mesh))
+    first = (batch for batch, _ in zip(batches(0), range(PREPARE_BATCHES), strict=False))
+    prepared = prepare_method(clip, method, hyper, params, first, plan.trainable, config.seed)
+
+    store = StateStore(state_directory, identity)
+    history = loop.History(state_directory / "metrics.jsonl")
+    state = loop.run(
+        make_unlearning_step(clip, method, hyper, plan.trainable),
+        state,
+        batches,
+        total_steps=hyper.total_steps,
+        steps_per_call=steps_per_call,
+        batch_size=forget_size + retain_size,
+        mesh=mesh,
+        store=store,
+        save_every=config.unlearn.save_every,
+        history=history,
+        label=f"unlearn {name}",
+        constants=(params, prepared),
+    )
+    store.close()
+
+    read = [*forget.splits, *(retain.splits if RETAIN in method.needs else ())]
+    whole = {
+        **input_manifest(clip, tokenizer),
+        "name": name,
+        "method": {"title": method.title, "reference": method.reference, **dataclasses.asdict(method)},
+        "hyper": dataclasses.asdict(hyper),
+        "trainable": [list(rule) for rule in plan.trainable],
+        "splits_read": read,
+        "steps": hyper.total_steps,
+        **manifest,
+    }
+    saved = save_model(directory, clip, state.params, whole, history.records())
+    shutil.rmtree(state_directory)
+    return saved
+
+
+def _pairs(batch: Mapping[str, np.ndarray]) -> Pairs:
+    return Pairs(batch["images"], batch["tokens"], batch.get("generic_tokens"))

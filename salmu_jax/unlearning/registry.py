@@ -1,0 +1,41 @@
+"""The methods by name. A new one is its file in ``methods/``, an import and an entry here."""
+
+from __future__ import annotations
+
+import difflib
+
+from salmu_jax.errors import InputError
+from salmu_jax.unlearning.method import Method
+from salmu_jax.unlearning.methods.cliperase import CLIPErase
+from salmu_jax.unlearning.methods.delete import Delete
+from salmu_jax.unlearning.methods.descent_to_delete import DescentToDelete
+from salmu_jax.unlearning.methods.direct_similarity_minimisation import DirectSimilarityMinimisation
+from salmu_jax.unlearning.methods.finetuning import Finetuning
+from salmu_jax.unlearning.methods.generic_captions import GenericCaptions
+from salmu_jax.unlearning.methods.negative_gradient import NegativeGradient
+from salmu_jax.unlearning.methods.shuffled_captions import ShuffledCaptions
+from salmu_jax.unlearning.methods.vlunlearn import VLUnlearn
+
+METHODS: dict[str, type[Method]] = {
+    method.name: method
+    for method in (
+        Finetuning,
+        NegativeGradient,
+        ShuffledCaptions,
+        GenericCaptions,
+        DirectSimilarityMinimisation,
+        VLUnlearn,
+        CLIPErase,
+        Delete,
+        DescentToDelete,
+    )
+}
+
+
+def get(name: str) -> Method:
+    """The method called ``name``, with its published options. Raises InputError naming those that exist."""
+    if name not in METHODS:
+        close = difflib.get_close_matches(str(name), METHODS, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise InputError(f"unknown unlearning method {name!r}; {hint}There are: {', '.join(METHODS)}", "method")
+    return METHODS[name]()

@@ -1,0 +1,197 @@
+"""The work directory of a run: where each stage's output lies, and when it may be reused.
+
+    runs/mini/
+      world/               generate       (absent when the config names a world_dir)
+      datasets/            build
+      models/clean/ ...    pretrain, unlearn: one directory a model; NAME.state/ beside it while it is being made
+      results/NAME.json    evaluate: one file a model
+      report/index.html    report
+      stages/*.json        what each output was made from
+
+A stage is identified by a digest of the config fields that it depends on and of its inputs. Its output is reused when the
+recorded identity is the present one and the output is as it was left (file names, sizes, and the contents of small files).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import importlib.metadata
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+import salmu_jax
+from salmu_jax import files
+from salmu_jax.errors import InputError, describe_os_error
+
+_SMALL = 1 << 20  # bytes; larger files are recognised by name and size
+
+
+class Workspace:
+    """Paths of a run, its lock, and the records of its stages."""
+
+    def __init__(self, config: ConfigDict):
+        self.config = config
+        self.root = Path(config.workdir)
+        self.world = Path(config.world_dir) if config.world_dir else self.root / "world"
+        self.datasets = self.root / "datasets"
+        self.report = self.root / "report"
+
+    def model(self, name: str) -> Path:
+        """The directory of a finished model."""
+        return self.root / "models" / name
+
+    def model_state(self, name: str) -> Path:
+        """The directory of the state of a model that is being made."""
+        return self.root / "models" / f"{name}.state"
+
+    def result(self, name: str) -> Path:
+        """The result file of a model."""
+        return self.root / "results" / f"{name}.json"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the work directory for this process. Raises InputError if another run has it or it cannot be written."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            handle = open(self.root / ".lock", "w")  # noqa: SIM115 - held until the end of the block
+        except OSError as error:
+            raise InputError(describe_os_error(error, self.root)) from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise InputError(
+                    "another salmu run is at work in this directory; wait for it, or set 'workdir'", self.root
+                ) from error
+            yield
+
+    @contextlib.contextmanager
+    def stage(self, name: str, output: Path, fields: Mapping[str, Any]) -> Iterator[str | None]:
+        """Yields the stage's identity, or None when ``output`` is complete and made from the same ``fields``.
+
+        The caller leaves the block at once on None. When the block ends well, ``output`` is recorded as complete.
+        """
+        record_path = self.root / "stages" / f"{name.replace(' ', '-')}.json"
+        fields = {"version": salmu_jax.__version__, **fields}
+        identity = files.sha256_json(fields)
+        record = _read_record(record_path)
+        if record and record.get("identity") == identity and record.get("output") == fingerprint(output):
+            say(f"{name}: reused, {output} is complete and of the same config")
+            yield None
+            return
+        if record and record.get("identity") != identity and output.exists():
+            say(f"{name}: made anew, {_changes(record.get('fields', {}), fields)} changed since {output} was made")
+        say(f"{name}: ...")
+        began = time.monotonic()
+        record_path.unlink(missing_ok=True)
+        yield identity
+        seconds = round(time.monotonic() - began, 1)
+        record = {
+            "stage": name,
+            "identity": identity,
+            "fields": fields,
+            "seconds": seconds,
+            "output": fingerprint(output),
+        }
+        files.write_json(record_path, record)
+        say(f"{name}: {seconds:.1f} s, {output}")
+
+    def stage_seconds(self) -> dict[str, float]:
+        """Seconds that each recorded stage took, in the order in which they ended."""
+        paths = sorted((self.root / "stages").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        records = [record for record in map(_read_record, paths) if record]
+        return {record["stage"]: record["seconds"] for record in records}
+
+
+def fingerprint(path: Path) -> str | None:
+    """A digest that tells whether a file or directory is as it was left; None if it is not there."""
+    if path.is_file():
+        return files.sha256_file(path)
+    if not path.is_dir():
+        return None
+    entries = []
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            size = file.stat().st_size
+            entries.append(
+                [file.relative_to(path).as_posix(), size, files.sha256_file(file) if size < _SMALL else None]
+            )
+    return files.sha256_json(entries)
+
+
+def provenance(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What an output was made with: config, versions, command, devices, and the time of day."""
+    import jax
+
+    packages = (
+        "jax",
+        "flax",
+        "optax",
+        "orbax-checkpoint",
+        "grain",
+        "tensorflow-datasets",
+        "numpy",
+        "tokenizers",
+        "pillow",
+    )
+    versions = {"salmu_jax": salmu_jax.__version__, "python": platform.python_version()}
+    versions |= {package: importlib.metadata.version(package) for package in packages}
+    return {
+        "config": config,
+        "versions": versions,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})",
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def say(line: str) -> None:
+    """Prints a line of a run's story, from process 0 only (a launcher sets the process's index)."""
+    if "jax" in sys.modules:
+        import jax
+
+        if jax.process_index() != 0:
+            return
+    print(line, flush=True)
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    try:
+        record = files.read_json(path)
+    except (OSError, InputError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The names of the fields that differ, ``train.epochs, world.seed``."""
+
+    def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+        if isinstance(tree, Mapping):
+            return {
+                k: v
+                for key, value in tree.items()
+                for k, v in flat(value, f"{prefix}.{key}" if prefix else key).items()
+            }
+        return {prefix: tree}
+
+    before, after = flat(old), flat(new)
+    return (
+        ", ".join(sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key)))
+        or "its inputs"
+    )
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

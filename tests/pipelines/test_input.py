@@ -1,0 +1,265 @@
+"""The input pipeline: every pair exactly once an epoch, whatever the hosts, workers and resumes; and what the batches hold."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_pipelines import input as pipeline
+from data_pipelines.builders import build_datasets, open_source
+from data_pipelines.input import (
+    DecodedCache,
+    PairSource,
+    epoch_steps,
+    evaluation_images,
+    evaluation_texts,
+    training_batches,
+)
+from salmu_jax.errors import InputError
+from salmu_jax.models.preprocess import preprocess_eval
+from salmu_jax.models.tokenizer import ClipTokenizer
+
+SIZE = 16
+TOKENIZER = ClipTokenizer(num_merges=500, context_length=20)
+COMPROMISED = ("retain_pairs/train", "salmu/retain_synth", "salmu/sensitive")
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory, make_world):
+    root = tmp_path_factory.mktemp("input")
+    build_datasets(make_world(root / "world"), root / "datasets", check=False)
+    return root / "datasets"
+
+
+@pytest.fixture(scope="module")
+def source(datasets):
+    return PairSource.open(datasets, COMPROMISED)
+
+
+@pytest.fixture(scope="module")
+def cache():
+    return DecodedCache(SIZE)
+
+
+def batches(source, count, **options):
+    options = {"tokenizer": TOKENIZER, "image_size": SIZE, "batch_size": 8, "seed": 3, **options}
+    iterator = training_batches(source, **options)
+    try:
+        return [next(iterator) for _ in range(count)]
+    finally:
+        iterator.close()
+
+
+def joined(parts, name="index"):
+    return np.concatenate([part[name] for part in parts])
+
+
+def assert_equal(left, right):
+    assert len(left) == len(right)
+    for one, other in zip(left, right, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert one[name].dtype == other[name].dtype
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_a_pair_source_is_its_splits_in_a_row(datasets, source):
+    assert source.splits == (
+        "retain_pairs/train", "salmu/retain_synth", "salmu/forget", "salmu/holdout_association", "salmu/holdout_identity",
+    )  # fmt: skip
+    expected = [
+        {"image": e["image"], "text": e["text"], "id": e.get("file_name", e.get("key"))}
+        for split in COMPROMISED
+        for e in open_source(datasets, *split.split("/"))
+    ]
+    assert len(source) == len(expected) == 37 + 13 + 36
+    assert [source[i] for i in range(len(source))] == expected
+    assert source.read(np.array([80, 2, 40])) == [expected[80], expected[2], expected[40]]
+    forget = PairSource.open(datasets, ["salmu/forget"], extra_text=["generic_caption"])
+    assert forget.splits == ("salmu/forget",)
+    assert forget[0]["generic_caption"].startswith("a picture of somebody")
+
+
+def test_batches_hold_what_the_source_says(source, cache):
+    for options in ({}, {"cache": cache}):
+        for batch in batches(source, 3, **options):
+            assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
+                "images": ((8, SIZE, SIZE, 3), np.dtype("uint8")),
+                "tokens": ((8, 20), np.dtype("int32")),
+                "index": ((8,), np.dtype("int64")),
+            }
+            for row, place in enumerate(batch["index"]):
+                pair = source[place]
+                np.testing.assert_array_equal(batch["images"][row], preprocess_eval(pair["image"], SIZE))
+                np.testing.assert_array_equal(batch["tokens"][row], TOKENIZER([pair["text"]])[0])
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    hosts=st.sampled_from([1, 2, 4]), rows=st.integers(1, 11), seed=st.integers(0, 2**32 - 1), cuts=st.lists(st.integers(0, 20), max_size=2)
+)  # fmt: skip
+def test_exactly_once_an_epoch(source, cache, hosts, rows, seed, cuts):
+    """Over two epochs, on every host, in runs that stop and resume at the steps ``cuts``."""
+    batch_size, n = rows * hosts, len(source)
+    steps = epoch_steps(2 * n, batch_size)
+    bounds = sorted({0, steps, *(min(cut, steps) for cut in cuts)})
+    options = {"batch_size": batch_size, "seed": seed, "cache": cache}
+    by_host = [
+        [
+            batch["index"]
+            for start, end in zip(bounds, bounds[1:], strict=False)
+            for batch in batches(source, end - start, start_step=start, host_index=host, host_count=hosts, **options)
+        ]
+        for host in range(hosts)
+    ]
+    stream = np.concatenate([np.concatenate(parts) for parts in zip(*by_host, strict=True)])
+    for epoch in (stream[:n], stream[n : 2 * n]):
+        assert sorted(epoch) == list(range(n))
+    np.testing.assert_array_equal(stream, joined(batches(source, steps, **options)))
+    assert (stream[:n] != stream[n : 2 * n]).any()
+
+
+def test_order_depends_on_the_seed(source, cache):
+    first, again, other = (joined(batches(source, 5, seed=seed, cache=cache)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    far = batches(source, 1, start_step=10**12, cache=cache)[0]
+    assert far["index"].shape == (8,)
+
+
+@pytest.mark.parametrize("augment", [None, {"scale": (0.5, 0.9)}])
+def test_workers_and_hosts_change_nothing(source, cache, augment):
+    plain = batches(source, 14, augment=augment)
+    assert_equal(plain, batches(source, 14, augment=augment, num_workers=2))
+    if augment is None:
+        assert_equal(plain, batches(source, 14, cache=cache))
+    halves = [batches(source, 10, start_step=4, host_index=h, host_count=2, augment=augment) for h in range(2)]
+    whole = [{name: np.concatenate([a[name], b[name]]) for name in a} for a, b in zip(*halves, strict=True)]
+    assert_equal(plain[4:], whole)
+
+
+def test_crops_differ_by_epoch_and_seed(source):
+    n = len(source)
+    stream = batches(source, epoch_steps(2 * n, 8), augment={"scale": (0.4, 0.8)})
+    index, images = joined(stream), joined(stream, "images")
+    again = [int(np.flatnonzero(index[n:] == place)[0]) + n for place in index[:n]]
+    assert np.mean([(images[i] != images[j]).any() for i, j in enumerate(again) if j < len(images)]) > 0.9
+    plain = joined(batches(source, 3), "images")
+    assert (plain != images[: len(plain)]).any()
+
+
+def test_generic_captions_come_along(datasets, cache):
+    source = PairSource.open(datasets, ["salmu/forget"], extra_text=["generic_caption"])
+    cached, plain = batches(source, 3, cache=cache), batches(source, 3)
+    assert_equal(cached, plain)
+    for batch in plain:
+        expected = TOKENIZER([source[place]["generic_caption"] for place in batch["index"]])
+        np.testing.assert_array_equal(batch["generic_tokens"], expected)
+        assert (batch["generic_tokens"] != batch["tokens"]).any()
+
+
+def test_a_shared_cache_decodes_once(datasets, source, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(pipeline, "preprocess_eval", lambda *args: decoded.append(1) or preprocess_eval(*args))
+    cache = DecodedCache(SIZE)
+    clean = PairSource.open(datasets, ["retain_pairs/train", "salmu/retain_synth"])
+    batches(clean, 2, cache=cache)
+    assert len(decoded) == len(clean)
+    batches(source, 2, cache=cache)
+    batches(source, 2, cache=cache, seed=9)
+    list(evaluation_images(open_source(datasets, "salmu", "forget"), SIZE, 5, cache))
+    assert len(decoded) == len(source)
+
+
+def test_batches_are_the_callers_own(source, cache):
+    batch = batches(source, 1, cache=cache)[0]
+    batch["images"][:] = 0
+    batch["tokens"][:] = 0
+    assert batches(source, 1, cache=cache)[0]["images"].any()
+    assert batches(source, 1, cache=cache)[0]["tokens"].any()
+
+
+def test_evaluation_keeps_the_order_and_pads(datasets, cache):
+    for name, split in (("zeroshot", "test"), ("salmu", "sensitive")):
+        source = open_source(datasets, name, split)
+        expected = np.stack([preprocess_eval(example["image"], SIZE) for example in source])
+        for options in ({}, {"cache": cache}):
+            found = list(evaluation_images(source, SIZE, 7, **options))
+            assert len(found) == epoch_steps(len(source), 7)
+            assert all(batch["images"].shape == (7, SIZE, SIZE, 3) for batch in found)
+            np.testing.assert_array_equal(np.concatenate([b["images"][: b["count"]] for b in found]), expected)
+            assert not found[-1]["images"][found[-1]["count"] :].any()
+    texts = [example["text"] for example in source]
+    found = list(evaluation_texts(texts, TOKENIZER, 7))
+    np.testing.assert_array_equal(np.concatenate([b["tokens"][: b["count"]] for b in found]), TOKENIZER(texts))
+    assert {batch["tokens"].shape for batch in found} == {(7, 20)}
+    assert not list(evaluation_texts([], TOKENIZER, 7))
+
+
+def test_epoch_steps():
+    assert [epoch_steps(pairs, 8) for pairs in (1, 8, 9, 86)] == [1, 1, 2, 11]
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"batch_size": 9, "host_count": 2}, "batch_size"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"host_index": 2, "host_count": 2}, "host_index"),
+        ({"cache": DecodedCache(SIZE), "augment": {}}, "cache"),
+        ({"cache": DecodedCache(SIZE), "num_workers": 1}, "cache"),
+        ({"cache": DecodedCache(SIZE + 1)}, "cache"),
+        ({"seed": -1}, "seed"),
+        ({"start_step": -1}, "start_step"),
+        ({"augment": {"flip": (0, 1)}}, "augment"),
+    ],
+)
+def test_settings_that_cannot_be(source, options, field):
+    with pytest.raises(InputError, match=f"^{field}: "):
+        batches(source, 1, **options)
+
+
+def test_sources_that_cannot_be(datasets):
+    with pytest.raises(InputError, match="no feature 'text'"):
+        PairSource.open(datasets, ["zeroshot/test"])
+    with pytest.raises(InputError, match="no feature 'generic_caption'"):
+        PairSource.open(datasets, ["salmu/forget", "retain_pairs/train"], ["generic_caption"])
+    with pytest.raises(InputError, match="no data sets"):
+        PairSource([])
+    with pytest.raises(InputError, match="'forget'"):
+        PairSource.open(datasets, ["forget"])
+
+
+@pytest.mark.parametrize("kind", ["threads", "workers", "cache", "evaluation"])
+def test_bad_data_are_named(make_world, tmp_path, kind):
+    build_datasets(make_world(tmp_path / "world", broken="other_005.jpg"), tmp_path / "datasets", check=False)
+    source = PairSource.open(tmp_path / "datasets", COMPROMISED)
+    options = {"workers": {"num_workers": 1}, "cache": {"cache": DecodedCache(SIZE)}}.get(kind, {})
+    with pytest.raises(InputError, match=r"retain_synth\.array_record-00000-of-00001 record 5: .*image"):
+        if kind == "evaluation":
+            list(evaluation_images(source, SIZE, 4))
+        else:
+            batches(source, epoch_steps(len(source), 8), **options)
+
+
+def test_the_device_never_waits(datasets, record_property):
+    """With a cache, batches of 160 pairs of 32 pixels are there when a 20 ms step asks for them."""
+    source = PairSource.open(datasets, COMPROMISED)
+    iterator = training_batches(
+        source, tokenizer=TOKENIZER, image_size=32, batch_size=160, seed=0, cache=DecodedCache(32)
+    )
+    next(iterator)
+    waits = []
+    for _ in range(25):
+        time.sleep(0.02)
+        start = time.perf_counter()
+        next(iterator)
+        waits.append(time.perf_counter() - start)
+    iterator.close()
+    record_property("median_wait_ms", round(1e3 * statistics.median(waits), 3))
+    assert statistics.median(waits) < 2e-3

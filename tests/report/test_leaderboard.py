@@ -1,0 +1,196 @@
+"""The order of the leaderboard, what it refuses, its table and its sentences."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+
+import pytest
+
+from salmu_jax.errors import InputError
+from salmu_jax.report.findings import findings
+from salmu_jax.report.leaderboard import build_leaderboard, display_name
+from salmu_jax.report.table import WIDTH, format_table, print_table
+
+
+def test_references_come_first_and_methods_in_the_documented_order(results):
+    board = build_leaderboard(results)
+    assert [row["model"] for row in board["rows"]] == [
+        "clean",
+        "compromised",
+        "precise",  # no failure mode
+        "vl_unlearn",  # partly over-generalised, which counts half
+        "clip_erase",  # one failure mode: the nearer to the ideal point the earlier
+        "delete",
+        "finetuning",
+        "negative_gradient",  # two failure modes
+        "direct_similarity_minimisation",
+    ]
+    assert [row["rank"] for row in board["rows"]] == [None, None, *range(1, 8)]
+    verdicts = {row["model"]: row["verdicts"] for row in board["rows"]}
+    assert verdicts["precise"] == ["effective"]
+    assert verdicts["finetuning"] == ["ineffective"]
+    assert verdicts["clip_erase"] == ["over-generalised"]
+    assert verdicts["negative_gradient"] == ["catastrophic", "over-generalised"]
+
+
+def test_leaderboard_is_json_and_does_not_depend_on_the_order_of_the_results(results):
+    board = build_leaderboard(results)
+    assert board["schema"] == "salmu_jax.leaderboard/1"
+    text = json.dumps(board, allow_nan=False)
+    assert json.loads(text) == board
+    assert json.dumps(build_leaderboard(results[::-1]), allow_nan=False) == text
+
+
+def test_rows_carry_position_intervals_and_provenance(results):
+    row = next(row for row in build_leaderboard(results)["rows"] if row["model"] == "finetuning")
+    assert row["forgetting"] == pytest.approx((0.363 - 0.210) / (0.363 - 0.007))
+    assert row["genknow_kept"] == pytest.approx(0.605 / 0.624)
+    assert row["holdouts_kept"] == pytest.approx(min(0.725 / 0.778, 0.726 / 0.781))
+    assert row["utility_kept"] == pytest.approx((0.605 / 0.624 + 0.726 / 0.781) / 2, abs=2e-3)
+    assert row["intervals"]["RetFail_MRR"] == pytest.approx([0.189, 0.231])
+    assert row["provenance"]["data"] == {"data.datasets": "d" * 64}  # what the data was, not where it lay
+    assert len(row["provenance"]["config_sha256"]) == 64
+
+
+def test_thresholds_are_those_of_the_diagnosis(results):
+    """A method exactly on either side of a line gets or does not get the verdict."""
+    board = build_leaderboard(results)
+    limits = board["thresholds"]
+    for row in board["rows"][2:]:
+        assert ("ineffective" in row["verdicts"]) == (row["forgetting"] < limits["forgetting"])
+        assert ("over-generalised" in row["verdicts"]) == (row["holdouts_kept"] < limits["holdouts_kept"])
+        if row["genknow_kept"] < limits["genknow_kept"]:
+            assert "catastrophic" in row["verdicts"]
+    assert 0 < limits["forgetting"] < 1
+
+
+def test_skipped_genknow_is_none_everywhere(build_result):
+    results = [build_result(model) for model in ("clean", "compromised", "clip_erase")]
+    for result in results:
+        result["utility"]["2.1_GenKnow"]["ImageNet1k_Accuracy"] = -1
+        result["protocol"]["genknow"] = {"dataset": None, "classes": 0, "images": 0, "chance": None}
+    board = build_leaderboard(results)
+    for row in board["rows"]:
+        assert row["metrics"]["GenKnow"] is None
+        assert row["genknow_kept"] is None
+    assert "-1" not in format_table(board).split("CLIPErase")[1].splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field"),
+    [
+        (("provenance", "data", "datasets"), "e" * 64, "provenance.data.datasets"),
+        (("protocol", "seed"), 43, "protocol.seed"),
+        (("protocol", "gallery_retain"), 999, "protocol.gallery_retain"),
+        (("protocol", "genknow", "classes"), 1000, "protocol.genknow.classes"),
+        (("protocol", "idzsc_prompt"), "{name}", "protocol.idzsc_prompt"),
+        (("protocol", "rows", "forget"), 401, "protocol.rows.forget"),
+        (("provenance", "versions", "salmu_jax"), "0.0.9", "provenance.versions.salmu_jax"),
+        (("schema",), "salmu_jax.result/0", "schema"),
+    ],
+)
+def test_results_measured_differently_are_refused_by_model_and_field(results, path, value, field):
+    changed = copy.deepcopy(results)
+    target = next(result for result in changed if result["model"] == "delete")
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    with pytest.raises(InputError) as error:
+        build_leaderboard(changed)
+    message = str(error.value)
+    assert "'delete'" in message
+    assert f"({field} " in message
+    assert "'finetuning'" not in message
+    assert "\n" not in message
+
+
+def test_what_may_differ_between_results_is_not_refused(results):
+    changed = copy.deepcopy(results)
+    for number, result in enumerate(changed):
+        result["provenance"] |= {"created": f"2026-01-0{number + 1}", "seconds": float(number), "command": str(number)}
+        result["provenance"]["data"]["path"] = f"/somewhere/{number}"
+        result["provenance"]["versions"]["jax"] = f"0.10.{number}"
+    build_leaderboard(changed)
+
+
+def test_missing_references_and_repeated_models_are_refused(results):
+    with pytest.raises(InputError, match="no result for 'clean'"):
+        build_leaderboard([result for result in results if result["model"] != "clean"])
+    with pytest.raises(InputError, match="more than one result for 'delete'"):
+        build_leaderboard([*results, next(result for result in results if result["model"] == "delete")])
+
+
+def test_table_is_aligned_and_narrow_enough(results):
+    board = build_leaderboard(results)
+    lines = format_table(board).splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert "\033" not in format_table(board)
+    starts = ("Clean ", "Compromised ", "CLIPErase ", "DELETE ")
+    rows = {start.strip(): next(line for line in lines if line.startswith(start)) for start in starts}
+    assert len({line.index("|") for line in rows.values()}) == 1
+    assert rows["CLIPErase"].split()[1:] == [
+        "0.0030", "0.0000", "0.1080", "0.8280", "0.1060", "0.0650", "|",
+        "0.6160", "0.1250", "0.1170", "0.5700", "0.5100", "over-generalised",
+    ]  # fmt: skip
+    head = next(line for line in lines if line.startswith("model"))
+    assert head.split() == [
+        "model", "MRR", "R@1", "Str", "ACS", "IdZSC", "Assoc", "|", "Know", "Sim", "Sim", "Int", "Sim", "verdict",
+    ]  # fmt: skip
+    # Figures stand right-aligned under the heads.
+    assert head.index("MRR") + len("MRR") == rows["Clean"].index("0.0070") + len("0.0070")
+    text = " ".join(lines)
+    assert "efficacy -> Clean" in text
+    assert "utility -> Compromised" in text
+    assert "seed 42; data dddddddddddd; salmu_jax 0.1.0" in text
+    assert "not the paper's" in format_table(board) or "not on the released data" in text
+    for published in ("0.2361", "0.3215", "0.1417"):  # the paper's figures are never mixed in
+        assert published not in text
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_colour_only_on_a_terminal_and_without_no_color(results, monkeypatch):
+    board = build_leaderboard(results)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    pipe, terminal, plain = io.StringIO(), _Terminal(), _Terminal()
+    print_table(board, pipe)
+    print_table(board, terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    print_table(board, plain)
+    assert "\033[" in terminal.getvalue()
+    assert pipe.getvalue() == plain.getvalue() == format_table(board)
+
+
+def test_table_survives_a_terminal_without_unicode(results, build_result):
+    results = [result for result in results if result["model"] != "delete"]
+    odd = build_result("delete")
+    odd["model"] = "délété"
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    print_table(build_leaderboard([*results, odd]), stream)
+    stream.flush()
+    assert b"d?l?t?" in stream.buffer.getvalue()
+
+
+def test_findings_are_computed_from_the_results(results):
+    text = findings(build_leaderboard(results))
+    assert "52 times Clean's 0.0070" in text[0]
+    assert text[1] == "precise avoids all three failure modes."
+    joined = " ".join(text)
+    assert "DELETE removes 100% of the leakage, and with it 87% of the similarity" in joined
+    assert "Direct Similarity Minimisation breaks the model: general knowledge falls from 0.624 to 0.098" in joined
+    assert "Finetuning leaves 57% of the leakage in place" in joined
+    assert "precise keeps 97% of the holdouts' mean similarity but only 66% of the retrieval" in joined
+    without = findings(build_leaderboard([result for result in results if result["model"] != "precise"]))
+    assert without[1] == "None of the 6 methods is seen to avoid all three failure modes."
+    assert len(findings(build_leaderboard([r for r in results if r["model"] in ("clean", "compromised")]))) == 1
+
+
+def test_display_names():
+    assert display_name("clip_erase") == display_name("cliperase") == "CLIPErase"
+    assert display_name("my_new_method") == "my new method"

@@ -1,0 +1,176 @@
+"""Names, options and hyper-parameters: the published values, and one-line answers to mistakes."""
+
+from __future__ import annotations
+
+import dataclasses
+import decimal
+
+import jax
+import numpy as np
+import pytest
+
+from salmu_jax.errors import InputError
+from salmu_jax.training.optimizer import warmup_cosine
+from salmu_jax.unlearning import registry
+from salmu_jax.unlearning.freeze import label_parameters, merge, parameter_paths, trainable_part
+from salmu_jax.unlearning.hyper import Hyper, base_optimizer
+from salmu_jax.unlearning.methods.descent_to_delete import noise_scale
+
+
+def test_methods_describe_themselves():
+    titles = {registry.get(name).title for name in registry.METHODS}
+    assert len(titles) == len(registry.METHODS) == 9
+    for name in registry.METHODS:
+        method = registry.get(name)
+        assert method.name == name
+        assert method.reference
+        assert method.needs <= {"retain", "generic_captions"}
+        assert hash(method) == hash(registry.get(name))
+
+
+def test_published_hyper_parameters():
+    for name in registry.METHODS:
+        method, hyper = registry.get(name), registry.get(name).defaults
+        assert (hyper.learning_rate, hyper.weight_decay, hyper.b1, hyper.b2, hyper.eps) == (
+            1e-7,
+            1e-3,
+            0.9,
+            0.999,
+            1e-8,
+        )
+        assert method.batch_sizes(hyper) == ((16, 16) if "retain" in method.needs else (32, 0))
+        if not method.one_shot:  # 10 epochs, the last batch of an epoch being a partial one
+            assert hyper.total_steps == 10 * -(-30_468 // method.batch_sizes(hyper)[0])
+        assert all(value == 1.0 for option, value in vars(method).items() if option.endswith("_weight"))
+    assert registry.get("descent_to_delete").one_shot
+    assert registry.get("descent_to_delete").defaults.total_steps == 1
+
+
+def test_noise_scale_of_descent_to_delete():
+    # The same formula in 50 decimal digits.
+    with decimal.localcontext() as context:
+        context.prec = 50
+        d = decimal.Decimal
+        decay, n, e = d("0.001"), d(400_000_000), d(5)
+        smooth, mu, lipschitz = 4 - decay, decay, 1 + decay
+        g = (smooth - mu) / (smooth + mu)
+        log = (n * n).ln()
+        sigma = 4 * d(2).sqrt() * lipschitz * g / (mu * n * (1 - g) * ((log + e).sqrt() - log.sqrt()))
+    np.testing.assert_allclose(noise_scale(1e-3), float(sigma), rtol=1e-10)
+    assert noise_scale(1e-3, rows=1000) > 1000 * noise_scale(1e-3)
+    for wrong in (dict(weight_decay=0.0), dict(weight_decay=2.0), dict(weight_decay=0.1, epsilon=0.0)):
+        with pytest.raises(InputError):
+            noise_scale(**wrong)
+
+
+def test_unknown_method_lists_what_exists():
+    with pytest.raises(InputError, match="did you mean 'cliperase'") as caught:
+        registry.get("cliperace")
+    assert all(name in str(caught.value) for name in registry.METHODS)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"),
+    [
+        ({"forgeting_weight": 1.0}, "did you mean 'forgetting_weight'"),
+        ({"zzz": 1.0}, "its options are: forgetting_weight, retention_weight"),
+        ({"forgetting_weight": "1"}, "must be of type float"),
+        ({"forgetting_weight": True}, "must be of type float"),
+        ({"forgetting_weight": float("nan")}, "must be finite"),
+    ],
+)
+def test_wrong_options(options, answer):
+    with pytest.raises(InputError, match=answer):
+        registry.get("delete").with_options(options)
+
+
+def test_options_replace_fields():
+    method = registry.get("delete").with_options({"forgetting_weight": 2})
+    assert method.forgetting_weight == 2.0
+    assert registry.get("delete").forgetting_weight == 1.0
+    with pytest.raises(InputError, match="it has none"):
+        registry.get("finetuning").with_options({"weight": 1.0})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"learning_rate": -1.0},
+        {"learning_rate": float("inf")},
+        {"learning_rate": "1e-3"},
+        {"total_steps": 0},
+        {"total_steps": 1.5},
+        {"warmup_steps": 20, "total_steps": 10},
+        {"b1": 1.0},
+        {"eps": 0.0},
+        {"clip_norm": 0.0},
+        {"batch_size": True},
+        {"options": 3},
+    ],
+)
+def test_wrong_hyper_parameters(wrong):
+    with pytest.raises(InputError) as caught:
+        Hyper(**wrong)
+    assert str(caught.value).startswith(next(iter(wrong)))
+
+
+def test_an_odd_batch_cannot_be_halved():
+    hyper = Hyper(batch_size=7)
+    assert registry.get("negative_gradient").batch_sizes(hyper) == (7, 0)
+    with pytest.raises(InputError, match="7 is odd"):
+        registry.get("delete").batch_sizes(hyper)
+
+
+def test_schedule_of_the_base_optimizer():
+    hyper = Hyper(learning_rate=0.1, total_steps=40, weight_decay=0.0, b1=0.0, b2=0.0)  # sign descent: |update| = rate
+    optimizer = base_optimizer(hyper)
+    params = {"w": np.ones((2, 2), np.float32)}
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
+    rates = []
+    for _ in range(40):
+        updates, state = update(params, state, params)
+        rates.append(-float(updates["w"][0, 0]))
+    np.testing.assert_allclose(rates[:3], [0.05, 0.1, 0.1], rtol=1e-5)  # 5 % of 40 steps of warm-up
+    assert rates[-1] < 0.001
+    np.testing.assert_allclose(rates, [warmup_cosine(0.1, 2, 40)(step) for step in range(40)], rtol=1e-4)
+    explicit = base_optimizer(dataclasses.replace(hyper, warmup_steps=4))
+    np.testing.assert_allclose(explicit.update(params, explicit.init(params), params)[0]["w"], -0.025, rtol=1e-5)
+
+
+PARAMS = {"text": {"proj": 1.0, "ln": {"scale": 2.0}}, "visual": {"proj": 3.0}, "logit_scale": 4.0}
+
+
+def test_the_first_matching_rule_decides():
+    rules = [("text/ln/.*", "freeze"), ("text/.*", "train"), (".*", "freeze")]
+    labels = label_parameters(PARAMS, rules)
+    assert labels == {
+        "text": {"proj": "train", "ln": {"scale": "freeze"}},
+        "visual": {"proj": "freeze"},
+        "logit_scale": "freeze",
+    }
+    part = trainable_part(PARAMS, labels)
+    assert jax.tree.leaves(part) == [1.0]
+    assert merge(jax.tree.map(lambda x: -x, part), PARAMS, labels) == {
+        **PARAMS,
+        "text": {"proj": -1.0, "ln": {"scale": 2.0}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("rules", "answer"),
+    [
+        ([("txet/.*", "freeze"), (".*", "train")], "matches no parameter"),
+        ([("text/proj", "freeze"), ("text", "train"), (".*", "train")], "matches no parameter"),  # not the whole path
+        ([("text/.*", "train")], "no rule says whether to train: logit_scale, visual/proj;"),
+        ([(".*", "freeze")], "nothing is left to train"),
+        ([("(", "train")], "not a regular expression"),
+        ([(".*", "thaw")], "unknown label 'thaw'"),
+    ],
+)
+def test_wrong_rules_name_the_paths(rules, answer):
+    with pytest.raises(InputError, match=answer) as caught:
+        label_parameters(PARAMS, rules)
+    assert "\n" not in str(caught.value)
+    if "no parameter" in answer or "nothing" in answer:
+        assert all(path in str(caught.value) for path in parameter_paths(PARAMS))
