@@ -1,10 +1,10 @@
 """The input pipeline (grain): pairs of several splits, shuffled, decoded, tokenised, batched, cut for hosts.
 
 The order of a run is one endless stream of positions: epoch after epoch, each a permutation of all pairs that depends
-on the seed and the epoch alone (``seed().shuffle().repeat()``, O(1) memory, any position in O(1)). Batch ``t`` is
-positions ``t * batch_size`` to ``(t + 1) * batch_size``, so every pair occurs exactly once an epoch and a batch may
-straddle two. Host ``h`` of ``H`` delivers the ``h``-th contiguous part of every batch. Nothing depends on the number of
-hosts, worker processes or threads, nor on the step at which a run starts: resuming is asking for ``start_step``.
+on the seed and the epoch alone (``order.py``: O(1) memory, any position in O(1)). Batch ``t`` is positions ``t *
+batch_size`` to ``(t + 1) * batch_size``, so every pair occurs exactly once an epoch and a batch may straddle two.
+Host ``h`` of ``H`` delivers the ``h``-th contiguous part of every batch. Nothing depends on the number of hosts,
+worker processes or threads, nor on the step at which a run starts: resuming is asking for ``start_step``.
 
 Mixing data sets is concatenation before the shuffle. (grain's ``mix`` with proportional weights loses elements.)
 """
@@ -23,11 +23,13 @@ import numpy as np
 from absl import flags
 
 from data_pipelines.builders.source import ConcatenatedSource, RecordSource, open_source
+from data_pipelines.order import shuffled
 from salmu_jax.errors import InputError
 from salmu_jax.models.preprocess import preprocess_eval, random_resized_crop
 from salmu_jax.models.tokenizer import ClipTokenizer
 
 _CROPS = 0x43524F50  # the purpose of the draws below, so that no other use of the seed draws the same numbers
+_ENDLESS = 1 << 48  # parts of batches in the stream
 _CHUNK = 128  # examples read and decoded at a time when a cache is filled
 
 
@@ -191,10 +193,9 @@ def training_batches(
             "a cache of decoded images needs no augmentation, no worker processes and one image size", "cache"
         )
     rows = batch_size // host_count
-    order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
-    parts = order.batch(rows, batch_fn=_int64)  # part c of the stream: batch c // host_count, host c % host_count
-    load = _Load(source, tokenizer, image_size, seed, augment, cache)
-    steps = parts.map_with_index(load)[host_index::host_count][start_step:]
+    load = _Load(source, tokenizer, image_size, rows, seed, augment, cache)
+    parts = grain.MapDataset.range(_ENDLESS).map(load)  # part c: batch c // host_count, host c % host_count
+    steps = parts[host_index::host_count][start_step:]
     threads = 1 if cache is not None or num_workers else os.cpu_count() or 1
     batches = steps.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2))
     if num_workers:
@@ -254,16 +255,19 @@ def epoch_steps(pairs: int, batch_size: int) -> int:
 
 @dataclass(frozen=True)
 class _Load:
-    """From the places of a part of a batch to its arrays. Goes to worker processes, so it holds settings only."""
+    """From the number of a part of a batch to its arrays. Goes to worker processes, so it holds settings only."""
 
     source: PairSource
     tokenizer: ClipTokenizer
     image_size: int
+    rows: int
     seed: int
     augment: dict[str, tuple[float, float]] | None
     cache: DecodedCache | None
 
-    def __call__(self, number: int, places: np.ndarray) -> dict[str, np.ndarray]:
+    def __call__(self, number: int) -> dict[str, np.ndarray]:
+        positions = number * self.rows + np.arange(self.rows)
+        places = shuffled(positions, len(self.source), self.seed)
         texts = {"tokens": "text", **{_tokens_name(name): name for name in self.source.extra_text}}
         if self.cache is not None:
             parts = self.source.parts
@@ -272,8 +276,10 @@ class _Load:
                 batch[key] = _gather([self.cache.tokens(part, name, self.tokenizer) for part in parts], places)
         else:
             pairs = self.source.read(places)
-            first = number * len(places)  # the position of this part in the stream
-            images = [self._image(first + row, places[row], pair["image"]) for row, pair in enumerate(pairs)]
+            images = [
+                self._image(position, place, pair["image"])
+                for position, place, pair in zip(positions.tolist(), places.tolist(), pairs, strict=True)
+            ]
             batch = {"images": np.stack(images)}
             for key, name in texts.items():
                 batch[key] = self.tokenizer([pair[name] for pair in pairs])
@@ -318,7 +324,3 @@ def _tokens_name(feature: str) -> str:
 
 def _key(part: RecordSource) -> tuple[str, str]:
     return os.fspath(part.directory), part.split
-
-
-def _int64(places: Sequence[int]) -> np.ndarray:
-    return np.array(places, np.int64)

@@ -11,7 +11,6 @@ import functools
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +20,7 @@ from salmu_jax.errors import InputError
 SPLITS = ("forget", "holdout_association", "holdout_identity", "retain_synth")
 FIELDS = ("name", "city", "job", "blood_type", "phone_number", "emails", "iban", "credit_card", "passport")
 PUBLISHED_ROWS = {"forget": 30_468, "holdout_association": 14_943, "holdout_identity": 14_642, "retain_synth": 16_741}
-IMAGENET = "imagenet1k"  # the zero-shot data set for which the key ImageNet1k_Accuracy says what it means
+IMAGENET = "imagenet1k"
 CACHE_LIMIT = 2 << 30  # decoded bytes that are kept in memory unless the caller decides
 
 Decode = Callable[..., np.ndarray]  # decode(data: bytes, image_size: int, where=...) -> uint8 [S, S, 3]
@@ -95,6 +94,11 @@ class ZeroShotTask:
     classnames: tuple[str, ...]
     templates: tuple[str, ...]
 
+    @property
+    def is_imagenet(self) -> bool:
+        """Whether the released key ImageNet1k_Accuracy says what it means: by the name, or by ImageNet-1k's size."""
+        return self.dataset == IMAGENET or (len(self.classnames), len(self.labels)) == (1_000, 50_000)
+
     def prompts(self) -> list[str]:
         """All prompts, class by class: [C * T]."""
         return [template.replace("{c}", name) for name in self.classnames for template in self.templates]
@@ -140,47 +144,6 @@ class EvaluationData:
         self._tokens: dict[tuple[str, Hashable], np.ndarray] = {}
         if not len(self.splits["forget"]):
             raise InputError("has no rows; RetFail is measured on it, it needs at least one", "split forget")
-
-    @classmethod
-    def load(
-        cls,
-        datasets_dir: str | os.PathLike,
-        image_size: int,
-        *,
-        cache_decoded: bool | None = None,
-        zeroshot_name: str | None = None,
-        made: bool | None = None,
-    ) -> EvaluationData:
-        """From the built datasets ``salmu`` and, where it exists, ``zeroshot``.
-
-        Args:
-          datasets_dir: what ``salmu build`` wrote.
-          image_size: the models' image size.
-          cache_decoded: see :meth:`from_sources`.
-          zeroshot_name: what the zero-shot task is; None: 'imagenet1k' where it has ImageNet-1k's 1,000 classes and
-            50,000 images, else 'embedded zero-shot task'.
-          made: whether this project's generator made the world (None: not known).
-
-        Raises:
-          InputError: no or damaged datasets, an undecodable image, a label out of range.
-        """
-        from data_pipelines.builders import open_source, read_classes
-
-        zeroshot = None
-        if (Path(datasets_dir) / "zeroshot").is_dir():
-            source = open_source(datasets_dir, "zeroshot", "test")
-            classnames, templates = read_classes(datasets_dir)
-            if zeroshot_name is None:
-                is_imagenet = (len(classnames), len(source)) == (1_000, 50_000)
-                zeroshot_name = IMAGENET if is_imagenet else "embedded zero-shot task"
-            zeroshot = {
-                "source": source,
-                "dataset": zeroshot_name,
-                "classnames": classnames,
-                "templates": templates,
-            }
-        sources = {split: open_source(datasets_dir, "salmu", split) for split in SPLITS}
-        return cls.from_sources(sources, image_size, zeroshot=zeroshot, cache_decoded=cache_decoded, made=made)
 
     @classmethod
     def from_sources(

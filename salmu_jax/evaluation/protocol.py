@@ -16,7 +16,7 @@ import numpy as np
 
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation import draws, intervals, metrics
-from salmu_jax.evaluation.data import FIELDS, IMAGENET, PUBLISHED_ROWS, EvaluationData
+from salmu_jax.evaluation.data import FIELDS, PUBLISHED_ROWS, EvaluationData
 from salmu_jax.evaluation.embeddings import Embeddings, embed
 from salmu_jax.evaluation.result import SCHEMA, SKIPPED, load_result, write_result
 
@@ -257,7 +257,7 @@ def _caveats(data: EvaluationData, gallery: metrics.Gallery) -> list[str]:
         caveats.append(
             "GenKnow was skipped (-1): there is no zero-shot data set, so lost utility cannot be judged by it."
         )
-    elif data.zeroshot.dataset != IMAGENET:
+    elif not data.zeroshot.is_imagenet:
         caveats.append(
             f"GenKnow is the accuracy on '{data.zeroshot.dataset}' ({len(data.zeroshot.classnames):,} classes), not on"
             " ImageNet-1k: the key ImageNet1k_Accuracy is kept for the released format's sake."

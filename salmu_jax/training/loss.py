@@ -14,8 +14,8 @@ def contrastive_loss(
     Args:
       image, text: float32 [B, D], L2-normalised; row ``i`` of one belongs to row ``i`` of the other.
       logit_scale: the *logarithm* of the inverse temperature, a scalar.
-      caption_ids: integers [B], see :func:`caption_ids`; rows with equal ids have the same caption, and are then not each other's negatives. None: every
-        other row is a negative, as in OpenCLIP.
+      caption_ids: integers [B], see :func:`caption_ids`; rows with equal ids have the same caption, and are then not each
+        other's negatives. None: every other row is a negative, as in OpenCLIP.
 
     Returns:
       The mean over the batch, a float32 scalar.

@@ -14,6 +14,7 @@ from data_pipelines.builders import build_datasets
 from data_pipelines.layout import DATA_FIELDS, LabelledImage, SplitWriter, write_zeroshot
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation.data import FIELDS, EvaluationData
+from salmu_jax.evaluation.loading import load_evaluation_data
 from salmu_jax.evaluation.protocol import evaluate
 from salmu_jax.models.clip import Clip, ClipConfig, TowerConfig
 from salmu_jax.models.tokenizer import ClipTokenizer
@@ -47,7 +48,7 @@ def sources(tiny):
 def zeroshot(tiny):
     task = tiny.zeroshot()
     source = [{**row, "image": png(row["image"], tiny.size)} for row in task["source"]]
-    return {**task, "source": source, "dataset": "embedded zero-shot task"}
+    return {**task, "source": source, "dataset": "shapes"}
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_built_datasets_give_the_result_of_the_records(datasets, sources, zerosh
     )  # fmt: skip
     clip = Clip(config)
     params = jax.jit(clip.init)(jax.random.key(0))
-    loaded = EvaluationData.load(datasets, PIXELS, cache_decoded=cache_decoded)
+    loaded = load_evaluation_data(datasets, PIXELS, cache_decoded=cache_decoded, zeroshot_name="shapes")
     direct = EvaluationData.from_sources(sources, PIXELS, zeroshot=zeroshot)
     assert loaded.splits["forget"].text == direct.splits["forget"].text
     results = []
@@ -98,7 +99,7 @@ def test_built_datasets_give_the_result_of_the_records(datasets, sources, zerosh
         result = evaluate(clip, params, tokenizer, data, model_name="m", batch_size=32, bootstrap=20, provenance={})
         results.append({**result, "provenance": None})
     assert results[0] == results[1]
-    assert results[0]["protocol"]["genknow"]["dataset"] == "embedded zero-shot task"
+    assert results[0]["protocol"]["genknow"]["dataset"] == "shapes"
     assert results[0]["protocol"]["rows"]["forget_identity"] == 81
 
 
@@ -108,7 +109,7 @@ def test_the_nine_fields_are_those_of_the_layout():
 
 def test_missing_datasets_and_undecodable_images_are_one_line(sources, tmp_path):
     with pytest.raises(InputError, match="no dataset 'salmu' here"):
-        EvaluationData.load(tmp_path, PIXELS)
+        load_evaluation_data(tmp_path, PIXELS)
     rows = [*sources["forget"][:2], {**sources["forget"][2], "image": b"no image"}, *sources["forget"][3:]]
     with pytest.raises(InputError, match=r"forget row 2 \(forget_2.jpg\)"):
         EvaluationData.from_sources({**sources, "forget": rows}, PIXELS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -188,6 +189,15 @@ def test_damaged_files_are_named(make_world, tmp_path, how):
     with pytest.raises(InputError, match=r"retain_pairs-train\.array_record-00000-of-00001: .*salmu build") as error:
         list(open_source(datasets, "retain_pairs", "train"))
     assert "\n" not in str(error.value)
+
+
+def test_a_file_of_another_build_is_named(make_world, tmp_path):
+    build_datasets(make_world(tmp_path / "world", retain=0, zeroshot=0), tmp_path / "datasets", check=False)
+    (directory,) = (tmp_path / "datasets" / "salmu").iterdir()
+    name = "salmu-{}.array_record-00000-of-00001"
+    shutil.copy(directory / name.format("forget"), directory / name.format("holdout_identity"))
+    with pytest.raises(InputError, match=r"salmu-holdout_identity.*\(19 records of 9\)"):
+        list(open_source(tmp_path / "datasets", "salmu", "holdout_identity"))
 
 
 def test_damaged_description_is_named(make_world, tmp_path):

@@ -1,7 +1,8 @@
-"""The input pipeline: every pair exactly once an epoch, whatever the hosts, workers and resumes; and what the batches hold."""
+"""The input pipeline: every pair exactly once an epoch, whatever hosts, workers and resumes; what the batches hold."""
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 
@@ -10,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipelines import input as pipeline
 from data_pipelines.builders import build_datasets, open_source
 from data_pipelines.input import (
     DecodedCache,
@@ -20,6 +20,7 @@ from data_pipelines.input import (
     evaluation_texts,
     training_batches,
 )
+from data_pipelines.order import shuffled
 from salmu_jax.errors import InputError
 from salmu_jax.models.preprocess import preprocess_eval
 from salmu_jax.models.tokenizer import ClipTokenizer
@@ -69,9 +70,8 @@ def assert_equal(left, right):
 
 
 def test_a_pair_source_is_its_splits_in_a_row(datasets, source):
-    assert source.splits == (
-        "retain_pairs/train", "salmu/retain_synth", "salmu/forget", "salmu/holdout_association", "salmu/holdout_identity",
-    )  # fmt: skip
+    sensitive = ("salmu/forget", "salmu/holdout_association", "salmu/holdout_identity")
+    assert source.splits == ("retain_pairs/train", "salmu/retain_synth", *sensitive)
     expected = [
         {"image": e["image"], "text": e["text"], "id": e.get("file_name", e.get("key"))}
         for split in COMPROMISED
@@ -101,8 +101,11 @@ def test_batches_hold_what_the_source_says(source, cache):
 
 @settings(max_examples=15, deadline=None)
 @given(
-    hosts=st.sampled_from([1, 2, 4]), rows=st.integers(1, 11), seed=st.integers(0, 2**32 - 1), cuts=st.lists(st.integers(0, 20), max_size=2)
-)  # fmt: skip
+    hosts=st.sampled_from([1, 2, 4]),
+    rows=st.integers(1, 11),
+    seed=st.integers(0, 2**32 - 1),
+    cuts=st.lists(st.integers(0, 20), max_size=2),
+)
 def test_exactly_once_an_epoch(source, cache, hosts, rows, seed, cuts):
     """Over two epochs, on every host, in runs that stop and resume at the steps ``cuts``."""
     batch_size, n = rows * hosts, len(source)
@@ -112,7 +115,7 @@ def test_exactly_once_an_epoch(source, cache, hosts, rows, seed, cuts):
     by_host = [
         [
             batch["index"]
-            for start, end in zip(bounds, bounds[1:], strict=False)
+            for start, end in itertools.pairwise(bounds)
             for batch in batches(source, end - start, start_step=start, host_index=host, host_count=hosts, **options)
         ]
         for host in range(hosts)
@@ -122,6 +125,33 @@ def test_exactly_once_an_epoch(source, cache, hosts, rows, seed, cuts):
         assert sorted(epoch) == list(range(n))
     np.testing.assert_array_equal(stream, joined(batches(source, steps, **options)))
     assert (stream[:n] != stream[n : 2 * n]).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.one_of(st.integers(1, 40), st.integers(1, 5000)), seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 9)
+)
+def test_every_epoch_is_a_permutation(size, seed, epoch):
+    positions = np.arange(epoch * size, (epoch + 1) * size)
+    assert sorted(shuffled(positions, size, seed)) == list(range(size))
+
+
+def test_permutations_look_random():
+    """Every pair is about as often in every place, and what follows a pair says nothing, for small and middling sizes."""
+    for size, epochs in ((7, 3000), (64, 1000), (100, 1000)):
+        orders = shuffled(np.arange(size * epochs), size, seed=1).reshape(epochs, size)
+        for counted in (orders, np.diff(orders) % size):
+            counts = np.stack([np.bincount(column, minlength=size) for column in counted.T])
+            if counted is not orders:
+                counts = counts[:, 1:]  # a difference is never zero
+            expected = counts.sum(1, keepdims=True) / counts.shape[1]
+            chi = ((counts - expected) ** 2 / expected).sum()
+            freedom = counts.size - len(counts)
+            assert abs(chi - freedom) < 6 * np.sqrt(2 * freedom), (size, chi, freedom)
+    large = shuffled(np.arange(20_000), 400_000_000, seed=1)
+    assert len(set(large)) == 20_000
+    assert abs(large.mean() / 4e8 - 0.5) < 0.01
+    assert abs(np.corrcoef(large[:-1], large[1:])[0, 1]) < 0.03
 
 
 def test_order_depends_on_the_seed(source, cache):
@@ -135,9 +165,10 @@ def test_order_depends_on_the_seed(source, cache):
 @pytest.mark.parametrize("augment", [None, {"scale": (0.5, 0.9)}])
 def test_workers_and_hosts_change_nothing(source, cache, augment):
     plain = batches(source, 14, augment=augment)
-    assert_equal(plain, batches(source, 14, augment=augment, num_workers=2))
     if augment is None:
         assert_equal(plain, batches(source, 14, cache=cache))
+    else:
+        assert_equal(plain, batches(source, 14, augment=augment, num_workers=2))
     halves = [batches(source, 10, start_step=4, host_index=h, host_count=2, augment=augment) for h in range(2)]
     whole = [{name: np.concatenate([a[name], b[name]]) for name in a} for a, b in zip(*halves, strict=True)]
     assert_equal(plain[4:], whole)
@@ -163,17 +194,22 @@ def test_generic_captions_come_along(datasets, cache):
         assert (batch["generic_tokens"] != batch["tokens"]).any()
 
 
-def test_a_shared_cache_decodes_once(datasets, source, monkeypatch):
+def test_a_shared_cache_decodes_once(datasets, source):
     decoded = []
-    monkeypatch.setattr(pipeline, "preprocess_eval", lambda *args: decoded.append(1) or preprocess_eval(*args))
-    cache = DecodedCache(SIZE)
+
+    class Watched(DecodedCache):
+        def _decode_all(self, part):
+            decoded.extend(part.splits)
+            return super()._decode_all(part)
+
+    cache = Watched(SIZE)
     clean = PairSource.open(datasets, ["retain_pairs/train", "salmu/retain_synth"])
     batches(clean, 2, cache=cache)
-    assert len(decoded) == len(clean)
+    assert sorted(decoded) == sorted(clean.splits)
     batches(source, 2, cache=cache)
     batches(source, 2, cache=cache, seed=9)
     list(evaluation_images(open_source(datasets, "salmu", "forget"), SIZE, 5, cache))
-    assert len(decoded) == len(source)
+    assert sorted(decoded) == sorted(source.splits)
 
 
 def test_batches_are_the_callers_own(source, cache):
@@ -240,11 +276,14 @@ def test_bad_data_are_named(make_world, tmp_path, kind):
     build_datasets(make_world(tmp_path / "world", broken="other_005.jpg"), tmp_path / "datasets", check=False)
     source = PairSource.open(tmp_path / "datasets", COMPROMISED)
     options = {"workers": {"num_workers": 1}, "cache": {"cache": DecodedCache(SIZE)}}.get(kind, {})
-    with pytest.raises(InputError, match=r"retain_synth\.array_record-00000-of-00001 record 5: .*image"):
+
+    def read():
         if kind == "evaluation":
-            list(evaluation_images(source, SIZE, 4))
-        else:
-            batches(source, epoch_steps(len(source), 8), **options)
+            return list(evaluation_images(source, SIZE, 4))
+        return batches(source, epoch_steps(len(source), 8), **options)
+
+    with pytest.raises(InputError, match=r"retain_synth\.array_record-00000-of-00001 record 5: .*image"):
+        read()
 
 
 def test_the_device_never_waits(datasets, record_property):

@@ -157,6 +157,15 @@ def test_the_first_matching_rule_decides():
     }
 
 
+def test_a_rule_is_about_the_whole_path():
+    rules = [("a", "freeze"), (".*", "train")]
+    assert label_parameters({"a": 1.0, "ab": 2.0, "b": {"a": 3.0}}, rules) == {
+        "a": "freeze",
+        "ab": "train",
+        "b": {"a": "train"},
+    }
+
+
 @pytest.mark.parametrize(
     ("rules", "answer"),
     [

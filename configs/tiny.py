@@ -1,0 +1,30 @@
+"""The whole benchmark in under a minute, to see that it runs: nothing is learnt, and no figure of it means anything."""
+
+from configs import mini
+
+
+def get_config():
+    config = mini.get_config()
+    config.name = "tiny"
+    config.workdir = "runs/tiny"
+
+    config.world.personas = 8
+    config.world.pairs_per_association = 1
+    config.world.portrait_size = 48
+    config.world.retain_joint = 6
+    config.world.retain_disjoint = 40
+    config.world.fragile = 8
+    config.world.scenes = 80
+    config.world.scene_size = 32
+    config.world.zeroshot_images = 48
+
+    config.model.architecture = "tiny"
+    config.train.epochs = 4.0
+    config.train.batch_size = 16
+    config.train.steps_per_call = 5
+    config.train.save_every = 10
+    config.evaluate.bootstrap = 50
+    for method in config.unlearn.methods.values():
+        method.epochs = 1.0
+        method.batch_size = 16
+    return config
