@@ -22,9 +22,9 @@ def get_config():
     config.data.cache_decoded = True
     config.data.augment = False
 
-    config.train.epochs = 12.0
+    config.train.epochs = 14.0
     config.train.batch_size = 160
-    config.train.learning_rate = 3e-3
+    config.train.learning_rate = 4e-3
     config.train.warmup_steps = 50
     config.train.weight_decay = 0.02
     config.train.clip_norm = 1.0

@@ -128,9 +128,9 @@ def _object_items(rng: np.random.Generator, colour: str, shape: str) -> tuple[tu
     """The main object and up to two companions, each less than half its size, of other colours, and not under it."""
     count = int(rng.choice(3, p=[0.6, 0.3, 0.1]))
     size = float(rng.uniform(0.56, 0.76) if count == 0 else rng.uniform(0.5, 0.56))
-    reach = 0.92 - size if count == 0 else 0.1
+    reach = 0.13 if count == 0 else 0.07  # more, and a small model needs many more pictures to tell the shapes apart
     x, y = float(rng.uniform(-reach, reach)), float(rng.uniform(-reach, reach))
-    items = [Item(colour, shape, x, y, size, float(rng.uniform(-0.25, 0.25)))]
+    items = [Item(colour, shape, x, y, size, float(rng.uniform(-0.18, 0.18)))]
     relations = []
     colours = [name for name in COLOURS if name != colour]
     for relation in rng.permutation(np.array(RELATIONS))[:count].tolist():
@@ -341,8 +341,8 @@ def _ground_phrase(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def _where(item: Item) -> str:
-    across = "left" if item.x < -0.09 else "right" if item.x > 0.09 else ""
-    down = "top" if item.y < -0.09 else "bottom" if item.y > 0.09 else ""
+    across = "left" if item.x < -0.05 else "right" if item.x > 0.05 else ""
+    down = "top" if item.y < -0.05 else "bottom" if item.y > 0.05 else ""
     if not across and not down:
         return "in the middle"
     return f"at the {f'{down} {across}'.strip()}"
