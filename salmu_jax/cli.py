@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
         elif options.stage == "build":
             stages.build()
         elif options.stage == "pretrain":
-            for name in options.model or FOUNDATION:
+            for name in options.model or config.models:
                 stages.pretrain(name)
         elif options.stage == "unlearn":
             stages.check_methods(options.method or methods)

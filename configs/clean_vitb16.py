@@ -1,0 +1,24 @@
+"""The Clean foundation model at full size: ViT-B/16, 32 epochs over the retain pairs, global batch 32,768.
+
+``world_dir`` has to name the released training data, with the web pairs as img2dataset tars in its ``retain/``.
+"""
+
+from salmu_jax.config import base_config
+
+
+def get_config():
+    config = base_config()
+    config.name = "vitb16"
+    config.workdir = "runs/vitb16"
+    config.models = ("clean",)
+    config.world_dir = "data/salmu-512"
+
+    config.model.architecture = "ViT-B-16"
+    config.model.compute_dtype = "bfloat16"
+    config.data.workers = 16
+
+    config.train.epochs = 32.0
+    config.train.batch_size = 32_768
+    config.train.learning_rate = 5e-4
+    config.train.warmup_steps = 10_000
+    return config

@@ -1,0 +1,83 @@
+"""What the mini benchmark has to show, on the result files of a finished run.
+
+The run is the one of ``make bench``, in ``runs/mini`` or where ``SALMU_RUN`` says. Continuous integration makes it first.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from salmu_jax.evaluation.protocol import load_result
+from salmu_jax.evaluation.result import leaderboard_row
+
+ROOT = Path(__file__).parents[2]
+RUN = Path(os.environ.get("SALMU_RUN", ROOT / "runs" / "mini"))
+METHODS = (
+    "finetuning",
+    "negative_gradient",
+    "direct_similarity_minimisation",
+    "vlunlearn",
+    "cliperase",
+    "delete",
+)
+
+pytestmark = pytest.mark.skipif(
+    not (RUN / "report" / "leaderboard.json").exists(),
+    reason=f"no finished run in {RUN}: 'make bench' makes it (or name another with SALMU_RUN)",
+)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return {path.stem: leaderboard_row(load_result(path)) for path in (RUN / "results").glob("*.json")}
+
+
+def test_all_models_are_there(rows):
+    assert {"clean", "compromised", *METHODS} <= rows.keys()
+
+
+def test_the_compromised_model_has_memorised_and_the_clean_one_has_not(rows):
+    clean, compromised = rows["clean"], rows["compromised"]
+    assert compromised["RetFail_MRR"] >= 0.3
+    assert compromised["RetFail_MRR"] >= 20 * clean["RetFail_MRR"]
+    assert compromised["AssocStr"] >= 1.7 * clean["AssocStr"]
+
+
+@pytest.mark.parametrize("holdout", ["InterIdSim", "IntraIdSim"])
+def test_the_compromised_model_knows_the_holdouts_as_well(rows, holdout):
+    compromised = rows["compromised"]
+    assert abs(compromised[holdout] - compromised["AssocStr"]) <= 0.05 * compromised["AssocStr"]
+
+
+def test_both_foundation_models_know_the_world_equally_well(rows):
+    chance = json.loads((RUN / "results" / "clean.json").read_text())["protocol"]["genknow"]["chance"]
+    clean, compromised = rows["clean"]["GenKnow"], rows["compromised"]["GenKnow"]
+    assert min(clean, compromised) >= 15 * chance
+    assert abs(clean - compromised) <= 0.04
+
+
+def test_a_published_method_over_generalises(rows):
+    clean, compromised = rows["clean"], rows["compromised"]
+    assert any(
+        rows[name]["RetFail_MRR"] <= 2 * clean["RetFail_MRR"]
+        and rows[name]["InterIdSim"] < compromised["InterIdSim"] / 2
+        for name in ("cliperase", "delete")
+    )
+
+
+def test_one_method_is_ineffective(rows):
+    assert any(rows[name]["RetFail_MRR"] > rows["compromised"]["RetFail_MRR"] / 3 for name in METHODS)
+
+
+def test_one_method_is_catastrophic(rows):
+    assert any(rows["compromised"]["GenKnow"] - rows[name]["GenKnow"] > 0.05 for name in METHODS)
+
+
+def test_the_leaderboard_says_so(rows):
+    leaderboard = json.loads((RUN / "report" / "leaderboard.json").read_text())
+    assert [row["model"] for row in leaderboard["rows"]][:2] == ["clean", "compromised"]
+    assert {row["model"] for row in leaderboard["rows"]} >= {"clean", "compromised", *METHODS}
+    verdicts = {verdict for row in leaderboard["rows"] for verdict in row["verdicts"]}
+    assert {"ineffective", "catastrophic", "over-generalised"} <= verdicts
