@@ -24,6 +24,8 @@ def get_config():
     config.train.steps_per_call = 5
     config.train.save_every = 10
     config.evaluate.bootstrap = 50
+    config.unlearn.steps_per_call = 5
+    config.unlearn.save_every = 5
     for method in config.unlearn.methods.values():
         method.epochs = 1.0
         method.batch_size = 16

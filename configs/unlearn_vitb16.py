@@ -20,6 +20,5 @@ def get_config():
     config = clean_vitb16.get_config()
     config.models = ("clean", "compromised")
     config.model.compute_dtype = "float32"
-    with config.unlocked():
-        config.unlearn.methods = ConfigDict({name: {} for name in METHODS})
+    config.unlearn.methods = ConfigDict({name: {} for name in METHODS})
     return config

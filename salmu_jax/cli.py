@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from salmu_jax import __version__
-from salmu_jax.errors import InputError, describe_os_error
+from salmu_jax.errors import InputError, describe_os_error, disk_refusal
 
 _STAGES = {
     "bench": "run the whole benchmark: every stage below, in order",
@@ -36,10 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nsalmu: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    except OSError as error:
-        if error.errno is None:
+    except Exception as error:
+        refusal = error if isinstance(error, OSError) and error.errno is not None else disk_refusal(error)
+        if refusal is None:
             raise
-        print(f"salmu: {describe_os_error(error)}", file=sys.stderr)
+        print(f"salmu: {describe_os_error(refusal)}", file=sys.stderr)
         return 2
 
 

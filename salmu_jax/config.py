@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
 import runpy
+import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,31 @@ from salmu_jax.errors import InputError
 
 # The keys below this path are method names, checked against the registry of methods by ``unlearning``.
 _METHODS = "unlearn.methods"
+
+# The least and the greatest value of numbers; those of 'world' are checked where worlds are made.
+_POSITIVE, _NOT_NEGATIVE = (1, math.inf), (0, math.inf)
+_RANGES = {
+    "seed": (0, 2**32 - 1),
+    "data.workers": _NOT_NEGATIVE,
+    "mesh.fsdp": _POSITIVE,
+    "mesh.tensor": _POSITIVE,
+    "train.epochs": (0, 1e6),
+    "train.batch_size": _POSITIVE,
+    "train.learning_rate": _NOT_NEGATIVE,
+    "train.warmup_steps": _NOT_NEGATIVE,
+    "train.weight_decay": _NOT_NEGATIVE,
+    "train.b1": (0, 1),
+    "train.b2": (0, 1),
+    "train.eps": _NOT_NEGATIVE,
+    "train.clip_norm": _NOT_NEGATIVE,
+    "train.steps_per_call": _POSITIVE,
+    "train.save_every": _POSITIVE,
+    "unlearn.steps_per_call": _POSITIVE,
+    "unlearn.save_every": _POSITIVE,
+    "evaluate.batch_size": _POSITIVE,
+    "evaluate.bootstrap": _POSITIVE,
+    "report.people": _NOT_NEGATIVE,
+}
 
 
 def base_config() -> ConfigDict:
@@ -74,7 +101,8 @@ def base_config() -> ConfigDict:
     config.train.save_every = 500  # steps between saved states
 
     config.unlearn = ConfigDict()
-    config.unlearn.batch_size = 16  # forget pairs a step, and as many retain pairs where a method uses them
+    # What a method may see besides forget: retain_synth as published, and optionally the general base (retain_pairs).
+    config.unlearn.retain = ("salmu/retain_synth",)
     config.unlearn.steps_per_call = 1
     config.unlearn.save_every = 500
     # {method: {field of Hyper: value}}; a method without fields runs as published.
@@ -88,13 +116,17 @@ def base_config() -> ConfigDict:
     config.report = ConfigDict()
     config.report.people = 6  # personas whose portraits are shown
     config.lock()
+    config.unlearn.methods.unlock()
     return config
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
     """Reads a config file, applies overrides ``"train.epochs=3"``, and checks it.
 
-    Raises InputError for a missing file, a file that fails, an unknown field or a wrong type, naming it.
+    An override with a group of fields, ``"unlearn.methods={}"``, replaces the whole group.
+
+    Raises InputError for a missing file, a file that fails, an unknown field, a wrong type or a value out of range, naming
+    it.
     """
     path = Path(path)
     if not path.is_file():
@@ -104,15 +136,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
         if not callable(namespace.get("get_config")):
             raise InputError("it has no function get_config() that returns the config", path)
         config = namespace["get_config"]()
+        values = _flatten(config.to_dict()) if isinstance(config, ConfigDict) else {}
     except InputError:
         raise
-    except Exception as error:  # the file is a person's program: anything can go wrong in it
+    except (Exception, SystemExit) as error:  # the file is a person's program: anything can go wrong in it
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = lines[-1] if lines else getattr(error, "lineno", "?")
         raise InputError(f"{type(error).__name__}: {str(error).strip(chr(34))}", f"{path} line {line}") from error
     if not isinstance(config, ConfigDict):
         raise InputError(f"get_config() returned a {type(config).__name__}, not an ml_collections ConfigDict", path)
-    values = _flatten(config.to_dict())
     schema = {field: value for field, value in _flatten(base_config().to_dict()).items() if field != _METHODS}
     _check_fields(values, schema, str(path))
     for override in overrides:
@@ -121,8 +153,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
         if not separator:
             raise InputError("an override is --config.FIELD=VALUE", where)
         value = _parse(text, schema.get(field))
-        _check_fields({field: value}, schema, where)
-        values[field] = value
+        fields = _flatten({field: value})
+        _check_fields(fields, schema, where)
+        values = {name: kept for name, kept in values.items() if not _nested(name, field)} | fields
     return _build({**schema, **values}, schema)
 
 
@@ -154,6 +187,11 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _nested(one: str, other: str) -> bool:
+    """Whether one field is the other, or lies in it."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
 def _check_fields(values: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> None:
     for field, value in values.items():
         if f"{field}.".startswith(f"{_METHODS}."):
@@ -176,6 +214,12 @@ def _check_fields(values: Mapping[str, Any], schema: Mapping[str, Any], where: s
             raise InputError(
                 f"field {field!r} is {value!r} ({type(value).__name__}), but has to be a {right.__name__}", where
             )
+        if right is float and not abs(value) <= sys.float_info.max:  # NaN is not, nor a whole number of 400 digits
+            raise InputError(f"field {field!r} is {value!r}, but has to be a finite number", where)
+        least, most = _RANGES.get(field, (value, value))
+        if not least <= value <= most:
+            limits = f"at least {least}" if most == math.inf else f"{least} to {most}"
+            raise InputError(f"field {field!r} is {value!r}, but has to be {limits}", where)
 
 
 def _parse(text: str, default: Any) -> Any:
@@ -183,7 +227,7 @@ def _parse(text: str, default: Any) -> Any:
         return text
     try:
         return ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # all that literal_eval may raise
         return text
 
 

@@ -11,6 +11,9 @@ import errno
 import os
 
 
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 class InputError(ValueError):
     """Bad input: what is wrong, where (file, row, field), and what would be right. One line.
 
@@ -22,6 +25,28 @@ class InputError(ValueError):
     def __init__(self, message: str, where: str | os.PathLike | None = None):
         line = f"{os.fspath(where)}: {message}" if where is not None else message
         super().__init__(" ".join(line.split()))
+
+
+def disk_refusal(error: BaseException) -> OSError | None:
+    """What the operating system said, if a full disk or a file size limit is behind ``error``; None otherwise.
+
+    Libraries that write (Orbax, TensorStore, array_record, TFDS, pyarrow, tarfile) wrap it in kinds of their own, some with
+    nothing but the system's words in the text.
+    """
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        error = waiting.pop()
+        if error is None or id(error) in seen:
+            continue
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in _REFUSALS:
+            return error
+        for code in _REFUSALS:
+            if os.strerror(code) in str(error):
+                return OSError(code, os.strerror(code))
+        waiting += [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
+    return None
 
 
 def describe_os_error(error: OSError, path: str | os.PathLike | None = None) -> str:

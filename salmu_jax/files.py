@@ -8,6 +8,8 @@ leaves the old output, the new one, or none, and at worst a ``*.partial-*`` left
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import hashlib
 import json
 import os
@@ -63,10 +65,12 @@ def read_json(path: str | os.PathLike) -> Any:
 def new_directory(path: str | os.PathLike) -> Iterator[Path]:
     """Yields an empty directory that becomes ``path`` when the block ends well, and disappears when it does not.
 
-    An existing ``path`` is replaced. Leftovers of killed runs beside it are removed first, so only one process may build
-    ``path`` at a time (the command line holds a lock on the work directory).
+    An existing directory ``path`` is replaced; a file there is NotADirectoryError. Leftovers of killed runs beside it are
+    removed first, so only one process may build ``path`` at a time (the command line holds a lock on the work directory).
     """
     path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_partials(path)
     partial = path.with_name(f"{path.name}{_PARTIAL}{os.getpid()}")
@@ -76,7 +80,11 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
         if path.exists():
             old = path.with_name(f"{path.name}{_PARTIAL}old-{os.getpid()}")
             os.replace(path, old)
-            os.replace(partial, path)
+            try:
+                os.replace(partial, path)
+            except BaseException:
+                os.replace(old, path)
+                raise
             shutil.rmtree(old)
         else:
             os.replace(partial, path)
@@ -88,11 +96,19 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
 def remove_partials(path: str | os.PathLike) -> None:
     """Removes what killed runs left beside ``path`` under temporary names."""
     path = Path(path)
-    for leftover in path.parent.glob(f"{path.name}{_PARTIAL}*"):
+    for leftover in path.parent.glob(f"{glob.escape(path.name)}{_PARTIAL}*"):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def remove_directory(path: str | os.PathLike) -> None:
+    """Removes a directory in one step as far as a later run can see: a kill leaves all of it, or a ``*.partial-*``."""
+    path = Path(path)
+    doomed = path.with_name(f"{path.name}{_PARTIAL}old-{os.getpid()}")
+    os.replace(path, doomed)
+    shutil.rmtree(doomed)
 
 
 def sha256_file(path: str | os.PathLike) -> str:

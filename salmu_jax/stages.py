@@ -18,6 +18,7 @@ from salmu_jax.errors import InputError
 from salmu_jax.workspace import Workspace, fingerprint, provenance, say
 
 FOUNDATION = ("clean", "compromised")
+PERMITTED_RETAIN = ("salmu/retain_synth", "retain_pairs/train")  # what an unlearning method may see besides forget
 
 
 class Stages:
@@ -117,6 +118,7 @@ class Stages:
             "datasets": datasets,
             "compromised": parent,
             "method": {name: method_fields},
+            "retain": list(config.unlearn.retain),
             "steps_per_call": config.unlearn.steps_per_call,
             **config_lib.section(config, "seed", "model", "mesh"),
         }
@@ -129,7 +131,7 @@ class Stages:
                     clip,
                     params,
                     forget,
-                    PairSource.open(workspace.datasets, ["salmu/retain_synth"]),
+                    PairSource.open(workspace.datasets, config.unlearn.retain),
                     workspace.model(name),
                     workspace.model_state(name),
                     identity,
@@ -141,6 +143,10 @@ class Stages:
         """Checks the fields of all methods, before hours are spent on the first. Raises InputError."""
         from salmu_jax.unlearning.loop import make_plan
 
+        forbidden = set(self.config.unlearn.retain) - set(PERMITTED_RETAIN)
+        if forbidden or not self.config.unlearn.retain:
+            found = ", ".join(sorted(forbidden)) or "nothing"
+            raise InputError(f"holds {found}; a method may see {' and '.join(PERMITTED_RETAIN)}", "unlearn.retain")
         for name in names:
             fields = config_lib.to_json(self.config.unlearn.methods.get(name) or {})
             make_plan(name, fields, 1_000_000, self.config.unlearn.steps_per_call)

@@ -85,12 +85,12 @@ class Workspace:
         fields = {"version": salmu_jax.__version__, **fields}
         identity = files.sha256_json(fields)
         record = _read_record(record_path)
-        if record and record.get("identity") == identity and record.get("output") == fingerprint(output):
+        if record and record["identity"] == identity and output.exists() and record["output"] == fingerprint(output):
             say(f"{name}: reused, {output} is complete and of the same config")
             yield None
             return
-        if record and record.get("identity") != identity and output.exists():
-            say(f"{name}: made anew, {_changes(record.get('fields', {}), fields)} changed since {output} was made")
+        if record and record["identity"] != identity and output.exists():
+            say(f"{name}: made anew, {_changes(record['fields'], fields)} changed since {output} was made")
         say(f"{name}: ...")
         began = time.monotonic()
         record_path.unlink(missing_ok=True)
@@ -170,7 +170,8 @@ def _read_record(path: Path) -> dict[str, Any] | None:
         record = files.read_json(path)
     except (OSError, InputError):
         return None
-    return record if isinstance(record, dict) else None
+    whole = isinstance(record, dict) and record.keys() >= {"stage", "identity", "fields", "seconds", "output"}
+    return record if whole else None
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

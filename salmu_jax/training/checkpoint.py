@@ -108,6 +108,13 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     manifest = files.read_json(path)
     if not isinstance(manifest, dict) or manifest.get("schema") != MODEL_SCHEMA:
         raise InputError(f"not a model manifest of schema {MODEL_SCHEMA!r}", path)
+    leaves = manifest.get("leaves")
+    if not isinstance(leaves, dict) or not all(
+        isinstance(record, dict) and record.keys() >= {"shape", "dtype", "sha256"} for record in leaves.values()
+    ):
+        raise InputError("field 'leaves' has to give every parameter's 'shape', 'dtype' and 'sha256'", path)
+    if not isinstance(manifest.get("digest"), str):
+        raise InputError("field 'digest' has to be the SHA-256 of 'leaves'", path)
     return manifest
 
 
@@ -137,7 +144,10 @@ def load_model(directory: Path, expected: ClipConfig | None = None) -> tuple[Cli
         raise InputError(
             f"its arrays cannot be read ({_first_line(error)}); the model has to be made again", directory
         ) from error
-    _raise_mismatches(mismatches(manifest["leaves"], leaf_records(params)), directory)
+    records = leaf_records(params)
+    _raise_mismatches(mismatches(manifest["leaves"], records), directory)
+    if manifest["digest"] != tree_digest(records):
+        raise InputError("field 'digest' of manifest.json is not the SHA-256 of its 'leaves'", directory)
     return clip, params, manifest
 
 
@@ -178,11 +188,12 @@ class StateStore:
         self._directory, self._identity, self._warn = Path(directory), identity, warn
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(self._directory.absolute(), options=options)
+        self._useless: set[int] = set()  # steps of other runs and damaged ones; they would count among those kept
 
     def save(self, step: int, state: Any) -> None:
         """Saves ``state`` as of ``step``, atomically, before returning."""
-        if step in self._manager.all_steps():  # left damaged by an earlier run that fell back behind it
-            self._manager.delete(step)
+        for useless in {*self._useless, step} & set(self._manager.all_steps()):
+            self._manager.delete(useless)
         leaves = {_path(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
         meta = {"schema": STATE_SCHEMA, "identity": self._identity, "step": step, "leaves": leaf_records(state)}
         args = ocp.args.Composite(state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta))
@@ -197,8 +208,9 @@ class StateStore:
             try:
                 return self._restore_step(step, template)
             except _OtherRun:
-                continue
+                self._useless.add(step)
             except Exception as error:  # whatever is wrong with this one, an older one may be intact
+                self._useless.add(step)
                 self._warn(
                     f"warning: {self._directory}/{step} cannot be used ({_first_line(error)}); trying an older one"
                 )

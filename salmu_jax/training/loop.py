@@ -22,6 +22,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.checkpoint import StateStore
@@ -129,7 +130,7 @@ class History:
         return records
 
     def _write(self, records: list[dict[str, float]]) -> None:
-        self._path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+        files.write_text(self._path, "".join(json.dumps(record) + "\n" for record in records))
 
 
 def derived_seed(seed: int, purpose: int) -> int:

@@ -7,7 +7,6 @@ in the pairs alone. Both make ``epochs`` passes over their own pairs, as the pub
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from data_pipelines.input import DecodedCache, PairSource, training_batches
+from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.models import preprocess, zoo
 from salmu_jax.models.clip import Clip
@@ -122,6 +122,7 @@ def pretrain(
     shardings = mesh_lib.param_shardings(shapes, mesh)
     state = jax.jit(lambda rng: init_state(clip, optimizer, rng), out_shardings=shardings)(rng)
 
+    files.remove_partials(state_directory)
     store = StateStore(state_directory, identity)
     history = loop.History(state_directory / "metrics.jsonl")
     state = loop.run(
@@ -149,5 +150,5 @@ def pretrain(
         **manifest,
     }
     saved = save_model(directory, clip, state.params, whole, history.records())
-    shutil.rmtree(state_directory)
+    files.remove_directory(state_directory)
     return saved

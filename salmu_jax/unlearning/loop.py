@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import shutil
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipelines.input import DecodedCache, PairSource, training_batches
+from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.models.clip import Clip, Params
 from salmu_jax.training import loop
@@ -66,13 +67,18 @@ def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int, steps_per
     values = dict(fields)
     epochs = values.pop("epochs", PUBLISHED_EPOCHS)
     freeze = values.pop("freeze", ())
-    if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not epochs > 0:
-        raise InputError(f"must be a number above 0, not {epochs!r}", f"{where}.epochs")
-    if isinstance(freeze, str) or not all(isinstance(pattern, str) for pattern in freeze):
+    if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not 0 < epochs <= 1e6:
+        raise InputError(f"must be a number above 0, and at most a million, not {epochs!r}", f"{where}.epochs")
+    if not isinstance(freeze, list | tuple) or not all(isinstance(pattern, str) for pattern in freeze):
         raise InputError(f"must be a list of regular expressions, not {freeze!r}", f"{where}.freeze")
+    for pattern in freeze:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise InputError(f"{pattern!r} is not a regular expression: {error}", f"{where}.freeze") from error
     try:
-        method = method.with_options(values.get("options", {}))
         sized = dataclasses.replace(method.defaults, **{**values, "warmup_steps": None})
+        method = method.with_options(sized.options)
         steps = epochs * forget_pairs / method.batch_sizes(sized)[0]
         steps = 1 if method.one_shot else loop.whole_calls(steps, steps_per_call)
         hyper = dataclasses.replace(method.defaults, **{**values, "total_steps": steps})
@@ -115,11 +121,9 @@ def unlearn(
     forget_size, retain_size = method.batch_sizes(hyper)
     mesh_lib.check_batch_size(forget_size, mesh, f"unlearn.methods.{name}.batch_size")
 
-    def stream(
-        source: PairSource, size: int, purpose: int, first_step: int, extra: tuple[str, ...] = ()
-    ) -> Iterator[Any]:
+    def stream(source: PairSource, size: int, purpose: int, first_step: int) -> Iterator[Any]:
         return training_batches(
-            [source],
+            source,
             tokenizer=tokenizer,
             image_size=clip.config.image_size,
             batch_size=size,
@@ -144,6 +148,7 @@ def unlearn(
     first = (batch for batch, _ in zip(batches(0), range(PREPARE_BATCHES), strict=False))
     prepared = prepare_method(clip, method, hyper, params, first, plan.trainable, config.seed)
 
+    files.remove_partials(state_directory)
     store = StateStore(state_directory, identity)
     history = loop.History(state_directory / "metrics.jsonl")
     state = loop.run(
@@ -174,7 +179,7 @@ def unlearn(
         **manifest,
     }
     saved = save_model(directory, clip, state.params, whole, history.records())
-    shutil.rmtree(state_directory)
+    files.remove_directory(state_directory)
     return saved
 
 

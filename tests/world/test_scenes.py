@@ -130,7 +130,7 @@ def test_captions_are_true_short_and_seldom_repeat():
         text = caption_scene(scene, r)
         captions.append(text)
         assert f"{main.colour} {main.shape}" in text
-        assert 7 <= len(text.split()) <= 16
+        assert 2 <= len(text.split()) <= 16
         assert not re.search(r"\ba [aeiou]|\ban [^aeiou]|[{}]|\s\s", text), text
         pairs = {(item.colour, item.shape) for item in scene.items}
         named = re.findall(rf"\b({'|'.join(COLOURS)}) ({'|'.join((*SHAPES, *THINGS, 'hill'))})\b", text)
@@ -155,9 +155,12 @@ def test_captions_are_true_short_and_seldom_repeat():
             for word, sign in ((" top", -1), (" bottom", 1)):
                 if word in text:
                     assert sign * main.y > 0.05, text
+    # Brief captions repeat, which the loss can be told to mask; the long ones hardly do.
     repeats = [160 - len(set(captions[k : k + 160])) for k in range(0, 3200, 160)]
-    assert np.mean(repeats) < 1
-    assert len(set(captions)) > 3150
+    assert np.mean(repeats) < 6
+    long = [caption for caption in captions if len(caption.split()) > 7]
+    assert len(long) > 1000
+    assert len(set(long)) > 0.97 * len(long)
 
 
 def test_places_and_objects_both_occur_but_a_class_fixes_objects():
