@@ -2,6 +2,8 @@
 
 from configs import mini
 
+METHODS = ("generic_captions", "cliperase", "delete")
+
 
 def get_config():
     config = mini.get_config()
@@ -26,7 +28,8 @@ def get_config():
     config.evaluate.bootstrap = 50
     config.unlearn.steps_per_call = 5
     config.unlearn.save_every = 5
-    for method in config.unlearn.methods.values():
-        method.epochs = 1.0
-        method.batch_size = 16
+    for name in METHODS:
+        config.unlearn.methods[name].update(epochs=1.0, batch_size=16)
+    for name in set(config.unlearn.methods) - set(METHODS):
+        del config.unlearn.methods[name]
     return config

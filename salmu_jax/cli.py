@@ -6,9 +6,11 @@ Exit status: 0, done; 1, a failure of ours (with a traceback); 2, bad input (one
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from salmu_jax import __version__
@@ -26,22 +28,28 @@ _STAGES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a sub-command and returns the exit status."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    """Runs a sub-command and returns the exit status. Without ``arguments`` it is the program: they are the process's."""
     try:
-        return _run(*_parse(arguments))
+        return _run(*_parse(list(sys.argv[1:] if arguments is None else arguments)))
     except InputError as error:
-        print(f"salmu: {error}", file=sys.stderr)
-        return 2
+        line, status = f"salmu: {error}", 2
     except KeyboardInterrupt:
-        print("\nsalmu: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    except Exception as error:
-        refusal = error if isinstance(error, OSError) and error.errno is not None else disk_refusal(error)
-        if refusal is None:
+        line, status = "\nsalmu: interrupted; the same command goes on from here", 130
+    except BrokenPipeError:  # the reader of our output has gone (salmu ... | head): there is nobody to tell
+        line, status = "", 141
+    except OSError as error:
+        if error.errno is None:
             raise
-        print(f"salmu: {describe_os_error(refusal)}", file=sys.stderr)
-        return 2
+        line, status = f"salmu: {describe_os_error(error)}", 2
+    if line:
+        print(line, file=sys.stderr, flush=True)
+    if arguments is None:
+        # Libraries' threads may still be at work, on a full disk for instance. An orderly end would wait for them, and
+        # print what each of them meets.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(status)
+    return status
 
 
 def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -93,7 +101,10 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
     stages = Stages(workspace)
     methods = list(config.unlearn.methods)
     everything = [*FOUNDATION, *methods]
-    with workspace.locked():
+    if options.stage in ("bench", "pretrain", "unlearn", "evaluate"):
+        stages.check_config()
+    with workspace.locked(), _disk_refusals(workspace.root):
+        stages.remove_leftovers()
         if options.stage == "bench":
             stages.bench()
         elif options.stage == "generate":
@@ -119,10 +130,26 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
     return 0
 
 
+@contextlib.contextmanager
+def _disk_refusals(directory: Path) -> Iterator[None]:
+    """Turns whatever a library makes of a full disk into one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        refusal = disk_refusal(error, directory)
+        if refusal is None:
+            raise
+        raise refusal from error
+
+
 def _quiet() -> None:
     """Keeps what libraries say of themselves out of a run's story; errors still come through."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # When a save fails (a full disk), Orbax raises what one of its threads met; the others log theirs, with tracebacks.
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
         fields = _flatten({field: value})
         _check_fields(fields, schema, where)
         values = {name: kept for name, kept in values.items() if not _nested(name, field)} | fields
-    return _build({**schema, **values}, schema)
+    return _build({**schema, **values})
 
 
 def section(config: ConfigDict, *names: str) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def _parse(text: str, default: Any) -> Any:
         return text
 
 
-def _build(values: Mapping[str, Any], schema: Mapping[str, Any]) -> ConfigDict:
+def _build(values: Mapping[str, Any]) -> ConfigDict:
     config = base_config()
     with config.unlocked():
         for field, value in values.items():
@@ -244,6 +244,7 @@ def _build(values: Mapping[str, Any], schema: Mapping[str, Any]) -> ConfigDict:
             if isinstance(value, Mapping):  # an empty one: a method that runs with its defaults
                 node[leaf] = node[leaf] if leaf in node else ConfigDict()
             else:
-                right = type(schema.get(field))
-                node[leaf] = right(value) if right in (float, tuple) else value
+                node[leaf] = (
+                    value  # ml_collections makes a float of an int, and a tuple of a list, where the default is one
+                )
     return config

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 
-
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -27,25 +26,25 @@ class InputError(ValueError):
         super().__init__(" ".join(line.split()))
 
 
-def disk_refusal(error: BaseException) -> OSError | None:
-    """What the operating system said, if a full disk or a file size limit is behind ``error``; None otherwise.
+def disk_refusal(error: BaseException, directory: str | os.PathLike) -> InputError | None:
+    """The line for a full disk or a file size limit, if one is behind ``error``, met while writing below ``directory``.
 
-    Libraries that write (Orbax, TensorStore, array_record, TFDS, pyarrow, tarfile) wrap it in kinds of their own, some with
-    nothing but the system's words in the text.
+    Libraries that write (Orbax, TensorStore, array_record, TFDS, pyarrow, tarfile) wrap what the operating system said in
+    kinds of their own, some with nothing but its words in the text.
     """
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
-        error = waiting.pop()
-        if error is None or id(error) in seen:
+        link = waiting.pop()
+        if link is None or id(link) in seen:
             continue
-        seen.add(id(error))
-        if isinstance(error, OSError) and error.errno in _REFUSALS:
-            return error
-        for code in _REFUSALS:
-            if os.strerror(code) in str(error):
-                return OSError(code, os.strerror(code))
-        waiting += [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
+        seen.add(id(link))
+        named = isinstance(link, OSError) and link.errno in _REFUSALS
+        codes = [link.errno] if named else [code for code in _REFUSALS if os.strerror(code) in str(link)]
+        if codes:
+            path = link.filename if named and isinstance(link.filename, str | os.PathLike) else directory
+            return InputError(describe_os_error(OSError(codes[0], os.strerror(codes[0])), path))
+        waiting += [link.__cause__, link.__context__, *getattr(link, "exceptions", ())]
     return None
 
 
@@ -53,7 +52,10 @@ def describe_os_error(error: OSError, path: str | os.PathLike | None = None) -> 
     """One line for an operating system error met while reading or writing ``path``."""
     where = os.fspath(path) if path is not None else (error.filename or "the output directory")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{where}: no space left on the disk; free some space or choose another 'workdir', then run the same command again"
+        return (
+            f"{where}: no space left on the disk; free some space or choose another 'workdir', then run the same command"
+            " again"
+        )
     if error.errno == errno.EFBIG:
         return (
             f"{where}: the file would exceed the file size limit (ulimit -f); raise it, then run the same command again"

@@ -9,11 +9,13 @@ same config are reused.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from salmu_jax import config as config_lib
+from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.workspace import Workspace, fingerprint, provenance, say
 
@@ -114,11 +116,12 @@ class Stages:
         forget = PairSource.open(workspace.datasets, ["salmu/forget"], extra_text(registry.get(name)))
         method_fields = config_lib.to_json(config.unlearn.methods.get(name) or {})
         plan = make_plan(name, method_fields, len(forget), config.unlearn.steps_per_call)
+        retain = [split for split in config.unlearn.retain if (workspace.datasets / split.split("/")[0]).is_dir()]
         fields = {
             "datasets": datasets,
             "compromised": parent,
             "method": {name: method_fields},
-            "retain": list(config.unlearn.retain),
+            "retain": retain,
             "steps_per_call": config.unlearn.steps_per_call,
             **config_lib.section(config, "seed", "model", "mesh"),
         }
@@ -131,7 +134,7 @@ class Stages:
                     clip,
                     params,
                     forget,
-                    PairSource.open(workspace.datasets, config.unlearn.retain),
+                    PairSource.open(workspace.datasets, retain),
                     workspace.model(name),
                     workspace.model_state(name),
                     identity,
@@ -151,6 +154,18 @@ class Stages:
             fields = config_lib.to_json(self.config.unlearn.methods.get(name) or {})
             make_plan(name, fields, 1_000_000, self.config.unlearn.steps_per_call)
 
+    def check_config(self) -> None:
+        """Checks what the fields of models and their evaluation hold, before any of it is needed. Raises InputError."""
+        from salmu_jax.evaluation.protocol import check_prompt
+        from salmu_jax.training.pretrain import make_clip
+
+        make_clip(self.config)
+        check_prompt(self.config.evaluate.idzsc_prompt, "evaluate.idzsc_prompt")
+        data = self.config.data
+        if data.cache_decoded and (data.augment or data.workers):
+            message = "decoded images in memory go with data.augment=False and data.workers=0 only"
+            raise InputError(message, "data.cache_decoded")
+
     # Measuring ----------------------------------------------------------------------------------------------------------
 
     def evaluate(self, name: str, checkpoint: Path | None = None) -> None:
@@ -160,6 +175,10 @@ class Stages:
         from salmu_jax.training.pretrain import make_clip, make_tokenizer
 
         workspace, config = self.workspace, self.config
+        if checkpoint is None:
+            self._check_known(name)
+        elif not re.fullmatch(r"\w[\w.-]*", name):
+            raise InputError(f"{name!r} cannot name a result file; letters, digits, '_', '-' and '.' can", "--model")
         datasets = self._datasets()
         directory = checkpoint or workspace.model(name)
         if checkpoint is None:
@@ -201,6 +220,8 @@ class Stages:
 
         workspace, config = self.workspace, self.config
         for name in names:
+            if not workspace.result(name).exists():
+                self._check_known(name)
             _need(workspace.result(name), f"salmu evaluate --model {name}")
         results = [load_result(workspace.result(name)) for name in names]
         fields = {
@@ -239,12 +260,27 @@ class Stages:
             self.evaluate(name)
         return self.report([*FOUNDATION, *methods])
 
+    def remove_leftovers(self) -> None:
+        """Removes what killed runs left half-written."""
+        root = self.workspace.root
+        for directory in (root, root / "models", root / "results", root / "stages"):
+            for leftover in directory.glob("*.partial-*"):
+                files.remove_partials(leftover.with_name(leftover.name.rpartition(".partial-")[0]))
+
     # What they share ----------------------------------------------------------------------------------------------------
 
     def _datasets(self) -> str:
         """The digest of the built data sets."""
         _need(self.workspace.datasets, "salmu build")
         return str(fingerprint(self.workspace.datasets))
+
+    def _check_known(self, name: str) -> None:
+        """Raises InputError for a name that no model of a workspace has."""
+        from salmu_jax.unlearning.registry import METHODS
+
+        if name not in FOUNDATION and name not in METHODS:
+            known = ", ".join([*FOUNDATION, *METHODS])
+            raise InputError(f"unknown model {name!r}; there are: {known}", "--model")
 
     def _decoded_cache(self) -> Any:
         """Decoded images that all models of this process share, if the config keeps them in memory."""

@@ -12,6 +12,7 @@ import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -123,6 +124,8 @@ def _draw_chunks(pipe: Connection, chunks: list[Sequence[Job]]) -> None:
 def _interrupts_held() -> Iterator[None]:
     # Ctrl-C goes to the whole process group. Drawing processes inherit the block and leave it to their parent,
     # whose own pending interrupt arrives when the block ends.
+    # Starting the first one starts multiprocessing's resource tracker, which would end the block: it has to run already.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

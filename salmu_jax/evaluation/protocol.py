@@ -20,7 +20,7 @@ from salmu_jax.evaluation.data import FIELDS, PUBLISHED_ROWS, EvaluationData
 from salmu_jax.evaluation.embeddings import Embeddings, embed
 from salmu_jax.evaluation.result import SCHEMA, SKIPPED, load_result, write_result
 
-__all__ = ["IDZSC_PROMPT", "EvaluationData", "evaluate", "load_result", "write_result"]
+__all__ = ["IDZSC_PROMPT", "EvaluationData", "check_prompt", "evaluate", "load_result", "write_result"]
 
 IDZSC_PROMPT = "a photo of {name}"  # the published prompt is not public
 TARGETS = ("forget", "holdout_association", "holdout_identity")  # splits whose images are queried
@@ -59,8 +59,7 @@ def evaluate(
       InputError: a prompt without ``{name}``, another image size, or embeddings that are not finite.
     """
     started = time.monotonic()
-    if "{name}" not in idzsc_prompt:
-        raise InputError(f"is {idzsc_prompt!r}; it must hold {{name}}, the place of the person's name", "idzsc_prompt")
+    check_prompt(idzsc_prompt)
     try:
         embeddings = embed(
             clip, params, tokenizer, data, idzsc_prompt=idzsc_prompt, batch_size=batch_size, sharding=sharding
@@ -128,6 +127,12 @@ def evaluate(
     result["provenance"].setdefault("created", datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
     result["provenance"].setdefault("seconds", round(time.monotonic() - started, 3))
     return result
+
+
+def check_prompt(prompt: str, where: str = "idzsc_prompt") -> None:
+    """Raises InputError for a prompt of IdZSC without the place of the name."""
+    if "{name}" not in prompt:
+        raise InputError(f"is {prompt!r}; it must hold {{name}}, the place of the person's name", where)
 
 
 def _gallery(data: EvaluationData, embeddings: Embeddings, split: str, seed: int) -> metrics.Gallery:

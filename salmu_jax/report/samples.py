@@ -17,7 +17,7 @@ _SPLITS = ("forget", "holdout_association", "holdout_identity")
 
 
 def sample_pictures(datasets_dir: str | os.PathLike, *, people: int) -> list[dict[str, Any]]:
-    """The first identities of each kind with a few of their pairs, and the first retain pictures, in the form of ``write_report``.
+    """The first identities of each kind with a few of their pairs, and the first retain pictures, as ``write_report`` wants.
 
     ``people`` is shared among those to be forgotten wholly, in part, and not at all.
     """

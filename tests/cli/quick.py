@@ -1,0 +1,18 @@
+"""The tiny benchmark with two methods, one with gradients and one without: what these tests run."""
+
+from ml_collections import ConfigDict
+
+from configs import tiny
+
+
+def get_config():
+    config = tiny.get_config()
+    config.unlearn.methods = ConfigDict(
+        {
+            "delete": {"epochs": 2.0, "batch_size": 16, "learning_rate": 1e-3},
+            "descent_to_delete": {"weight_decay": 1e-3},
+        }
+    )
+    config.unlearn.retain = ("salmu/retain_synth",)
+    config.unlearn.save_every = 2
+    return config

@@ -1,0 +1,251 @@
+"""Every mistake in a config or an override is one line; every right value comes through as it was meant."""
+
+import json
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ml_collections import ConfigDict
+
+from salmu_jax.config import base_config, load_config, section, to_json
+from salmu_jax.errors import InputError
+from salmu_jax.models.zoo import architecture
+from salmu_jax.unlearning.loop import make_plan
+
+ROOT = Path(__file__).parents[1]
+BASE = "from salmu_jax.config import base_config\n\n\ndef get_config():\n    config = base_config()\n"
+
+
+def config_file(directory, *lines):
+    path = directory / "run.py"
+    path.write_text(BASE + "".join(f"    {line}\n" for line in lines) + "    return config\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return config_file(tmp_path_factory.mktemp("config"))
+
+
+def flat(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+FIELDS = dict(flat(base_config().to_dict()))
+
+
+def error_of(path, *overrides):
+    with pytest.raises(InputError) as caught:
+        load_config(path, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_an_empty_config_is_the_base_config(plain):
+    config = load_config(plain)
+    assert to_json(config) == to_json(base_config())
+    assert json.loads(json.dumps(to_json(config))) == to_json(config)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/[a-z]*.py")), ids=lambda path: path.stem)
+def test_the_configs_of_the_repository_load(path):
+    config = load_config(path)
+    architecture(config.model.architecture)
+    for method, fields in to_json(config.unlearn.methods).items():
+        make_plan(method, fields, forget_pairs=30_468, steps_per_call=config.unlearn.steps_per_call)
+    assert config.to_dict() == runpy.run_path(str(path))["get_config"]().to_dict()
+
+
+def test_a_config_file_changes_what_it_names_and_nothing_else(tmp_path):
+    config = load_config(config_file(tmp_path, "config.train.epochs = 3", "config.models = ['clean']"))
+    assert config.train.epochs == 3.0
+    assert isinstance(config.train.epochs, float)
+    assert config.models == ("clean",)
+    different = {field for field, value in flat(config.to_dict()) if value != FIELDS[field]}
+    assert different == {"train.epochs", "models"}
+    with pytest.raises(AttributeError, match="epochs"):  # what load_config returns is locked
+        config.train.epohcs = 3.0
+
+
+def test_fields_of_methods_pass_through_with_their_own_types(tmp_path):
+    methods = {
+        "cliperase": {"epochs": 2, "learning_rate": 1e-4, "freeze": ["visual/.*"], "options": {"forget": 2.0}},
+        "finetuning": {},
+    }
+    config = load_config(config_file(tmp_path, f"config.unlearn.methods = {methods!r}"))
+    assert to_json(config.unlearn.methods) == methods
+    assert list(config.unlearn.methods) == ["cliperase", "finetuning"]
+    assert type(config.unlearn.methods.cliperase.epochs) is int
+
+    overrides = ["unlearn.methods.cliperase.epochs=0.5", "unlearn.methods.cliperase.options.forget=3"]
+    overrides += ["unlearn.methods.finetuning.b1=0.5", "unlearn.methods.delete={}"]
+    changed = to_json(load_config(tmp_path / "run.py", overrides).unlearn.methods)
+    assert changed["cliperase"] == {**methods["cliperase"], "epochs": 0.5, "options": {"forget": 3}}
+    assert changed["finetuning"] == {"b1": 0.5}
+    assert changed["delete"] == {}
+
+
+def test_an_override_with_a_group_replaces_the_group(tmp_path):
+    path = config_file(tmp_path, "config.unlearn.methods = {'cliperase': {'epochs': 2, 'b1': 0.5}, 'finetuning': {}}")
+
+    def methods(*overrides):
+        return to_json(load_config(path, overrides).unlearn.methods)
+
+    assert methods("unlearn.methods={}") == {}
+    assert methods("unlearn.methods={}", "unlearn.methods.delete.epochs=1") == {"delete": {"epochs": 1}}
+    assert methods("unlearn.methods.cliperase={'epochs': 3}") == {"cliperase": {"epochs": 3}, "finetuning": {}}
+    assert methods("unlearn.methods.cliperase={}") == {"cliperase": {}, "finetuning": {}}
+    assert methods("unlearn.methods.cliperase.b1.x=1", "unlearn.methods.cliperase.b1=2")["cliperase"]["b1"] == 2
+    assert load_config(path, ["train={'epochs': 3}"]).train.epochs == 3.0
+    assert "no field 'train.epohcs'" in error_of(path, "train={'epohcs': 3}")
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("train.epohcs=3", "no field 'train.epohcs' in the config; did you mean 'train.epochs'?"),
+        ("xyzzy=3", "no field 'xyzzy' in the config"),
+        ("train=3", "no field 'train' in the config"),
+        ("train.epochs.more=3", "no field 'train.epochs.more'"),
+        ("unlearn.methodz.delete.epochs=3", "no field"),
+        ("=3", "no field ''"),
+        ("train.epochs", "an override is --config.FIELD=VALUE"),
+        ("train.epochs=many", "field 'train.epochs' is 'many' (str), but has to be a float"),
+        ("train.epochs=True", "field 'train.epochs' is True (bool), but has to be a float"),
+        ("train.epochs=", "field 'train.epochs' is '' (str), but has to be a float"),
+        ("train.epochs=nan", "has to be a float"),
+        ("train.epochs=1e999", "field 'train.epochs' is inf, but has to be a finite number"),
+        ("train.epochs=-1", "field 'train.epochs' is -1, but has to be 0 to 1000000.0"),
+        (f"train.epochs={'9' * 400}", "has to be a finite number"),
+        ("train.batch_size=16.0", "field 'train.batch_size' is 16.0 (float), but has to be a int"),
+        ("train.batch_size=true", "field 'train.batch_size' is True (bool), but has to be a int"),
+        ("train.batch_size=0", "has to be at least 1"),
+        ("train.steps_per_call=0", "has to be at least 1"),
+        ("train.save_every=0", "has to be at least 1"),
+        ("unlearn.save_every=-5", "has to be at least 1"),
+        ("mesh.fsdp=0", "has to be at least 1"),
+        ("seed=-1", "field 'seed' is -1, but has to be 0 to 4294967295"),
+        ("seed=4294967296", "has to be 0 to 4294967295"),
+        ("data.augment=1", "field 'data.augment' is 1 (int), but has to be a bool"),
+        ("models=clean", "field 'models' is 'clean' (str), but has to be a tuple"),
+        ("models={[]: 1}", "has to be a tuple"),
+        ("unlearn.methods=3", "field 'unlearn.methods' is 3, but has to be a group of fields"),
+        ("unlearn.methods.delete=3", "field 'unlearn.methods.delete' is 3, but has to be a group of fields"),
+    ],
+)
+def test_wrong_overrides_are_answered_with_one_line(plain, override, complaint):
+    message = error_of(plain, override)
+    assert message.startswith(f"--config.{override.strip()}: ")
+    assert complaint in message
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("config.train.epohcs = 3.0", r"run.py line 6: AttributeError: .*Did you mean \"epochs\""),
+        ("config.train.batch_size = '16'", r"run.py line 6: TypeError: .*batch_size"),
+        ("config.train = {'epohcs': 3.0}", r"run.py: no field 'train.epohcs' in the config; did you mean 'train.epoch"),
+        (
+            "config.train = {'batch_size': True}",
+            r"run.py: field 'train.batch_size' is True \(bool\), but has to be a i",
+        ),
+        ("config.train = {'batch_size': 0}", r"run.py: field 'train.batch_size' is 0, but has to be at least 1"),
+        ("config.train.learning_rate = float('nan')", r"run.py: field 'train.learning_rate' is nan, but has to be a f"),
+        ("config.unlearn.methods = {'delete': 3}", r"run.py: field 'unlearn.methods.delete' is 3, but has to be a gro"),
+        ("1 / 0", r"run.py line 6: ZeroDivisionError: division by zero"),
+        ("raise ValueError('a\\nb')", r"run.py line 6: ValueError: a b$"),
+        ("raise SystemExit(3)", r"run.py line 6: SystemExit: 3"),
+        ("import no_such_module", r"run.py line 6: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("if True print(3)", r"run.py line 6: SyntaxError: "),
+        ("x = '", r"run.py line 6: SyntaxError: unterminated string"),
+        ("return {'train': 3}", r"run.py: get_config\(\) returned a dict, not an ml_collections ConfigDict"),
+    ],
+)
+def test_a_config_file_that_fails_is_named_with_its_line(tmp_path, line, complaint):
+    message = error_of(config_file(tmp_path, line))
+    assert message.startswith(str(tmp_path))
+    assert re.search(complaint, message), message
+
+
+def test_a_value_that_fails_when_it_is_read_is_answered_with_one_line(tmp_path):
+    lines = ["from ml_collections import config_dict", "config.unlock()"]
+    lines += ["config.name = config_dict.required_placeholder(str)"]
+    assert "RequiredValueError" in error_of(config_file(tmp_path, *lines))
+
+
+def test_a_failure_below_the_config_file_is_told_with_the_line_of_the_config_file(tmp_path):
+    path = config_file(tmp_path, "import json", "json.loads('{')")
+    assert "run.py line 7: JSONDecodeError" in error_of(path)
+    path.write_text("def get_config():\n    return helper()\n\n\ndef helper():\n    return 1 / 0\n")
+    assert "run.py line 6: ZeroDivisionError" in error_of(path)
+
+
+def test_what_is_not_a_config_file_is_named(tmp_path):
+    assert error_of(tmp_path / "none.py") == (
+        f"{tmp_path}/none.py: no such config file; configs/mini.py is the one to start from"
+    )
+    assert "no such config file" in error_of(tmp_path)
+    for text in ("x = 3\n", "get_config = 3\n"):
+        (tmp_path / "a.py").write_text(text)
+        assert "it has no function get_config()" in error_of(tmp_path / "a.py")
+    (tmp_path / "a.py").write_bytes(b"\x00\xff")
+    assert "a.py" in error_of(tmp_path / "a.py")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_overrides_come_back(plain, data):
+    chosen = data.draw(st.lists(st.sampled_from(sorted(FIELDS)), unique=True, max_size=4))
+    wanted = {}
+    for field in chosen:
+        default = FIELDS[field]
+        if isinstance(default, bool):
+            value = data.draw(st.booleans())
+        elif field in ("train.b1", "train.b2"):
+            value = data.draw(st.floats(0, 1))
+        elif isinstance(default, int):
+            value = data.draw(st.integers(1, 2**32 - 1))
+        elif isinstance(default, float):
+            value = data.draw(st.floats(0, 1e6) | st.integers(0, 10**6))
+        elif isinstance(default, str):
+            value = data.draw(st.text())
+        else:
+            value = tuple(data.draw(st.lists(st.text(), max_size=3)))
+        wanted[field] = value
+    config = load_config(plain, [f"{field}={value}" for field, value in wanted.items()])
+    found = dict(flat(config.to_dict()))
+    assert found == {**FIELDS, **wanted}
+    assert all(type(found[field]) is type(FIELDS[field]) for field in FIELDS)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(field=st.sampled_from(sorted(FIELDS)) | st.text(max_size=8), text=st.text(max_size=8) | st.just("(" * 500))
+def test_any_override_is_taken_or_answered_with_one_line(plain, field, text):
+    found = complaint = None
+    try:
+        found = load_config(plain, [f"{field}={text}"])
+    except InputError as error:
+        complaint = str(error)
+    if found is None:
+        assert len(complaint.splitlines()) == 1
+    else:
+        assert {name: type(value) for name, value in flat(found.to_dict())} == {
+            name: type(value) for name, value in FIELDS.items()
+        }
+
+
+def test_sections_are_plain_values_that_follow_the_config(plain):
+    config = load_config(plain, ["train.epochs=3"])
+    part = section(config, "seed", "train", "models")
+    assert list(part) == ["seed", "train", "models"]
+    assert part["train"]["epochs"] == 3.0
+    assert part["models"] == ["clean", "compromised"]
+    assert not isinstance(part["train"], ConfigDict)
+    json.dumps(part)

@@ -1,0 +1,54 @@
+"""Every answer to bad input is one line that says where and what."""
+
+import errno
+import os
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salmu_jax.errors import InputError, describe_os_error
+
+
+@given(st.text(), st.none() | st.text(min_size=1))
+def test_an_input_error_is_one_line(message, where):
+    line = str(InputError(message, where))
+    assert len(line.splitlines()) <= 1
+    assert line.split() == (message if where is None else f"{where}: {message}").split()
+
+
+def test_an_input_error_names_the_place_first_and_survives_another_process(tmp_path):
+    error = InputError("no column 'text';\n  add it", tmp_path / "a.parquet")
+    assert str(error) == f"{tmp_path}/a.parquet: no column 'text'; add it"
+    assert isinstance(error, ValueError)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        (errno.ENOSPC, "no space left"),
+        (errno.EDQUOT, "no space left"),
+        (errno.EFBIG, "ulimit -f"),
+        (errno.EACCES, "not writable"),
+        (errno.EPERM, "not writable"),
+        (errno.EROFS, "Read-only file system"),
+        (errno.ENOTDIR, "a directory is needed"),
+        (errno.EISDIR, "choose another path"),
+        (errno.EEXIST, "choose another path"),
+        (errno.ENOENT, "no such file"),
+        (errno.EMFILE, os.strerror(errno.EMFILE)),
+    ],
+)
+def test_an_os_error_is_described_with_its_place(code, hint):
+    error = OSError(code, os.strerror(code), "/data/world")
+    assert describe_os_error(error).startswith("/data/world: ")
+    assert hint in describe_os_error(error)
+    assert describe_os_error(error, "/other").startswith("/other: ")
+    assert "\n" not in describe_os_error(error)
+
+
+def test_an_os_error_without_a_file_still_says_something():
+    assert describe_os_error(OSError(errno.ENOSPC, "full")).startswith("the output directory: no space left")
+    assert describe_os_error(OSError("odd")) == "the output directory: odd"

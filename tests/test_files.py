@@ -1,0 +1,230 @@
+"""Outputs are whole or absent, whatever happens while they are written; digests see every change."""
+
+import errno
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salmu_jax import files
+from salmu_jax.errors import InputError
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_write_bytes_makes_parents_and_replaces(tmp_path):
+    path = tmp_path / "a" / "b" / "file"
+    files.write_bytes(path, b"old, and longer")
+    files.write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert names(path.parent) == ["file"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, call):
+    path = tmp_path / "file"
+    files.write_bytes(path, b"old")
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, call, fail)
+    with pytest.raises(OSError, match="No space"):
+        files.write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_file_is_flushed_to_the_disk_before_it_is_renamed(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(files.os, name, lambda *a, name=name, real=real: (calls.append(name), real(*a))[1])
+    files.write_text(tmp_path / "file", "ä")
+    assert calls == ["fsync", "replace"]
+    assert (tmp_path / "file").read_bytes() == "ä".encode()
+
+
+def test_a_file_over_the_size_limit_is_an_os_error_and_leaves_nothing(tmp_path):
+    program = f"""
+        import errno, pathlib, resource, signal
+        from salmu_jax import files
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        root = pathlib.Path({str(tmp_path)!r})
+        files.write_bytes(root / "small", b"x" * 1000)
+        for write in (lambda: files.write_bytes(root / "big", b"x" * 2000), lambda: directory(root / "tree")):
+            def directory(path):
+                with files.new_directory(path) as partial:
+                    (partial / "big").write_bytes(b"x" * 2000)
+            try:
+                write()
+            except OSError as error:
+                print(errno.errorcode[error.errno])
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["EFBIG", "EFBIG"]
+    assert names(tmp_path) == ["small"]
+
+
+@given(value=JSON)
+def test_json_comes_back(tmp_path_factory, value):
+    path = tmp_path_factory.getbasetemp() / "value.json"
+    files.write_json(path, value)
+    assert files.read_json(path) == value
+    assert json.loads(path.read_text(encoding="utf-8")) == value
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": [object()]}])
+def test_what_json_cannot_say_is_refused_and_leaves_the_old_file(tmp_path, value):
+    files.write_json(tmp_path / "f.json", 1)
+    with pytest.raises((ValueError, TypeError)):
+        files.write_json(tmp_path / "f.json", value)
+    assert files.read_json(tmp_path / "f.json") == 1
+    assert names(tmp_path) == ["f.json"]
+
+
+def test_bad_json_is_named_with_its_position(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"a": 1,\n "b" 2}')
+    with pytest.raises(InputError) as caught:
+        files.read_json(path)
+    assert str(caught.value) == f"{path}: not JSON: Expecting ':' delimiter at line 2 column 6"
+    path.write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(InputError, match=r"a\.json: not UTF-8 text \(invalid start byte at byte 7\)"):
+        files.read_json(path)
+
+
+def test_new_directory_appears_whole_and_replaces_the_old_one(tmp_path):
+    path = tmp_path / "parent" / "out"
+    for word in ("first", "second"):
+        with files.new_directory(path) as partial:
+            assert not any(partial.iterdir())
+            (partial / word).mkdir()
+            (partial / word / "file").write_text(word)
+            assert not (path / word).exists()
+        assert names(path) == [word]
+    assert names(path.parent) == ["out"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("existing", [True, False])
+def test_an_exception_while_filling_leaves_what_was_there(tmp_path, error, existing):
+    path = tmp_path / "out"
+    if existing:
+        with files.new_directory(path) as partial:
+            (partial / "old").write_text("old")
+
+    def fill():
+        with files.new_directory(path) as partial:
+            (partial / "new").write_text("new")
+            raise error
+
+    with pytest.raises(error):
+        fill()
+    assert names(tmp_path) == (["out"] if existing else [])
+    assert not existing or names(path) == ["old"]
+
+
+def test_a_failing_rename_puts_the_old_directory_back(tmp_path, monkeypatch):
+    path = tmp_path / "out"
+    with files.new_directory(path) as partial:
+        (partial / "old").write_text("old")
+    real, calls = os.replace, []
+
+    def fail_once_at_the_second(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        real(source, target)
+
+    monkeypatch.setattr(files.os, "replace", fail_once_at_the_second)
+    with pytest.raises(OSError, match="Input/output"), files.new_directory(path) as partial:
+        (partial / "new").write_text("new")
+    assert names(tmp_path) == ["out"]
+    assert names(path) == ["old"]
+
+
+def test_a_file_in_the_place_of_a_directory_is_refused_and_kept(tmp_path):
+    (tmp_path / "out").write_text("somebody's")
+    with pytest.raises(NotADirectoryError), files.new_directory(tmp_path / "out"):
+        pass
+    assert names(tmp_path) == ["out"]
+    assert (tmp_path / "out").read_text() == "somebody's"
+
+
+def test_leftovers_of_killed_runs_are_removed_and_nothing_else(tmp_path):
+    (tmp_path / "out[1].partial-77" / "deep").mkdir(parents=True)
+    (tmp_path / "out[1].partial-78").write_text("")
+    (tmp_path / "out[1]").mkdir()
+    (tmp_path / "out1.partial-79").mkdir()
+    (tmp_path / "other.partial-80").write_text("")
+    files.remove_partials(tmp_path / "out[1]")
+    assert names(tmp_path) == ["other.partial-80", "out1.partial-79", "out[1]"]
+    (tmp_path / "out[1].partial-81").mkdir()
+    with files.new_directory(tmp_path / "out[1]"):
+        assert not (tmp_path / "out[1].partial-81").exists()
+
+
+def test_sha256_of_a_file_is_the_standard_one(tmp_path):
+    data = os.urandom(300_000)
+    files.write_bytes(tmp_path / "f", data)
+    assert files.sha256_file(tmp_path / "f") == hashlib.sha256(data).hexdigest()
+
+
+def test_sha256_of_json_is_of_the_canonical_form():
+    assert files.sha256_json({"b": [1, 2.5], "a": "ü"}) == hashlib.sha256('{"a":"ü","b":[1,2.5]}'.encode()).hexdigest()
+    assert files.sha256_json({"a": 1, "b": 2}) == files.sha256_json({"b": 2, "a": 1})
+    assert files.sha256_json([1, 2]) != files.sha256_json([2, 1])
+    with pytest.raises(ValueError, match="Out of range"):
+        files.sha256_json(float("nan"))
+
+
+def test_sha256_of_a_tree_sees_names_contents_and_places(tmp_path):
+    def tree(name, contents):
+        for path, text in contents.items():
+            files.write_text(tmp_path / name / path, text)
+        return files.sha256_tree(tmp_path / name)
+
+    base = {"a": "1", "b/c": "2", "b/d": "3"}
+    digest = tree("base", base)
+    assert digest == tree("again", dict(reversed(base.items())))
+    others = [
+        {"a": "1", "b/c": "2", "b/d": "4"},
+        {"a": "1", "b/c": "3", "b/d": "2"},
+        {"a": "1", "b/c": "2", "b/e": "3"},
+        {"a": "1", "c": "2", "b/d": "3"},
+        {"a": "1", "b/c": "2"},
+        {"a": "1", "b/c": "2", "b/d": "3", "e": ""},
+        {"a": "1", "b/c": "23", "b/d": ""},
+    ]
+    assert len({digest, *(tree(f"other{i}", contents) for i, contents in enumerate(others))}) == len(others) + 1
+
+
+def test_a_directory_is_removed_at_once(tmp_path, monkeypatch):
+    (tmp_path / "state" / "deep").mkdir(parents=True)
+    (tmp_path / "state" / "deep" / "file").write_text("")
+    monkeypatch.setattr(files.shutil, "rmtree", lambda path: pytest.fail("killed") if path.exists() else None)
+    with pytest.raises(pytest.fail.Exception, match="killed"):
+        files.remove_directory(tmp_path / "state")
+    assert not (tmp_path / "state").exists()
+    monkeypatch.undo()
+    files.remove_partials(tmp_path / "state")
+    assert names(tmp_path) == []
+    (tmp_path / "other").mkdir()
+    files.remove_directory(tmp_path / "other")
+    assert names(tmp_path) == []

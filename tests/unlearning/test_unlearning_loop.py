@@ -1,0 +1,106 @@
+"""What a config says of a method becomes a plan, or one line."""
+
+import dataclasses
+
+import pytest
+
+from salmu_jax.errors import InputError
+from salmu_jax.unlearning import registry
+from salmu_jax.unlearning.freeze import FREEZE, TRAIN
+from salmu_jax.unlearning.hyper import Hyper
+from salmu_jax.unlearning.loop import extra_text, make_plan
+
+PUBLISHED_FORGET = 30_468
+
+
+@pytest.mark.parametrize("name", registry.METHODS)
+def test_without_fields_a_method_runs_as_published(name):
+    plan = make_plan(name, {}, PUBLISHED_FORGET, steps_per_call=1)
+    published = registry.get(name)
+    assert plan.method == published
+    assert dataclasses.replace(plan.hyper, total_steps=published.defaults.total_steps) == published.defaults
+    if published.one_shot:
+        assert plan.hyper.total_steps == 1
+    else:  # ten passes; the published defaults count an epoch's last, smaller batch as a whole one
+        assert abs(plan.hyper.total_steps - published.defaults.total_steps) <= 10
+    assert plan.trainable == ((".*", TRAIN),)
+    assert extra_text(plan.method) == (("generic_caption",) if name == "generic_captions" else ())
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "pairs", "steps_per_call", "steps"),
+    [
+        ("cliperase", {"epochs": 3, "batch_size": 32}, 160, 1, 30),  # 16 forget pairs a step
+        ("negative_gradient", {"epochs": 3, "batch_size": 32}, 160, 1, 15),  # 32 of them
+        ("cliperase", {"epochs": 0.5, "batch_size": 32}, 160, 1, 5),
+        ("cliperase", {"epochs": 1, "batch_size": 32}, 161, 1, 11),
+        ("cliperase", {"epochs": 1, "batch_size": 32}, 161, 5, 15),
+        ("cliperase", {"epochs": 1e-6}, 160, 10, 10),
+        ("descent_to_delete", {"epochs": 7}, 160, 10, 1),
+    ],
+)
+def test_epochs_over_forget_become_steps(name, fields, pairs, steps_per_call, steps):
+    assert make_plan(name, fields, pairs, steps_per_call).hyper.total_steps == steps
+
+
+def test_fields_options_and_frozen_parameters_are_taken_over():
+    fields = {"epochs": 1, "learning_rate": 1, "b1": 0.5, "clip_norm": None, "warmup_steps": 2}
+    fields |= {"options": {"retention_weight": 3.0}, "freeze": ["visual/.*", "logit_scale"]}
+    plan = make_plan("cliperase", fields, 160, 1)
+    assert plan.method == dataclasses.replace(registry.get("cliperase"), retention_weight=3.0)
+    assert (plan.hyper.learning_rate, plan.hyper.b1, plan.hyper.warmup_steps) == (1, 0.5, 2)
+    assert plan.hyper.weight_decay == registry.get("cliperase").defaults.weight_decay
+    assert plan.trainable == (("visual/.*", FREEZE), ("logit_scale", FREEZE), (".*", TRAIN))
+    assert fields["epochs"] == 1  # the caller's fields are left as they were
+    warm = make_plan("cliperase", {"warmup_steps": 50, "epochs": 5}, 160, 1)  # fits into 50 steps
+    assert warm.hyper.warmup_steps == warm.hyper.total_steps == 50
+    longer = make_plan("cliperase", {"warmup_steps": 20_000, "epochs": 10_000}, 160, 1)  # more than the published steps
+    assert (longer.hyper.warmup_steps, longer.hyper.total_steps) == (20_000, 100_000)
+
+
+def test_every_field_of_hyper_but_the_steps_can_be_set():
+    for field in dataclasses.fields(Hyper):
+        fields = {field.name: getattr(Hyper(), field.name)}
+        if field.name == "total_steps":
+            with pytest.raises(InputError, match="no field 'total_steps'"):
+                make_plan("finetuning", fields, 160, 1)
+        else:
+            assert getattr(make_plan("finetuning", fields, 160, 1).hyper, field.name) == fields[field.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "complaint"),
+    [
+        ("clip_erase", {}, "unknown unlearning method 'clip_erase'; did you mean 'cliperase'?"),
+        ("xyzzy", {}, "There are: finetuning, negative_gradient"),
+        ("cliperase", {"learning_rat": 1}, "{}: no field 'learning_rat'; did you mean 'learning_rate'?"),
+        ("cliperase", {"xyzzy": 1}, "{}: no field 'xyzzy'; known: learning_rate, "),
+        ("cliperase", {"options": {"retention": 1.0}}, "{}: options.retention: cliperase has no option 'retention'; "),
+        ("cliperase", {"options": {"retention_weight": "1"}}, "{}: options.retention_weight: must be of type float"),
+        ("finetuning", {"options": {"x": 1}}, "{}: options.x: finetuning has no option 'x'; it has none"),
+        ("cliperase", {"options": 3}, "{}: options: must map names to values, not 3"),
+        ("cliperase", {"epochs": 0}, "{}.epochs: must be a number above 0, and at most a million, not 0"),
+        ("cliperase", {"epochs": -1.0}, "{}.epochs: must be"),
+        ("cliperase", {"epochs": float("nan")}, "{}.epochs: must be"),
+        ("cliperase", {"epochs": float("inf")}, "{}.epochs: must be"),
+        ("cliperase", {"epochs": 10**400}, "{}.epochs: must be"),
+        ("cliperase", {"epochs": True}, "{}.epochs: must be"),
+        ("cliperase", {"epochs": "3"}, "{}.epochs: must be"),
+        ("cliperase", {"freeze": "visual/.*"}, "{}.freeze: must be a list of regular expressions, not 'visual/.*'"),
+        ("cliperase", {"freeze": [1]}, "{}.freeze: must be a list"),
+        ("cliperase", {"freeze": 3}, "{}.freeze: must be a list"),
+        ("cliperase", {"freeze": ["a", "("]}, "{}.freeze: '(' is not a regular expression: missing ), unterminated"),
+        ("cliperase", {"batch_size": 7}, "{}: batch_size: cliperase halves the batch"),
+        ("cliperase", {"batch_size": 0}, "{}: batch_size: must be a whole number of at least 1, not 0"),
+        ("cliperase", {"learning_rate": "1e-4"}, "{}: learning_rate: must be a finite number of at least 0"),
+        ("cliperase", {"b2": 1.0}, "{}: b2: must be below 1"),
+        ("cliperase", {"epochs": 1, "warmup_steps": 11}, "{}: warmup_steps: 11 steps of warm-up do not fit into tot"),
+    ],
+)
+def test_mistakes_are_answered_with_one_line(name, fields, complaint):
+    with pytest.raises(InputError) as caught:
+        make_plan(name, fields, 160, 1)
+    message = str(caught.value)
+    assert complaint.format(f"unlearn.methods.{name}") in message
+    assert complaint.startswith(("unknown", "There")) or message.startswith(f"unlearn.methods.{name}")
+    assert "\n" not in message
