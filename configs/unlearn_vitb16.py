@@ -1,7 +1,8 @@
-"""All published baselines at full size, with the published hyper-parameters (which are the methods' defaults), and the evaluation."""
+"""All published baselines at full size, with the published hyper-parameters (the methods' defaults), and the evaluation."""
+
+from ml_collections import ConfigDict
 
 from configs import clean_vitb16
-from ml_collections import ConfigDict
 
 METHODS = (
     "finetuning",
