@@ -144,15 +144,24 @@ class Stages:
 
     def check_methods(self, names: Sequence[str]) -> None:
         """Checks the fields of all methods, before hours are spent on the first. Raises InputError."""
+        import jax
+
+        from salmu_jax.training.pretrain import make_clip
+        from salmu_jax.unlearning.freeze import label_parameters
         from salmu_jax.unlearning.loop import make_plan
 
         forbidden = set(self.config.unlearn.retain) - set(PERMITTED_RETAIN)
         if forbidden or not self.config.unlearn.retain:
             found = ", ".join(sorted(forbidden)) or "nothing"
             raise InputError(f"holds {found}; a method may see {' and '.join(PERMITTED_RETAIN)}", "unlearn.retain")
+        shapes = jax.eval_shape(make_clip(self.config).init, jax.random.key(0))
         for name in names:
             fields = config_lib.to_json(self.config.unlearn.methods.get(name) or {})
-            make_plan(name, fields, 1_000_000, self.config.unlearn.steps_per_call)
+            plan = make_plan(name, fields, 1_000_000, self.config.unlearn.steps_per_call)
+            try:
+                label_parameters(shapes, plan.trainable)
+            except InputError as error:
+                raise InputError(str(error), f"unlearn.methods.{name}.freeze") from error
 
     def check_config(self) -> None:
         """Checks what the fields of models and their evaluation hold, before any of it is needed. Raises InputError."""
