@@ -1,9 +1,16 @@
 """For all tests: eight fake CPU devices for the sharded ones, no network, and each program compiled once a session."""
 
 import atexit
+import base64
+import io
 import os
 import shutil
 import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
 
 # Before the first import of jax anywhere. The first device alone is used unless a test asks for more.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
@@ -36,3 +43,71 @@ def _declare_torchvision_operators() -> None:
 
 
 _declare_torchvision_operators()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """Headless Chromium with an empty profile, or a skip that says why."""
+    binary = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not binary or not driver:
+        pytest.skip(f"no browser to open the page with (chromium: {binary}, chromedriver: {driver})")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    flags = (
+        "headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+        "disable-component-update", "disable-sync", "disable-dev-shm-usage", "hide-scrollbars",
+        f"user-data-dir={tmp_path_factory.mktemp('profile')}",
+    )  # fmt: skip
+    for flag in flags:
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chromium = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chromium
+    chromium.quit()
+
+
+@pytest.fixture(scope="session")
+def check_page(browser):
+    """A function that opens a page, asserts that every picture is shown and nothing complains, and counts the pictures."""
+
+    def check(page: Path, scheme: str, width: int) -> int:
+        browser.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        )
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
+        )
+        browser.get(page.as_uri())
+        pictures = browser.execute_script(
+            """return Promise.all(Array.from(document.images, (image) => image.decode())).then(() =>
+                 Array.from(document.images, (image) => {
+                   const box = image.getBoundingClientRect();
+                   const frame = image.closest(".scroll")?.getBoundingClientRect() ?? box;
+                   return {natural: image.naturalWidth, source: image.currentSrc, left: box.left, top: box.top + scrollY,
+                           right: Math.min(box.right, frame.right), bottom: box.bottom + scrollY};
+                 }))"""
+        )
+        height, page_width = browser.execute_script(
+            "return [document.documentElement.scrollHeight, document.documentElement.scrollWidth]"
+        )
+        assert page_width == width  # only the frames of tables and figures scroll sideways
+        shot = browser.execute_cdp_cmd(
+            "Page.captureScreenshot",
+            {"captureBeyondViewport": True, "clip": {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}},
+        )
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("L"), np.float32)
+        assert pixels.shape == (height, width)
+        assert (pixels[5, 5] < 60) == (scheme == "dark")
+        for picture in pictures:
+            assert picture["natural"] > 0
+            left, top, right, bottom = (round(picture[side]) for side in ("left", "top", "right", "bottom"))
+            region = pixels[top:bottom, left:right]
+            assert min(region.shape) >= 80, picture
+            assert region.std() > 8, f"a picture at {left}, {top} is blank"
+        assert browser.get_log("browser") == []
+        return len(pictures)
+
+    return check

@@ -81,3 +81,9 @@ def test_the_leaderboard_says_so(rows):
     assert {row["model"] for row in leaderboard["rows"]} >= {"clean", "compromised", *METHODS}
     verdicts = {verdict for row in leaderboard["rows"] for verdict in row["verdicts"]}
     assert {"ineffective", "catastrophic", "over-generalised"} <= verdicts
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_the_page_shows_every_picture(check_page, scheme, width):
+    page = RUN / "report" / "index.html"
+    assert check_page(page.absolute(), scheme, width) == page.read_text(encoding="utf-8").count("<img ") > 20

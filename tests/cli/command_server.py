@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import sys
 
 
@@ -28,6 +29,7 @@ def _imports() -> None:
 def _become(request: dict) -> int:
     """Turns a fork into the command; returns its exit status."""
     os.setsid()  # a process group of its own: an interrupt of the group is what Ctrl-C is
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background inherits that it is ignored
     for descriptor, path, flags in (
         (0, os.devnull, os.O_RDONLY),
         (1, request["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
