@@ -244,7 +244,6 @@ def _build(values: Mapping[str, Any]) -> ConfigDict:
             if isinstance(value, Mapping):  # an empty one: a method that runs with its defaults
                 node[leaf] = node[leaf] if leaf in node else ConfigDict()
             else:
-                node[leaf] = (
-                    value  # ml_collections makes a float of an int, and a tuple of a list, where the default is one
-                )
+                # ml_collections makes a float of an int, and a tuple of a list, where the default is one.
+                node[leaf] = value
     return config

@@ -18,7 +18,6 @@ import contextlib
 import datetime
 import fcntl
 import importlib.metadata
-import os
 import platform
 import shlex
 import sys
@@ -191,8 +190,3 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         ", ".join(sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key)))
         or "its inputs"
     )
-
-
-def cpu_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

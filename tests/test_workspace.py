@@ -14,7 +14,7 @@ import salmu_jax
 from salmu_jax import files
 from salmu_jax.config import base_config, to_json
 from salmu_jax.errors import InputError
-from salmu_jax.workspace import Workspace, cpu_count, fingerprint, provenance
+from salmu_jax.workspace import Workspace, fingerprint, provenance
 
 
 @pytest.fixture
@@ -224,9 +224,3 @@ def test_provenance_says_with_what_it_was_made():
     assert made["device"] == "8 x cpu (cpu)"
     assert made["created"].endswith("+00:00")
     json.dumps(made)
-
-
-def test_cpu_count_is_what_this_process_may_use(monkeypatch):
-    assert cpu_count() == len(os.sched_getaffinity(0))
-    monkeypatch.delattr(os, "sched_getaffinity")
-    assert cpu_count() == os.cpu_count()

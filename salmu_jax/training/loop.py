@@ -26,7 +26,7 @@ from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.checkpoint import StateStore
-from salmu_jax.training.progress import Progress
+from salmu_jax.training.progress import Progress, is_main_process
 from salmu_jax.training.step import scan_steps
 
 Batches = Callable[[int], Iterator[Any]]
@@ -67,7 +67,7 @@ def run(
     state = state if restored is None else restored
     done = int(state.step)
     history.truncate(done)
-    if done:
+    if done and is_main_process():
         print(f"{label}: going on at step {done:,} of {total_steps:,}", flush=True)
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
