@@ -28,6 +28,7 @@ _METHODS = "unlearn.methods"
 _POSITIVE, _NOT_NEGATIVE = (1, math.inf), (0, math.inf)
 _RANGES = {
     "seed": (0, 2**32 - 1),
+    "model.image_size": _NOT_NEGATIVE,
     "data.workers": _NOT_NEGATIVE,
     "mesh.fsdp": _POSITIVE,
     "mesh.tensor": _POSITIVE,
@@ -41,7 +42,13 @@ _RANGES = {
     "train.eps": _NOT_NEGATIVE,
     "train.clip_norm": _NOT_NEGATIVE,
     "train.steps_per_call": _POSITIVE,
+    "train.loss_chunk": _POSITIVE,
+    "train.microbatch": _NOT_NEGATIVE,
     "train.save_every": _POSITIVE,
+    "train.save_minutes": _NOT_NEGATIVE,
+    "train.keep_last": _POSITIVE,
+    "train.keep_every": _NOT_NEGATIVE,
+    "train.evaluate_every": _NOT_NEGATIVE,
     "unlearn.steps_per_call": _POSITIVE,
     "unlearn.save_every": _POSITIVE,
     "evaluate.batch_size": _POSITIVE,
@@ -76,15 +83,19 @@ def base_config() -> ConfigDict:
     config.model = ConfigDict()
     config.model.architecture = "ViT-B-16"  # a name of models/zoo.py
     config.model.compute_dtype = "float32"  # or bfloat16, on accelerators
+    config.model.image_size = 0  # pixels; 0: the architecture's own
+    config.model.scan_layers = False  # compile one block and loop over it: compiles faster, same results
+    config.model.remat = "none"  # what the backward pass recomputes: none, dots (all but the products) or full
 
     config.data = ConfigDict()
     config.data.cache_decoded = False  # keep all decoded images in memory: for small data sets
     config.data.augment = True  # random resized crops, scale 0.9 to 1 as in OpenCLIP
     config.data.workers = 0  # processes that decode; 0: this one
 
+    # How the devices are divided; 'data' takes what these leave.
     config.mesh = ConfigDict()
-    config.mesh.fsdp = 1
-    config.mesh.tensor = 1
+    config.mesh.fsdp = 1  # devices that share one copy of the parameters and of the optimizer state
+    config.mesh.tensor = 1  # devices that share the products of each layer
 
     config.train = ConfigDict()
     config.train.epochs = 32.0  # passes over the model's own pairs
@@ -97,8 +108,21 @@ def base_config() -> ConfigDict:
     config.train.eps = 1e-6
     config.train.clip_norm = 0.0  # 0: no clipping
     config.train.mask_duplicates = False  # equal captions in a batch are not each other's negatives
+    config.train.loss = "infonce"  # or sigmoid (SigLIP)
+    config.train.loss_form = "plain"  # or chunked, ring: the same numbers in less memory
+    config.train.loss_chunk = 1_024  # captions that the chunked and ring losses compare with at a time
+    config.train.microbatch = 0  # pairs embedded at a time (gradient caching), over all devices; 0: the whole batch
     config.train.steps_per_call = 1  # steps a device call (a scan); more for small models
     config.train.save_every = 500  # steps between saved states
+    config.train.save_minutes = 0.0  # also save when so many minutes have passed; 0: by steps alone
+    config.train.keep_last = 2  # saved states that are kept
+    config.train.keep_every = 0  # states at multiples of it are kept too; 0: none
+    config.train.state_dir = ""  # where states go, also gs://BUCKET/PATH; empty: below the workdir
+    config.train.evaluate_every = 0  # steps between zero-shot and retrieval evaluations; 0: none
+
+    config.log = ConfigDict()
+    config.log.tensorboard = False  # TensorBoard event files beside the metrics
+    config.log.wandb = ""  # a Weights & Biases project; empty: none
 
     config.unlearn = ConfigDict()
     # What a method may see besides forget: retain_synth as published, and optionally the general base (retain_pairs).
