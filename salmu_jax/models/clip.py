@@ -28,6 +28,23 @@ Initializer = Callable[..., jax.Array]
 
 LAYER_NORM_EPSILON = 1e-5
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
+SIGMOID_LOGIT_SCALE, SIGMOID_LOGIT_BIAS = math.log(10), -10.0  # Zhai et al. 2023, section 3.1
+
+# What the axes of each parameter stand for, by the last parts of its path; ``training/mesh.py`` says where each kind lives.
+# Axes without a name are never split, nor are leaves that are not listed (biases of the residual stream, norms, scalars).
+PARAMETER_AXES: dict[tuple[str, ...], tuple[str | None, ...]] = {
+    ("conv1",): (None, None, None, "embed"),
+    ("positional_embedding",): (None, "embed"),
+    ("token_embedding",): ("vocab", "embed"),
+    ("in_proj", "kernel"): ("embed", "heads"),
+    ("in_proj", "bias"): ("heads",),
+    ("out_proj", "kernel"): ("heads", "embed"),
+    ("c_fc", "kernel"): ("embed", "mlp"),
+    ("c_fc", "bias"): ("mlp",),
+    ("c_proj", "kernel"): ("mlp", "embed"),
+    ("proj",): ("embed", None),
+    ("text_projection",): ("embed", None),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +73,7 @@ class ClipConfig:
     context_length: int = 77
     vocab_size: int = 49_408
     quick_gelu: bool = False
+    logit_bias: bool = False  # a learnt bias of the logits besides their scale, as SigLIP's loss needs
     compute_dtype: str = "float32"  # of activations and products; parameters, softmax and norms are always float32
 
     def __post_init__(self):
@@ -74,30 +92,62 @@ class ClipConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class Execution:
+    """How a tower is run; nothing here changes a parameter, a name or, rounding aside, a result.
+
+    ``scan_layers`` compiles one block and loops over the layers. ``remat`` says what the backward pass recomputes instead
+    of keeping: ``none``; ``dots``, all but the results of the products with parameters; ``full``, all but each block's input.
+    """
+
+    scan_layers: bool = False
+    remat: str = "none"
+
+    def __post_init__(self):
+        if self.remat not in REMAT_POLICIES:
+            raise ValueError(f"unknown remat {self.remat!r}; there are {', '.join(REMAT_POLICIES)}")
+
+
+REMAT_POLICIES = {
+    "none": None,
+    "dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+@dataclasses.dataclass(frozen=True)
 class Clip:
     """The model as pure functions; hashable, so it may be a static argument of ``jax.jit``."""
 
     config: ClipConfig
+    execution: Execution = Execution()
 
     def init(self, rng: jax.Array) -> Params:
-        """Fresh float32 parameters: ``{"visual": ..., "text": ..., "logit_scale": scalar}``, drawn as OpenCLIP does."""
+        """Fresh float32 parameters: ``{"visual": ..., "text": ..., "logit_scale": scalar}``, drawn as OpenCLIP does.
+
+        With ``config.logit_bias`` also ``"logit_bias"``, both scalars then beginning where SigLIP's do.
+        """
         config = self.config
         visual_rng, text_rng = jax.random.split(rng)
         images = jnp.zeros((1, config.image_size, config.image_size, 3), jnp.uint8)
         tokens = jnp.zeros((1, config.context_length), jnp.int32)
-        return {
-            "visual": VisionTower(config).init(visual_rng, images)["params"],
-            "text": TextTower(config).init(text_rng, tokens)["params"],
-            "logit_scale": jnp.asarray(INITIAL_LOGIT_SCALE, jnp.float32),
-        }
+        with nn.logical_axis_rules(()):  # one example does not split over devices
+            params = {
+                "visual": VisionTower(config).init(visual_rng, images)["params"],
+                "text": TextTower(config).init(text_rng, tokens)["params"],
+                "logit_scale": jnp.asarray(INITIAL_LOGIT_SCALE, jnp.float32),
+            }
+        if config.logit_bias:
+            params["logit_scale"] = jnp.asarray(SIGMOID_LOGIT_SCALE, jnp.float32)
+            params["logit_bias"] = jnp.asarray(SIGMOID_LOGIT_BIAS, jnp.float32)
+        return params
 
     def encode_image(self, params: Params, images: jax.Array) -> jax.Array:
         """uint8 ``images`` [B, H, W, 3] to L2-normalised float32 embeddings [B, D]; pixels are normalised in here."""
-        return l2_normalize(VisionTower(self.config).apply({"params": params["visual"]}, images))
+        return l2_normalize(VisionTower(self.config, self.execution).apply({"params": params["visual"]}, images))
 
     def encode_text(self, params: Params, tokens: jax.Array) -> jax.Array:
         """int32 ``tokens`` [B, T] to L2-normalised float32 embeddings [B, D]."""
-        return l2_normalize(TextTower(self.config).apply({"params": params["text"]}, tokens))
+        return l2_normalize(TextTower(self.config, self.execution).apply({"params": params["text"]}, tokens))
 
 
 def l2_normalize(features: jax.Array) -> jax.Array:
@@ -111,6 +161,7 @@ class VisionTower(nn.Module):
     """Patches, a class token, a pre-LN transformer; the projected class token, float32 [B, D], not yet normalised."""
 
     config: ClipConfig
+    execution: Execution = Execution()
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -133,9 +184,8 @@ class VisionTower(nn.Module):
         x = jnp.concatenate([class_token, tokens], axis=1) + positions.astype(dtype)
 
         x = LayerNorm(name="ln_pre")(x)
-        x = Transformer(config.vision, causal=False, quick_gelu=config.quick_gelu, text_init=False, name="transformer")(
-            x
-        )
+        block = Block(config.vision, causal=False, quick_gelu=config.quick_gelu, text_init=False)
+        x = Transformer(block, self.execution, name="transformer")(x)
         x = LayerNorm(name="ln_post")(x[:, 0])
         projection = self.param("proj", nn.initializers.normal(scale), (width, config.embed_dim))
         return (x @ projection.astype(dtype)).astype(jnp.float32)
@@ -145,6 +195,7 @@ class TextTower(nn.Module):
     """Token embeddings, a causal pre-LN transformer; the projected end-of-text feature, float32 [B, D], not normalised."""
 
     config: ClipConfig
+    execution: Execution = Execution()
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
@@ -154,7 +205,8 @@ class TextTower(nn.Module):
         positions = self.param("positional_embedding", nn.initializers.normal(0.01), (config.context_length, width))
         x = jnp.take(embedding, tokens, axis=0).astype(dtype) + positions.astype(dtype)
 
-        x = Transformer(config.text, causal=True, quick_gelu=config.quick_gelu, text_init=True, name="transformer")(x)
+        block = Block(config.text, causal=True, quick_gelu=config.quick_gelu, text_init=True)
+        x = Transformer(block, self.execution, name="transformer")(x)
         # LayerNorm acts on each position alone, so it may follow the choice of the position.
         end = jnp.argmax(tokens, axis=-1)  # the first highest id
         x = LayerNorm(name="ln_final")(jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0])
@@ -163,17 +215,37 @@ class TextTower(nn.Module):
 
 
 class Transformer(nn.Module):
-    """``layers`` residual attention blocks over [B, L, width]."""
+    """``block`` as often as its config says, each time with parameters of its own, over [B, L, width].
 
-    config: TowerConfig
-    causal: bool
-    quick_gelu: bool
-    text_init: bool  # the text tower has initial values of its own; the vision tower has PyTorch's defaults
+    However it is run, the parameters of block ``i`` are ``blocks_{i}``: checkpoints, frozen layers and exports do not
+    depend on it. Scanning stacks them inside the step, matrices in the compute dtype already, which costs a copy of that size.
+    """
+
+    block: Block
+    execution: Execution
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        for index in range(self.config.layers):
-            x = Block(self.config, self.causal, self.quick_gelu, self.text_init, name=f"blocks_{index}")(x)
+        names = [f"blocks_{index}" for index in range(self.block.config.layers)]
+        x = nn.with_logical_constraint(x, ("batch", None, None))
+        if self.is_initializing():
+            for name in names:
+                x = self.block.clone(name=name, parent=self)(x)
+            return x
+
+        def run(params: Params, x: jax.Array) -> jax.Array:
+            return nn.with_logical_constraint(self.block.apply({"params": params}, x), ("batch", None, None))
+
+        scan = self.execution.scan_layers
+        if self.execution.remat != "none":
+            policy = REMAT_POLICIES[self.execution.remat]
+            run = jax.checkpoint(run, policy=policy, prevent_cse=not scan)  # a scan keeps its body apart by itself
+        params = [self.variables["params"][name] for name in names]
+        if scan:
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_cast_matrices(p, x.dtype) for p in params))
+            return jax.lax.scan(lambda x, p: (run(p, x), None), x, stacked)[0]
+        for block in params:
+            x = run(block, x)
         return x
 
 
@@ -205,6 +277,7 @@ class Block(nn.Module):
         y = LayerNorm(name="ln_2")(x)
         # PyTorch's Linear draws its biases too; the text tower's initialisation leaves them so.
         y = Dense(hidden, fc_init, _uniform(width**-0.5), name="c_fc")(y)
+        y = nn.with_logical_constraint(y, ("batch", None, "mlp"))
         y = y * jax.nn.sigmoid(1.702 * y) if self.quick_gelu else jax.nn.gelu(y, approximate=False)
         return x + Dense(width, proj_init, _uniform(hidden**-0.5), name="c_proj")(y)
 
@@ -239,7 +312,8 @@ class LayerNorm(nn.Module):
 def _attention(qkv: jax.Array, heads: int, causal: bool) -> jax.Array:
     """Scaled dot-product attention; ``qkv`` [B, L, 3 * width] in q, k, v order to [B, L, width]; softmax in float32."""
     batch, length, triple = qkv.shape
-    q, k, v = jnp.moveaxis(qkv.reshape(batch, length, 3, heads, triple // (3 * heads)), 2, 0)
+    qkv = qkv.reshape(batch, length, 3, heads, triple // (3 * heads))
+    q, k, v = jnp.moveaxis(nn.with_logical_constraint(qkv, ("batch", None, None, "heads", None)), 2, 0)
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32) * (q.shape[-1] ** -0.5)
     if causal:
         scores = jnp.where(np.tri(length, dtype=bool), scores, -jnp.inf)
@@ -251,6 +325,11 @@ def _flat_matmul(x: jax.Array, kernel: jax.Array, dtype: jnp.dtype) -> jax.Array
     """``x @ kernel`` with all leading axes flattened: on CPUs the weight gradient is then one matrix product, 2x faster."""
     flat = x.reshape(-1, x.shape[-1]) @ kernel.astype(dtype)
     return flat.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def _cast_matrices(params: Params, dtype: jnp.dtype) -> Params:
+    """Every matrix in ``dtype``, as the products will have it; vectors as they are (norms work in float32)."""
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.ndim >= 2 else leaf, params)
 
 
 def _uniform(bound: float) -> Initializer:

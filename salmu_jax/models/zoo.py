@@ -15,12 +15,22 @@ _VIT_B_16 = ClipConfig(
     vision=TowerConfig(width=768, layers=12, heads=12),
     text=TowerConfig(width=512, layers=12, heads=8),
 )
+_VIT_B_32 = dataclasses.replace(_VIT_B_16, patch_size=32)
+_VIT_L_14 = ClipConfig(
+    embed_dim=768,
+    image_size=224,
+    patch_size=14,
+    vision=TowerConfig(width=1024, layers=24, heads=16),
+    text=TowerConfig(width=768, layers=12, heads=12),
+)
+_OPEN_CLIP = {"ViT-B-32": _VIT_B_32, "ViT-B-16": _VIT_B_16, "ViT-L-14": _VIT_L_14}
 
 _MINI_MERGES = 4_000
 
 _ARCHITECTURES: dict[str, ClipConfig] = {
-    "ViT-B-16": _VIT_B_16,
-    "ViT-B-16-quickgelu": dataclasses.replace(_VIT_B_16, quick_gelu=True),
+    **_OPEN_CLIP,
+    # OpenAI's own weights, and many others, were trained with the approximate GELU x sigmoid(1.702 x).
+    **{f"{name}-quickgelu": dataclasses.replace(config, quick_gelu=True) for name, config in _OPEN_CLIP.items()},
     # The whole benchmark in minutes on two cores: 32-pixel images, CLIP's BPE cut after 4,000 merges.
     "mini": ClipConfig(
         embed_dim=64,
