@@ -1,9 +1,65 @@
-"""The contrastive loss over the global batch."""
+"""The contrastive losses over the global batch: which there are, and the plain form of each.
+
+The plain form is the formula. It holds a device's rows of the B x B logits at once; :mod:`salmu_jax.training.loss_sweep`
+computes the same numbers from a block at a time. Bytes a device needs beyond its own embeddings, for a global batch of B over
+n devices, D features and chunks of C captions (float32; a few copies of the first term are alive at once):
+
+=========  ==============================  =====================================================
+form       forward and backward            what it is for
+=========  ==============================  =====================================================
+plain      4 B B / n  +  4 B D             batches whose logits fit: the fastest, and the reference
+chunked    4 C B / n  +  8 B D             few devices; every device holds all captions once
+ring       4 C B / n  +  8 D B / n         pods: captions travel from device to device
+=========  ==============================  =====================================================
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from salmu_jax.errors import InputError
+from salmu_jax.training.loss_sweep import swept_loss
+
+KINDS = ("infonce", "sigmoid")
+FORMS = ("plain", "chunked", "ring")
+
+# ``loss(image [B, D], text [B, D], scalars, caption_ids [B] or None) -> scalar``; scalars are the parameters "logit_scale"
+# and, for the sigmoid loss, "logit_bias".
+Loss = Callable[[jax.Array, jax.Array, Mapping[str, jax.Array], jax.Array | None], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Which loss, and in which form; ``chunk`` captions are compared with at a time by the forms that are not plain.
+
+    Raises InputError for a name that does not exist.
+    """
+
+    kind: str = "infonce"
+    form: str = "plain"
+    chunk: int = 1024
+
+    def __post_init__(self):
+        for field, known in (("kind", KINDS), ("form", FORMS)):
+            if getattr(self, field) not in known:
+                where = {"kind": "train.loss", "form": "train.loss_form"}[field]
+                raise InputError(f"unknown loss {getattr(self, field)!r}; there are {', '.join(known)}", where)
+
+
+def make_loss(config: LossConfig) -> Loss:
+    """The loss of ``config``. All forms of a kind give the same value and gradients but for rounding."""
+    if config.form != "plain":
+        return lambda image, text, scalars, ids: swept_loss(image, text, scalars, ids, config)
+    if config.kind == "sigmoid":
+        return lambda image, text, scalars, ids: sigmoid_loss(
+            image, text, scalars["logit_scale"], scalars["logit_bias"], ids
+        )
+    return lambda image, text, scalars, ids: contrastive_loss(image, text, scalars["logit_scale"], ids)
 
 
 def contrastive_loss(
@@ -20,14 +76,32 @@ def contrastive_loss(
     Returns:
       The mean over the batch, a float32 scalar.
     """
-    logits = jnp.exp(logit_scale) * (image @ text.T)
+    logits = nn.with_logical_constraint(jnp.exp(logit_scale) * (image @ text.T), ("batch", None))
     if caption_ids is not None:
-        same = (caption_ids[:, None] == caption_ids[None, :]) & ~jnp.eye(len(caption_ids), dtype=bool)
-        logits = jnp.where(same, -jnp.inf, logits)
+        logits = jnp.where(_duplicates(caption_ids), -jnp.inf, logits)
     own = jnp.diagonal(logits)
     to_text = jax.nn.logsumexp(logits, axis=1) - own
     to_image = jax.nn.logsumexp(logits, axis=0) - own
     return (jnp.mean(to_text) + jnp.mean(to_image)) / 2
+
+
+def sigmoid_loss(
+    image: jax.Array,
+    text: jax.Array,
+    logit_scale: jax.Array,
+    logit_bias: jax.Array,
+    caption_ids: jax.Array | None = None,
+) -> jax.Array:
+    """``-(1/B) sum_ij log sigmoid(z_ij (exp(logit_scale) I_i . T_j + logit_bias))``, ``z`` 1 on the diagonal, else -1.
+
+    The loss of SigLIP (Zhai et al. 2023, algorithm 1); arguments as in :func:`contrastive_loss`. Pairs of different rows with
+    equal ids are left out of the sum.
+    """
+    logits = nn.with_logical_constraint(jnp.exp(logit_scale) * (image @ text.T) + logit_bias, ("batch", None))
+    terms = jax.nn.softplus(jnp.where(jnp.eye(len(image), dtype=bool), -logits, logits))
+    if caption_ids is not None:
+        terms = jnp.where(_duplicates(caption_ids), 0, terms)
+    return jnp.sum(terms) / len(image)
 
 
 def caption_ids(tokens: jax.Array) -> jax.Array:
@@ -38,3 +112,8 @@ def caption_ids(tokens: jax.Array) -> jax.Array:
     """
     multipliers = jax.random.bits(jax.random.key(0), (tokens.shape[-1],), jnp.uint32) | jnp.uint32(1)
     return jnp.sum(tokens.astype(jnp.uint32) * multipliers, axis=-1, dtype=jnp.uint32)
+
+
+def _duplicates(ids: jax.Array) -> jax.Array:
+    """bool [B, B]: different rows with equal ids."""
+    return (ids[:, None] == ids[None, :]) & ~jnp.eye(len(ids), dtype=bool)

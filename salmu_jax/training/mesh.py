@@ -1,22 +1,34 @@
 """The one place that builds the mesh, and says where arrays live on it.
 
 Axes: ``data`` (the batch is split over it, parameters are copies), ``fsdp`` (the batch and the parameters are split) and
-``tensor`` (kept for splitting the products; size 1 today). A single device is a mesh of 1 x 1 x 1, and runs the same code.
+``tensor`` (the heads and the hidden layers are split: each device computes a part of every product). A single device is a mesh
+of 1 x 1 x 1, and runs the same code.
+
+The model names what its axes stand for (``models/clip.py``), :data:`RULES` says which mesh axis each kind is split over, and
+:func:`use` puts both into effect for what is traced inside it.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from salmu_jax.errors import InputError
+from salmu_jax.models.clip import PARAMETER_AXES
 
 AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
+
+# Where each kind of axis is split. Activations of the residual stream are split by the batch alone: without that constraint
+# FSDP would split them like the parameters, and 53 GiB a chip is what ViT-B/16 would then need at 128 pairs.
+RULES = (("batch", BATCH_AXES), ("embed", "fsdp"), ("heads", "tensor"), ("mlp", "tensor"), ("vocab", "tensor"))
 
 
 def make_mesh(fsdp: int = 1, tensor: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
@@ -49,23 +61,38 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
+@contextlib.contextmanager
+def use(mesh: Mesh) -> Iterator[None]:
+    """Inside, ``jax.jit`` traces for ``mesh``, and the model's activations are constrained by :data:`RULES`."""
+    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+        yield
+
+
 def param_shardings(tree: Any, mesh: Mesh) -> Any:
-    """A sharding a leaf: matrices are split over ``fsdp`` along their longest divisible axis, all else is copied.
+    """A sharding a leaf, by what its axes stand for; axes that do not divide are not split, leaves without names are copied.
 
-    Works on arrays and on ``jax.ShapeDtypeStruct``s, for parameters and optimizer state alike (moments have the shapes of
-    their parameters, so they land where these do).
+    Matrices that the model does not name (those of another model) are split over ``fsdp`` along their longest divisible axis.
+    Works on arrays and on ``jax.ShapeDtypeStruct``s, for parameters and optimizer state alike (a moment's path ends as its
+    parameter's does, so it lands where this does).
     """
-    size = mesh.shape["fsdp"]
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: NamedSharding(mesh, _spec(path, leaf, mesh)), tree)
 
-    def sharding(leaf: Any) -> NamedSharding:
-        shape = np.shape(leaf)
-        axes = [axis for axis in range(len(shape)) if shape[axis] % size == 0]
-        if size == 1 or len(shape) < 2 or not axes:
-            return replicated(mesh)
-        longest = max(axes, key=lambda axis: shape[axis])
-        return NamedSharding(mesh, P(*("fsdp" if axis == longest else None for axis in range(len(shape)))))
 
-    return jax.tree.map(sharding, tree)
+def _spec(path: tuple[Any, ...], leaf: Any, mesh: Mesh) -> P:
+    shape = np.shape(leaf)
+    keys = tuple(str(getattr(key, "key", "")) for key in path)
+    names = next((PARAMETER_AXES[keys[-n:]] for n in (2, 1) if keys[-n:] in PARAMETER_AXES), None)
+    if names is not None and len(names) == len(shape):
+        rules = dict(RULES)
+        axes = [rules[name] if name else None for name in names]
+        axes = [axis if axis and size % mesh.shape[axis] == 0 else None for axis, size in zip(axes, shape, strict=True)]
+    else:
+        fsdp = mesh.shape["fsdp"]
+        divisible = [axis for axis in range(len(shape)) if shape[axis] % fsdp == 0]
+        longest = max(divisible, key=lambda axis: shape[axis], default=None) if len(shape) > 1 else None
+        axes = ["fsdp" if axis == longest else None for axis in range(len(shape))]
+    axes = [axis if axis and mesh.shape[axis] > 1 else None for axis in axes]
+    return P(*axes) if any(axes) else P()
 
 
 def put_batch(batch: Any, mesh: Mesh, leading: int = 0) -> Any:

@@ -76,7 +76,7 @@ def assert_equal_but_for_rounding(found, expected):
     for name, values in expected[1].items():
         np.testing.assert_allclose(found[1][name], values, rtol=1e-5, err_msg=name)
     for ours, theirs in zip(jax.tree.leaves(found[0]), jax.tree.leaves(expected[0]), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-5)  # Adam makes much of small gradients
 
 
 def test_two_by_four_devices_give_what_one_gives(clip, optimizer, fresh, stack, single):
@@ -90,7 +90,7 @@ def test_two_by_four_devices_give_what_one_gives(clip, optimizer, fresh, stack, 
     moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape == kernel.shape]
     assert len(moments) == 4  # the first and second moments of the kernels of this shape, one a tower
     for leaf in (kernel, *moments):
-        assert {shard.data.shape for shard in leaf.addressable_shards} == {(16, 64 // 4)}
+        assert {shard.data.shape for shard in leaf.addressable_shards} == {(16 // 4, 64)}
     assert {shard.data.shape for shard in state.params["logit_scale"].addressable_shards} == {()}
 
 
