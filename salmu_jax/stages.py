@@ -127,7 +127,8 @@ class Stages:
         }
         with workspace.stage(f"unlearn {name}", workspace.model(name), fields) as identity:
             if identity:
-                clip, params, _ = load_model(compromised, make_clip(config).config)
+                clip = make_clip(config)
+                _, params, _ = load_model(compromised, clip.config)
                 unlearn(
                     config,
                     plan,

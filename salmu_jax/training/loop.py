@@ -78,7 +78,7 @@ def run(
     )
     progress = Progress(label, total_steps, done)
     iterator = batches(done)
-    with jax.set_mesh(mesh):
+    with mesh_lib.use(mesh):
         while done < total_steps:
             began = time.monotonic()
             local = [next(iterator) for _ in range(steps_per_call)]

@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import optax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipelines.input import DecodedCache, PairSource, training_batches
 from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.models import preprocess, zoo
-from salmu_jax.models.clip import Clip
+from salmu_jax.models.clip import REMAT_POLICIES, Clip, Execution
 from salmu_jax.models.tokenizer import ClipTokenizer
 from salmu_jax.training import loop
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.checkpoint import StateStore, save_model
+from salmu_jax.training.loss import LossConfig
 from salmu_jax.training.optimizer import OptimizerConfig, make_optimizer
-from salmu_jax.training.step import init_state, make_train_step
+from salmu_jax.training.step import Step, init_state, make_train_step
 
 # What the config's seed is folded with, one constant a purpose.
 INIT_PURPOSE = 1
@@ -32,11 +35,56 @@ AUGMENT = {"scale": (0.9, 1.0), "ratio": (3 / 4, 4 / 3)}  # OpenCLIP's RandomRes
 
 
 def make_clip(config: ConfigDict) -> Clip:
-    """The model of ``config.model``. Raises InputError for an unknown architecture or dtype."""
-    if config.model.compute_dtype not in ("float32", "bfloat16"):
-        raise InputError(f"unknown dtype {config.model.compute_dtype!r}; float32 or bfloat16", "model.compute_dtype")
-    architecture = zoo.architecture(config.model.architecture)
-    return Clip(dataclasses.replace(architecture, compute_dtype=config.model.compute_dtype))
+    """The model of ``config.model``. Raises InputError for an unknown architecture, dtype, image size or remat."""
+    model = config.model
+    if model.compute_dtype not in ("float32", "bfloat16"):
+        raise InputError(f"unknown dtype {model.compute_dtype!r}; float32 or bfloat16", "model.compute_dtype")
+    if model.remat not in REMAT_POLICIES:
+        raise InputError(f"unknown remat {model.remat!r}; there are {', '.join(REMAT_POLICIES)}", "model.remat")
+    architecture = zoo.architecture(model.architecture)
+    size, patch = model.image_size or architecture.image_size, architecture.patch_size
+    if size % patch:
+        raise InputError(f"{size} pixels are not a multiple of the patches' {patch}", "model.image_size")
+    architecture = dataclasses.replace(
+        architecture,
+        image_size=size,
+        logit_bias=config.train.loss == "sigmoid",
+        compute_dtype=model.compute_dtype,
+    )
+    return Clip(architecture, Execution(model.scan_layers, model.remat))
+
+
+def make_pretrain_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
+    """The optimizer of ``config.train``, its schedule ending at ``total_steps``."""
+    train = config.train
+    hyper = OptimizerConfig(
+        learning_rate=train.learning_rate,
+        warmup_steps=train.warmup_steps,
+        b1=train.b1,
+        b2=train.b2,
+        eps=train.eps,
+        weight_decay=train.weight_decay,
+        clip_norm=train.clip_norm,
+    )
+    return make_optimizer(hyper, total_steps)
+
+
+def make_pretrain_step(config: ConfigDict, clip: Clip, optimizer: optax.GradientTransformation, mesh: Mesh) -> Step:
+    """The train step of ``config.train``. Raises InputError for a loss that does not exist, or sizes that do not divide."""
+    train = config.train
+    mesh_lib.check_batch_size(train.batch_size, mesh, "train.batch_size")
+    if train.microbatch:
+        mesh_lib.check_batch_size(train.microbatch, mesh, "train.microbatch")
+        if train.batch_size % train.microbatch:
+            message = f"{train.microbatch} pairs at a time do not divide a batch of {train.batch_size}"
+            raise InputError(message, "train.microbatch")
+    return make_train_step(
+        clip,
+        optimizer,
+        loss=LossConfig(train.loss, train.loss_form, train.loss_chunk),
+        microbatch=train.microbatch,
+        mask_duplicates=train.mask_duplicates,
+    )
 
 
 def make_tokenizer(clip: Clip) -> ClipTokenizer:
@@ -87,7 +135,6 @@ def pretrain(
     pairs = len(source)
     if pairs < train.batch_size:
         raise InputError(f"{train.batch_size} pairs a step are more than the {pairs} there are", "train.batch_size")
-    mesh_lib.check_batch_size(train.batch_size, mesh, "train.batch_size")
     total_steps = loop.whole_calls(train.epochs * pairs / train.batch_size, train.steps_per_call)
 
     def batches(first_step: int):
@@ -105,18 +152,8 @@ def pretrain(
             host_count=jax.process_count(),
         )
 
-    optimizer = make_optimizer(
-        OptimizerConfig(
-            learning_rate=train.learning_rate,
-            warmup_steps=train.warmup_steps,
-            b1=train.b1,
-            b2=train.b2,
-            eps=train.eps,
-            weight_decay=train.weight_decay,
-            clip_norm=train.clip_norm,
-        ),
-        total_steps,
-    )
+    optimizer = make_pretrain_optimizer(config, total_steps)
+    step = make_pretrain_step(config, clip, optimizer, mesh)
     rng = jax.random.fold_in(jax.random.key(config.seed), INIT_PURPOSE)
     shapes = jax.eval_shape(lambda rng: init_state(clip, optimizer, rng), rng)
     shardings = mesh_lib.param_shardings(shapes, mesh)
@@ -126,7 +163,7 @@ def pretrain(
     store = StateStore(state_directory, identity)
     history = loop.History(state_directory / "metrics.jsonl")
     state = loop.run(
-        make_train_step(clip, optimizer, mask_duplicates=train.mask_duplicates),
+        step,
         state,
         batches,
         total_steps=total_steps,

@@ -1,0 +1,52 @@
+"""FLOPs by hand against those that XLA counts, and the table of chips."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from salmu_jax.models.clip import Clip
+from salmu_jax.models.zoo import architecture
+from salmu_jax.training import chips
+from salmu_jax.training.flops import forward_flops_per_image, forward_flops_per_text, train_flops_per_pair
+
+
+@pytest.mark.parametrize("name", ["mini", "ViT-B-32"])
+def test_forward_flops_are_those_that_xla_counts(name):
+    config = architecture(name)
+    clip = Clip(config)
+    params = jax.eval_shape(clip.init, jax.random.key(0))
+    image = jax.ShapeDtypeStruct((4, config.image_size, config.image_size, 3), jnp.uint8)
+    tokens = jax.ShapeDtypeStruct((4, config.context_length), jnp.int32)
+    for encode, inputs, expected in (
+        (clip.encode_image, image, forward_flops_per_image(config)),
+        (clip.encode_text, tokens, forward_flops_per_text(config)),
+    ):
+        counted = jax.jit(encode).lower(params, inputs).cost_analysis()["flops"] / 4
+        # XLA also counts norms, softmax and activations: a few percent at full size, more in small towers.
+        assert expected <= counted <= expected * {"mini": 1.25, "ViT-B-32": 1.03}[name]
+
+
+def test_a_training_step_of_vit_b_16_takes_the_known_figure():
+    assert train_flops_per_pair(architecture("ViT-B-16")) == pytest.approx(123.3e9, rel=0.002)  # 3 x 41.09 GFLOP
+
+
+def device(kind, *coords):
+    return types.SimpleNamespace(device_kind=kind, **({"coords": coords} if coords else {}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("TPU v5 lite", "TPU v5e"), ("TPU v5", "TPU v5p"), ("TPU v4", "TPU v4"), ("NVIDIA H100 80GB HBM3", "NVIDIA H100")],
+)
+def test_chips_are_known_by_what_jax_calls_them(kind, name):
+    assert chips.chip_of(device(kind)).name == name
+
+
+def test_two_devices_of_a_chip_share_its_peak():
+    cores = [device("TPU v4", x, 0, 0) for x in (0, 1) for _ in range(2)]
+    assert chips.devices_per_chip(cores) == 2
+    assert chips.peak_flops(cores) == 2 * 275e12
+    assert chips.peak_flops([device("TPU v5 lite", 0, 0, 0), device("TPU v5 lite", 1, 0, 0)]) == 2 * 197e12
+    assert chips.peak_flops(jax.devices()) == 0  # a CPU has no published peak
