@@ -15,10 +15,13 @@ def get_config():
 
     config.model.architecture = "ViT-B-16"
     config.model.compute_dtype = "bfloat16"
+    config.model.scan_layers = True
+    config.model.remat = "full"
     config.data.workers = 16
 
     config.train.epochs = 32.0
     config.train.batch_size = 32_768
+    config.train.loss_form = "ring"
     config.train.learning_rate = 5e-4
     config.train.warmup_steps = 10_000
     return config

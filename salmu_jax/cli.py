@@ -1,4 +1,4 @@
-"""The command line: ``salmu STAGE --config FILE [--config.FIELD=VALUE ...]``.
+"""The command line: ``salmu STAGE --config FILE [--config.FIELD=VALUE ...]``, and a few commands that are no stages.
 
 Exit status: 0, done; 1, a failure of ours (with a traceback); 2, bad input (one line); 130, interrupted.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import glob
+import importlib.util
 import logging
 import os
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 from salmu_jax import __version__
 from salmu_jax.errors import InputError, describe_os_error, disk_refusal
 
+_OVERRIDES = "--config.FIELD=VALUE overrides a field of the config, such as --config.train.epochs=3"
 _STAGES = {
     "bench": "run the whole benchmark: every stage below, in order",
     "generate": "make a world of fictitious people",
@@ -81,12 +84,45 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--checkpoint", metavar="DIR", help="a model directory from elsewhere; give its --model NAME"
             )
-        command.epilog = "--config.FIELD=VALUE overrides a field of the config, such as --config.train.epochs=3"
+        command.epilog = _OVERRIDES
+    _add_plan(commands)
     return parser
+
+
+def _add_plan(commands: argparse._SubParsersAction) -> None:
+    text = "what a pretraining would take on a TPU pod, or on what is here, without running it"
+    command = commands.add_parser("plan", help=text, description=text, allow_abbrev=False, epilog=_OVERRIDES)
+    command.add_argument("--config", required=True, metavar="FILE", help="a config, such as configs/clean_vitb16.py")
+    command.add_argument(
+        "--topology",
+        required=True,
+        metavar="NAME",
+        help="such as v5e:16x16 or v4:4x4x8, or local: the devices that are here",
+    )
+    command.add_argument("--pairs", type=int, metavar="N", help="pairs of an epoch (400,000,000, as published)")
+    command.add_argument("--bytes-per-pair", type=float, metavar="N", help="an image and its caption on disk (40,000)")
+    command.add_argument("--fast", action="store_true", help="let the compiler try less hard: sooner, and less exact")
+    command.add_argument("--output", metavar="FILE", help="also write the plan as JSON")
+
+
+def _plan(options: argparse.Namespace, overrides: list[str]) -> None:
+    from salmu_jax.config import load_config
+    from salmu_jax.training.plan import prepare_environment
+
+    config = load_config(options.config, overrides)
+    prepare_environment(options.topology)
+    from salmu_jax.training import plan_report
+
+    output = Path(options.output) if options.output else None
+    sizes = {"pairs": options.pairs, "bytes_per_pair": options.bytes_per_pair}
+    plan_report.run(config, options.topology, **sizes, fast=options.fast, output=output)
 
 
 def _run(options: argparse.Namespace, overrides: list[str]) -> int:
     _quiet()
+    if options.stage == "plan":
+        _plan(options, overrides)
+        return 0
     from salmu_jax.config import load_config
     from salmu_jax.stages import FOUNDATION, Stages
     from salmu_jax.workspace import Workspace
@@ -148,6 +184,9 @@ def _quiet() -> None:
     """Keeps what libraries say of themselves out of a run's story; errors still come through."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # libtpu may be here for 'salmu plan' alone: its search for a TPU that is not there takes seconds and fills the screen.
+    if importlib.util.find_spec("libtpu") and not any(map(glob.glob, ("/dev/accel*", "/dev/vfio/*"))):
+        os.environ.setdefault("JAX_PLATFORMS", "cuda,cpu" if glob.glob("/dev/nvidia[0-9]*") else "cpu")
     # When a save fails (a full disk), Orbax raises what one of its threads met; the others log theirs, with tracebacks.
     logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 

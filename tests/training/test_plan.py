@@ -1,0 +1,160 @@
+"""Plans: for the devices that are here, for a TPU that is not, and what is said when a step does not fit."""
+
+import json
+
+import jax
+import pytest
+
+from salmu_jax import cli
+from salmu_jax.config import load_config
+from salmu_jax.errors import InputError
+from salmu_jax.training import chips, plan, plan_report
+from salmu_jax.training.flops import train_flops_per_pair
+from salmu_jax.training.loss import LossConfig
+from salmu_jax.training.pretrain import make_clip
+
+TINY = "configs/tiny.py"
+V5E = chips.chip_of(type("Device", (), {"device_kind": "TPU v5 lite"}))
+
+
+@pytest.fixture(scope="module")
+def config():
+    return load_config(TINY, ["train.batch_size=64"])
+
+
+def test_the_plan_of_the_local_devices_is_that_of_the_real_step(config, tmp_path, capsys):
+    made = plan_report.run(config, "local", pairs=6_400, bytes_per_pair=1_000, output=tmp_path / "plan.json")
+    assert (made.chips, made.devices, made.steps) == (8, 8, 400)
+    assert made.bytes_to_read == 4 * 6_400 * 1_000
+    assert made.memory.fits
+    assert made.memory.needed > 3 * 4 * made.parameters  # parameters and two moments, float32, a copy on each device
+    clip = make_clip(config)
+    at_least = 64 * train_flops_per_pair(clip.config)
+    assert at_least < made.model_flops < 2 * at_least  # norms and activations weigh much in so small a model
+    assert made.collectives["all-reduce"] >= 2 * 4 * made.parameters * 7 / 8
+    assert made.seconds() == {}
+    printed = capsys.readouterr().out
+    assert "Nothing in it was measured" in printed
+    assert "not known: no published figures of cpu" in printed
+    whole = json.loads((tmp_path / "plan.json").read_text())
+    assert whole["steps"] == 400
+    assert {"caveat", "versions", "command", "config"} <= whole.keys()
+
+
+def test_remat_costs_flops_and_the_loops_do_not_hide_them(config):
+    full = plan.changed(config, {"model.remat": "full", "model.scan_layers": True})
+    plain, remat = plan.unrolled_flops(config), plan.unrolled_flops(full)
+    assert 1.2 * plain < remat < 1.34 * plain
+
+
+def test_the_roofline_is_the_slowest_of_three(config):
+    made = plan.Plan(
+        "x", V5E, "TPU v5 lite", 4, 4, {}, 1, plan.Memory(1, 1, 0, 2), 4e12, 8e12, 819e6, 200e6, {}, 10, 640, 1.0
+    )
+    assert made.seconds() == pytest.approx({"compute": 8e12 / (4 * 197e12), "memory": 1e-3, "interconnect": 1e-3})
+    assert made.roofline() == pytest.approx(8e12 / (4 * 197e12))
+    text = "\n".join(plan_report.table(config, made, []))
+    assert "bound by compute" in text
+    assert "MFU at most 50 %" in text
+
+
+def test_what_does_not_fit_says_which_changes_would(config, monkeypatch, capsys):
+    def compile_step(config, devices, *, fast=False):
+        """As if FSDP alone would help, and the compiler gave up on everything else."""
+        fits = config.mesh.fsdp == 8
+        memory = plan.Memory(2**30 if fits else 2**35, 0, 0, 2**34, fits)
+        return memory, "", 1_000, {"data": 8 // config.mesh.fsdp, "fsdp": config.mesh.fsdp, "tensor": 1}
+
+    monkeypatch.setattr(plan, "compile_step", compile_step)
+    made = plan_report.run(config, "local", pairs=6_400)
+    assert not made.memory.fits
+    assert made.seconds() == {}
+    printed = capsys.readouterr().out
+    assert "memory a chip  32.0 of 16.0 GiB: it does not fit" in printed
+    assert "time a step    not known: it does not fit" in printed
+    assert "--config.mesh.fsdp=8: fits, 1.0 GiB a chip" in printed
+    for change in ("model.remat=full --config.model.scan_layers=True", "train.loss_form=ring", "train.batch_size=32"):
+        assert f"--config.{change}: does not fit, 32.0 GiB a chip" in printed
+
+
+def test_a_compiler_that_runs_out_of_memory_is_understood():
+    error = jax.errors.JaxRuntimeError(
+        "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 26.60G of 15.75G hbm. Exceeded by 10.85G."
+    )
+    memory = plan._exhausted(error, 0.0)
+    assert not memory.fits
+    assert memory.needed == pytest.approx(26.6 * 2**30)
+    assert memory.limit == pytest.approx(15.75 * 2**30)
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        plan._exhausted(jax.errors.JaxRuntimeError("INTERNAL: something else"), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--topology", "v5e:3x5x7"], "salmu: --topology: no topology 'v5e:3x5x7'"),
+        (["--topology", "local", "--pairs", "3"], "salmu: --pairs: 3 pairs are less than a batch of 16"),
+        (
+            ["--topology", "local", "--config.mesh.fsdp=3"],
+            "salmu: mesh: 8 devices cannot be split into fsdp 3 x tensor 1",
+        ),
+        (
+            ["--topology", "local", "--config.train.loss=x"],
+            "salmu: train.loss: unknown loss 'x'; there are infonce, sigmoid",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(arguments, line, capsys):
+    assert cli.main(["plan", "--config", TINY, *arguments]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(line)
+    assert printed.count("\n") == 1
+
+
+def test_without_libtpu_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "libtpu", None)
+    with pytest.raises(InputError, match=r"^--topology: compiling for TPUs takes libtpu; 'pip install jax\[tpu\]'"):
+        plan.topology_devices("v5e:16x16")
+
+
+# With libtpu, which the test requirements bring: a real TPU program.
+
+
+@pytest.fixture(scope="module")
+def on_tpu():
+    config = load_config(TINY, ["train.batch_size=64", "model.compute_dtype=bfloat16", "mesh.fsdp=4"])
+    return plan.make_plan(config, "v5e:4x4", pairs=64_000, bytes_per_pair=1e3, fast=True)
+
+
+def test_a_tpu_program_is_compiled_without_a_tpu(on_tpu):
+    assert (on_tpu.chips, on_tpu.devices, on_tpu.mesh) == (16, 16, {"data": 4, "fsdp": 4, "tensor": 1})
+    assert on_tpu.chip.name == "TPU v5e"
+    assert on_tpu.memory.fits
+    assert 0 < on_tpu.memory.needed < 2**30
+    assert set(on_tpu.seconds()) == {"compute", "memory", "interconnect"}
+    assert on_tpu.roofline() > 0
+
+
+def test_two_devices_of_a_v4_chip_are_one_chip():
+    devices = plan.topology_devices("v4:2x2x1")
+    assert len(devices) == 8
+    assert chips.devices_per_chip(devices) == 2
+
+
+def test_ring_and_chunked_need_a_third_of_plain_on_a_tpu():
+    """The loss alone, 131,072 pairs over 256 chips; the figures of the whole step are in the README."""
+    from salmu_jax.training import mesh as mesh_lib
+    from salmu_jax.training.loss import FORMS, make_loss
+
+    mesh = mesh_lib.make_mesh(devices=plan.topology_devices("v5e:16x16"))
+    rows = jax.ShapeDtypeStruct((131_072, 512), "float32", sharding=mesh_lib.batch_sharding(mesh))
+    scalars = {"logit_scale": jax.ShapeDtypeStruct((), "float32", sharding=mesh_lib.replicated(mesh))}
+
+    def temporaries(form):
+        loss = make_loss(LossConfig(form=form))
+        with mesh_lib.use(mesh), plan._compiler_effort(-1.0):
+            call = jax.jit(jax.value_and_grad(lambda *inputs: loss(*inputs, None), argnums=(0, 1, 2)))
+            return call.lower(rows, rows, scalars).compile().memory_analysis().temp_size_in_bytes
+
+    plain, chunked, ring = map(temporaries, FORMS)
+    assert min(chunked, ring) <= plain / 3, (plain, chunked, ring)
