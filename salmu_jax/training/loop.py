@@ -7,29 +7,40 @@ The order of a resume, by cases:
 2. there is none, or it belongs to a run of another config: the run starts at step 0.
 
 Steps are grouped into device calls of ``steps_per_call`` (a scan), which start at multiples of it whatever was interrupted,
-so that a resumed run executes the very same programs on the very same inputs, and ends with the same bits.
+so that a resumed run executes the very same programs on the very same inputs, and ends with the same bits. States are saved
+at their ends alone, never one that follows a loss that is not finite.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from salmu_jax import files
-from salmu_jax.errors import InputError
 from salmu_jax.training import mesh as mesh_lib
-from salmu_jax.training.checkpoint import StateStore
+from salmu_jax.training import nonfinite
 from salmu_jax.training.progress import Progress, is_main_process
+from salmu_jax.training.state_store import StateStore
 from salmu_jax.training.step import scan_steps
+from salmu_jax.training.stopping import SAVE, STOP, Preempted, SaveTimer, Termination, cast_vote, count_votes
 
 Batches = Callable[[int], Iterator[Any]]
+
+
+class _Call(NamedTuple):
+    """A device call under way: ``done`` steps will be done when it is."""
+
+    done: int
+    metrics: dict[str, jax.Array]
+    votes: jax.Array
+    places: list[Mapping[str, np.ndarray]]  # of the batch of each step
 
 
 def run(
@@ -42,26 +53,32 @@ def run(
     batch_size: int,
     mesh: Mesh,
     store: StateStore,
-    save_every: int,
     history: History,
     label: str,
     constants: tuple[Any, ...] = (),
+    identify: nonfinite.Identify | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Any:
     """Runs ``step`` until ``state.step`` is ``total_steps`` and returns the final state.
 
     Args:
       step: ``step(state, batch, *constants) -> (state, metrics)``, pure; metrics are scalars, those
         whose names begin with ``loss`` have to stay finite.
-      state: a fresh state with a field ``step``; its shardings are kept.
-      batches: ``batches(first_step)`` yields pytrees of numpy arrays [B, ...], this process's share.
+      state: a fresh state with fields ``params`` and ``step``; its shardings are kept.
+      batches: ``batches(first_step)`` yields pytrees of numpy arrays [B, ...], this process's share, or these as
+        :class:`~salmu_jax.training.nonfinite.Numbered`.
       total_steps: a multiple of ``steps_per_call``, see :func:`whole_calls`.
       batch_size: pairs of a step over all processes, for the progress line.
-      store: where states are saved every ``save_every`` steps and restored from.
+      store: where states are restored from, and saved as often as its policy says.
       history: keeps the metrics of every call.
       constants: further arguments of ``step`` that never change (reference parameters).
+      identify: ``identify(source, places)`` names examples, for a batch whose loss is not finite.
+      clock: seconds, for saving by minutes.
 
     Raises:
-      InputError: the loss is not finite; the last good state is kept.
+      InputError: the loss is not finite (naming the batch), or the parameters about to be saved are not; the last good state
+        is kept.
+      Preempted: SIGTERM came; the state is saved.
     """
     restored = store.restore(state)
     state = state if restored is None else restored
@@ -71,29 +88,61 @@ def run(
         print(f"{label}: going on at step {done:,} of {total_steps:,}", flush=True)
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    call = jax.jit(
-        lambda state, stack, *constants: scan_steps(lambda s, b: step(s, b, *constants))(state, stack),
-        donate_argnums=0,
-        out_shardings=(shardings, None),
-    )
+
+    def whole_call(state: Any, stack: Any, votes: jax.Array, *constants: Any) -> tuple[Any, Any, jax.Array]:
+        state, metrics = scan_steps(lambda s, b: step(s, b, *constants))(state, stack)
+        return state, metrics, count_votes(votes)
+
+    copies = mesh_lib.replicated(mesh)  # what every process reads
+    call = jax.jit(whole_call, donate_argnums=0, out_shardings=(shardings, copies, copies))
     progress = Progress(label, total_steps, done)
+    timer = SaveTimer(store.policy.minutes, clock)
+
+    def finish(under_way: _Call) -> int:
+        """Waits for a call, keeps its metrics, and returns what any process wished before it."""
+        metrics = {name: np.asarray(value) for name, value in under_way.metrics.items()}
+        first = under_way.done - steps_per_call
+        if bad := nonfinite.first_bad_step(metrics):
+            name, place = bad
+            places = under_way.places[place]
+            raise nonfinite.report(
+                f"{name} is not finite", first + place + 1, places, history.directory, label, identify
+            )
+        latest = {name: float(value[-1]) for name, value in metrics.items()}
+        history.add(under_way.done, latest)
+        progress.update(under_way.done, steps_per_call * batch_size, latest)
+        return int(under_way.votes)
+
     iterator = batches(done)
-    with mesh_lib.use(mesh):
+    before: _Call | None = None
+    with mesh_lib.use(mesh), Termination() as termination:
         while done < total_steps:
             began = time.monotonic()
-            local = [next(iterator) for _ in range(steps_per_call)]
-            stack = mesh_lib.put_batch(jax.tree.map(lambda *leaves: np.stack(leaves), *local), mesh, leading=1)
+            numbered = [_numbered(next(iterator)) for _ in range(steps_per_call)]
+            stack = jax.tree.map(lambda *leaves: np.stack(leaves), *(batch.arrays for batch in numbered))
+            stack = mesh_lib.put_batch(stack, mesh, leading=1)
             progress.waited(time.monotonic() - began)
 
-            state, metrics = call(state, stack, *constants)
+            wish = SAVE * timer.due() | STOP * termination.requested
+            state, metrics, votes = call(state, stack, cast_vote(wish, mesh), *constants)
             done += steps_per_call
-            metrics = {name: np.asarray(value) for name, value in metrics.items()}  # waits for the device
-            _check_finite(metrics, done - steps_per_call, label)
-            latest = {name: float(value[-1]) for name, value in metrics.items()}
-            history.add(done, latest)
-            progress.update(done, steps_per_call * batch_size, latest)
-            if done % save_every < steps_per_call or done == total_steps:
+            latest = _Call(done, metrics, votes, [batch.places for batch in numbered])
+            # The call before is waited for while this one runs, so that the devices have always something to do.
+            wishes = finish(before) if before else 0
+            before = latest
+            if jax.process_count() == 1:  # nobody to agree with: no need to wait for the votes of this call
+                wishes |= wish
+            if wishes or store.policy.due(done - steps_per_call, done) or done == total_steps:
+                wishes |= finish(latest)
+                before = None
+                if not nonfinite.is_finite(state.params):
+                    what, places = "a parameter is not finite", latest.places[-1]
+                    raise nonfinite.report(what, done, places, history.directory, label, identify)
                 store.save(done, state)
+                timer.saved()
+                if wishes & STOP and done < total_steps:
+                    store.wait()
+                    raise Preempted(label, done, store.directory)
     return state
 
 
@@ -103,18 +152,26 @@ def whole_calls(steps: float, steps_per_call: int) -> int:
 
 
 class History:
-    """The metrics of a run as JSON lines, one a device call; survives kills, and forgets what a resume does again."""
+    """The metrics of a run as JSON lines, one a device call; survives kills, and forgets what a resume does again.
+
+    Process 0 alone writes them.
+    """
 
     def __init__(self, path: Path):
-        self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self.directory = path, path.parent
+        self._writes = is_main_process()
+        if self._writes:
+            path.parent.mkdir(parents=True, exist_ok=True)
 
     def truncate(self, step: int) -> None:
         """Drops what lies after ``step``, and a last line cut off by a kill."""
-        self._write([record for record in self.records() if record["step"] <= step])
+        if self._writes:
+            self._write([record for record in self.records() if record["step"] <= step])
 
     def add(self, step: int, metrics: dict[str, float]) -> None:
         """Appends the metrics as of ``step``."""
+        if not self._writes:
+            return
         with open(self._path, "a", encoding="utf-8") as handle:
             handle.write(json.dumps({"step": step, **metrics}) + "\n")
 
@@ -133,16 +190,22 @@ class History:
         files.write_text(self._path, "".join(json.dumps(record) + "\n" for record in records))
 
 
+def prepare_directory(directory: Path) -> None:
+    """Removes what killed runs left half-removed beside the directory of a run under way."""
+    if is_main_process():
+        files.remove_partials(directory)
+
+
+def remove_directory(directory: Path, *, keep: bool = False) -> None:
+    """Removes the directory of a run whose model is written, unless its states were to be kept."""
+    if is_main_process() and not keep:
+        files.remove_directory(directory)
+
+
 def derived_seed(seed: int, purpose: int) -> int:
     """A seed of its own for each purpose, a function of ``seed`` and the constant alone; 0 to 2^31 - 1."""
     return int(np.random.default_rng([seed, purpose]).integers(2**31))
 
 
-def _check_finite(metrics: dict[str, np.ndarray], first_step: int, label: str) -> None:
-    """Raises InputError if a loss of a call that began after ``first_step`` steps is not a finite number."""
-    for name, values in metrics.items():
-        if name.startswith("loss") and not np.isfinite(values).all():
-            step = first_step + int(np.argmin(np.isfinite(values))) + 1
-            raise InputError(
-                f"{name} is not finite at step {step:,}; lower the learning rate (saved states are kept)", label
-            )
+def _numbered(batch: Any) -> nonfinite.Numbered:
+    return batch if isinstance(batch, nonfinite.Numbered) else nonfinite.Numbered(batch, {})

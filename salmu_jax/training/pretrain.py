@@ -7,7 +7,7 @@ in the pairs alone. Both make ``epochs`` passes over their own pairs, as the pub
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,19 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipelines.input import DecodedCache, PairSource, training_batches
-from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.models import preprocess, zoo
 from salmu_jax.models.clip import REMAT_POLICIES, Clip, Execution
 from salmu_jax.models.tokenizer import ClipTokenizer
 from salmu_jax.training import loop
 from salmu_jax.training import mesh as mesh_lib
-from salmu_jax.training.checkpoint import StateStore, save_model
+from salmu_jax.training.checkpoint import save_model
 from salmu_jax.training.loss import LossConfig
+from salmu_jax.training.nonfinite import Numbered, identifier
 from salmu_jax.training.optimizer import OptimizerConfig, make_optimizer
+from salmu_jax.training.state_store import StateStore
 from salmu_jax.training.step import Step, init_state, make_train_step
+from salmu_jax.training.stopping import SavePolicy
 
 # What the config's seed is folded with, one constant a purpose.
 INIT_PURPOSE = 1
@@ -120,12 +122,17 @@ def pretrain(
     name: str,
     manifest: Mapping[str, Any],
     cache: DecodedCache | None = None,
+    states: str = "",
 ) -> dict[str, Any]:
     """Trains a model on the pairs of ``source`` and writes it to ``directory``; returns its manifest.
 
-    A run of the same ``identity`` that was killed goes on from ``state_directory``, which is removed at the end.
+    A run of the same ``identity`` that was killed goes on from the states in ``state_directory``, which is removed at the
+    end, or in ``states`` (possibly ``gs://...``), which is not. The metrics of a run under way are in ``state_directory``
+    in any case. All processes have to call it.
 
-    Raises InputError: a batch that does not split over the devices, a loss that is not finite, too few pairs.
+    Raises:
+      InputError: a batch that does not split over the devices, a loss that is not finite, too few pairs.
+      Preempted: SIGTERM came, and the state is saved.
     """
     train = config.train
     mesh = mesh_lib.make_mesh(config.mesh.fsdp, config.mesh.tensor)
@@ -137,8 +144,8 @@ def pretrain(
         raise InputError(f"{train.batch_size} pairs a step are more than the {pairs} there are", "train.batch_size")
     total_steps = loop.whole_calls(train.epochs * pairs / train.batch_size, train.steps_per_call)
 
-    def batches(first_step: int):
-        return training_batches(
+    def batches(first_step: int) -> Iterator[Numbered]:
+        for batch in training_batches(
             source,
             tokenizer=tokenizer,
             image_size=clip.config.image_size,
@@ -150,7 +157,9 @@ def pretrain(
             num_workers=config.data.workers,
             host_index=jax.process_index(),
             host_count=jax.process_count(),
-        )
+        ):
+            places = batch.pop("index")
+            yield Numbered(batch, {"pairs": places})
 
     optimizer = make_pretrain_optimizer(config, total_steps)
     step = make_pretrain_step(config, clip, optimizer, mesh)
@@ -159,8 +168,9 @@ def pretrain(
     shardings = mesh_lib.param_shardings(shapes, mesh)
     state = jax.jit(lambda rng: init_state(clip, optimizer, rng), out_shardings=shardings)(rng)
 
-    files.remove_partials(state_directory)
-    store = StateStore(state_directory, identity)
+    loop.prepare_directory(state_directory)
+    policy = SavePolicy(train.save_every, train.save_minutes, train.keep_last, train.keep_every)
+    store = StateStore(states or state_directory, identity, policy, stride=train.steps_per_call)
     history = loop.History(state_directory / "metrics.jsonl")
     state = loop.run(
         step,
@@ -171,9 +181,9 @@ def pretrain(
         batch_size=train.batch_size,
         mesh=mesh,
         store=store,
-        save_every=train.save_every,
         history=history,
         label=f"pretrain {name}",
+        identify=identifier({"pairs": source}),
     )
     store.close()
 
@@ -187,5 +197,5 @@ def pretrain(
         **manifest,
     }
     saved = save_model(directory, clip, state.params, whole, history.records())
-    files.remove_directory(state_directory)
+    loop.remove_directory(state_directory, keep=train.keep_every > 0)
     return saved

@@ -18,13 +18,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipelines.input import DecodedCache, PairSource, training_batches
-from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.models.clip import Clip, Params
 from salmu_jax.training import loop
 from salmu_jax.training import mesh as mesh_lib
-from salmu_jax.training.checkpoint import StateStore, save_model
+from salmu_jax.training.checkpoint import save_model
+from salmu_jax.training.nonfinite import Numbered, identifier
 from salmu_jax.training.pretrain import input_manifest, make_tokenizer
+from salmu_jax.training.state_store import StateStore
+from salmu_jax.training.stopping import SavePolicy
 from salmu_jax.unlearning import registry
 from salmu_jax.unlearning.freeze import FREEZE, TRAIN, Rules
 from salmu_jax.unlearning.hyper import Hyper
@@ -105,14 +107,18 @@ def unlearn(
     *,
     manifest: Mapping[str, Any],
     cache: DecodedCache | None = None,
+    states: str = "",
 ) -> dict[str, Any]:
     """Runs ``plan`` from the Compromised ``params`` and writes the unlearned model; returns its manifest.
 
     ``forget`` carries ``generic_caption`` as extra text where the method needs it (:func:`extra_text`).
 
-    A run of the same ``identity`` that was killed goes on from ``state_directory``, which is removed at the end.
+    A run of the same ``identity`` that was killed goes on from its states in ``state_directory`` or ``states``, as in
+    :func:`salmu_jax.training.pretrain.pretrain`. All processes have to call it.
 
-    Raises InputError: batches larger than the data or not divisible over the devices, a loss that is not finite.
+    Raises:
+      InputError: batches larger than the data or not divisible over the devices, a loss that is not finite.
+      Preempted: SIGTERM came, and the state is saved.
     """
     method, hyper, name = plan.method, plan.hyper, plan.method.name
     mesh = mesh_lib.make_mesh(config.mesh.fsdp, config.mesh.tensor)
@@ -136,20 +142,25 @@ def unlearn(
             host_count=jax.process_count(),
         )
 
-    def batches(first_step: int) -> Iterator[Batch]:
+    def batches(first_step: int) -> Iterator[Numbered]:
         forget_stream = stream(forget, forget_size, FORGET_PURPOSE, first_step)
         retain_stream = stream(retain, retain_size, RETAIN_PURPOSE, first_step) if RETAIN in method.needs else None
         for pairs in forget_stream:
-            yield Batch(_pairs(pairs), _pairs(next(retain_stream)) if retain_stream else None)
+            places = {"forget": pairs["index"]}
+            retained = next(retain_stream) if retain_stream else None
+            if retained:
+                places["retain"] = retained["index"]
+            yield Numbered(Batch(_pairs(pairs), _pairs(retained) if retained else None), places)
 
     params = jax.device_put(params, mesh_lib.param_shardings(params, mesh))
     state = init_unlearning_state(params, method, hyper, plan.trainable, config.seed)
     state = jax.device_put(state, mesh_lib.param_shardings(state, mesh))
-    first = (batch for batch, _ in zip(batches(0), range(PREPARE_BATCHES), strict=False))
+    first = (batch.arrays for batch, _ in zip(batches(0), range(PREPARE_BATCHES), strict=False))
     prepared = prepare_method(clip, method, hyper, params, first, plan.trainable, config.seed)
 
-    files.remove_partials(state_directory)
-    store = StateStore(state_directory, identity)
+    loop.prepare_directory(state_directory)
+    policy = SavePolicy(config.unlearn.save_every, config.train.save_minutes, config.train.keep_last)
+    store = StateStore(states or state_directory, identity, policy, stride=steps_per_call)
     history = loop.History(state_directory / "metrics.jsonl")
     state = loop.run(
         make_unlearning_step(clip, method, hyper, plan.trainable),
@@ -160,10 +171,10 @@ def unlearn(
         batch_size=forget_size + retain_size,
         mesh=mesh,
         store=store,
-        save_every=config.unlearn.save_every,
         history=history,
         label=f"unlearn {name}",
         constants=(params, prepared),
+        identify=identifier({"forget": forget, "retain": retain}),
     )
     store.close()
 
@@ -179,7 +190,7 @@ def unlearn(
         **manifest,
     }
     saved = save_model(directory, clip, state.params, whole, history.records())
-    files.remove_directory(state_directory)
+    loop.remove_directory(state_directory)
     return saved
 
 

@@ -1,4 +1,4 @@
-"""What was saved comes back bit for bit, or the damage is found and named; a run goes on from what is intact."""
+"""A model that was saved comes back bit for bit, or the damage is found and named."""
 
 import contextlib
 import dataclasses
@@ -8,7 +8,6 @@ import shutil
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import pytest
 
@@ -16,7 +15,6 @@ from salmu_jax.errors import InputError
 from salmu_jax.models.clip import Clip
 from salmu_jax.models.zoo import architecture
 from salmu_jax.training.checkpoint import (
-    StateStore,
     leaf_records,
     load_model,
     mismatches,
@@ -277,171 +275,3 @@ def test_wrong_shapes_and_dtypes_are_all_listed(params, tmp_path):
         "visual.class_embedding is missing",
     ):
         assert part in message
-
-
-# Training state ------------------------------------------------------------------------------------------------------
-
-
-def state_at(step):
-    """A state with what real ones hold: nested containers, scalars, matrices; every bit depends on ``step``."""
-    draw = np.random.default_rng([3, step])
-    tree = {"kernel": draw.normal(size=(64, 80)).astype(np.float32), "bias": draw.normal(size=3).astype(np.float32)}
-    return {
-        "params": tree,
-        "opt_state": ((tree, ()), [np.int32(step)]),
-        "half": draw.normal(size=8).astype(ml_dtypes.bfloat16),
-        "step": np.int32(step),
-    }
-
-
-TEMPLATE = jax.tree.map(jnp.zeros_like, state_at(0))
-
-
-def stored(directory, identity="A", **options):
-    warnings = []
-    return StateStore(directory, identity, warn=warnings.append, **options), warnings
-
-
-def steps_in(directory):
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
-
-
-@pytest.fixture
-def states(tmp_path):
-    """A directory with the states of steps 10 and 20 of run A."""
-    store, _ = stored(tmp_path / "state")
-    for step in (5, 10, 20):
-        store.save(step, state_at(step))
-    store.close()
-    return tmp_path / "state"
-
-
-def restored(directory, identity="A", template=TEMPLATE):
-    """The step that is restored, whose bits are checked, or None; and the warnings."""
-    store, warnings = stored(directory, identity)
-    state = store.restore(template)
-    store.close()
-    if state is None:
-        return None, warnings
-    step = int(state["step"])
-    assert bits(state) == bits(state_at(step))
-    assert jax.tree.structure(state) == jax.tree.structure(template)
-    assert all("\n" not in warning for warning in warnings)
-    return step, warnings
-
-
-def test_the_newest_two_states_are_kept_and_the_newest_is_restored(states):
-    assert steps_in(states) == [10, 20]
-    assert restored(states) == (20, [])
-
-
-@pytest.mark.parametrize("keep", [1, 3])
-def test_as_many_states_are_kept_as_asked_for(tmp_path, keep):
-    store, _ = stored(tmp_path / "s", keep=keep)
-    for step in (1, 2, 3, 4):
-        store.save(step, state_at(step))
-    store.close()
-    assert steps_in(tmp_path / "s") == [1, 2, 3, 4][-keep:]
-
-
-def test_nothing_is_restored_from_nothing(tmp_path):
-    assert restored(tmp_path / "new" / "state") == (None, [])
-
-
-def test_a_state_is_restored_with_the_shardings_of_the_template(states):
-    template = jax.device_put(TEMPLATE, param_shardings(TEMPLATE, make_mesh(fsdp=4)))
-    store, _ = stored(states)
-    state = store.restore(template)
-    store.close()
-    assert jax.tree.map(lambda leaf: leaf.sharding, state) == jax.tree.map(lambda leaf: leaf.sharding, template)
-    assert bits(state) == bits(state_at(20))
-
-
-def test_a_flipped_byte_in_the_newest_state_is_named_and_the_older_one_used(states):
-    named = 0
-    largest = max(array_files(states / "20"), key=lambda path: path.stat().st_size)
-    whole = largest.read_bytes()
-    for position in np.linspace(1_000, len(whole) - 1_000, 8).astype(int):
-        flip(largest, position)
-        step, (warning,) = restored(states)
-        assert step == 10
-        assert warning.startswith(f"warning: {states}/20 cannot be used (")
-        named += "params.kernel is damaged" in warning or "opt_state.0.0.kernel is damaged" in warning
-        largest.write_bytes(whole)
-    assert named >= 4
-    assert restored(states) == (20, [])
-
-
-@orbax_leftovers
-@pytest.mark.parametrize("damage", ["cut", "missing"])
-def test_any_cut_or_missing_file_of_a_state_is_survived(states, damage):
-    fallbacks = 0
-    for path in [path for path in sorted((states / "20").rglob("*")) if path.is_file()]:
-        data = path.read_bytes()
-        if damage == "missing":
-            path.unlink()
-        else:
-            path.write_bytes(data[: len(data) // 2])
-        step, warnings = restored(states)
-        assert step == (10 if warnings else 20) or (step, warnings) == (10, [])  # Orbax may not see the step at all
-        fallbacks += step == 10
-        path.write_bytes(data)
-    assert fallbacks >= 2
-
-
-def test_an_empty_step_directory_is_passed_over(states):
-    (states / "40").mkdir()
-    step, (warning,) = restored(states)
-    assert step == 20
-    assert f"{states}/40 cannot be used" in warning
-
-
-def test_what_a_killed_save_leaves_is_ignored_and_can_be_saved_again(states):
-    shutil.copytree(states / "20", states / "30.orbax-checkpoint-tmp-1234567")
-    (states / "30.orbax-checkpoint-tmp-1234567" / "commit_success.txt").unlink(missing_ok=True)
-    assert restored(states) == (20, [])
-    store, _ = stored(states)
-    store.save(30, state_at(30))
-    store.close()
-    assert restored(states) == (30, [])
-
-
-def test_when_every_state_is_damaged_the_run_starts_anew(states):
-    for step in (10, 20):
-        shutil.rmtree(states / str(step) / "state")
-    step, warnings = restored(states)
-    assert step is None
-    assert len(warnings) == 2
-
-
-def test_states_of_another_run_are_ignored_and_do_not_crowd_out_its_own(states):
-    store, warnings = stored(states, "B")
-    assert store.restore(TEMPLATE) is None
-    assert warnings == []
-    assert steps_in(states) == [10, 20]  # nothing is removed before there is something better
-    for step in (2, 4):
-        store.save(step, state_at(step))
-    store.close()
-    assert steps_in(states) == [2, 4]
-    assert restored(states, "B") == (4, [])
-    assert restored(states, "A") == (None, [])
-
-
-def test_damaged_states_are_replaced_when_the_run_comes_by_again(states):
-    largest = max(array_files(states / "20"), key=lambda path: path.stat().st_size)
-    flip(largest, largest.stat().st_size // 2)
-    (states / "40").mkdir()
-    store, _ = stored(states)
-    assert int(store.restore(TEMPLATE)["step"]) == 10
-    store.save(20, state_at(20))
-    store.close()
-    assert steps_in(states) == [10, 20]
-    assert restored(states) == (20, [])
-
-
-def test_a_state_of_other_shapes_is_not_used(states):
-    template = {**TEMPLATE, "half": jnp.zeros(9, jnp.bfloat16)}
-    store, warnings = stored(states)
-    assert store.restore(template) is None
-    assert "half has shape [8], not [9]" in warnings[0]
-    store.close()

@@ -1,6 +1,8 @@
 """A run that is interrupted anywhere and started again ends with the bits of one that was not."""
 
 import json
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +10,15 @@ import numpy as np
 import pytest
 
 from salmu_jax.errors import InputError
-from salmu_jax.training import loop
-from salmu_jax.training.checkpoint import StateStore
+from salmu_jax.training import loop, nonfinite
 from salmu_jax.training.mesh import make_mesh, param_shardings
+from salmu_jax.training.nonfinite import Numbered
+from salmu_jax.training.state_store import StateStore
 from salmu_jax.training.step import TrainState
+from salmu_jax.training.stopping import Preempted, SavePolicy
 
 TOTAL = 20
+EVERY_SIX = SavePolicy(6)
 
 
 class Killed(Exception):
@@ -39,9 +44,20 @@ def bits(tree):
 
 @pytest.fixture
 def run(batches):
-    """``run(directory, ...)``: a run of 20 steps from its states in ``directory``, killed before step ``kill_at`` if given."""
+    """``run(directory, ...)``: 20 steps from the states in ``directory``, killed or told to end when a batch is drawn."""
 
-    def run(directory, *, kill_at=None, steps_per_call=1, save_every=6, mesh=None, step=None, identity="A", **options):
+    def run(
+        directory,
+        *,
+        kill_at=None,
+        terminate_at=None,
+        steps_per_call=1,
+        policy=EVERY_SIX,
+        mesh=None,
+        step=None,
+        identity="A",
+        **options,
+    ):
         mesh = mesh or make_mesh(devices=jax.devices()[:1])
         kernel = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
         state = TrainState({"kernel": kernel}, {"kernel": np.zeros_like(kernel)}, np.int32(0))
@@ -52,11 +68,13 @@ def run(batches):
             for index, batch in enumerate(batches(first_step), first_step):
                 if index == kill_at:
                     raise Killed
+                if index == terminate_at:
+                    os.kill(os.getpid(), signal.SIGTERM)
                 drawn.append(index)
-                yield batch
+                yield Numbered(batch, {"pairs": 100 * index + np.arange(8)})
 
         history = loop.History(directory / "metrics.jsonl")
-        store = StateStore(directory, identity)
+        store = StateStore(directory, identity, policy, stride=steps_per_call)
         try:
             final = loop.run(
                 step or momentum_step,
@@ -67,9 +85,9 @@ def run(batches):
                 batch_size=8,
                 mesh=mesh,
                 store=store,
-                save_every=save_every,
                 history=history,
                 label="pretrain clean",
+                identify=lambda source, places: [f"{source[:-1]} {place}" for place in places],
                 **options,
             )
         finally:
@@ -107,11 +125,11 @@ def test_an_interrupted_run_ends_with_the_same_bits(run, tmp_path, capfd, steps_
 
 
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(run, tmp_path):
-    undisturbed, records, _ = run(tmp_path / "whole", save_every=2)
+    undisturbed, records, _ = run(tmp_path / "whole", policy=SavePolicy(2))
     for kill_at in (3, 9, 9):
         with pytest.raises(Killed):
-            run(tmp_path / "killed", kill_at=kill_at, save_every=2)
-    state, again, _ = run(tmp_path / "killed", save_every=2)
+            run(tmp_path / "killed", kill_at=kill_at, policy=SavePolicy(2))
+    state, again, _ = run(tmp_path / "killed", policy=SavePolicy(2))
     assert bits(state) == bits(undisturbed)
     assert again == records
 
@@ -136,7 +154,7 @@ def test_a_run_of_another_config_starts_anew(run, tmp_path):
     [(1, 6, [18, 20]), (5, 7, [15, 20]), (5, 1, [15, 20]), (5, 10, [10, 20]), (1, 100, [20])],
 )
 def test_states_are_saved_as_often_as_asked_and_at_the_end(run, tmp_path, steps_per_call, save_every, saved):
-    run(tmp_path, steps_per_call=steps_per_call, save_every=save_every)
+    run(tmp_path, steps_per_call=steps_per_call, policy=SavePolicy(save_every))
     assert saved_steps(tmp_path) == saved
 
 
@@ -163,10 +181,17 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_states(
         return new, {**metrics, "loss": jnp.where(state.step == 12, poison, metrics["loss"])}
 
     with pytest.raises(InputError) as caught:
-        run(tmp_path, step=poisoned, steps_per_call=steps_per_call, save_every=5, constants=(jnp.nan,))
+        run(tmp_path, step=poisoned, steps_per_call=steps_per_call, policy=SavePolicy(5), constants=(jnp.nan,))
+    file = tmp_path / "not-finite-step-13.json"
     assert str(caught.value) == (
-        "pretrain clean: loss is not finite at step 13; lower the learning rate (saved states are kept)"
+        "pretrain clean: loss is not finite at step 13 in a batch of 8 (pair 1200, pair 1201, pair 1202, ...; all are in"
+        f" {file}); lower the learning rate (saved states are kept)"
     )
+    assert json.loads(file.read_text()) == {
+        "step": 13,
+        "what": "loss is not finite",
+        "batch": {"pairs": [{"place": place, "id": f"pair {place}"} for place in range(1200, 1208)]},
+    }
     assert saved_steps(tmp_path) == [5, 10]
     assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["step"] in (10, 12)
     state, _, drawn = run(tmp_path, steps_per_call=steps_per_call)
@@ -174,10 +199,58 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_states(
     assert int(state.step) == TOTAL
 
 
+@pytest.mark.parametrize(("steps_per_call", "bad"), [(1, 15), (5, 15)])
+def test_no_state_is_saved_whose_parameters_are_not_finite(run, tmp_path, steps_per_call, bad):
+    def overflowing(state, batch):
+        new, metrics = momentum_step(state, batch)
+        spoilt = {"kernel": new.params["kernel"].at[0, 0].set(jnp.inf)}
+        return new._replace(
+            params=jax.tree.map(lambda a, b: jnp.where(state.step + 1 >= bad, a, b), spoilt, new.params)
+        ), {"loss": jnp.where(state.step < bad, metrics["loss"], 1.0)}
+
+    with pytest.raises(InputError, match=r"a parameter is not finite at step 15 in a batch of 8"):
+        run(tmp_path, step=overflowing, steps_per_call=steps_per_call, policy=SavePolicy(5))
+    assert saved_steps(tmp_path) == [5, 10]
+
+
 def test_metrics_that_are_not_losses_may_be_anything():
-    loop._check_finite({"gradient_norm": np.array([np.inf])}, 0, "x")
-    with pytest.raises(InputError, match="loss/total is not finite at step 1,002"):
-        loop._check_finite({"loss/total": np.array([1.0, -np.inf, np.nan])}, 1_000, "x")
+    assert nonfinite.first_bad_step({"gradient_norm": np.array([np.inf])}) is None
+    bad = {"loss": np.array([1.0, 1.0, np.nan]), "loss/total": np.array([1.0, -np.inf, np.nan])}
+    assert nonfinite.first_bad_step(bad) == ("loss/total", 1)
+
+
+class Clock:
+    """Minutes pass as the test says: one a look."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 60
+        return self.now
+
+
+@pytest.mark.parametrize(("minutes", "saved"), [(0.0, [20]), (4.0, [4, 8, 12, 16, 20]), (1e6, [20])])
+def test_states_are_saved_by_the_clock_too(run, tmp_path, minutes, saved):
+    run(tmp_path, policy=SavePolicy(100, minutes, keep_last=100), clock=Clock())
+    # The timer looks once a step and once after each save.
+    assert saved_steps(tmp_path) == saved
+
+
+@pytest.mark.parametrize(("steps_per_call", "stopped"), [(1, 8), (5, 10)])
+def test_sigterm_saves_and_stops_and_the_run_goes_on_from_there(run, batches, tmp_path, steps_per_call, stopped):
+    undisturbed, records, _ = run(tmp_path / "whole", steps_per_call=steps_per_call)
+
+    with pytest.raises(Preempted) as caught:
+        run(tmp_path / "stopped", terminate_at=7, steps_per_call=steps_per_call)
+    assert caught.value.step == stopped
+    assert str(caught.value).startswith(f"pretrain clean: stopped by SIGTERM; the state of step {stopped} is saved in ")
+    assert max(saved_steps(tmp_path / "stopped")) == stopped
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    state, again, drawn = run(tmp_path / "stopped", steps_per_call=steps_per_call)
+    assert drawn == list(range(stopped, TOTAL))
+    assert bits(state) == bits(undisturbed)
+    assert again == records
 
 
 @pytest.mark.parametrize(

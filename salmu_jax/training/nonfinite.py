@@ -1,0 +1,95 @@
+"""A loss that is not a finite number: the run ends, and says which examples were in the batch.
+
+More often than not it is the learning rate; but when it is the data, the batch is what one wants to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from salmu_jax import files
+from salmu_jax.errors import InputError
+from salmu_jax.training import distributed
+
+_NAMED = 3  # examples named in the message; the file has all
+_READ = 256  # pairs read at a time, images included
+
+Identify = Callable[[str, Sequence[int]], list[str]]
+
+
+class Numbered(NamedTuple):
+    """A batch together with where its examples come from.
+
+    Attributes:
+      arrays: what the step is given, a pytree of numpy arrays [B, ...].
+      places: int64 [B] a source of pairs, by the source's name.
+    """
+
+    arrays: Any
+    places: Mapping[str, np.ndarray]
+
+
+def first_bad_step(metrics: Mapping[str, np.ndarray]) -> tuple[str, int] | None:
+    """The loss that is not finite first, and the place of its step in the call; None if all are. Other metrics may be."""
+    bad = [
+        (int(np.argmin(np.isfinite(values))), name)
+        for name, values in metrics.items()
+        if name.startswith("loss") and not np.isfinite(values).all()
+    ]
+    return (min(bad)[1], min(bad)[0]) if bad else None
+
+
+def is_finite(params: Any) -> bool:
+    """Whether all floating-point leaves are finite; computed on their devices, the same answer in all processes."""
+    return bool(_all_finite(params))
+
+
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating)]
+    return jax.numpy.all(jax.numpy.stack([jax.numpy.isfinite(leaf).all() for leaf in leaves]))
+
+
+def identifier(sources: Mapping[str, Any]) -> Identify:
+    """Names examples by the ``id`` of their pairs, read from ``sources`` (:class:`data_pipelines.input.PairSource`)."""
+
+    def identify(source: str, places: Sequence[int]) -> list[str]:
+        parts = [places[start : start + _READ] for start in range(0, len(places), _READ)]
+        return [str(pair["id"]) for part in parts for pair in sources[source].read(part)]
+
+    return identify
+
+
+def report(
+    what: str, step: int, places: Mapping[str, np.ndarray], directory: Path, label: str, identify: Identify | None
+) -> InputError:
+    """The error for a loss (or parameters) not finite at ``step``; writes all examples of its batch to a file.
+
+    All processes have to call it, each with the places of its own part of the batch.
+    """
+    parts = distributed.from_all({source: [int(place) for place in rows] for source, rows in places.items()})
+    merged = {source: [place for part in parts for place in part[source]] for source in places}
+
+    def write() -> str:
+        if not merged:
+            return ""
+        batch = {source: _examples(source, rows, identify) for source, rows in merged.items()}
+        path = directory / f"not-finite-step-{step}.json"
+        files.write_json(path, {"step": step, "what": what, "batch": batch})
+        rows = next(iter(batch.values()))
+        named = ", ".join(str(row.get("id", row["place"])) for row in rows[:_NAMED])
+        return f" in a batch of {len(rows):,} ({named}{', ...' if len(rows) > _NAMED else ''}; all are in {path})"
+
+    where = distributed.from_main(write)
+    return InputError(f"{what} at step {step:,}{where}; lower the learning rate (saved states are kept)", label)
+
+
+def _examples(source: str, places: Sequence[int], identify: Identify | None) -> list[dict[str, Any]]:
+    if identify is None:
+        return [{"place": place} for place in places]
+    return [{"place": place, "id": name} for place, name in zip(places, identify(source, places), strict=True)]

@@ -1,0 +1,107 @@
+"""When a run saves and when it stops: by its steps, by the clock, and on SIGTERM, in all processes at the same step.
+
+What a process wishes (its minutes are over, it was told to end) goes into the next device call as a vote, and comes back out
+of it as the wish of all, together with the metrics. So all processes see the same at the same step, none waits for a message,
+and nobody has to be in step with anybody else's clock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from salmu_jax.training import distributed
+
+SAVE, STOP = 1, 2  # wishes, bits of one word
+
+
+class Preempted(Exception):
+    """The run was told to end, by SIGTERM, and has saved its state. One line."""
+
+    def __init__(self, label: str, step: int, where: Any):
+        self.step = step
+        super().__init__(
+            f"{label}: stopped by SIGTERM; the state of step {step:,} is saved in {where}, and the same command goes on"
+            " from it"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SavePolicy:
+    """When states are saved, and which are kept.
+
+    Attributes:
+      every: steps between two saved states; they fall on the first end of a device call at or after each multiple.
+      minutes: a state is also saved when so many have passed since the last one; 0: by steps alone.
+      keep_last: how many states are kept.
+      keep_every: the first state at or after every multiple of it is saved and kept too; 0: none.
+    """
+
+    every: int = 500
+    minutes: float = 0.0
+    keep_last: int = 2
+    keep_every: int = 0
+
+    def due(self, before: int, after: int) -> bool:
+        """Whether steps alone ask for a state after ``after`` steps, the call having begun after ``before``."""
+        return any(every and before // every < after // every for every in (self.every, self.keep_every))
+
+    def is_milestone(self, step: int, stride: int) -> bool:
+        """Whether the state of ``step`` is one that ``keep_every`` keeps, states being ``stride`` steps apart."""
+        return 0 < self.keep_every <= step and step % self.keep_every < stride
+
+
+class SaveTimer:
+    """Tells when ``minutes`` have passed since the last save; in process 0 alone, whose clock it is."""
+
+    def __init__(self, minutes: float, clock: Callable[[], float] = time.monotonic):
+        self._seconds, self._clock = 60 * minutes, clock
+        self._last = clock()
+
+    def saved(self) -> None:
+        """A state has just been saved."""
+        self._last = self._clock()
+
+    def due(self) -> bool:
+        """Whether it is time."""
+        return self._seconds > 0 and distributed.is_main() and self._clock() - self._last >= self._seconds
+
+
+class Termination:
+    """Inside ``with``, SIGTERM only sets ``requested``: the loop ends at the next device call, with its state saved."""
+
+    requested = False
+
+    def __enter__(self) -> Termination:
+        self._before: Any = None
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers there alone
+            self._before = signal.signal(signal.SIGTERM, self._request)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _request(self, *_: Any) -> None:
+        self.requested = True
+
+
+def cast_vote(wish: int, mesh: Mesh) -> jax.Array:
+    """This process's wish as its part of a global int32 array, an element a device of ``mesh``."""
+    sharding = NamedSharding(mesh, P(mesh.axis_names))
+    return jax.make_array_from_process_local_data(sharding, np.full(len(mesh.local_devices), wish, np.int32))
+
+
+def count_votes(votes: jax.Array) -> jax.Array:
+    """What any process wishes; to be called inside ``jit``."""
+    return jnp.max(votes & SAVE) | jnp.max(votes & STOP)
