@@ -1,11 +1,15 @@
 """Where arrays live: batches are split over data and fsdp, matrices over fsdp, and all else is copied."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
 from salmu_jax.errors import InputError
+from salmu_jax.models.clip import PARAMETER_AXES, Clip
+from salmu_jax.models.zoo import architecture
 from salmu_jax.training.mesh import (
     batch_sharding,
     check_batch_size,
@@ -13,6 +17,7 @@ from salmu_jax.training.mesh import (
     param_shardings,
     put_batch,
     replicated,
+    use,
 )
 
 
@@ -84,3 +89,46 @@ def test_without_fsdp_every_parameter_is_copied():
     assert param_shardings({"a": np.zeros((16, 8))}, mesh) == {"a": replicated(mesh)}
     array = jax.device_put(np.ones(3), replicated(mesh))
     assert [shard.data.shape for shard in array.addressable_shards] == [(3,)] * 8
+
+
+def test_each_parameter_of_a_tower_is_split_by_what_its_axes_stand_for():
+    mesh = make_mesh(fsdp=2, tensor=2)
+    shapes = jax.eval_shape(Clip(architecture("ViT-B-16")).init, jax.random.key(0))
+    shardings = param_shardings({"params": shapes, "opt_state": ({"mu": shapes},)}, mesh)
+    block = shardings["params"]["text"]["transformer"]["blocks_11"]
+    assert block["in_proj"]["kernel"].spec == P("fsdp", "tensor")
+    assert block["in_proj"]["bias"].spec == P("tensor")
+    assert block["out_proj"]["kernel"].spec == P("tensor", "fsdp")
+    assert block["c_proj"]["kernel"].spec == P("tensor", "fsdp")
+    assert block["c_proj"]["bias"].spec == block["ln_1"]["scale"].spec == P()
+    assert shardings["params"]["text"]["token_embedding"].spec == P("tensor", "fsdp")
+    assert shardings["params"]["visual"]["conv1"].spec == P(None, None, None, "fsdp")
+    assert shardings["opt_state"][0]["mu"] == shardings["params"]  # moments lie where their parameters do
+    whole = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    split = jax.tree.map(lambda leaf, sharding: np.prod(sharding.shard_shape(leaf.shape)), shapes, shardings["params"])
+    assert sum(jax.tree.leaves(split)) < 0.27 * whole  # nearly all of it in four parts
+
+
+def test_every_named_parameter_exists():
+    shapes = jax.eval_shape(Clip(architecture("tiny")).init, jax.random.key(0))
+    paths = [tuple(key.key for key in path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]
+    for names in PARAMETER_AXES:
+        assert any(path[-len(names) :] == names for path in paths), names
+
+
+def test_the_constraints_on_activations_are_in_the_lowered_program():
+    """``with mesh:`` instead of ``use`` would drop them in silence."""
+    clip, mesh = Clip(architecture("tiny")), make_mesh(fsdp=2, tensor=2)
+    params = jax.eval_shape(clip.init, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((8, 16, 16, 3), np.uint8)
+
+    def constraints():
+        text = jax.jit(lambda params, images: clip.encode_image(params, images)).lower(params, images).as_text()
+        return re.findall(r"sdy.sharding_constraint .* <@mesh, (\[.*?\])>", text)
+
+    assert constraints() == []
+    with use(mesh):
+        found = constraints()
+    assert found.count('[{"data", "fsdp"}, {}, {}]') == 2  # before the one block, and after it
+    assert '[{"data", "fsdp"}, {}, {}, {"tensor"}, {}]' in found  # heads
+    assert '[{"data", "fsdp"}, {}, {"tensor"}]' in found  # the hidden layer
