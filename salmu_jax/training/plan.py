@@ -112,9 +112,13 @@ def topology_devices(topology: str) -> list[jax.Device]:
             "compiling for TPUs takes libtpu; 'pip install jax[tpu]' brings the version that this jax wants",
             "--topology",
         ) from None
-    chips_of_one_host = {"chips_per_host_bounds": (1, 1, 1)} if re.search(r":1(x1)*$", topology) else {}
+    options: dict[str, Any] = {}
+    if re.search(r":1(x1)*$", topology):  # a single chip
+        options["chips_per_host_bounds"] = (1, 1, 1)
+    if topology.startswith("v4:"):  # both cores of a chip as one device, as TPU VMs run them
+        options["chip_config_name"] = "megacore"
     try:
-        return list(topologies.get_topology_desc(topology, "tpu", **chips_of_one_host).devices)
+        return list(topologies.get_topology_desc(topology, "tpu", **options).devices)
     except Exception as error:  # libtpu's own kinds, one a failure
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         examples = "v4:4x4x8, v5e:16x16, v5p:4x4x4 and v6e:8x8 are some"

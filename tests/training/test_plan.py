@@ -9,8 +9,9 @@ from salmu_jax import cli
 from salmu_jax.config import load_config
 from salmu_jax.errors import InputError
 from salmu_jax.training import chips, plan, plan_report
+from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.flops import train_flops_per_pair
-from salmu_jax.training.loss import LossConfig
+from salmu_jax.training.loss import FORMS, LossConfig, make_loss
 from salmu_jax.training.pretrain import make_clip
 
 TINY = "configs/tiny.py"
@@ -135,17 +136,19 @@ def test_a_tpu_program_is_compiled_without_a_tpu(on_tpu):
     assert on_tpu.roofline() > 0
 
 
-def test_two_devices_of_a_v4_chip_are_one_chip():
-    devices = plan.topology_devices("v4:2x2x1")
-    assert len(devices) == 8
-    assert chips.devices_per_chip(devices) == 2
+@pytest.mark.parametrize(
+    ("topology", "count", "per_chip"), [("v4:2x2x1", 4, 1), ("v3:2x2", 8, 2), ("tpu7x:2x2x1", 8, 2), ("v6e:1x1", 1, 1)]
+)
+def test_devices_and_chips_of_the_generations(topology, count, per_chip):
+    devices = plan.topology_devices(topology)
+    assert len(devices) == count
+    assert chips.devices_per_chip(devices) == per_chip
+    assert chips.chip_of(devices[0]).name.lower().replace(" ", "").endswith(topology.partition(":")[0])
+    assert dict(mesh_lib.make_mesh(devices=devices).shape) == {"data": count, "fsdp": 1, "tensor": 1}
 
 
 def test_ring_and_chunked_need_a_third_of_plain_on_a_tpu():
     """The loss alone, 131,072 pairs over 256 chips; the figures of the whole step are in the README."""
-    from salmu_jax.training import mesh as mesh_lib
-    from salmu_jax.training.loss import FORMS, make_loss
-
     mesh = mesh_lib.make_mesh(devices=plan.topology_devices("v5e:16x16"))
     rows = jax.ShapeDtypeStruct((131_072, 512), "float32", sharding=mesh_lib.batch_sharding(mesh))
     scalars = {"logit_scale": jax.ShapeDtypeStruct((), "float32", sharding=mesh_lib.replicated(mesh))}
