@@ -1,6 +1,9 @@
 """The command line: ``salmu STAGE --config FILE [--config.FIELD=VALUE ...]``, and a few commands that are no stages.
 
-Exit status: 0, done; 1, a failure of ours (with a traceback); 2, bad input (one line); 130, interrupted.
+Exit status: 0, done; 1, a failure of ours (with a traceback); 2, bad input (one line); 75, stopped by SIGTERM with the state
+saved (the same command goes on); 130, interrupted.
+
+A run over several processes is the same command in each, see ``training/distributed.py``; process 0 alone prints.
 """
 
 from __future__ import annotations
@@ -12,11 +15,13 @@ import importlib.util
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from salmu_jax import __version__
-from salmu_jax.errors import InputError, describe_os_error, disk_refusal
+from salmu_jax.errors import InputError, Preempted, describe_os_error, disk_refusal
+from salmu_jax.training import distributed
 
 _OVERRIDES = "--config.FIELD=VALUE overrides a field of the config, such as --config.train.epochs=3"
 _STAGES = {
@@ -34,8 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a sub-command and returns the exit status. Without ``arguments`` it is the program: they are the process's."""
     try:
         return _run(*_parse(list(sys.argv[1:] if arguments is None else arguments)))
+    except distributed.ToldInputError:
+        line, status = "", 2
     except InputError as error:
         line, status = f"salmu: {error}", 2
+    except Preempted as error:
+        line, status = f"salmu: {error}" if distributed.is_main() else "", 75
     except KeyboardInterrupt:
         line, status = "\nsalmu: interrupted; the same command goes on from here", 130
     except BrokenPipeError:  # the reader of our output has gone (salmu ... | head): there is nobody to tell
@@ -44,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno is None:
             raise
         line, status = f"salmu: {describe_os_error(error)}", 2
+    except Exception:
+        if distributed.process_count() == 1:
+            raise
+        line, status = traceback.format_exc(), 1  # the others are told by our end; an orderly one would wait for them
     if line:
         print(line, file=sys.stderr, flush=True)
     if arguments is None:
@@ -51,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # print what each of them meets.
         with contextlib.suppress(OSError):
             sys.stdout.flush()
+        if "jax" in sys.modules:
+            distributed.leave()
         os._exit(status)
     return status
 
@@ -84,9 +99,23 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--checkpoint", metavar="DIR", help="a model directory from elsewhere; give its --model NAME"
             )
+        _add_distributed(command)
         command.epilog = _OVERRIDES
     _add_plan(commands)
     return parser
+
+
+def _add_distributed(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("several processes, each given the same command")
+    group.add_argument(
+        "--distributed",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="join the others: if a launcher is seen, always (on the hosts of a TPU pod), or never",
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0 (or SALMU_COORDINATOR)")
+    group.add_argument("--processes", type=int, metavar="N", help="how many there are (or SALMU_PROCESSES)")
+    group.add_argument("--process", type=int, metavar="I", help="which one this is, from 0 (or SALMU_PROCESS)")
 
 
 def _add_plan(commands: argparse._SubParsersAction) -> None:
@@ -133,6 +162,7 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
         *([f"world_dir={options.world_dir}"] if options.world_dir else []),
     ]
     config = load_config(options.config, overrides)
+    distributed.initialize(options.distributed, options.coordinator, options.processes, options.process)
     workspace = Workspace(config)
     stages = Stages(workspace)
     methods = list(config.unlearn.methods)

@@ -57,6 +57,26 @@ _RANGES = {
 }
 
 
+# Fields that change how something is computed, and what is kept on the way, but not what comes out, but for the last bits of
+# sums: a run may go on with others, on other hardware. (steps_per_call is none of them: whole calls make up a run.)
+_HOW = (
+    "mesh",
+    "model.scan_layers",
+    "model.remat",
+    "data.workers",
+    "data.cache_decoded",
+    "train.loss_form",
+    "train.loss_chunk",
+    "train.microbatch",
+    "train.save_every",
+    "train.save_minutes",
+    "train.keep_last",
+    "train.keep_every",
+    "train.state_dir",
+    "train.evaluate_every",
+)
+
+
 def base_config() -> ConfigDict:
     """All fields with their defaults: the benchmark as published, as far as the public record says."""
     config = ConfigDict()
@@ -184,8 +204,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def section(config: ConfigDict, *names: str) -> dict[str, Any]:
-    """Plain JSON values of some top-level fields: what a stage's identity is made of."""
+    """Plain JSON values of some top-level fields."""
     return {name: _plain(config[name]) for name in names}
+
+
+def identity_section(config: ConfigDict, *names: str) -> dict[str, Any]:
+    """:func:`section` without the fields that change only how something is computed: what makes a run the same run."""
+    parts = section(config, *names)
+    for field in _HOW:
+        group, _, name = field.partition(".")
+        if group in parts:
+            parts[group].pop(name, None) if name else parts.pop(group)
+    return parts
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:

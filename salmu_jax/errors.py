@@ -2,7 +2,7 @@
 
 Every check of what a person hands us (configs, data, checkpoints, directories) raises :class:`InputError`; the command
 line prints it as a single line and exits with status 2, without a traceback. Any other exception is a bug of ours and
-keeps its traceback.
+keeps its traceback. :class:`Preempted` is neither: exit status 75, and the same command goes on.
 """
 
 from __future__ import annotations
@@ -24,6 +24,17 @@ class InputError(ValueError):
     def __init__(self, message: str, where: str | os.PathLike | None = None):
         line = f"{os.fspath(where)}: {message}" if where is not None else message
         super().__init__(" ".join(line.split()))
+
+
+class Preempted(Exception):
+    """A run was told to end, by SIGTERM, and has saved its state: not a failure, but not the end of the run. One line."""
+
+    def __init__(self, label: str, step: int, where: str | os.PathLike):
+        self.step = step
+        super().__init__(
+            f"{label}: stopped by SIGTERM; the state of step {step:,} is saved in {os.fspath(where)}, and the same command"
+            " goes on from it"
+        )
 
 
 def disk_refusal(error: BaseException, directory: str | os.PathLike) -> InputError | None:

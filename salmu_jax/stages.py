@@ -17,6 +17,7 @@ from typing import Any
 from salmu_jax import config as config_lib
 from salmu_jax import files
 from salmu_jax.errors import InputError
+from salmu_jax.training import distributed
 from salmu_jax.workspace import Workspace, fingerprint, provenance, say
 
 FOUNDATION = ("clean", "compromised")
@@ -48,12 +49,16 @@ class Stages:
         parameters = config_lib.section(config, "world")["world"]
         workers = parameters.pop("workers")  # the same world comes out of any number of them
         fields = {"generator": GENERATOR_VERSION, "world": parameters}
+
+        def generate() -> None:
+            with _progress("generate", "pictures") as progress:
+                world = generate_world(workspace.world, workers=workers, progress=progress, **parameters)
+            counts = ", ".join(f"{count:,} {name}" for name, count in world["counts"]["subsets"].items())
+            say(f"generate: {counts}")
+
         with workspace.stage("generate", workspace.world, fields) as identity:
             if identity:
-                with _progress("generate", "pictures") as progress:
-                    world = generate_world(workspace.world, workers=workers, progress=progress, **parameters)
-                counts = ", ".join(f"{count:,} {name}" for name, count in world["counts"]["subsets"].items())
-                say(f"generate: {counts}")
+                distributed.from_main(generate)
 
     def build(self) -> None:
         """Checks the world and turns it into TFDS data sets."""
@@ -61,13 +66,15 @@ class Stages:
 
         workspace = self.workspace
         _need(workspace.world, "salmu generate", "or name a directory in the released layout as 'world_dir'")
+
+        def build() -> None:
+            summary = build_datasets(workspace.world, workspace.datasets, progress=lambda line: say(f"build: {line}"))
+            rows = {f"{name}/{split}": n for name, data in summary.items() for split, n in data["splits"].items()}
+            say("build: " + ", ".join(f"{count:,} {split}" for split, count in rows.items()))
+
         with workspace.stage("build", workspace.datasets, {"world": fingerprint(workspace.world)}) as identity:
             if identity:
-                summary = build_datasets(
-                    workspace.world, workspace.datasets, progress=lambda line: say(f"build: {line}")
-                )
-                rows = {f"{name}/{split}": n for name, data in summary.items() for split, n in data["splits"].items()}
-                say("build: " + ", ".join(f"{count:,} {split}" for split, count in rows.items()))
+                distributed.from_main(build)
 
     # Making the models --------------------------------------------------------------------------------------------------
 
@@ -83,7 +90,7 @@ class Stages:
         fields = {
             "datasets": datasets,
             "pairs": name,
-            **config_lib.section(config, "seed", "model", "data", "train", "mesh"),
+            **config_lib.identity_section(config, "seed", "model", "data", "train"),
         }
         with workspace.stage(f"pretrain {name}", workspace.model(name), fields) as identity:
             if identity:
@@ -98,6 +105,7 @@ class Stages:
                     name=name,
                     manifest=self._manifest(datasets),
                     cache=self._decoded_cache(),
+                    states=workspace.states(name),
                 )
 
     def unlearn(self, name: str) -> None:
@@ -123,7 +131,7 @@ class Stages:
             "method": {name: method_fields},
             "retain": retain,
             "steps_per_call": config.unlearn.steps_per_call,
-            **config_lib.section(config, "seed", "model", "mesh"),
+            **config_lib.identity_section(config, "seed", "model"),
         }
         with workspace.stage(f"unlearn {name}", workspace.model(name), fields) as identity:
             if identity:
@@ -141,6 +149,7 @@ class Stages:
                     identity,
                     manifest={**self._manifest(datasets), "parent": parent},
                     cache=self._decoded_cache(),
+                    states=workspace.states(name),
                 )
 
     def check_methods(self, names: Sequence[str]) -> None:
@@ -168,8 +177,11 @@ class Stages:
         """Checks what the fields of models and their evaluation hold, before any of it is needed. Raises InputError."""
         from salmu_jax.evaluation.protocol import check_prompt
         from salmu_jax.training.pretrain import make_clip
+        from salmu_jax.training.state_store import state_path
 
         make_clip(self.config)
+        if self.config.train.state_dir:
+            state_path(self.config.train.state_dir)
         check_prompt(self.config.evaluate.idzsc_prompt, "evaluate.idzsc_prompt")
         data = self.config.data
         if data.cache_decoded and (data.augment or data.workers):
@@ -197,28 +209,32 @@ class Stages:
         fields = {
             "datasets": datasets,
             "checkpoint": manifest["digest"],
-            **config_lib.section(config, "seed", "model", "evaluate"),
+            **config_lib.identity_section(config, "seed", "model", "evaluate"),
         }
+
+        def work() -> None:
+            clip, params, manifest = load_model(directory, make_clip(config).config)
+            result = evaluate(
+                clip,
+                params,
+                make_tokenizer(clip),
+                self._evaluation(clip.config.image_size),
+                model_name=name,
+                seed=config.seed,
+                idzsc_prompt=config.evaluate.idzsc_prompt,
+                batch_size=config.evaluate.batch_size,
+                bootstrap=config.evaluate.bootstrap,
+                provenance={
+                    **provenance(config_lib.to_json(config)),
+                    "checkpoint": {key: manifest.get(key) for key in ("digest", "parent", "name", "splits_read")},
+                    "data": {"datasets": datasets},
+                },
+            )
+            write_result(workspace.result(name), result)
+
         with workspace.stage(f"evaluate {name}", workspace.result(name), fields) as identity:
-            if identity:
-                clip, params, manifest = load_model(directory, make_clip(config).config)
-                result = evaluate(
-                    clip,
-                    params,
-                    make_tokenizer(clip),
-                    self._evaluation(clip.config.image_size),
-                    model_name=name,
-                    seed=config.seed,
-                    idzsc_prompt=config.evaluate.idzsc_prompt,
-                    batch_size=config.evaluate.batch_size,
-                    bootstrap=config.evaluate.bootstrap,
-                    provenance={
-                        **provenance(config_lib.to_json(config)),
-                        "checkpoint": {key: manifest.get(key) for key in ("digest", "parent", "name", "splits_read")},
-                        "data": {"datasets": datasets},
-                    },
-                )
-                write_result(workspace.result(name), result)
+            if identity:  # on one device of process 0: minutes at most, and the same figures on any number of them
+                distributed.from_main(work)
 
     def report(self, names: Sequence[str]) -> Path:
         """The table in the terminal, ``leaderboard.json`` and the page; returns the page's path."""
@@ -238,20 +254,25 @@ class Stages:
             "results": {name: fingerprint(workspace.result(name)) for name in names},
             **config_lib.section(config, "name", "report"),
         }
+
+        def work() -> None:
+            write_report(
+                workspace.report,
+                results,
+                sample_pictures(workspace.datasets, people=config.report.people),
+                title=f"SALMUBench: {config.name}",
+                run={
+                    "command": provenance({})["command"],
+                    "stages": workspace.stage_seconds(),
+                    "config": config_lib.to_json(config),
+                },
+            )
+
         with workspace.stage("report", workspace.report, fields) as identity:
             if identity:
-                write_report(
-                    workspace.report,
-                    results,
-                    sample_pictures(workspace.datasets, people=config.report.people),
-                    title=f"SALMUBench: {config.name}",
-                    run={
-                        "command": provenance({})["command"],
-                        "stages": workspace.stage_seconds(),
-                        "config": config_lib.to_json(config),
-                    },
-                )
-        print_table(build_leaderboard(results))
+                distributed.from_main(work)
+        if distributed.is_main():
+            print_table(build_leaderboard(results))
         page = workspace.report / "index.html"
         say(f"\nThe page: {page.absolute()}")
         return page
@@ -272,10 +293,14 @@ class Stages:
 
     def remove_leftovers(self) -> None:
         """Removes what killed runs left half-written."""
-        root = self.workspace.root
-        for directory in (root, root / "models", root / "results", root / "stages"):
-            for leftover in directory.glob("*.partial-*"):
-                files.remove_partials(leftover.with_name(leftover.name.rpartition(".partial-")[0]))
+
+        def remove() -> None:
+            root = self.workspace.root
+            for directory in (root, root / "models", root / "results", root / "stages"):
+                for leftover in directory.glob("*.partial-*"):
+                    files.remove_partials(leftover.with_name(leftover.name.rpartition(".partial-")[0]))
+
+        distributed.from_main(remove)
 
     # What they share ----------------------------------------------------------------------------------------------------
 

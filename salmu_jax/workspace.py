@@ -10,6 +10,8 @@
 
 A stage is identified by a digest of the config fields that it depends on and of its inputs. Its output is reused when the
 recorded identity is the present one and the output is as it was left (file names, sizes, and the contents of small files).
+
+With several processes, process 0 holds the lock, keeps the records, and decides for all what is reused.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from ml_collections import ConfigDict
 import salmu_jax
 from salmu_jax import files
 from salmu_jax.errors import InputError, describe_os_error
+from salmu_jax.training import distributed
 
 _SMALL = 1 << 20  # bytes; larger files are recognised by name and size
 
@@ -53,6 +56,11 @@ class Workspace:
         """The directory of the state of a model that is being made."""
         return self.root / "models" / f"{name}.state"
 
+    def states(self, name: str) -> str:
+        """Where the states of a model that is being made go instead, as ``train.state_dir`` has it; empty: nowhere else."""
+        directory = self.config.train.state_dir
+        return f"{directory.rstrip('/')}/{name}.state" if directory else ""
+
     def result(self, name: str) -> Path:
         """The result file of a model."""
         return self.root / "results" / f"{name}.json"
@@ -60,18 +68,22 @@ class Workspace:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the work directory for this process. Raises InputError if another run has it or it cannot be written."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            handle = open(self.root / ".lock", "w")  # noqa: SIM115 - held until the end of the block
-        except OSError as error:
-            raise InputError(describe_os_error(error, self.root)) from error
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise InputError(
-                    "another salmu run is at work in this directory; wait for it, or set 'workdir'", self.root
-                ) from error
+        with contextlib.ExitStack() as held:
+
+            def lock() -> None:
+                try:
+                    self.root.mkdir(parents=True, exist_ok=True)
+                    handle = held.enter_context(open(self.root / ".lock", "w"))
+                except OSError as error:
+                    raise InputError(describe_os_error(error, self.root)) from error
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:
+                    raise InputError(
+                        "another salmu run is at work in this directory; wait for it, or set 'workdir'", self.root
+                    ) from error
+
+            distributed.from_main(lock)
             yield
 
     @contextlib.contextmanager
@@ -82,28 +94,33 @@ class Workspace:
         """
         record_path = self.root / "stages" / f"{name.replace(' ', '-')}.json"
         fields = {"version": salmu_jax.__version__, **fields}
-        identity = files.sha256_json(fields)
-        record = _read_record(record_path)
-        if record and record["identity"] == identity and output.exists() and record["output"] == fingerprint(output):
-            say(f"{name}: reused, {output} is complete and of the same config")
-            yield None
-            return
-        if record and record["identity"] != identity and output.exists():
-            say(f"{name}: made anew, {_changes(record['fields'], fields)} changed since {output} was made")
-        say(f"{name}: ...")
+
+        def begin() -> str | None:
+            identity = files.sha256_json(fields)
+            record = _read_record(record_path)
+            same = bool(record) and record["identity"] == identity
+            if same and output.exists() and record["output"] == fingerprint(output):
+                say(f"{name}: reused, {output} is complete and of the same config")
+                return None
+            if record and not same and output.exists():
+                say(f"{name}: made anew, {_changes(record['fields'], fields)} changed since {output} was made")
+            say(f"{name}: ...")
+            record_path.unlink(missing_ok=True)
+            return identity
+
         began = time.monotonic()
-        record_path.unlink(missing_ok=True)
+        identity = distributed.from_main(begin)
         yield identity
-        seconds = round(time.monotonic() - began, 1)
-        record = {
-            "stage": name,
-            "identity": identity,
-            "fields": fields,
-            "seconds": seconds,
-            "output": fingerprint(output),
-        }
-        files.write_json(record_path, record)
-        say(f"{name}: {seconds:.1f} s, {output}")
+        if identity is None:
+            return
+
+        def end() -> None:
+            seconds = round(time.monotonic() - began, 1)
+            made = {"identity": identity, "fields": fields, "seconds": seconds, "output": fingerprint(output)}
+            files.write_json(record_path, {"stage": name, **made})
+            say(f"{name}: {seconds:.1f} s, {output}")
+
+        distributed.from_main(end)
 
     def stage_seconds(self) -> dict[str, float]:
         """Seconds that each recorded stage took, in the order in which they ended."""
@@ -155,13 +172,9 @@ def provenance(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def say(line: str) -> None:
-    """Prints a line of a run's story, from process 0 only (a launcher sets the process's index)."""
-    if "jax" in sys.modules:
-        import jax
-
-        if jax.process_index() != 0:
-            return
-    print(line, flush=True)
+    """Prints a line of a run's story, from process 0 only."""
+    if distributed.is_main():
+        print(line, flush=True)
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:

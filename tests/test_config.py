@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from salmu_jax.config import base_config, load_config, section, to_json
+from salmu_jax.config import base_config, identity_section, load_config, section, to_json
 from salmu_jax.errors import InputError
 from salmu_jax.models.zoo import architecture
 from salmu_jax.unlearning.loop import make_plan
@@ -249,3 +249,23 @@ def test_sections_are_plain_values_that_follow_the_config(plain):
     assert part["models"] == ["clean", "compromised"]
     assert not isinstance(part["train"], ConfigDict)
     json.dumps(part)
+
+
+def test_a_run_is_the_same_run_on_other_hardware_and_not_with_other_fields():
+    def identity(*overrides):
+        config = load_config(ROOT / "configs" / "mini.py", overrides)
+        return identity_section(config, "seed", "model", "data", "train", "mesh")
+
+    same = (
+        "mesh.fsdp=2", "mesh.tensor=2", "model.scan_layers=True", "model.remat=dots", "data.workers=3",
+        "data.cache_decoded=False", "train.loss_form=ring", "train.loss_chunk=7", "train.microbatch=8", "train.save_every=3",
+        "train.save_minutes=3.5", "train.keep_last=5", "train.keep_every=50", "train.state_dir=gs://b/x",
+        "train.evaluate_every=5",
+    )  # fmt: skip
+    other = ("seed=1", "train.epochs=3.0", "train.steps_per_call=1", "train.loss=sigmoid", "data.augment=True",
+             "model.compute_dtype=bfloat16", "model.image_size=64")  # fmt: skip
+    whole = identity()
+    assert all(identity(override) == whole for override in same)
+    assert len({json.dumps(identity(override)) for override in other} | {json.dumps(whole)}) == len(other) + 1
+    assert "mesh" not in whole
+    assert whole["train"]["batch_size"] == 160

@@ -11,6 +11,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -29,6 +31,11 @@ _WAIT_MS = 24 * 3600 * 1000  # one process may build data or evaluate for hours 
 _SHUTDOWN_SECONDS = 30  # how long a process that ends waits for the others, before it ends alone
 
 _rounds = itertools.count()  # equal in all processes, which go through the same rounds
+_alone = False  # process 0 is doing something by itself, see from_main
+
+
+class ToldInputError(InputError):
+    """An InputError of process 0, which prints it, in another process."""
 
 
 def initialize(
@@ -100,23 +107,33 @@ def _launched(environment: Mapping[str, str]) -> bool:
     return len(hosts) > 1 or any(name in environment for name in _LAUNCHERS)
 
 
-def shutdown() -> None:
-    """Leaves the run in order: the last to come ends it for all. A process that is not awaited by the others may skip it."""
+def leave(seconds: float = 5.0) -> None:
+    """Leaves the run in order if the others do too, and without them after ``seconds``; to be followed by the end.
+
+    Process 0 holds the connections: were it to end first, the others would be killed for having lost it, whatever they were
+    about to say. But a process that ends alone must not wait for others, who wait for it in a computation.
+    """
     import jax
 
     if jax.distributed.is_initialized():
-        jax.distributed.shutdown()
+        thread = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+        thread.start()
+        thread.join(seconds)
 
 
 def process_count() -> int:
-    """How many processes there are."""
+    """How many processes take part in what is being done. It starts no backend where there is but one."""
+    if _alone or "jax" not in sys.modules:
+        return 1
     import jax
 
-    return jax.process_count()
+    return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
 def is_main() -> bool:
     """True in the one process that speaks and writes files."""
+    if process_count() == 1:
+        return True
     import jax
 
     return jax.process_index() == 0
@@ -129,20 +146,27 @@ def barrier(name: str) -> None:
 
 
 def from_main(compute: Callable[[], T]) -> T:
-    """What ``compute`` returns in process 0, a JSON value, in all processes; an InputError there is raised in all."""
+    """What ``compute`` returns in process 0, a JSON value, in all processes; an InputError there is raised in all.
+
+    Inside ``compute`` process 0 is by itself: it must use no device but its own, and nothing there waits for the others.
+    """
+    global _alone
     if process_count() == 1:
         return compute()
     key = f"salmu/{next(_rounds)}/from_main"
     if not is_main():
         answer = json.loads(_client().blocking_key_value_get(key, _WAIT_MS))
         if "error" in answer:
-            raise InputError(answer["error"])
+            raise ToldInputError(answer["error"])
         return answer["value"]
+    _alone = True
     try:
         answer = {"value": compute()}
     except InputError as error:
         _client().key_value_set(key, json.dumps({"error": str(error)}))
         raise
+    finally:
+        _alone = False
     _client().key_value_set(key, json.dumps(answer))
     return answer["value"]
 

@@ -24,12 +24,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from salmu_jax import files
+from salmu_jax.errors import Preempted
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training import nonfinite
 from salmu_jax.training.progress import Progress, is_main_process
 from salmu_jax.training.state_store import StateStore
 from salmu_jax.training.step import scan_steps
-from salmu_jax.training.stopping import SAVE, STOP, Preempted, SaveTimer, Termination, cast_vote, count_votes
+from salmu_jax.training.stopping import SAVE, STOP, SaveTimer, Termination, cast_vote, count_votes
 
 Batches = Callable[[int], Iterator[Any]]
 

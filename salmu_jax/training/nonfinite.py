@@ -86,7 +86,8 @@ def report(
         return f" in a batch of {len(rows):,} ({named}{', ...' if len(rows) > _NAMED else ''}; all are in {path})"
 
     where = distributed.from_main(write)
-    return InputError(f"{what} at step {step:,}{where}; lower the learning rate (saved states are kept)", label)
+    kind = InputError if distributed.is_main() else distributed.ToldInputError
+    return kind(f"{what} at step {step:,}{where}; lower the learning rate (saved states are kept)", label)
 
 
 def _examples(source: str, places: Sequence[int], identify: Identify | None) -> list[dict[str, Any]]:

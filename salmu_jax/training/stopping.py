@@ -25,17 +25,6 @@ from salmu_jax.training import distributed
 SAVE, STOP = 1, 2  # wishes, bits of one word
 
 
-class Preempted(Exception):
-    """The run was told to end, by SIGTERM, and has saved its state. One line."""
-
-    def __init__(self, label: str, step: int, where: Any):
-        self.step = step
-        super().__init__(
-            f"{label}: stopped by SIGTERM; the state of step {step:,} is saved in {where}, and the same command goes on"
-            " from it"
-        )
-
-
 @dataclasses.dataclass(frozen=True)
 class SavePolicy:
     """When states are saved, and which are kept.

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from salmu_jax.errors import InputError
+from salmu_jax.errors import InputError, Preempted
 from salmu_jax.training import loop, nonfinite
 from salmu_jax.training.mesh import make_mesh, param_shardings
 from salmu_jax.training.nonfinite import Numbered
 from salmu_jax.training.state_store import StateStore
 from salmu_jax.training.step import TrainState
-from salmu_jax.training.stopping import Preempted, SavePolicy
+from salmu_jax.training.stopping import SavePolicy
 
 TOTAL = 20
 EVERY_SIX = SavePolicy(6)
