@@ -136,6 +136,7 @@ def run(
             if wishes or store.policy.due(done - steps_per_call, done) or done == total_steps:
                 wishes |= finish(latest)
                 before = None
+                jax.block_until_ready(state)
                 if not nonfinite.is_finite(state.params):
                     what, places = "a parameter is not finite", latest.places[-1]
                     raise nonfinite.report(what, done, places, history.directory, label, identify)

@@ -46,7 +46,7 @@ def first_bad_step(metrics: Mapping[str, np.ndarray]) -> tuple[str, int] | None:
 
 def is_finite(params: Any) -> bool:
     """Whether all floating-point leaves are finite; computed on their devices, the same answer in all processes."""
-    return bool(_all_finite(params))
+    return bool(jax.block_until_ready(_all_finite(params)))
 
 
 @jax.jit
