@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_distributed(command)
         command.epilog = _OVERRIDES
     _add_plan(commands)
+    _add_interchange(commands)
     return parser
 
 
@@ -134,6 +135,46 @@ def _add_plan(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--output", metavar="FILE", help="also write the plan as JSON")
 
 
+def _add_interchange(commands: argparse._SubParsersAction) -> None:
+    formats = ("open_clip", "huggingface")
+    text = "write a model as a directory that OpenCLIP or transformers loads as it stands"
+    command = commands.add_parser("export", help=text, description=text, allow_abbrev=False)
+    command.add_argument("--to", required=True, choices=formats)
+    command.add_argument("--checkpoint", required=True, metavar="DIR", help="a model, such as runs/mini/models/clean")
+    command.add_argument("--output", required=True, metavar="DIR", help="the directory to make")
+    text = "make a model directory of PyTorch weights, or of a published model"
+    command = commands.add_parser("import", help=text, description=text, allow_abbrev=False)
+    command.add_argument(
+        "source", metavar="FILE-OR-DIR", help="weights, their directory, salmu-clean or salmu-compromised"
+    )
+    command.add_argument("--from", required=True, choices=formats, dest="source_format")
+    command.add_argument("--output", required=True, metavar="DIR", help="the model directory to make")
+    command.add_argument(
+        "--architecture", metavar="NAME", help="for weights without a config, such as ViT-B-16-quickgelu"
+    )
+    command.add_argument("--image-size", type=int, metavar="N", help="resample the positions for images of N pixels")
+    command.add_argument("--revision", metavar="SHA", help="the commit of a published model on the hub")
+    command.add_argument("--allow-half", action="store_true", help="take half precision, widened to float32")
+
+
+def _interchange(options: argparse.Namespace) -> None:
+    from salmu_jax.interop.commands import export_model, import_model
+
+    output = Path(options.output)
+    if options.stage == "export":
+        export_model(Path(options.checkpoint), options.to, output)
+        return
+    import_model(
+        options.source,
+        options.source_format,
+        output,
+        architecture=options.architecture,
+        image_size=options.image_size,
+        revision=options.revision,
+        allow_half=options.allow_half,
+    )
+
+
 def _plan(options: argparse.Namespace, overrides: list[str]) -> None:
     from salmu_jax.config import load_config
     from salmu_jax.training.plan import prepare_environment
@@ -151,6 +192,10 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
     _quiet()
     if options.stage == "plan":
         _plan(options, overrides)
+        return 0
+    if options.stage in ("export", "import"):
+        with _disk_refusals(Path(options.output)):
+            _interchange(options)
         return 0
     from salmu_jax.config import load_config
     from salmu_jax.stages import FOUNDATION, Stages

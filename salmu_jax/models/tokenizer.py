@@ -91,6 +91,12 @@ class ClipTokenizer:
         settings = {"pattern": _WORD.pattern, "clean": "ftfy html2 whitespace lower", "context": self.context_length}
         return sha256_json({"merges": merges, **settings})
 
+    def vocabulary(self) -> tuple[list[str], list[tuple[str, str]]]:
+        """The symbols in the order of their ids, without start and end of text; and the merges in order of rank."""
+        merges = _published_merges()[: self._merges]
+        symbols = _byte_symbols()
+        return [*symbols, *(symbol + "</w>" for symbol in symbols), *("".join(pair) for pair in merges)], merges
+
     def encode(self, text: str) -> list[int]:
         """The ids of one caption, without start and end and of any length."""
         return _WordEncoder.of(self._merges).encode(text)
@@ -130,9 +136,7 @@ class _WordEncoder:
         return _WordEncoder(num_merges)
 
     def __init__(self, num_merges: int):
-        merges = _published_merges()[:num_merges]
-        symbols = _byte_symbols()
-        vocabulary = [*symbols, *(symbol + "</w>" for symbol in symbols), *("".join(pair) for pair in merges)]
+        vocabulary, merges = ClipTokenizer(num_merges).vocabulary()
         ids = {symbol: index for index, symbol in enumerate(vocabulary)}
         self._bpe = Tokenizer(models.BPE(vocab=ids, merges=merges, end_of_word_suffix="</w>"))
         self._bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

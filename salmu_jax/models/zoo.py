@@ -63,6 +63,12 @@ def architecture(name: str) -> ClipConfig:
     return _ARCHITECTURES[name]
 
 
+def name_of(config: ClipConfig) -> str | None:
+    """The name of an architecture, whatever it computes in; None for one that has none."""
+    config = dataclasses.replace(config, compute_dtype="float32")
+    return next((name for name, known in _ARCHITECTURES.items() if known == config), None)
+
+
 def bpe_merges(config: ClipConfig) -> int | None:
     """How many merges of CLIP's BPE the vocabulary of ``config`` holds; None for the full one of 49,408 ids."""
     return None if config.vocab_size == 49_408 else config.vocab_size - 514

@@ -1,0 +1,1 @@
+"""Checkpoints to and from PyTorch: OpenCLIP and transformers, both ways, without torch."""
