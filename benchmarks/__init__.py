@@ -1,0 +1,1 @@
+"""Speed against PyTorch; see README.md in this directory."""

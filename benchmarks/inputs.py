@@ -1,0 +1,121 @@
+"""What both sides compute with: the same weights, batches, captions and pictures, drawn from fixed seeds by NumPy alone."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from salmu_jax.models.clip import Clip, ClipConfig, Params
+
+LEARNING_RATE, WARMUP_STEPS, TOTAL_STEPS = 1e-4, 10, 1_000
+B1, B2, EPS, WEIGHT_DECAY = 0.9, 0.98, 1e-6, 0.2
+
+
+def parameters(config: ClipConfig) -> Params:
+    """float32 weights of the usual sizes; the same in every process, whatever it computes with."""
+    shapes = jax.eval_shape(Clip(config).init, jax.random.key(0))
+    rng = np.random.default_rng(0)
+
+    def draw(path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> np.ndarray:
+        if path[-1].key == "logit_scale":
+            return np.asarray(np.log(1 / 0.07), np.float32)
+        noise = rng.standard_normal(shape.shape, np.float32)
+        if path[-1].key == "scale":
+            return 1 + 0.02 * noise
+        inputs = np.prod(shape.shape[:-1]) if len(shape.shape) != 2 or shape.shape[0] < 10_000 else shape.shape[1]
+        return 0.02 * noise if len(shape.shape) < 2 else noise * np.float32(inputs**-0.5)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def pairs(config: ClipConfig, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 images [rows, H, W, 3] and int32 token rows [rows, T] of captions of 8 to 30 tokens."""
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (rows, config.image_size, config.image_size, 3), dtype=np.uint8)
+    tokens = np.zeros((rows, config.context_length), np.int32)
+    for row in tokens:
+        length = int(rng.integers(8, min(30, config.context_length - 2) + 1))
+        row[0], row[length + 1] = config.vocab_size - 2, config.vocab_size - 1
+        row[1 : length + 1] = rng.integers(1, config.vocab_size - 2, length)
+    return images, tokens
+
+
+def embeddings(rows: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two float32 arrays [rows, width] of unit rows, those of the same index being alike."""
+    rng = np.random.default_rng(2)
+    image = rng.standard_normal((rows, width), np.float32)
+    text = image + rng.standard_normal((rows, width), np.float32)
+    return tuple(part / np.linalg.norm(part, axis=-1, keepdims=True) for part in (image, text))
+
+
+def captions(rows: int, seed: int) -> list[str]:
+    """Captions of 5 to 25 words as the web has them: most words are common, one in thirty is a name seen nowhere else.
+
+    The words are those of CLIP's vocabulary, the r-th with a frequency of 1 / r; some captions have punctuation, digits,
+    capitals, and one in forty an accent or an HTML entity.
+    """
+    from salmu_jax.models.tokenizer import ClipTokenizer  # needs ftfy, which the other tasks do without
+
+    rng = np.random.default_rng(seed)
+    symbols, _ = ClipTokenizer().vocabulary()
+    words = [symbol[:-4] for symbol in symbols[512:] if symbol.endswith("</w>") and symbol[:-4].isalpha()]
+    frequency = 1 / np.arange(1, len(words) + 1)
+    lengths = rng.integers(5, 26, rows)
+    drawn = iter(rng.choice(len(words), int(lengths.sum()), p=frequency / frequency.sum()))
+
+    def word() -> str:
+        index = next(drawn)
+        if rng.random() < 1 / 30:
+            return "".join(rng.choice(list("aeioulnrstkm"), int(rng.integers(5, 11)))).capitalize()
+        return words[index]
+
+    def caption(length: int) -> str:
+        text = " ".join(word() for _ in range(length)).capitalize()
+        kind = rng.random()
+        if kind < 0.3:
+            text += "."
+        elif kind < 0.4:
+            text += f", {rng.integers(1900, 2030)}"
+        elif kind < 0.425:
+            text = text.replace("e", "é", 1) + " &amp; more"
+        return text
+
+    return [caption(int(length)) for length in lengths]
+
+
+class Captions:
+    """The captions of each round: new ones, or, ``repeated``, the same again."""
+
+    ROUNDS = 32
+
+    def __init__(self, rows: int, repeated: bool):
+        self._sets = [captions(rows, seed) for seed in range(1 if repeated else self.ROUNDS)]
+
+    def __getitem__(self, index: int) -> list[str]:
+        return self._sets[0] if len(self._sets) == 1 else self._sets[index]
+
+
+def jpegs(count: int) -> list[bytes]:
+    """Photograph-like JPEGs (smooth, with some grain) of 640 x 480 and other usual sizes, quality 90."""
+    rng = np.random.default_rng(3)
+    sizes = [(640, 480), (500, 375), (480, 640), (800, 600)]
+    files = []
+    for index in range(count):
+        coarse = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        picture = Image.fromarray(coarse).resize(sizes[index % len(sizes)], Image.Resampling.BICUBIC)
+        grain = rng.normal(0, 6, (picture.height, picture.width, 3))
+        pixels = np.clip(np.asarray(picture, np.float32) + grain, 0, 255).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+        files.append(buffer.getvalue())
+    return files
+
+
+def probe(array: np.ndarray) -> list[float]:
+    """A few numbers that tell two results apart: the rows of ``array`` [N, ...] weighed by a fixed wave, the first eight."""
+    flat = np.asarray(array, np.float64).reshape(len(array), -1)[:8]
+    return [float(value) for value in flat @ np.cos(np.arange(flat.shape[1]))]

@@ -1,0 +1,70 @@
+"""The benchmark's command line at tiny sizes: its two sides compute the same, and its JSON says what was measured."""
+
+import json
+
+import pytest
+
+from benchmarks.run import add_utilisation, main, parse, summary
+
+
+@pytest.mark.parametrize(
+    ("tasks", "expected"),
+    [("matmul,train", {"mfu", "flops"}), ("tokenizer", set()), ("preprocess", set())],
+)
+def test_both_sides_compute_the_same(tasks, expected, tmp_path, capsys):
+    output = tmp_path / "result.json"
+    arguments = ["--model", "tiny", "--tasks", tasks, "--batches", "3", "--rounds", "3", "--warmup", "0"]
+    assert main([*arguments, "--output", str(output)]) == 0
+    report = json.loads(output.read_text())
+    assert report["command"].endswith(f"--output {output}")
+    assert report["machine"]["cpu"]
+    assert {"jax", "flax", "optax", "torch", "open_clip_torch", "python"} <= report["versions"].keys()
+    assert [result["task"] for result in report["results"]] == tasks.split(",")
+    for result in report["results"]:
+        assert result["values"]["equal"]
+        assert result["torch"]["reference"] == "open_clip"
+        for side in ("jax", "torch"):
+            assert len(result[side]["all_seconds"]) == 3
+            quartiles = result[side]["seconds"]
+            assert 0 < quartiles["first_quartile"] <= quartiles["median"] <= quartiles["third_quartile"]
+        assert 0 < result["ratio"]["first_quartile"] <= result["ratio"]["median"]
+        assert expected <= result["jax"].keys()
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(report["results"])
+
+
+def test_different_values_are_reported(monkeypatch, capsys):
+    class Disagreeing:
+        def __init__(self, framework, spec):
+            self.facts = {"versions": {}, "python": "", "published_peak": None}
+            self._value = {"jax": 1.0, "torch": 2.0}[framework]
+
+        def run(self, index):
+            return {"seconds": 0.1, "value": [self._value]}
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("benchmarks.run.Side", Disagreeing)
+    assert main(["--tasks", "text"]) == 1
+    assert "VALUES DIFFER by 1" in capsys.readouterr().out
+
+
+def test_utilisation_is_of_the_faster_large_product_on_a_cpu_and_published_on_a_gpu():
+    def result(task, ours, theirs):
+        sides = {side: {"seconds": summary([seconds])} for side, seconds in (("jax", ours), ("torch", theirs))}
+        sides["jax"] |= {"flops": 100.0, "published_peak": 400.0}
+        return {"task": task, **sides}
+
+    results = [result("matmul", 1.0, 0.5), result("train", 2.0, 1.0)]
+    assert add_utilisation(results, "cpu") == 200
+    assert [results[1][side]["mfu"] for side in ("jax", "torch")] == [0.25, 0.5]
+    assert add_utilisation(results, "gpu") == 400
+    assert results[1]["torch"]["mfu"] == 0.25
+
+
+@pytest.mark.parametrize("arguments", [["--tasks", "trian"], ["--rounds", "40"], ["--device", "tpu"]])
+def test_wrong_arguments_end_with_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse(arguments)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err
