@@ -1,11 +1,19 @@
 #!/usr/bin/env bash
-# Runs salmu on a TPU VM (one host) that set_up.sh has prepared, in a tmux session that outlives this connection:
-#   tpu_scripts/launch.sh --name my-tpu --zone us-central2-b -- pretrain --config configs/clean_vitb16.py
+# Runs salmu on all workers of a TPU VM that set_up.sh has prepared, in tmux sessions that outlive this connection:
+#   tpu_scripts/launch.sh --name my-tpu --zone us-east5-a -- pretrain --config configs/clean_vitb16.py --workdir DIR
+# Each worker's output is in its salmu_jax/salmu.log. With several workers, the directories have to be shared by them. After
+# a preemption the same command goes on from the last state, if DIR outlived the TPU VM.
 # shellcheck source=tpu_scripts/common.sh
 source "$(dirname "$0")/common.sh"
-parse_options "$@"
-[ "${#REST[@]}" -gt 0 ] || { echo "launch.sh: no arguments of salmu after --" >&2; exit 2; }
+parse_options "" "" "" "$@"
+[ "${#REST[@]}" -gt 0 ] || fail "no arguments of salmu after --"
 
-command="cd salmu_jax && .venv/bin/salmu$(printf ' %q' "${REST[@]}") 2>&1 | tee -a salmu.log"
-tpu_vm ssh "$NAME" --command "tmux new-session -d -s salmu $(printf '%q' "$command")"
-echo "watch it with: gcloud compute tpus tpu-vm ssh $NAME --zone $ZONE --command 'tail -f salmu_jax/salmu.log'"
+# The hosts of a slice find each other by its metadata; a single host is then a run of one process. Another --distributed
+# among the arguments comes later and wins.
+case "${REST[0]}" in
+  all | world | build | pretrain | unlearn | evaluate | report) REST=("${REST[0]}" --distributed on "${REST[@]:1}") ;;
+esac
+salmu=".venv/bin/salmu$(printf ' %q' "${REST[@]}")"
+command="cd salmu_jax && { $salmu; echo \"salmu: exit status \$?\"; } >>salmu.log 2>&1"
+tpus tpu-vm ssh "${OPTION[name]}" --worker all --command "tmux new-session -d -s salmu $(printf '%q' "$command")"
+echo "# watch it: $(here watch.sh)"
