@@ -107,7 +107,7 @@ def measure(spec: Spec, rounds: int, warmup: int) -> dict[str, Any]:
         result[framework] |= extra
     tolerance = BFLOAT16_TOLERANCE if spec.dtype == "bfloat16" else TASKS[spec.name][3]
     result["values"] = {"max_difference": difference, "tolerance": tolerance, "equal": difference <= tolerance}
-    return result | {"facts": facts}
+    return result | {"load_at_end": os.getloadavg(), "facts": facts}
 
 
 def summary(values: list[float]) -> dict[str, float]:
