@@ -5,22 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from salmu_jax.models import zoo
+from salmu_jax.models.clip import ClipConfig
+
 _LOADING = {
     "open_clip": """import open_clip
 
-model = open_clip.create_model("{architecture}", pretrained="THIS-DIRECTORY/open_clip_model.safetensors")
-# or, whatever the architecture: open_clip.create_model("local-dir:THIS-DIRECTORY")""",
+model = open_clip.create_model("local-dir:THIS-DIRECTORY")""",
     "huggingface": """from transformers import CLIPModel
 
 model = CLIPModel.from_pretrained("THIS-DIRECTORY")""",
 }
 
+# OpenCLIP has some of our architectures by name; with it, the weights can be given alone.
+_BY_NAME = """
+# or
+model = open_clip.create_model("{architecture}", pretrained="THIS-DIRECTORY/open_clip_model.safetensors")"""
+_PREPARATION = {
+    "open_clip": "OpenCLIP's transform and tokenizer prepare images and captions as in training{cut}.",
+    "huggingface": """CLIPProcessor does without two things that the training did. Captions: repair them first, with
+`html.unescape(html.unescape(ftfy.fix_text(caption)))`; the ids are then the same. Images: its centre crop cuts an odd
+margin one pixel off.""",
+}
 
-def model_card(manifest: Mapping[str, Any], to: str, architecture: str) -> str:
-    """The text of ``README.md``, from a model's manifest."""
+
+def model_card(manifest: Mapping[str, Any], to: str, config: ClipConfig) -> str:
+    """The text of ``README.md`` for an export of the model of architecture ``config``, from its manifest."""
+    architecture = zoo.name_of(config) or "an architecture of its own"
+    merges = zoo.bpe_merges(config)
+    loading = _LOADING[to] + (_BY_NAME.format(architecture=architecture) if _is_theirs(to, architecture) else "")
+    cut = f", but for the vocabulary, cut after {merges:,} merges: its tokenizer is salmu_jax's" if merges else ""
+    preparation = _PREPARATION[to].format(cut=cut)
     image, tokenizer = manifest.get("image") or {}, manifest.get("tokenizer") or {}
     read = manifest.get("splits_read")
-    merges = tokenizer.get("merges")
     rows = [
         ("name", manifest.get("name")),
         ("architecture", architecture),
@@ -53,8 +70,14 @@ forget, are fictitious. It is meant for measuring unlearning, not for use on rea
 {table}
 
 ```python
-{_LOADING[to].format(architecture=architecture)}
+{loading}
 ```
+
+{preparation}
 
 `parity.json` says how far this directory, loaded by the library itself, is from the checkpoint on a fixed batch.
 """
+
+
+def _is_theirs(to: str, architecture: str) -> bool:
+    return to == "open_clip" and architecture.startswith("ViT-")

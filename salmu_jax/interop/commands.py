@@ -28,7 +28,12 @@ FORMATS = {"open_clip": open_clip, "huggingface": huggingface}
 # Other usual names of weights, after the one that we write.
 _WEIGHTS = {
     "open_clip": (open_clip.WEIGHTS, "open_clip_pytorch_model.bin", "model.safetensors"),
-    "huggingface": (huggingface.WEIGHTS, "model.safetensors.index.json", "pytorch_model.bin"),
+    "huggingface": (
+        huggingface.WEIGHTS,
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+    ),
 }
 
 
@@ -40,6 +45,7 @@ def export_model(checkpoint: Path, to: str, output: Path) -> dict[str, Any]:
     clip, params, manifest = load_model(checkpoint)
     clip = Clip(dataclasses.replace(clip.config, compute_dtype="float32"))
     library = FORMATS[to]
+    _refuse_occupied(output)
     with files.new_directory(output) as partial:
         # transformers insists on being told that these are PyTorch's.
         save_file(to_state(params, library.table(clip.config)), partial / library.WEIGHTS, metadata={"format": "pt"})
@@ -47,9 +53,9 @@ def export_model(checkpoint: Path, to: str, output: Path) -> dict[str, Any]:
         if to == "huggingface":
             huggingface.write_processor(partial, clip.config, make_tokenizer(clip))
         with _quiet_libraries():
-            report = parity.check(partial, to, clip, params)
+            report = parity.check(partial, to, clip, params, output)
         files.write_json(partial / "parity.json", report)
-        files.write_text(partial / "README.md", model_card(manifest, to, zoo.name_of(clip.config) or "of its own"))
+        files.write_text(partial / "README.md", model_card(manifest, to, clip.config))
     if report["compared"]:
         found = ", ".join(f"{name} {value:.1e}" for name, value in report["max_abs_difference"].items())
         say(f"export: {output}, loaded by the library itself: embeddings differ by at most {found}")
@@ -83,6 +89,7 @@ def import_model(
       InputError: everything that is wrong with the source, in one line.
     """
     library = FORMATS[source_format]
+    _refuse_occupied(output)
     given = Path(source)
     name = given.name
     if not given.exists() and released.is_released(source):
@@ -96,7 +103,9 @@ def import_model(
         raise InputError(f"no such file or directory, and no published model; those are {known}", source)
     weights = reading.find_weights(given, _WEIGHTS[source_format]) if given.is_dir() else given
     config = _architecture(weights, library, architecture)
-    state = reading.read_state(weights)
+    shards, state = reading.weight_files(weights), reading.read_state(weights)
+    if source_format == "open_clip" and "logit_bias" in state:
+        config = dataclasses.replace(config, logit_bias=True)
     half = sorted(name for name, tensor in state.items() if str(tensor.dtype) in ("float16", "bfloat16"))
     params = from_state(
         state, library.table(config), config, ignored=library.IGNORED, allow_half=allow_half, where=str(weights)
@@ -114,6 +123,7 @@ def import_model(
             "format": source_format,
             "file": weights.name,
             "sha256": files.sha256_file(weights),
+            "shards": {shard.name: files.sha256_file(shard) for shard in shards if shard != weights},
             "revision": revision,
             "widened_from_half_precision": len(half),
             "positions_resampled_from": stored_size if stored_size != config.image_size else None,
@@ -125,6 +135,12 @@ def import_model(
         f"import: {output}, {zoo.name_of(config) or 'an architecture of its own'}, {len(state)} tensors of {weights.name}"
     )
     return saved
+
+
+def _refuse_occupied(output: Path) -> None:
+    """Writing a directory replaces it, and what is named may be the source itself, or somebody's home."""
+    if output.is_dir() and any(output.iterdir()):
+        raise InputError("is there already and not empty; name a new directory", output)
 
 
 def _architecture(weights: Path, library: Any, name: str | None) -> ClipConfig:

@@ -17,8 +17,8 @@ TOLERANCE = 1e-4  # of an embedding's components, float32 on a CPU
 _ROWS, _SEED = 8, 0
 
 
-def check(directory: Path, to: str, clip: Clip, params: Params) -> dict[str, Any]:
-    """The contents of ``parity.json`` for the export in ``directory``.
+def check(directory: Path, to: str, clip: Clip, params: Params, where: Path) -> dict[str, Any]:
+    """The contents of ``parity.json`` for the export in ``directory``, which is to become ``where``.
 
     Without torch and the library it says why nothing was compared. Raises InputError above :data:`TOLERANCE`.
     """
@@ -46,9 +46,7 @@ def check(directory: Path, to: str, clip: Clip, params: Params) -> dict[str, Any
     }
     if not max(difference.values()) <= TOLERANCE:
         listed = ", ".join(f"{name} {value:.2g}" for name, value in difference.items())
-        raise InputError(
-            f"{library} computes other embeddings (max difference: {listed}); nothing was written", directory
-        )
+        raise InputError(f"{library} computes other embeddings (max difference: {listed}); nothing was written", where)
     return report
 
 

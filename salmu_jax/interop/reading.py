@@ -36,7 +36,10 @@ def find_weights(directory: Path, names: tuple[str, ...]) -> Path:
 def read_state(path: Path) -> State:
     """All tensors of ``path`` by name, in the dtypes they are stored in. Raises InputError for what cannot be read."""
     if path.name.endswith(".index.json"):
-        return _read_shards(path)
+        state: State = {}
+        for shard in weight_files(path):
+            state |= read_state(shard)
+        return state
     if not path.is_file():
         raise InputError("no such file", path)
     if path.suffix == ".safetensors":
@@ -49,17 +52,22 @@ def read_state(path: Path) -> State:
     raise InputError(f"{path.suffix or 'no'} suffix; .safetensors, {', '.join(_PICKLED)} are read", path)
 
 
-def _read_shards(path: Path) -> State:
+def weight_files(path: Path) -> list[Path]:
+    """The files that hold the tensors of ``path``: itself, or the shards that an index names, in order.
+
+    Raises InputError for an index that is none, or names a file that cannot be one of its shards.
+    """
+    if not path.name.endswith(".index.json"):
+        return [path]
     index = files.read_json(path)
     names = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise InputError("field 'weight_map' has to name the file of every tensor", path)
-    state: State = {}
-    for name in sorted(set(names.values())):
-        if Path(name).name != name:
-            raise InputError(f"file {name!r} lies outside of the directory", path)
-        state |= read_state(path.with_name(name))
-    return state
+    shards = sorted(set(names.values()))
+    for name in shards:
+        if Path(name).name != name or name.endswith(".json"):
+            raise InputError(f"{name!r} is no file of weights in the directory", path)
+    return [path.with_name(name) for name in shards]
 
 
 def _state_dict(value: Any, path: Path) -> State:

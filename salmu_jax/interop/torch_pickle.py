@@ -8,6 +8,7 @@ that rebuild tensors, each replaced by one of ours; everything else is refused b
 from __future__ import annotations
 
 import collections
+import errno
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -43,7 +44,17 @@ def load(path: Path) -> Any:
     Raises InputError for a file that is no such archive, is damaged, or wants anything to be run.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OverflowError, ValueError, OSError) as error:
+        if (
+            isinstance(error, OSError) and error.errno != errno.EINVAL
+        ):  # EINVAL: a directory that points before the file
+            raise
+        raise InputError(
+            f"not a zip archive as torch.save writes since 1.6 ({error}): cut off, or of an older PyTorch", path
+        ) from error
+    try:
+        with archive:
             pickles = [name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl"]
             if len(pickles) != 1:
                 raise InputError("a zip archive, but not one of torch.save (no data.pkl in it)", path)
@@ -54,16 +65,10 @@ def load(path: Path) -> Any:
                 return _Unpickler(handle, lambda key: archive.read(f"{prefix}data/{key}")).load()
     except InputError:
         raise
-    except zipfile.BadZipFile as error:
-        raise InputError(
-            f"not a zip archive as torch.save writes since 1.6 ({error}): cut off, or of an older PyTorch", path
-        ) from error
     except _Refused as refused:
         raise InputError(f"{refused}; such a file is not opened", path) from refused
-    except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-        raise InputError(f"damaged: its pickle cannot be read ({type(error).__name__}: {error})", path) from error
-    except (OverflowError, MemoryError, UnicodeDecodeError, ImportError, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"damaged: its pickle cannot be read ({type(error).__name__})", path) from error
+    except Exception as error:  # whatever zipfile, its decompressors and pickle make of damaged bytes: a dozen kinds
+        raise InputError(f"damaged, it cannot be read ({type(error).__name__}: {str(error)[:160]})", path) from error
 
 
 class _Unpickler(pickle.Unpickler):
@@ -72,9 +77,10 @@ class _Unpickler(pickle.Unpickler):
         self._read = read
 
     def find_class(self, module: str, name: str) -> Any:
+        # Functions made anew each time: a pickle may set attributes of what it names, and these then die with it.
         permitted = {
             ("collections", "OrderedDict"): collections.OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+            ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: _rebuild_tensor(*arguments),
             ("torch._utils", "_rebuild_parameter"): lambda data, requires_grad, hooks: data,
         }
         if (module, name) in permitted:
