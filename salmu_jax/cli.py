@@ -93,6 +93,10 @@ def _parser() -> argparse.ArgumentParser:
         )
         if stage in ("pretrain", "evaluate", "report"):
             command.add_argument("--model", action="append", metavar="NAME", help="only this model; may be repeated")
+        if stage == "pretrain":
+            command.add_argument(
+                "--profile", action="store_true", help="trace a few device calls, into logs/MODEL/profile"
+            )
         if stage == "unlearn":
             command.add_argument("--method", action="append", metavar="NAME", help="only this method; may be repeated")
         if stage == "evaluate":
@@ -224,7 +228,7 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
             stages.build()
         elif options.stage == "pretrain":
             for name in options.model or config.models:
-                stages.pretrain(name)
+                stages.pretrain(name, profile=options.profile)
         elif options.stage == "unlearn":
             stages.check_methods(options.method or methods)
             for name in options.method or methods:

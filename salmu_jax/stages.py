@@ -78,7 +78,7 @@ class Stages:
 
     # Making the models --------------------------------------------------------------------------------------------------
 
-    def pretrain(self, name: str) -> None:
+    def pretrain(self, name: str, profile: bool = False) -> None:
         """Trains a foundation model: 'clean' on the retain pairs, 'compromised' on these and the sensitive ones."""
         from data_pipelines.input import PairSource
         from salmu_jax.training.pretrain import pretrain
@@ -106,6 +106,9 @@ class Stages:
                     manifest=self._manifest(datasets),
                     cache=self._decoded_cache(),
                     states=workspace.states(name),
+                    logs=workspace.logs(name),
+                    datasets=workspace.datasets,
+                    profile=profile,
                 )
 
     def unlearn(self, name: str) -> None:

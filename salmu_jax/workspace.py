@@ -6,6 +6,7 @@
       models/clean/ ...    pretrain, unlearn: one directory a model; NAME.state/ beside it while it is being made
       results/NAME.json    evaluate: one file a model
       report/index.html    report
+      logs/NAME/           pretrain: event files and traces, where they were asked for
       stages/*.json        what each output was made from
 
 A stage is identified by a digest of the config fields that it depends on and of its inputs. Its output is reused when the
@@ -60,6 +61,10 @@ class Workspace:
         """Where the states of a model that is being made go instead, as ``train.state_dir`` has it; empty: nowhere else."""
         directory = self.config.train.state_dir
         return f"{directory.rstrip('/')}/{name}.state" if directory else ""
+
+    def logs(self, name: str) -> Path:
+        """Where event files and traces of a model's training go."""
+        return self.root / "logs" / name
 
     def result(self, name: str) -> Path:
         """The result file of a model."""

@@ -45,7 +45,7 @@ def initialize(
     process: int | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> None:
-    """Joins the other processes of this run, before the first computation.
+    """Joins the other processes of this run, before the first computation; at most once.
 
     Args:
       mode: ``auto``: if an address is given below, or a launcher is seen in the environment (Slurm, Open MPI, a TPU pod of
@@ -80,6 +80,8 @@ def initialize(
         arguments = {"coordinator_address": address, "num_processes": count, "process_id": index}
     import jax
 
+    if jax.distributed.is_initialized():
+        return
     # JAX's own service takes SIGTERM for itself and stops at steps counted one by one; ours (loop.py) stops at device calls.
     jax.config.update("jax_enable_preemption_service", False)
     try:

@@ -27,10 +27,12 @@ from salmu_jax import files
 from salmu_jax.errors import Preempted
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training import nonfinite
+from salmu_jax.training.chips import peak_flops
 from salmu_jax.training.progress import Progress, is_main_process
 from salmu_jax.training.state_store import StateStore
 from salmu_jax.training.step import scan_steps
 from salmu_jax.training.stopping import SAVE, STOP, SaveTimer, Termination, cast_vote, count_votes
+from salmu_jax.training.watch import Watch
 
 Batches = Callable[[int], Iterator[Any]]
 
@@ -58,6 +60,7 @@ def run(
     label: str,
     constants: tuple[Any, ...] = (),
     identify: nonfinite.Identify | None = None,
+    watch: Watch = Watch(),  # noqa: B008 (frozen)
     clock: Callable[[], float] = time.monotonic,
 ) -> Any:
     """Runs ``step`` until ``state.step`` is ``total_steps`` and returns the final state.
@@ -74,6 +77,7 @@ def run(
       history: keeps the metrics of every call.
       constants: further arguments of ``step`` that never change (reference parameters).
       identify: ``identify(source, places)`` names examples, for a batch whose loss is not finite.
+      watch: where else metrics go, and what is evaluated on the way.
       clock: seconds, for saving by minutes.
 
     Raises:
@@ -96,7 +100,9 @@ def run(
 
     copies = mesh_lib.replicated(mesh)  # what every process reads
     call = jax.jit(whole_call, donate_argnums=0, out_shardings=(shardings, copies, copies))
-    progress = Progress(label, total_steps, done)
+    peak = peak_flops(list(mesh.devices.flat))
+    progress = Progress(label, total_steps, done, flops_per_item=watch.flops_per_item, peak_flops=peak, feed=watch.feed)
+    evaluations: dict[int, Mapping[str, float]] = {}  # by the steps that were done
     timer = SaveTimer(store.policy.minutes, clock)
 
     def finish(under_way: _Call) -> int:
@@ -110,13 +116,16 @@ def run(
                 f"{name} is not finite", first + place + 1, places, history.directory, label, identify
             )
         latest = {name: float(value[-1]) for name, value in metrics.items()}
-        history.add(under_way.done, latest)
         progress.update(under_way.done, steps_per_call * batch_size, latest)
+        latest.update(evaluations.pop(under_way.done, {}))
+        history.add(under_way.done, latest)
+        for writer in writers:
+            writer.write(under_way.done, latest)
         return int(under_way.votes)
 
     iterator = batches(done)
     before: _Call | None = None
-    with mesh_lib.use(mesh), Termination() as termination:
+    with mesh_lib.use(mesh), watch.opened(done) as writers, Termination() as termination:
         while done < total_steps:
             began = time.monotonic()
             numbered = [_numbered(next(iterator)) for _ in range(steps_per_call)]
@@ -128,6 +137,11 @@ def run(
             state, metrics, votes = call(state, stack, cast_vote(wish, mesh), *constants)
             done += steps_per_call
             latest = _Call(done, metrics, votes, [batch.places for batch in numbered])
+            if watch.profile is not None:
+                jax.block_until_ready(metrics)
+                watch.profile.call_done()
+            if watch.evaluation_due(done - steps_per_call, done):
+                evaluations[done] = _evaluate(watch, state.params, label, done)
             # The call before is waited for while this one runs, so that the devices have always something to do.
             wishes = finish(before) if before else 0
             before = latest
@@ -142,6 +156,8 @@ def run(
                     raise nonfinite.report(what, done, places, history.directory, label, identify)
                 store.save(done, state)
                 timer.saved()
+                for writer in writers:
+                    writer.flush()
                 if wishes & STOP and done < total_steps:
                     store.wait()
                     raise Preempted(label, done, store.directory)
@@ -207,6 +223,15 @@ def remove_directory(directory: Path, *, keep: bool = False) -> None:
 def derived_seed(seed: int, purpose: int) -> int:
     """A seed of its own for each purpose, a function of ``seed`` and the constant alone; 0 to 2^31 - 1."""
     return int(np.random.default_rng([seed, purpose]).integers(2**31))
+
+
+def _evaluate(watch: Watch, params: Any, label: str, done: int) -> Mapping[str, float]:
+    found = watch.evaluate(params) if watch.evaluate else {}
+    if is_main_process():
+        print(
+            f"{label}: step {done:,}: " + "  ".join(f"{name} {value:.4g}" for name, value in found.items()), flush=True
+        )
+    return found
 
 
 def _numbered(batch: Any) -> nonfinite.Numbered:

@@ -6,6 +6,7 @@ in the pairs alone. Both make ``epochs`` passes over their own pairs, as the pub
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,19 +18,25 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipelines.input import DecodedCache, PairSource, training_batches
+from salmu_jax.config import to_json
 from salmu_jax.errors import InputError
 from salmu_jax.models import preprocess, zoo
 from salmu_jax.models.clip import REMAT_POLICIES, Clip, Execution
 from salmu_jax.models.tokenizer import ClipTokenizer
-from salmu_jax.training import loop
+from salmu_jax.training import loop, online_eval
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.checkpoint import save_model
+from salmu_jax.training.flops import train_flops_per_pair
 from salmu_jax.training.loss import LossConfig
 from salmu_jax.training.nonfinite import Numbered, identifier
 from salmu_jax.training.optimizer import OptimizerConfig, make_optimizer
+from salmu_jax.training.profile import Profile
+from salmu_jax.training.progress import DataFeed
 from salmu_jax.training.state_store import StateStore
 from salmu_jax.training.step import Step, init_state, make_train_step
 from salmu_jax.training.stopping import SavePolicy
+from salmu_jax.training.watch import Watch
+from salmu_jax.training.writers import import_wandb, make_writers
 
 # What the config's seed is folded with, one constant a purpose.
 INIT_PURPOSE = 1
@@ -123,12 +130,16 @@ def pretrain(
     manifest: Mapping[str, Any],
     cache: DecodedCache | None = None,
     states: str = "",
+    logs: Path | None = None,
+    datasets: Path | None = None,
+    profile: bool = False,
 ) -> dict[str, Any]:
     """Trains a model on the pairs of ``source`` and writes it to ``directory``; returns its manifest.
 
     A run of the same ``identity`` that was killed goes on from the states in ``state_directory``, which is removed at the
     end, or in ``states`` (possibly ``gs://...``), which is not. The metrics of a run under way are in ``state_directory``
-    in any case. All processes have to call it.
+    in any case. Event files and a ``profile`` go to ``logs``; evaluations on the way read ``datasets``, of a finished build.
+    All processes have to call it.
 
     Raises:
       InputError: a batch that does not split over the devices, a loss that is not finite, too few pairs.
@@ -170,22 +181,24 @@ def pretrain(
 
     loop.prepare_directory(state_directory)
     policy = SavePolicy(train.save_every, train.save_minutes, train.keep_last, train.keep_every)
-    store = StateStore(states or state_directory, identity, policy, stride=train.steps_per_call)
     history = loop.History(state_directory / "metrics.jsonl")
-    state = loop.run(
-        step,
-        state,
-        batches,
-        total_steps=total_steps,
-        steps_per_call=train.steps_per_call,
-        batch_size=train.batch_size,
-        mesh=mesh,
-        store=store,
-        history=history,
-        label=f"pretrain {name}",
-        identify=identifier({"pairs": source}),
-    )
-    store.close()
+    with contextlib.closing(
+        StateStore(states or state_directory, identity, policy, stride=train.steps_per_call)
+    ) as store:
+        state = loop.run(
+            step,
+            state,
+            batches,
+            total_steps=total_steps,
+            steps_per_call=train.steps_per_call,
+            batch_size=train.batch_size,
+            mesh=mesh,
+            store=store,
+            history=history,
+            label=f"pretrain {name}",
+            identify=identifier({"pairs": source}),
+            watch=_watch(config, clip, tokenizer, mesh, name, logs or state_directory, datasets, profile),
+        )
 
     whole = {
         **input_manifest(clip, tokenizer),
@@ -199,3 +212,31 @@ def pretrain(
     saved = save_model(directory, clip, state.params, whole, history.records())
     loop.remove_directory(state_directory, keep=train.keep_every > 0)
     return saved
+
+
+def _watch(
+    config: ConfigDict,
+    clip: Clip,
+    tokenizer: ClipTokenizer,
+    mesh: Mesh,
+    name: str,
+    logs: Path,
+    datasets: Path | None,
+    profile: bool,
+) -> Watch:
+    """How the config wants the run to be watched."""
+    log, every = config.log, config.train.evaluate_every
+    if log.wandb:
+        import_wandb()  # before anything is trained
+    evaluate = None
+    if every and datasets is not None:
+        data = online_eval.load(datasets, clip, tokenizer)
+        evaluate = online_eval.make_online_evaluation(clip, data, mesh, config.evaluate.batch_size)
+    return Watch(
+        flops_per_item=train_flops_per_pair(clip.config),
+        feed=DataFeed(config.data.workers, cached=config.data.cache_decoded),
+        writers=lambda first_step: make_writers(log, logs, name, to_json(config), first_step),
+        evaluate=evaluate,
+        evaluate_every=every,
+        profile=Profile(logs / "profile") if profile else None,
+    )

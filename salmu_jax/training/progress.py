@@ -1,7 +1,9 @@
-"""The line that tells how a long run is going."""
+"""The line that tells how a long run is going, and a warning when it waits for its data."""
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -22,12 +24,44 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-class Progress:
-    """Reports step, metrics, items/s, the share of time spent waiting for data, and the time left.
+@dataclasses.dataclass(frozen=True)
+class DataFeed:
+    """How batches are made, as far as it explains a wait for them; ``workers`` are decoding processes, 0 this one."""
 
-    On a terminal one line is rewritten; elsewhere a plain line is printed at most every ``plain_every`` seconds. Process 0
-    alone prints. The clock and the stream can be injected.
+    workers: int
+    cached: bool = False
+    cpus: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
+
+    def cause_of_waiting(self) -> str:
+        """Why the devices wait for data, most probably, and what to change."""
+        if self.cached:
+            return "decoded images are in memory already, so it is the copying: larger steps or a smaller image help"
+        if self.workers == 0:
+            cure = f"data.workers={max(self.cpus - 1, 1)} would decode beside it" if self.cpus > 1 else "it has one CPU"
+            return f"images are decoded in the training process itself; {cure}"
+        if self.workers < self.cpus - 1:
+            return f"{self.workers} workers decode and {self.cpus} CPUs are here; data.workers={self.cpus - 1} would use them"
+        return (
+            f"{self.workers} workers keep all {self.cpus} CPUs busy, or wait for the storage; more CPUs, smaller images"
+            " or faster storage would help"
+        )
+
+
+class Progress:
+    """Reports step, metrics, items/s, MFU, the share of time spent waiting for data, and the time left.
+
+    Rates leave out the first update, which compiles; until there is a second one they are of that. On a terminal one line is
+    rewritten; elsewhere a plain line is printed at most every ``plain_every`` seconds. Process 0 alone prints.
+
+    Args:
+      label, total_steps, first_step: what runs, to which step, from which.
+      unit: what an item is.
+      flops_per_item, peak_flops: for model FLOPs utilisation; it is shown if both are known. ``peak_flops`` is of all devices.
+      feed: how batches are made; a wait of more than a fifth of the time is then explained, at most every ten minutes.
+      plain_every, stream, clock: seconds between plain lines, where to print, what time it is.
     """
+
+    WAITING, WARN_EVERY = 0.2, 600.0
 
     def __init__(
         self,
@@ -36,19 +70,27 @@ class Progress:
         first_step: int = 0,
         *,
         unit: str = "pairs",
+        flops_per_item: float = 0.0,
+        peak_flops: float = 0.0,
+        feed: DataFeed | None = None,
         plain_every: float = 15.0,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._label, self._total, self._unit = label, total_steps, unit
+        self._utilisation = flops_per_item / peak_flops if peak_flops else 0.0
+        self._feed = feed
         self._stream = sys.stderr if stream is None else stream
         self._terminal = self._stream.isatty()
         self._every = 0.5 if self._terminal else plain_every
         self._clock = clock
-        self._start = self._last = clock()
+        self._start = self._since = self._last = clock()
         self._first = first_step
         self._waited = 0.0
         self._items = 0
+        self._updates = 0
+        self._window = (self._start, 0.0)  # when it began, and the wait until then
+        self._warned = -float("inf")
         self._silent = not is_main_process()
 
     def waited(self, seconds: float) -> None:
@@ -57,24 +99,48 @@ class Progress:
 
     def update(self, step: int, items: int, metrics: Mapping[str, float] | Callable[[], Mapping[str, float]]) -> None:
         """``step`` steps are done, the latest ones over ``items`` items. ``metrics`` is only called when a line is due."""
-        self._items += items
         now = self._clock()
+        self._items += items
+        self._updates += 1
         if self._silent or (now - self._last < self._every and step < self._total):
+            self._forget_the_first(step, now)
             return
         self._last = now
-        elapsed = max(now - self._start, 1e-9)
+        elapsed = max(now - self._since, 1e-9)
         values = metrics() if callable(metrics) else metrics
         remaining = elapsed / max(step - self._first, 1) * (self._total - step)
+        rate = self._items / elapsed
         fields = [f"{self._label}: step {step:,}/{self._total:,}"]
         fields += [f"{name} {value:.4g}" for name, value in values.items()]
         fields += [
-            f"{self._items / elapsed:,.0f} {self._unit}/s",
-            f"data wait {100 * self._waited / elapsed:.0f} %",
-            f"{duration(remaining)} left" if step < self._total else f"{duration(elapsed)} in all",
+            f"{rate:,.0f} {self._unit}/s",
+            *([f"MFU {100 * rate * self._utilisation:.1f} %"] if self._utilisation else []),
+            f"data wait {100 * min(self._waited / elapsed, 1):.0f} %",
+            f"{duration(remaining)} left" if step < self._total else f"{duration(now - self._start)} in all",
         ]
-        line = "  ".join(fields)
+        self._print("  ".join(fields), end=step >= self._total)
+        self._warn_of_waiting(now)
+        self._forget_the_first(step, now)
+
+    def _forget_the_first(self, step: int, now: float) -> None:
+        """Begins the rates anew after the first update, whose time is the compiler's."""
+        if self._updates == 1 and step < self._total:
+            self._since, self._first, self._items, self._waited = now, step, 0, 0.0
+            self._window = (now, 0.0)
+
+    def _warn_of_waiting(self, now: float) -> None:
+        """Says why, if much of the time since the last line was spent waiting for data."""
+        began, waited = self._window
+        share = (self._waited - waited) / max(now - began, 1e-9)
+        self._window = (now, self._waited)
+        if self._feed is None or self._updates < 2 or share <= self.WAITING or now - self._warned < self.WARN_EVERY:
+            return
+        self._warned = now
+        waiting = f"{100 * min(share, 1):.0f} % of the time goes by waiting for data"
+        self._print(f"{self._label}: warning: {waiting}: {self._feed.cause_of_waiting()}", end=True)
+
+    def _print(self, line: str, end: bool) -> None:
         if not self._terminal:
             print(line, file=self._stream, flush=True)
             return
-        end = "\n" if step >= self._total else ""
-        print(f"\r\x1b[K{line}", end=end, file=self._stream, flush=True)
+        print(f"\r\x1b[K{line}", end="\n" if end else "", file=self._stream, flush=True)

@@ -6,6 +6,7 @@ can reach nothing else. The manifest of the model that it writes lists every spl
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import re
@@ -160,23 +161,22 @@ def unlearn(
 
     loop.prepare_directory(state_directory)
     policy = SavePolicy(config.unlearn.save_every, config.train.save_minutes, config.train.keep_last)
-    store = StateStore(states or state_directory, identity, policy, stride=steps_per_call)
     history = loop.History(state_directory / "metrics.jsonl")
-    state = loop.run(
-        make_unlearning_step(clip, method, hyper, plan.trainable),
-        state,
-        batches,
-        total_steps=hyper.total_steps,
-        steps_per_call=steps_per_call,
-        batch_size=forget_size + retain_size,
-        mesh=mesh,
-        store=store,
-        history=history,
-        label=f"unlearn {name}",
-        constants=(params, prepared),
-        identify=identifier({"forget": forget, "retain": retain}),
-    )
-    store.close()
+    with contextlib.closing(StateStore(states or state_directory, identity, policy, stride=steps_per_call)) as store:
+        state = loop.run(
+            make_unlearning_step(clip, method, hyper, plan.trainable),
+            state,
+            batches,
+            total_steps=hyper.total_steps,
+            steps_per_call=steps_per_call,
+            batch_size=forget_size + retain_size,
+            mesh=mesh,
+            store=store,
+            history=history,
+            label=f"unlearn {name}",
+            constants=(params, prepared),
+            identify=identifier({"forget": forget, "retain": retain}),
+        )
 
     read = [*forget.splits, *(retain.splits if RETAIN in method.needs else ())]
     whole = {

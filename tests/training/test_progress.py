@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from salmu_jax.training.progress import Progress, duration
+from salmu_jax.training.progress import DataFeed, Progress, duration
 
 
 class Clock:
@@ -97,3 +97,59 @@ def test_only_the_first_process_speaks(monkeypatch):
     clock.now += 100
     progress.update(1, 1, {})
     assert stream.getvalue() == ""
+
+
+def test_model_flops_utilisation_is_shown_when_the_peak_is_known():
+    stream = io.StringIO()
+    progress, clock = progress_on(stream, flops_per_item=100e9, peak_flops=1e15)
+    clock.now += 20
+    progress.update(50, 80_000, {})
+    assert "4,000 pairs/s  MFU 40.0 %  data wait" in stream.getvalue()
+    stream = io.StringIO()
+    progress, clock = progress_on(stream, flops_per_item=100e9)
+    clock.now += 20
+    progress.update(50, 80_000, {})
+    assert "MFU" not in stream.getvalue()
+
+
+def test_rates_and_time_left_are_without_the_first_call_which_compiles():
+    stream = io.StringIO()
+    progress, clock = progress_on(stream, total=100)
+    for step, seconds in ((10, 600), (20, 20), (30, 20)):
+        clock.now += seconds
+        progress.update(step, 100, {})
+    assert "step 30/100  5 pairs/s  data wait 0 %  2:20 left" in stream.getvalue().splitlines()[-1]
+
+
+def waiting(feed, wait, calls=60):
+    """What is printed when each call of 20 s waits ``wait`` seconds for its data."""
+    stream = io.StringIO()
+    progress, clock = progress_on(stream, total=1_000, feed=feed)
+    for step in range(1, calls + 1):
+        clock.now += 20
+        progress.waited(wait)
+        progress.update(step, 8, {})
+    return [line for line in stream.getvalue().splitlines() if "warning" in line]
+
+
+def test_a_long_wait_for_data_is_explained_every_ten_minutes():
+    lines = waiting(DataFeed(workers=0, cpus=8), wait=10)
+    assert lines == 2 * [
+        "pretrain clean: warning: 50 % of the time goes by waiting for data: images are decoded in the training process"
+        " itself; data.workers=7 would decode beside it"
+    ]
+    assert waiting(DataFeed(workers=0, cpus=8), wait=3) == []
+    assert waiting(None, wait=10) == []
+
+
+@pytest.mark.parametrize(
+    ("feed", "cause"),
+    [
+        (DataFeed(workers=2, cpus=8), "2 workers decode and 8 CPUs are here; data.workers=7 would use them"),
+        (DataFeed(workers=7, cpus=8), "7 workers keep all 8 CPUs busy, or wait for the storage"),
+        (DataFeed(workers=0, cpus=1), "decoded in the training process itself; it has one CPU"),
+        (DataFeed(workers=0, cached=True), "in memory already"),
+    ],
+)
+def test_the_cause_of_a_wait_follows_from_how_batches_are_made(feed, cause):
+    assert cause in feed.cause_of_waiting()

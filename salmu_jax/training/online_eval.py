@@ -1,0 +1,116 @@
+"""How a model does while it is being trained: zero-shot accuracy and retrieval, on all devices.
+
+Only general data are looked at, never a split with personal data, and nothing flows back into the training:
+
+- ``zeroshot``: top-1 accuracy on the zero-shot images (GenKnow's), which no model is trained on;
+- ``retrieval``: recall at 1 among general pairs of ``retain_synth``, both ways. They are training pairs of both models: it
+  says how well they are fitted.
+
+A fixed part of each, evenly spread, keeps it short.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from data_pipelines.builders import open_source, read_classes
+from salmu_jax.evaluation.metrics import class_weights, zero_shot_accuracy
+from salmu_jax.models.clip import Clip
+from salmu_jax.models.preprocess import preprocess_eval
+from salmu_jax.training import mesh as mesh_lib
+
+PAIRS, IMAGES = 1_024, 4_096  # at most
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OnlineData:
+    """What is evaluated: pixels uint8 [N, S, S, 3], tokens int32 [N, T], on the host of every process."""
+
+    pair_images: np.ndarray
+    pair_tokens: np.ndarray
+    images: np.ndarray  # of the zero-shot task; none of them without it
+    labels: np.ndarray  # int32 [N]
+    prompts: np.ndarray  # int32 [classes * templates, T], class by class
+    classes: int
+
+
+def load(datasets: Path, clip: Clip, tokenizer: Any) -> OnlineData:
+    """Reads the data of an evaluation from the built data sets. Raises InputError for a damaged one."""
+    size = clip.config.image_size
+    nothing = np.zeros((0, size, size, 3), np.uint8)
+
+    def read(name: str, split: str, most: int) -> tuple[np.ndarray, list[Any]]:
+        source = open_source(datasets, name, split)
+        places = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).astype(int))
+        records = [source[int(place)] for place in places]
+        where = f"{name}/{split}"
+        return np.stack([preprocess_eval(record["image"], size, where) for record in records]), records
+
+    images, pairs = read("salmu", "retain_synth", PAIRS)
+    tokens = tokenizer([_text(record["text"]) for record in pairs])
+    if not (Path(datasets) / "zeroshot").is_dir():
+        return OnlineData(images, tokens, nothing, np.zeros(0, np.int32), tokens[:0], 0)
+    names, templates = read_classes(datasets)
+    prompts = tokenizer([template.replace("{c}", name) for name in names for template in templates])
+    pictures, records = read("zeroshot", "test", IMAGES)
+    labels = np.array([record["label"] for record in records], np.int32)
+    return OnlineData(images, tokens, pictures, labels, prompts, len(names))
+
+
+def make_online_evaluation(
+    clip: Clip, data: OnlineData, mesh: Mesh, batch_size: int
+) -> Callable[[Any], dict[str, float]]:
+    """``evaluate(params) -> {"zeroshot_top1", "retrieval_image_to_text", "retrieval_text_to_image"}``, shares of 1.
+
+    ``params`` stay as they lie on ``mesh``; each device encodes its share of a batch, of about ``batch_size`` rows over all
+    of them. All processes have to call it, and get the same.
+    """
+    shares = mesh.shape["data"] * mesh.shape["fsdp"]
+    rows = -(-batch_size // shares) * shares
+    everywhere = mesh_lib.replicated(mesh)
+    image = jax.jit(clip.encode_image, out_shardings=everywhere)
+    text = jax.jit(clip.encode_text, out_shardings=everywhere)
+
+    def encode(tower: Callable[[Any, jax.Array], jax.Array], params: Any, values: np.ndarray) -> np.ndarray:
+        found = []
+        for start in range(0, len(values), rows):
+            part = values[start : start + rows]
+            padded = np.zeros((rows, *values.shape[1:]), values.dtype)
+            padded[: len(part)] = part
+            # Every process has all rows, so each can give its devices theirs, however the mesh orders them.
+            sharding = mesh_lib.batch_sharding(mesh)
+            batch = jax.make_array_from_callback(padded.shape, sharding, lambda index, whole=padded: whole[index])
+            found.append(np.asarray(tower(params, batch))[: len(part)])
+        return np.concatenate(found)
+
+    def evaluate(params: Any) -> dict[str, float]:
+        with mesh_lib.use(mesh):
+            similarity = encode(image, params, data.pair_images) @ encode(text, params, data.pair_tokens).T
+            found = {
+                "retrieval_image_to_text": _recall_at_1(similarity, data.pair_tokens),
+                "retrieval_text_to_image": _recall_at_1(similarity.T, data.pair_tokens),
+            }
+            if data.classes:
+                prompts = encode(text, params, data.prompts).reshape(data.classes, -1, clip.config.embed_dim)
+                pictures = encode(image, params, data.images)
+                found["zeroshot_top1"] = zero_shot_accuracy(pictures, data.labels, class_weights(prompts))
+        return found
+
+    return evaluate
+
+
+def _recall_at_1(similarity: np.ndarray, tokens: np.ndarray) -> float:
+    """The share of rows whose best column is their own, or one of the same caption."""
+    best = similarity.argmax(axis=1)
+    return float(np.mean((tokens[best] == tokens).all(axis=1)))
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
