@@ -1,5 +1,6 @@
 """The README's commands, run as they stand but for the config, which is the tiny one here."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -44,6 +45,45 @@ def test_a_model_from_elsewhere_is_evaluated_as_the_readme_says(workdir):
     arguments[arguments.index("--checkpoint") + 1] = str(workdir / "models" / "delete")
     assert main([*arguments, "--workdir", str(workdir)]) == 0
     assert (workdir / "results" / "mine.json").exists()
+
+
+def commands_in_blocks(stage):
+    blocks = re.findall(r"```\n(.*?)```", README, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith(f"salmu {stage} ")]
+
+
+def test_a_plan_is_made_as_the_readme_says(capsys):
+    """Of the tiny config, in a batch that splits over a small pod."""
+    commands = commands_in_blocks("plan")
+    assert len(commands) == 2
+    for command in commands:
+        arguments = shlex.split(command.replace("configs/clean_vitb16.py", str(ROOT / "configs" / "tiny.py")))[1:]
+        arguments = [argument.replace("v5e:16x16", "v5e:2x2") for argument in arguments]
+        assert main([*arguments, "--fast"]) == 0
+        assert "Nothing in it was measured" in capsys.readouterr().out
+
+
+def test_a_model_goes_to_pytorch_and_back_as_the_readme_says(workdir, tmp_path):
+    commands = commands_in_blocks("export") + commands_in_blocks("import")
+    assert len(commands) == 3
+    for command in commands:
+        command = command.replace("runs/mini", str(workdir)).replace("exported", str(tmp_path))
+        assert main(shlex.split(command.replace("runs/imported", str(tmp_path / "imported")))[1:]) == 0
+    digests = [
+        json.loads((path / "manifest.json").read_text())["digest"]
+        for path in (workdir / "models" / "clean", tmp_path / "imported")
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_the_tpu_scripts_of_the_readme_are_there_and_take_their_options():
+    commands = [line for line in README.splitlines() if line.startswith("tpu_scripts/")]
+    assert len(commands) == 5
+    for command in commands:
+        script, *options = shlex.split(command)
+        dry = [script, "--dry-run", *options]
+        printed = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert "gcloud" in printed
 
 
 def test_the_two_commands_are_make_targets():

@@ -11,7 +11,7 @@ parse_options "" "" "" "$@"
 # The hosts of a slice find each other by its metadata; a single host is then a run of one process. Another --distributed
 # among the arguments comes later and wins.
 case "${REST[0]}" in
-  all | world | build | pretrain | unlearn | evaluate | report) REST=("${REST[0]}" --distributed on "${REST[@]:1}") ;;
+  bench | generate | build | pretrain | unlearn | evaluate | report) REST=("${REST[0]}" --distributed on "${REST[@]:1}") ;;
 esac
 salmu=".venv/bin/salmu$(printf ' %q' "${REST[@]}")"
 command="cd salmu_jax && { $salmu; echo \"salmu: exit status \$?\"; } >>salmu.log 2>&1"
