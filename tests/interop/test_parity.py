@@ -9,32 +9,39 @@ import transformers
 from random_models import write_model
 
 from salmu_jax import cli
+from salmu_jax.interop import parity
 from salmu_jax.interop.parity import _pixels, fixed_batch
 from salmu_jax.training.checkpoint import load_model
 
-ROWS, AT_A_TIME = 64, 16
+AT_A_TIME = 16
+# So many images and captions. The second differs from the first in the activation and the patches alone.
+ROWS = {"ViT-B-16": 64, "ViT-B-32-quickgelu": 64}
 
 
-@pytest.fixture(scope="module", params=["ViT-B-16", "ViT-B-32-quickgelu"])
+@pytest.fixture(scope="module", params=list(ROWS))
 def model(request, tmp_path_factory):
-    """A model, its exports, and our features of 64 images and 64 captions."""
+    """A model, its exports, and our features of a batch."""
     directory = tmp_path_factory.mktemp(request.param)
     clip, params = write_model(directory / "model", request.param)
-    images, tokens = fixed_batch(clip.config, ROWS, seed=1)
+    rows = ROWS[request.param]
+    images, tokens = fixed_batch(clip.config, rows, seed=1)
     image, text = jax.jit(clip.encode_image), jax.jit(clip.encode_text)
-    parts = [slice(start, start + AT_A_TIME) for start in range(0, ROWS, AT_A_TIME)]
+    parts = [slice(start, start + AT_A_TIME) for start in range(0, rows, AT_A_TIME)]
     ours = [np.concatenate([f(params, x[part]) for part in parts]) for f, x in ((image, images), (text, tokens))]
-    for to in ("open_clip", "huggingface"):
-        arguments = ["export", "--to", to, "--checkpoint", str(directory / "model"), "--output", str(directory / to)]
-        assert cli.main(arguments) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        # The comparison that an export makes itself is tested on a small model; here it would only take time.
+        patch.setattr(parity, "check", lambda *_: {"compared": False, "reason": "the test compares"})
+        for to in ("open_clip", "huggingface"):
+            arguments = ["export", "--to", to, "--checkpoint", str(directory / "model")]
+            assert cli.main([*arguments, "--output", str(directory / to)]) == 0
     return directory, request.param, params, (images, tokens), ours
 
 
 def assert_same_features(found, ours):
     for theirs, mine in zip(found, ours, strict=True):
         np.testing.assert_allclose(theirs, mine, rtol=0, atol=1e-4)
-        assert np.abs(theirs @ theirs.T - np.eye(ROWS)).max() > 0.01  # they are no zeros
-        assert np.unique(theirs.round(4), axis=0).shape[0] == ROWS  # nor all the same
+        assert np.abs(theirs @ theirs.T - np.eye(len(mine))).max() > 0.01  # they are no zeros
+        assert np.unique(theirs.round(4), axis=0).shape[0] == len(mine)  # nor all the same
 
 
 def by_parts(encode, inputs):
