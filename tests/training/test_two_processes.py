@@ -1,0 +1,133 @@
+"""Two real processes of four devices each, as two hosts of a pod are: they train, stop, go on, and evaluate as one does."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from salmu_jax import cli
+from salmu_jax.training.checkpoint import load_model
+
+ROOT = Path(__file__).parents[2]
+STEPS = 20
+OPTIONS = (
+    "--config",
+    str(ROOT / "configs" / "tiny.py"),
+    "--config.train.epochs=2.5",  # 126 pairs in batches of 16
+    "--config.train.steps_per_call=2",
+    "--config.train.save_every=2",
+    "--config.mesh.fsdp=2",
+)
+# Each argument is one command; a process runs them in turn.
+COMMANDS = """
+import json, sys
+from salmu_jax import cli
+for line in sys.argv[1:]:
+    sys.argv = ["salmu", *json.loads(line)]
+    status = cli.main()
+sys.exit(status)
+"""
+
+
+class Run:
+    """``salmu`` in one process of eight devices, or in two of four."""
+
+    def __init__(self, directory: Path, processes: int, *commands: tuple):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        flags = f"--xla_force_host_platform_device_count={8 // processes} --xla_backend_optimization_level=0"
+        lines = [json.dumps([str(part) for part in (*command, *OPTIONS)]) for command in commands]
+        number = len(list(directory.glob("*.log")))
+        self.logs = [directory / f"{number}.{index}.log" for index in range(processes)]
+        self._processes = []
+        for index, log in enumerate(self.logs):
+            given = {"SALMU_COORDINATOR": address, "SALMU_PROCESSES": str(processes), "SALMU_PROCESS": str(index)}
+            with open(log, "w") as handle:
+                process = subprocess.Popen(
+                    [sys.executable, "-c", COMMANDS, *lines],
+                    env={**os.environ, **given, "XLA_FLAGS": flags},
+                    cwd=ROOT,
+                    stdout=handle,
+                    stderr=subprocess.STDOUT,
+                )
+            self._processes.append(process)
+
+    def terminate_when(self, condition: Callable[[], bool]) -> None:
+        """SIGTERM for the last process when ``condition`` holds."""
+        while not condition() and self._processes[-1].poll() is None:
+            time.sleep(0.02)
+        self._processes[-1].send_signal(signal.SIGTERM)
+
+    def wait(self) -> list[int]:
+        try:
+            return [process.wait(180) for process in self._processes]
+        finally:
+            for process in self._processes:
+                process.kill()
+
+    def said(self, index: int = 0) -> list[str]:
+        """The lines of a process, without those of the library that connects CPUs and those on progress."""
+        lines = self.logs[index].read_text().splitlines()
+        return [line for line in lines if "[Gloo]" not in line and ": step " not in line]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A work directory with the data sets of the tiny world."""
+    workdir = tmp_path_factory.mktemp("world") / "run"
+    for stage in ("generate", "build"):
+        assert cli.main([stage, "--workdir", str(workdir), *OPTIONS]) == 0
+    return workdir
+
+
+def states(workdir):
+    return {int(path.name) for path in (workdir / "models" / "clean.state").glob("*") if path.name.isdigit()}
+
+
+def figures(workdir):
+    result = json.loads((workdir / "results" / "clean.json").read_text())
+    return {name: result[name] for name in ("efficacy", "utility")} | {"of": result["provenance"]["checkpoint"]}
+
+
+def test_two_processes_train_stop_go_on_and_evaluate_as_one_does(data, tmp_path):
+    alone = shutil.copytree(data, tmp_path / "alone")
+    clean = ("--model", "clean", "--workdir")
+    run = Run(tmp_path, 1, ("pretrain", *clean, alone), ("evaluate", *clean, alone))
+    assert run.wait() == [0], run.said()
+    evaluated = shutil.copytree(alone, tmp_path / "evaluated", ignore=shutil.ignore_patterns("results", "evaluate*"))
+
+    # Two processes until one of them is told to end, one process until it is, and two to the end.
+    workdir, reached = shutil.copytree(data, tmp_path / "run"), 0
+    for processes in (2, 1):
+        run = Run(tmp_path, processes, ("pretrain", *clean, workdir))
+        run.terminate_when(lambda: max(states(workdir), default=0) > reached)  # noqa: B023
+        assert run.wait() == [75] * processes, [run.said(index) for index in range(processes)]
+        before, reached = reached, max(states(workdir))
+        assert before < reached < STEPS
+        assert run.said()[-1] == (
+            f"salmu: pretrain clean: stopped by SIGTERM; the state of step {reached} is saved in"
+            f" {workdir}/models/clean.state, and the same command goes on from it"
+        )
+        assert (f"pretrain clean: going on at step {before} of {STEPS}" in run.said()) == (before > 0)
+    run = Run(tmp_path, 2, ("pretrain", *clean, workdir), ("evaluate", *clean, evaluated))
+    assert run.wait() == [0, 0], [run.said(0), run.said(1)]
+    assert f"pretrain clean: going on at step {reached} of {STEPS}" in run.said()
+    assert run.said(1) == []
+
+    ours, theirs = (jax.tree.leaves(load_model(path / "models" / "clean")[1]) for path in (workdir, alone))
+    largest = max(float(np.max(np.abs(one - other))) for one, other in zip(ours, theirs, strict=True))
+    print(f"largest difference of a parameter: {largest:.1e}")
+    assert largest < 1e-5
+    assert len((workdir / "models" / "clean" / "metrics.jsonl").read_text().splitlines()) == STEPS // 2
+    assert figures(evaluated) == figures(alone)
