@@ -62,7 +62,6 @@ def test_gradients_equal_transformers():
 @pytest.mark.parametrize(
     ("execution", "compute_dtype"),
     [
-        (Execution(True), "float32"),
         (Execution(True, "full"), "float32"),
         (Execution(False, "dots"), "float32"),
         (Execution(True, "full"), "bfloat16"),

@@ -43,7 +43,7 @@ def reference():
 
 
 @pytest.mark.parametrize(
-    ("way", "devices"), [*((way, 1) for way in WAYS), ("plain", 8), ("chunked", 8), ("cached ring", 8)]
+    ("way", "devices"), [*((way, 1) for way in WAYS if way != "cached ring"), ("chunked", 8), ("cached ring", 8)]
 )
 def test_loss_and_gradients_of_a_step_equal_pytorch(way, devices, reference):
     params, batch, loss, model = reference
@@ -52,7 +52,7 @@ def test_loss_and_gradients_of_a_step_equal_pytorch(way, devices, reference):
     state = TrainState(params, recording().init(params), np.zeros((), np.int32))
     state = jax.device_put(state, mesh_lib.param_shardings(state, mesh))
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    step = make_train_step(Clip(SMALL, Execution(scan_layers=devices > 1)), recording(), **WAYS[way])
+    step = make_train_step(Clip(SMALL, Execution(scan_layers=True)), recording(), **WAYS[way])
     with mesh_lib.use(mesh):
         call = jax.jit(step, out_shardings=(shardings, None))
         after, metrics = call(state, mesh_lib.put_batch(batch, mesh))
