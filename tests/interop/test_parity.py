@@ -18,7 +18,6 @@ from salmu_jax.training.checkpoint import load_model
 
 # So many images and captions: a few in the suite, which has minutes. The whole comparison:
 # ``SALMU_PARITY_ROWS=64 pytest tests/interop/test_parity.py``.
-
 ROWS = int(os.environ.get("SALMU_PARITY_ROWS", "8"))
 AT_A_TIME = 16
 
