@@ -12,45 +12,55 @@ fail() {
   exit 2
 }
 
-# parse_options "VALUED..." "FLAGS..." "REQUIRED..." ARGUMENTS...: fills OPTION[name]; what follows a -- is in REST.
-# Every script takes --name, --zone, --project and --dry-run besides its own.
+# parse_options "VALUED..." "FLAGS..." ARGUMENTS...: fills OPTION[name]; what follows a -- is in REST.
+# Every script takes --name, --zone, --project, --dry-run and --help besides its own.
 parse_options() {
-  local valued=" name zone project $1 " flags=" dry-run $2 " required="name zone $3" name
-  shift 3
+  local valued=" name zone project $1 " flags=" dry-run help $2 " name
+  shift 2
   while [ $# -gt 0 ]; do
     if [ "$1" = -- ]; then
       shift
       REST=("$@")
       break
     fi
+    [[ "$1" == --?* ]] || fail "what is '$1'? All options begin with --, and --help lists them"
     name="${1%%=*}"
     name="${name#--}"
-    if [[ "$1" != --?* || "$name" == *[!a-z-]* ]]; then
-      fail "unknown argument $1; options are$(options "$valued$flags")"
-    elif [[ "$flags" == *" ${1#--} "* ]]; then
+    if [[ "$flags" == *" $name "* ]]; then
+      [[ "$1" != *=* ]] || fail "--$name takes no value"
       OPTION[$name]=1
       shift
     elif [[ "$valued" != *" $name "* ]]; then
-      fail "unknown option $1; options are$(options "$valued$flags")"
+      fail "no option --$name; --help lists them"
     elif [[ "$1" == *=?* ]]; then
       OPTION[$name]="${1#*=}"
       shift
     else
-      [[ $# -gt 1 && "$1" != *= && -n "$2" && "$2" != -* ]] || fail "--$name needs a value"
+      [[ $# -gt 1 && "$1" != *= && -n "$2" && "$2" != --* ]] || fail "--$name needs a value"
       OPTION[$name]="$2"
       shift 2
     fi
   done
-  for name in $required; do
-    [ -n "${OPTION[$name]:-}" ] || fail "--$name is missing; options are$(options "$valued$flags")"
-  done
+  if [ -n "${OPTION[help]:-}" ]; then
+    sed -n '2,/^[^#]/{/^# shellcheck/d;s/^# \{0,1\}//p;}' "$0"
+    printf 'options:'
+    for name in $valued; do printf ' --%s VALUE' "$name"; done
+    for name in $flags; do printf ' --%s' "$name"; done
+    printf '\n'
+    exit 0
+  fi
+  require name zone
   # gcloud would take a name with a leading dash for an option.
-  [[ "${OPTION[name]}" =~ ^[a-z][a-z0-9-]*$ ]] || fail "--name ${OPTION[name]}: small letters, digits and dashes, a letter first"
+  [[ "${OPTION[name]}" =~ ^[a-z][a-z0-9-]*$ ]] ||
+    fail "--name is '${OPTION[name]}'; lower-case letters, digits and dashes make a name"
 }
 
-options() {
+# require NAME...: these options have to be given.
+require() {
   local name
-  for name in $1; do printf ' --%s' "$name"; done
+  for name in "$@"; do
+    [ -n "${OPTION[$name]:-}" ] || fail "--$name is missing; --help lists all options"
+  done
 }
 
 # no_rest: for scripts that take nothing after --.
@@ -58,15 +68,28 @@ no_rest() {
   [ "${#REST[@]}" -eq 0 ] || fail "nothing is taken after --"
 }
 
-# run COMMAND...: runs it or, with --dry-run, prints it as one would type it.
-run() {
-  if [ -n "${OPTION[dry-run]:-}" ]; then
-    printf '%q' "$1"
-    printf ' %q' "${@:2}"
-    printf '\n'
+# quote WORD: as one would type it.
+quote() {
+  if [[ "$1" =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]]; then
+    printf '%s' "$1"
   else
-    "$@"
+    printf "'%s'" "${1//\'/\'\\\'\'}"
   fi
+}
+
+# run COMMAND...: runs it or, with --dry-run, prints it.
+run() {
+  if [ -z "${OPTION[dry-run]:-}" ]; then
+    "$@"
+    return
+  fi
+  local separator="" word
+  for word in "$@"; do
+    printf '%s' "$separator"
+    quote "$word"
+    separator=" "
+  done
+  printf '\n'
 }
 
 # tpus GROUP SUBCOMMAND ARGUMENTS...: gcloud's TPU command with zone and project.
@@ -76,6 +99,6 @@ tpus() {
 
 # here SCRIPT: how another of these scripts is called for the same TPU.
 here() {
-  printf 'tpu_scripts/%s --name %q --zone %q' "$1" "${OPTION[name]}" "${OPTION[zone]}"
-  [ -z "${OPTION[project]:-}" ] || printf ' --project %q' "${OPTION[project]}"
+  printf 'tpu_scripts/%s --name %s --zone %s' "$1" "${OPTION[name]}" "$(quote "${OPTION[zone]}")"
+  [ -z "${OPTION[project]:-}" ] || printf ' --project %s' "$(quote "${OPTION[project]}")"
 }

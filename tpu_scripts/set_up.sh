@@ -1,14 +1,22 @@
 #!/usr/bin/env bash
-# Copies this checkout, as committed, to all workers of a TPU VM and installs it there with the TPU build of JAX.
+# Copies this checkout, as committed, to all workers of a TPU VM and installs it there with the TPU build of JAX:
+#   tpu_scripts/set_up.sh --name my-tpu --zone us-east5-a
 # shellcheck source=tpu_scripts/common.sh
 source "$(dirname "$0")/common.sh"
-parse_options "" "" "" "$@"
+parse_options "" "" "$@"
 no_rest
 
 cd "$(dirname "$0")/.."
-archive="$(mktemp -t salmu_jax.XXXXXX.tar.gz)"
-trap 'rm -f "$archive"' EXIT
-run git archive --format=tar.gz --output "$archive" HEAD
-tpus tpu-vm scp "$archive" "${OPTION[name]}:salmu_jax.tar.gz" --worker all
-tpus tpu-vm ssh "${OPTION[name]}" --worker all --command \
-  "mkdir -p salmu_jax && tar -xzf salmu_jax.tar.gz -C salmu_jax && cd salmu_jax && python3 -m venv .venv && .venv/bin/pip install --quiet --editable . 'jax[tpu]'"
+directory="$(mktemp -d)"
+trap 'rm -rf "$directory"' EXIT
+run git archive --format tar.gz --output "$directory/salmu_jax.tar.gz" HEAD
+tpus tpu-vm scp "$directory/salmu_jax.tar.gz" "${OPTION[name]}:" --worker all
+# The images' own Python is older than the 3.11 that is needed: uv brings one.
+# shellcheck disable=SC2016 # expanded over there
+tpus tpu-vm ssh "${OPTION[name]}" --worker all --command 'set -e
+mkdir -p salmu_jax && tar -xzf salmu_jax.tar.gz --recursive-unlink -C salmu_jax && cd salmu_jax
+export PATH="$HOME/.local/bin:$PATH"
+command -v uv >/dev/null || curl -LsSf https://astral.sh/uv/install.sh | sh
+uv venv --quiet --allow-existing --python 3.12 .venv
+uv pip install --quiet --editable . '\''jax[tpu]'\''
+.venv/bin/salmu --version'

@@ -1,31 +1,32 @@
 #!/usr/bin/env bash
-# Says what became of a queued resource and, while it is active, follows the log of one worker (0 unless --worker N):
-#   tpu_scripts/watch.sh --name my-tpu --zone us-east5-a
-# Ends with status 75 if the TPU VM was taken away, and says how to go on.
+# Says what became of a queued resource and, while it is active, shows the log of one worker:
+#   tpu_scripts/watch.sh --name my-tpu --zone us-east5-a --worker 0 --lines 50 --follow
 # shellcheck source=tpu_scripts/common.sh
 source "$(dirname "$0")/common.sh"
-parse_options "worker" "" "" "$@"
+parse_options "worker lines" "follow" "$@"
 no_rest
-worker="${OPTION[worker]:-0}"
-[[ "$worker" =~ ^[0-9]+$ ]] || fail "--worker $worker is not a number from 0"
+worker="${OPTION[worker]:-0}" lines="${OPTION[lines]:-20}"
+[[ "$worker" =~ ^[0-9]+$ ]] || fail "--worker is '$worker'; 0 is the first"
+[[ "$lines" =~ ^[0-9]+$ ]] || fail "--lines is '$lines'; a number is needed"
 
-follow() {
-  tpus tpu-vm ssh "${OPTION[name]}" --worker "$worker" --command "tail -n 40 -F salmu_jax/salmu.log"
+show() {
+  tpus tpu-vm ssh "${OPTION[name]}" --worker "$worker" \
+    --command "tail -n $lines ${OPTION[follow]:+-F }salmu_jax/salmu.log"
 }
 
 describe=(queued-resources describe "${OPTION[name]}" --format "value(state.state)")
 if [ -n "${OPTION[dry-run]:-}" ]; then
   tpus "${describe[@]}"
-  follow
+  show
   exit
 fi
 state="$(tpus "${describe[@]}")"
-echo "${OPTION[name]}: $state"
+echo "${OPTION[name]} is $state"
 case "$state" in
-  ACTIVE) follow ;;
-  SUSPENDING | SUSPENDED | FAILED | DELETING)
-    echo "preempted, or given up: $(here delete.sh), then create.sh, set_up.sh and launch.sh as before; the same command goes on"
-    exit 75
+  ACTIVE) show ;;
+  SUSPENDING | SUSPENDED | FAILED)
+    echo "It was taken away, or never came. To go on: $(here delete.sh) --yes --force, then create.sh, set_up.sh and launch.sh"
+    echo "as before; the same command goes on from the newest state in train.state_dir."
     ;;
-  *) echo "not there yet; ask again later" ;;
+  *) echo "There is nothing to see yet." ;;
 esac
