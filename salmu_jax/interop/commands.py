@@ -147,6 +147,11 @@ def _architecture(weights: Path, library: Any, name: str | None) -> ClipConfig:
     """The architecture as the file beside the weights says, as ``name`` says, or both if they agree."""
     beside = weights.with_name(library.CONFIG)
     described = library.clip_config(_object(beside), str(beside)) if beside.is_file() else None
+    if described is not None:
+        _check_sizes(described, beside)
+    preparation = weights.with_name(library.PREPARATION)
+    if preparation.is_file():
+        library.check_preparation(_object(preparation), str(preparation))
     if name is None:
         if described is None:
             message = f"no {library.CONFIG} beside it: give --architecture, such as ViT-B-16 or ViT-B-16-quickgelu"
@@ -165,6 +170,14 @@ def _architecture(weights: Path, library: Any, name: str | None) -> ClipConfig:
         hint = f"; --architecture {right} is the right one" if right else "; leave --architecture out"
         raise InputError(f"not {name}: {listed}{hint}", beside)
     return described
+
+
+def _check_sizes(config: ClipConfig, where: Path) -> None:
+    for part in (config, config.vision, config.text):
+        for field in dataclasses.fields(part):
+            value = getattr(part, field.name)
+            if field.type == "int" and (type(value) is not int or value < 1):
+                raise InputError(f"{field.name} is {value!r}, not a positive integer", where)
 
 
 def _object(path: Path) -> dict[str, Any]:

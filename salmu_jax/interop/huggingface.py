@@ -9,12 +9,19 @@ from typing import Any
 
 from salmu_jax import files
 from salmu_jax.errors import InputError
-from salmu_jax.interop.mapping import CONVOLUTION, LINEAR, Entry
+from salmu_jax.interop.mapping import CONVOLUTION, LINEAR, Entry, refuse_other
 from salmu_jax.models.clip import LAYER_NORM_EPSILON, ClipConfig, TowerConfig
 from salmu_jax.models.preprocess import IMAGE_MEAN, IMAGE_STD
 from salmu_jax.models.tokenizer import ClipTokenizer
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+PREPARATION = "preprocessor_config.json"  # says how images are prepared
+_PIXELS = {
+    "resample": 3,  # bicubic
+    "rescale_factor": 1 / 255,
+    "image_mean": list(IMAGE_MEAN),
+    "image_std": list(IMAGE_STD),
+}
 # Buffers of older versions.
 IGNORED = frozenset({"text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"})
 _ACTIVATIONS = {"gelu": False, "quick_gelu": True}
@@ -134,6 +141,11 @@ def clip_config(values: Mapping[str, Any], where: str) -> ClipConfig:
         raise InputError(f"not the config of a CLIPModel that we know ({error})", where) from error
 
 
+def check_preparation(values: Mapping[str, Any], where: str) -> None:
+    """Raises InputError for images prepared in another way than ours, as a file :data:`PREPARATION` says."""
+    refuse_other(values, {"do_normalize": True, "do_rescale": True, "do_center_crop": True, **_PIXELS}, where)
+
+
 def write_processor(directory: Path, config: ClipConfig, tokenizer: ClipTokenizer) -> None:
     """Writes what ``CLIPProcessor.from_pretrained`` reads: image preprocessing, vocabulary and merges.
 
@@ -144,17 +156,14 @@ def write_processor(directory: Path, config: ClipConfig, tokenizer: ClipTokenize
         "image_processor_type": "CLIPImageProcessor",
         "do_resize": True,
         "size": {"shortest_edge": size},
-        "resample": 3,  # bicubic
         "do_center_crop": True,
         "crop_size": {"height": size, "width": size},
         "do_rescale": True,
-        "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(IMAGE_MEAN),
-        "image_std": list(IMAGE_STD),
         "do_convert_rgb": True,
+        **_PIXELS,
     }
-    files.write_json(directory / "preprocessor_config.json", image)
+    files.write_json(directory / PREPARATION, image)
     vocabulary, merges = tokenizer.vocabulary()
     ids = {symbol: index for index, symbol in enumerate([*vocabulary, _START, _END])}
     files.write_text(directory / "vocab.json", json.dumps(ids, ensure_ascii=False))

@@ -106,6 +106,17 @@ def from_state(
     return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
+def refuse_other(values: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
+    """Raises InputError naming every field of ``values`` that is there and not as ``expected``, where it has an entry."""
+    wrong = [
+        f"{name} is {values[name]}, not {right}"
+        for name, right in expected.items()
+        if name in values and values[name] != right
+    ]
+    if wrong:
+        raise InputError(f"not what our models compute: {', '.join(wrong)}", where)
+
+
 def _their_shape(entry: Entry, shapes: Params) -> tuple[int, ...]:
     shape = _at(shapes, entry.path).shape
     if entry.part[1] > 1:

@@ -10,12 +10,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from salmu_jax.errors import InputError
-from salmu_jax.interop.mapping import CONVOLUTION, LINEAR, Entry
+from salmu_jax.interop.mapping import CONVOLUTION, LINEAR, Entry, refuse_other
 from salmu_jax.models.clip import SIGMOID_LOGIT_BIAS, ClipConfig, TowerConfig
 from salmu_jax.models.preprocess import IMAGE_MEAN, IMAGE_STD
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
+PREPARATION = CONFIG  # the file that says how images are prepared
 IGNORED = frozenset({"attn_mask"})  # a buffer of older versions
+
+# Fields of a config that change nothing here; all others that we do not read have to be off, or have their only value.
+_WITHOUT_EFFECT = frozenset(
+    "init_logit_scale output_dict cast_dtype patch_dropout output_tokens attn_pooler_queries attn_pooler_heads pad_id eos_id"
+    " timm_model_pretrained timm_pool timm_proj timm_proj_bias timm_drop timm_drop_path"
+    " hf_model_pretrained hf_proj_type hf_pooler_type".split()
+)
+_READ = frozenset(
+    "embed_dim vision_cfg text_cfg quick_gelu init_logit_bias image_size layers width head_width mlp_ratio patch_size"
+    " context_length vocab_size heads".split()
+)
+_PREPROCESS = {
+    "mean": list(IMAGE_MEAN),
+    "std": list(IMAGE_STD),
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
+_ONLY = {"pos_embed_type": "learnable", "proj_type": "linear"}
 
 _LAYERS = (
     ("ln_1.weight", ("ln_1", "scale"), ()),
@@ -81,13 +100,7 @@ def model_config(config: ClipConfig) -> dict[str, Any]:
     model = {"embed_dim": config.embed_dim, "quick_gelu": config.quick_gelu, "vision_cfg": vision, "text_cfg": text}
     if config.logit_bias:
         model["init_logit_bias"] = SIGMOID_LOGIT_BIAS
-    preprocess = {
-        "mean": list(IMAGE_MEAN),
-        "std": list(IMAGE_STD),
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
-    }
-    return {"model_cfg": model, "preprocess_cfg": preprocess}
+    return {"model_cfg": model, "preprocess_cfg": _PREPROCESS}
 
 
 def clip_config(values: Mapping[str, Any], where: str) -> ClipConfig:
@@ -95,6 +108,11 @@ def clip_config(values: Mapping[str, Any], where: str) -> ClipConfig:
     try:
         model = values["model_cfg"]
         vision, text = model["vision_cfg"], model["text_cfg"]
+        for part, pool in ((model, None), (vision, "tok"), (text, "argmax")):
+            off = {
+                name: False for name, value in part.items() if name not in _READ | _WITHOUT_EFFECT and value is not None
+            }
+            refuse_other(part, {**off, **_ONLY, "pool_type": pool}, where)
         return ClipConfig(
             embed_dim=model["embed_dim"],
             image_size=vision["image_size"],
@@ -109,7 +127,14 @@ def clip_config(values: Mapping[str, Any], where: str) -> ClipConfig:
             context_length=text.get("context_length", 77),
             vocab_size=text.get("vocab_size", 49_408),
             quick_gelu=bool(model.get("quick_gelu", False)),
-            logit_bias="init_logit_bias" in model,
+            logit_bias=model.get("init_logit_bias") is not None,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"not the config of a CLIP with two transformers ({error!r})", where) from error
+
+
+def check_preparation(values: Mapping[str, Any], where: str) -> None:
+    """Raises InputError for images prepared in another way than ours, as a file :data:`PREPARATION` says."""
+    refuse_other(values.get("preprocess_cfg") or {}, _PREPROCESS, where)

@@ -1,5 +1,6 @@
 """``salmu export`` and ``salmu import`` on a small model: what they write, and every way a file can be wrong, in one line."""
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -9,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from random_models import random_params
 from safetensors.numpy import load_file, save_file
 
 from salmu_jax import cli
 from salmu_jax.interop import commands, huggingface, open_clip, parity, released
 from salmu_jax.models.zoo import architecture
-from salmu_jax.training.checkpoint import load_model, read_manifest
+from salmu_jax.training.checkpoint import load_model, read_manifest, save_model
 from salmu_jax.training.pretrain import make_tokenizer
 
 FORMATS = ("open_clip", "huggingface")
@@ -210,7 +212,9 @@ def test_shards_are_put_together(exports, tiny, tmp_path, capsys):
     # Several files of weights: the index says how they belong together.
     arguments = ("import", "--from", "huggingface", directory, "--output", tmp_path / "out")
     assert run(*arguments, capsys=capsys)[0] == 0
-    assert read_manifest(tmp_path / "out")["digest"] == read_manifest(tiny[0])["digest"]
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest["digest"] == read_manifest(tiny[0])["digest"]
+    assert manifest["source"]["shards"].keys() == shards.keys()
 
 
 def test_another_image_size_resamples_the_positions(exports, tmp_path, capsys):
@@ -220,6 +224,77 @@ def test_another_image_size_resamples_the_positions(exports, tmp_path, capsys):
     assert clip.config.image_size == 32
     assert params["visual"]["positional_embedding"].shape == (17, 16)
     assert manifest["source"]["positions_resampled_from"] == 16
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "said"),
+    [
+        ("vision_cfg", "layers", [3, 4, 6, 3], "layers is [3, 4, 6, 3], not a positive integer"),
+        ("vision_cfg", "no_ln_pre", True, "no_ln_pre is True, not False"),
+        ("text_cfg", "norm_kwargs", {"eps": 1e-6}, "norm_kwargs is {'eps': 1e-06}, not False"),
+        ("text_cfg", "pool_type", "last", "pool_type is last, not argmax"),
+        ("text_cfg", "width", "16", "not the config of a CLIP with two transformers"),
+    ],
+)
+def test_configs_of_what_we_do_not_compute_are_refused(part, field, value, said, exports, tmp_path, capsys):
+    directory = tmp_path / "other"
+    shutil.copytree(exports / "open_clip", directory)
+    config = json.loads((directory / open_clip.CONFIG).read_text())
+    config["model_cfg"][part][field] = value
+    (directory / open_clip.CONFIG).write_text(json.dumps(config))
+    assert said in import_line(directory, tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    ("to", "file", "change"),
+    [
+        ("open_clip", "open_clip_config.json", lambda v: v["preprocess_cfg"].update(mean=[0.5] * 3)),
+        ("huggingface", "preprocessor_config.json", lambda v: v.update(image_mean=[0.5] * 3)),
+    ],
+)
+def test_another_preparation_of_images_is_refused(to, file, change, exports, tmp_path, capsys):
+    directory = tmp_path / "other"
+    shutil.copytree(exports / to, directory)
+    values = json.loads((directory / file).read_text())
+    change(values)
+    (directory / file).write_text(json.dumps(values))
+    arguments = ("import", "--from", to, directory, "--output", tmp_path / "out")
+    assert "mean is [0.5, 0.5, 0.5], not [0.48145466, " in run(*arguments, capsys=capsys)[1]
+
+
+def test_a_directory_with_something_in_it_is_never_replaced(exports, tiny, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    said = "is there already and not empty; name a new directory"
+    arguments = ("import", "--from", "open_clip", exports / "open_clip", "--output", tmp_path / "out")
+    assert said in run(*arguments, capsys=capsys)[1]
+    arguments = ("export", "--to", "open_clip", "--checkpoint", tiny[0], "--output", tiny[0])
+    assert said in run(*arguments, capsys=capsys)[1]
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+    read_manifest(tiny[0])
+
+
+def test_a_logit_bias_goes_to_open_clip_and_back_and_not_to_transformers(tmp_path, capsys):
+    config = dataclasses.replace(architecture("tiny"), logit_bias=True)
+    clip = commands.Clip(config)
+    params = {**random_params(clip), "logit_bias": np.float32(-9.5)}
+    save_model(tmp_path / "model", clip, jax.tree.map(jax.numpy.asarray, params), {})
+    arguments = ("export", "--checkpoint", tmp_path / "model", "--output", tmp_path / "theirs", "--to")
+    assert "CLIPModel has no logit bias; export to open_clip" in run(*arguments, "huggingface", capsys=capsys)[1]
+    assert run(*arguments, "open_clip", capsys=capsys)[0] == 0
+    assert json.loads((tmp_path / "theirs" / "parity.json").read_text())["compared"]
+    weights = shutil.copy(tmp_path / "theirs" / open_clip.WEIGHTS, tmp_path)
+    for name, source in (("directory", tmp_path / "theirs"), ("file", weights)):
+        options = ("--output", tmp_path / name, "--architecture", "tiny")
+        assert run("import", "--from", "open_clip", source, *options, capsys=capsys)[0] == 0
+        assert read_manifest(tmp_path / name)["digest"] == read_manifest(tmp_path / "model")["digest"]
+
+
+def test_an_index_that_names_itself_is_refused(tmp_path, capsys):
+    name = "model.safetensors.index.json"
+    (tmp_path / name).write_text(json.dumps({"weight_map": {"a": name}}))
+    line = import_line(tmp_path / name, tmp_path, capsys, "--architecture", "tiny")
+    assert f"'{name}' is no file of weights in the directory" in line
 
 
 # The published models -------------------------------------------------------------------------------------------------

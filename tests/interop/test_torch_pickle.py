@@ -106,6 +106,23 @@ def test_damage_of_every_kind_is_one_line(tmp_path):
     assert "no data.pkl in it" in message((tmp_path / "other.bin").read_bytes())
 
 
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_changed_byte_is_one_line_or_changes_no_tensor(tmp_path, data):
+    tensor = torch.arange(12.0).reshape(3, 4)
+    torch.save({"a": tensor}, tmp_path / "good.bin")
+    changed = bytearray((tmp_path / "good.bin").read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    (tmp_path / "bad.bin").write_bytes(changed)
+    try:
+        found = torch_pickle.load(tmp_path / "bad.bin")
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        np.testing.assert_array_equal(found["a"], tensor.numpy())
+
+
 @pytest.mark.parametrize(("size", "stride"), [((3,), (1,)), ((2,), (5,)), ((1, 1), (1,)), ((-1,), (1,))])
 def test_a_view_beyond_its_numbers_is_refused(size, stride):
     with pytest.raises(ValueError, match=r"beyond|no view"):
