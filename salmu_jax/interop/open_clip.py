@@ -20,13 +20,44 @@ IGNORED = frozenset({"attn_mask"})  # a buffer of older versions
 
 # Fields of a config that change nothing here; all others that we do not read have to be off, or have their only value.
 _WITHOUT_EFFECT = frozenset(
-    "init_logit_scale output_dict cast_dtype patch_dropout output_tokens attn_pooler_queries attn_pooler_heads pad_id eos_id"
-    " timm_model_pretrained timm_pool timm_proj timm_proj_bias timm_drop timm_drop_path"
-    " hf_model_pretrained hf_proj_type hf_pooler_type".split()
+    [
+        "init_logit_scale",
+        "output_dict",
+        "cast_dtype",
+        "patch_dropout",
+        "output_tokens",
+        "attn_pooler_queries",
+        "attn_pooler_heads",
+        "pad_id",
+        "eos_id",
+        "timm_model_pretrained",
+        "timm_pool",
+        "timm_proj",
+        "timm_proj_bias",
+        "timm_drop",
+        "timm_drop_path",
+        "hf_model_pretrained",
+        "hf_proj_type",
+        "hf_pooler_type",
+    ]
 )
 _READ = frozenset(
-    "embed_dim vision_cfg text_cfg quick_gelu init_logit_bias image_size layers width head_width mlp_ratio patch_size"
-    " context_length vocab_size heads".split()
+    [
+        "embed_dim",
+        "vision_cfg",
+        "text_cfg",
+        "quick_gelu",
+        "init_logit_bias",
+        "image_size",
+        "layers",
+        "width",
+        "head_width",
+        "mlp_ratio",
+        "patch_size",
+        "context_length",
+        "vocab_size",
+        "heads",
+    ]
 )
 _PREPROCESS = {
     "mean": list(IMAGE_MEAN),

@@ -61,7 +61,7 @@ class Progress:
       plain_every, stream, clock: seconds between plain lines, where to print, what time it is.
     """
 
-    WAITING, WARN_EVERY = 0.2, 600.0
+    WAITING, JUDGED_OVER, WARN_EVERY = 0.2, 30.0, 600.0  # a share; seconds
 
     def __init__(
         self,
@@ -129,8 +129,10 @@ class Progress:
             self._window = (now, 0.0)
 
     def _warn_of_waiting(self, now: float) -> None:
-        """Says why, if much of the time since the last line was spent waiting for data."""
+        """Says why, if much of the last half minute or more was spent waiting for data."""
         began, waited = self._window
+        if now - began < self.JUDGED_OVER:  # a moment says nothing
+            return
         share = (self._waited - waited) / max(now - began, 1e-9)
         self._window = (now, self._waited)
         if self._feed is None or self._updates < 2 or share <= self.WAITING or now - self._warned < self.WARN_EVERY:
