@@ -18,7 +18,6 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from salmu_jax import __version__
 from salmu_jax.errors import InputError, Preempted, describe_os_error, disk_refusal
@@ -269,13 +268,13 @@ def _quiet() -> None:
         os.environ.setdefault("JAX_PLATFORMS", "cuda,cpu" if glob.glob("/dev/nvidia[0-9]*") else "cpu")
     # When a save fails (a full disk), Orbax raises what one of its threads met; the others log theirs, with tracebacks.
     logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
-    sys.excepthook = _excepthook
+    sys.unraisablehook = _unraisable
 
 
-def _excepthook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+def _unraisable(met: sys.UnraisableHookArgs) -> None:
     """Leaves out what TensorStore's threads meet when a save has failed and nobody waits for the rest of it any more."""
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-        sys.__excepthook__(kind, error, trace)
+    if not (isinstance(met.exc_value, RuntimeError) and str(met.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(met)
 
 
 if __name__ == "__main__":
