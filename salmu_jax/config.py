@@ -63,6 +63,7 @@ _HOW = (
     "mesh",
     "model.scan_layers",
     "model.remat",
+    "model.attention",
     "data.workers",
     "data.cache_decoded",
     "train.loss_form",
@@ -106,6 +107,7 @@ def base_config() -> ConfigDict:
     config.model.image_size = 0  # pixels; 0: the architecture's own
     config.model.scan_layers = False  # compile one block and loop over it: compiles faster, same results
     config.model.remat = "none"  # what the backward pass recomputes: none, dots (all but the products) or full
+    config.model.attention = "auto"  # plain, cpu, cudnn (GPUs, bfloat16), or auto: the fastest where it runs
 
     config.data = ConfigDict()
     config.data.cache_decoded = False  # keep all decoded images in memory: for small data sets

@@ -41,6 +41,9 @@ def test_different_values_are_reported(monkeypatch, capsys):
         def run(self, index):
             return {"seconds": 0.1, "value": [self._value]}
 
+        def wait_until_ready(self):
+            pass
+
         def close(self):
             pass
 

@@ -10,7 +10,8 @@ from typing import Any
 from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.interop.mapping import CONVOLUTION, LINEAR, Entry, refuse_other
-from salmu_jax.models.clip import LAYER_NORM_EPSILON, ClipConfig, TowerConfig
+from salmu_jax.models.clip import ClipConfig, TowerConfig
+from salmu_jax.models.layers import LAYER_NORM_EPSILON
 from salmu_jax.models.preprocess import IMAGE_MEAN, IMAGE_STD
 from salmu_jax.models.tokenizer import ClipTokenizer
 

@@ -21,12 +21,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from salmu_jax.models.attention import ATTENTIONS, attention, choose, padded_length
+from salmu_jax.models.layers import gelu, layer_norm, quick_gelu
 from salmu_jax.models.preprocess import IMAGE_MEAN, IMAGE_STD
 
 Params = dict[str, Any]
 Initializer = Callable[..., jax.Array]
 
-LAYER_NORM_EPSILON = 1e-5
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 SIGMOID_LOGIT_SCALE, SIGMOID_LOGIT_BIAS = math.log(10), -10.0  # Zhai et al. 2023, section 3.1
 
@@ -97,12 +98,16 @@ class Execution:
 
     ``scan_layers`` compiles one block and loops over the layers. ``remat`` says what the backward pass recomputes instead
     of keeping: ``none``; ``dots``, all but the results of the products with parameters; ``full``, all but each block's input.
+    ``attention`` is one of ``models/attention.py``.
     """
 
     scan_layers: bool = False
     remat: str = "none"
+    attention: str = "auto"
 
     def __post_init__(self):
+        if self.attention not in ATTENTIONS:
+            raise ValueError(f"unknown attention {self.attention!r}; there are {', '.join(ATTENTIONS)}")
         if self.remat not in REMAT_POLICIES:
             raise ValueError(f"unknown remat {self.remat!r}; there are {', '.join(REMAT_POLICIES)}")
 
@@ -175,7 +180,8 @@ class VisionTower(nn.Module):
         bound = 1 / math.sqrt(3 * patch * patch)
         kernel = self.param("conv1", _uniform(bound), (patch, patch, 3, width))
         patches = pixels.reshape(-1, side, patch, side, patch, 3).transpose(0, 1, 3, 2, 4, 5)
-        tokens = _flat_matmul(patches.reshape(-1, side * side, patch * patch * 3), kernel.reshape(-1, width), dtype)
+        tokens = patches.reshape(-1, patch * patch * 3) @ kernel.reshape(-1, width).astype(dtype)
+        tokens = tokens.reshape(-1, side * side, width)
 
         scale = width**-0.5
         class_token = self.param("class_embedding", nn.initializers.normal(scale), (width,)).astype(dtype)
@@ -226,15 +232,20 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        names = [f"blocks_{index}" for index in range(self.block.config.layers)]
+        tower, length = self.block.config, x.shape[1]
+        names = [f"blocks_{index}" for index in range(tower.layers)]
         x = nn.with_logical_constraint(x, ("batch", None, None))
         if self.is_initializing():
             for name in names:
                 x = self.block.clone(name=name, parent=self)(x)
             return x
 
+        implementation = choose(self.execution.attention, x.dtype, tower.width // tower.heads)
+        block = self.block.clone(attention=implementation, length=length)
+        x = jnp.pad(x, ((0, 0), (0, padded_length(length, implementation) - length), (0, 0)))
+
         def run(params: Params, x: jax.Array) -> jax.Array:
-            return nn.with_logical_constraint(self.block.apply({"params": params}, x), ("batch", None, None))
+            return nn.with_logical_constraint(block.apply({"params": params}, x), ("batch", None, None))
 
         scan = self.execution.scan_layers
         if self.execution.remat != "none":
@@ -243,10 +254,11 @@ class Transformer(nn.Module):
         params = [self.variables["params"][name] for name in names]
         if scan:
             stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_cast_matrices(p, x.dtype) for p in params))
-            return jax.lax.scan(lambda x, p: (run(p, x), None), x, stacked)[0]
-        for block in params:
-            x = run(block, x)
-        return x
+            x = jax.lax.scan(lambda x, p: (run(p, x), None), x, stacked)[0]
+        else:
+            for layer in params:
+                x = run(layer, x)
+        return x[:, :length]
 
 
 class Block(nn.Module):
@@ -256,6 +268,8 @@ class Block(nn.Module):
     causal: bool
     quick_gelu: bool
     text_init: bool
+    attention: str = "plain"
+    length: int = 0  # positions from this one on are padding; 0: none are
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -269,21 +283,26 @@ class Block(nn.Module):
             qkv_init, out_init = _uniform(math.sqrt(6 / (4 * width))), _uniform(width**-0.5)
             fc_init, proj_init = _uniform(width**-0.5), _uniform(hidden**-0.5)
 
+        # All but attention acts on rows, and XLA is told so: over [B, L, width] it was seen to put B last in memory on a GPU,
+        # and to transpose around every product; on CPUs it made B products of each weight gradient, half as fast as one.
+        shape = x.shape
+        x = x.reshape(-1, width)
         y = LayerNorm(name="ln_1")(x)
-        qkv = Dense(3 * width, qkv_init, nn.initializers.zeros, name="in_proj")(y)
-        y = _attention(qkv, self.config.heads, self.causal)
+        qkv = Dense(3 * width, qkv_init, nn.initializers.zeros, name="in_proj")(y).reshape(*shape[:2], 3 * width)
+        y = attention(qkv, self.config.heads, self.causal, self.attention, self.length).reshape(-1, width)
         x = x + Dense(width, out_init, nn.initializers.zeros, name="out_proj")(y)
 
         y = LayerNorm(name="ln_2")(x)
         # PyTorch's Linear draws its biases too; the text tower's initialisation leaves them so.
         y = Dense(hidden, fc_init, _uniform(width**-0.5), name="c_fc")(y)
-        y = nn.with_logical_constraint(y, ("batch", None, "mlp"))
-        y = y * jax.nn.sigmoid(1.702 * y) if self.quick_gelu else jax.nn.gelu(y, approximate=False)
-        return x + Dense(width, proj_init, _uniform(hidden**-0.5), name="c_proj")(y)
+        y = nn.with_logical_constraint(y, ("batch", "mlp"))
+        y = quick_gelu(y) if self.quick_gelu else gelu(y)
+        x = x + Dense(width, proj_init, _uniform(hidden**-0.5), name="c_proj")(y)
+        return x.reshape(shape)
 
 
 class Dense(nn.Module):
-    """``x @ kernel + bias`` over the last axis, kernel [in, out], computed in ``x``'s dtype."""
+    """``x @ kernel + bias`` of rows [N, in], kernel [in, out], computed in ``x``'s dtype."""
 
     features: int
     kernel_init: Initializer
@@ -293,7 +312,7 @@ class Dense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", self.bias_init, (self.features,))
-        return _flat_matmul(x, kernel, x.dtype) + bias.astype(x.dtype)
+        return x @ kernel.astype(x.dtype) + bias.astype(x.dtype)
 
 
 class LayerNorm(nn.Module):
@@ -303,28 +322,7 @@ class LayerNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        y = x.astype(jnp.float32)
-        y = y - jnp.mean(y, axis=-1, keepdims=True)
-        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + LAYER_NORM_EPSILON)
-        return (y * scale + bias).astype(x.dtype)
-
-
-def _attention(qkv: jax.Array, heads: int, causal: bool) -> jax.Array:
-    """Scaled dot-product attention; ``qkv`` [B, L, 3 * width] in q, k, v order to [B, L, width]; softmax in float32."""
-    batch, length, triple = qkv.shape
-    qkv = qkv.reshape(batch, length, 3, heads, triple // (3 * heads))
-    q, k, v = jnp.moveaxis(nn.with_logical_constraint(qkv, ("batch", None, None, "heads", None)), 2, 0)
-    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32) * (q.shape[-1] ** -0.5)
-    if causal:
-        scores = jnp.where(np.tri(length, dtype=bool), scores, -jnp.inf)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(batch, length, triple // 3)
-
-
-def _flat_matmul(x: jax.Array, kernel: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """``x @ kernel`` with all leading axes flattened: on CPUs the weight gradient is then one matrix product, 2x faster."""
-    flat = x.reshape(-1, x.shape[-1]) @ kernel.astype(dtype)
-    return flat.reshape(*x.shape[:-1], kernel.shape[-1])
+        return layer_norm(x, scale, bias)
 
 
 def _cast_matrices(params: Params, dtype: jnp.dtype) -> Params:

@@ -21,6 +21,7 @@ from data_pipelines.input import DecodedCache, PairSource, training_batches
 from salmu_jax.config import to_json
 from salmu_jax.errors import InputError
 from salmu_jax.models import preprocess, zoo
+from salmu_jax.models.attention import ATTENTIONS
 from salmu_jax.models.clip import REMAT_POLICIES, Clip, Execution
 from salmu_jax.models.tokenizer import ClipTokenizer
 from salmu_jax.training import loop, online_eval
@@ -44,12 +45,14 @@ AUGMENT = {"scale": (0.9, 1.0), "ratio": (3 / 4, 4 / 3)}  # OpenCLIP's RandomRes
 
 
 def make_clip(config: ConfigDict) -> Clip:
-    """The model of ``config.model``. Raises InputError for an unknown architecture, dtype, image size or remat."""
+    """The model of ``config.model``. Raises InputError for an unknown architecture, dtype, image size, remat or attention."""
     model = config.model
     if model.compute_dtype not in ("float32", "bfloat16"):
         raise InputError(f"unknown dtype {model.compute_dtype!r}; float32 or bfloat16", "model.compute_dtype")
     if model.remat not in REMAT_POLICIES:
         raise InputError(f"unknown remat {model.remat!r}; there are {', '.join(REMAT_POLICIES)}", "model.remat")
+    if model.attention not in ATTENTIONS:
+        raise InputError(f"unknown attention {model.attention!r}; there are {', '.join(ATTENTIONS)}", "model.attention")
     architecture = zoo.architecture(model.architecture)
     size, patch = model.image_size or architecture.image_size, architecture.patch_size
     if size % patch:
@@ -60,7 +63,7 @@ def make_clip(config: ConfigDict) -> Clip:
         logit_bias=config.train.loss == "sigmoid",
         compute_dtype=model.compute_dtype,
     )
-    return Clip(architecture, Execution(model.scan_layers, model.remat))
+    return Clip(architecture, Execution(model.scan_layers, model.remat, model.attention))
 
 
 def make_pretrain_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:

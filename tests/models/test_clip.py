@@ -90,6 +90,11 @@ def test_an_unknown_remat_is_refused():
         Execution(remat="some")
 
 
+def test_an_unknown_attention_is_refused():
+    with pytest.raises(ValueError, match="unknown attention 'flash'; there are auto, plain, cpu, cudnn"):
+        Execution(attention="flash")
+
+
 @pytest.mark.parametrize(
     ("name", "visual", "text"),
     [("ViT-B-32", 87_849_216, 63_428_096), ("ViT-L-14", 303_966_208, 123_650_304)],

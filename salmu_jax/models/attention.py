@@ -1,0 +1,115 @@
+"""Scaled dot-product attention, and which implementation of it computes where.
+
+``plain`` is a few lines of JAX that compile for everything and hold the [B, heads, L, L] weights; ``cudnn`` is the fused
+kernel of NVIDIA's cuDNN, which never does; ``cpu`` is in the order that XLA's CPU products like, two to three times as fast
+there. ``auto`` takes what is fastest where it computes, see :func:`choose`.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+ATTENTIONS = ("auto", "plain", "cpu", "cudnn")
+
+
+def choose(implementation: str, dtype: jnp.dtype, head_size: int) -> str:
+    """The implementation that ``implementation`` stands for; for ``auto`` by what JAX computes on.
+
+    On GPUs in half precision it is ``cudnn``, whose heads go up to 128 numbers; on CPUs in float32 ``cpu``; else ``plain``.
+    """
+    if implementation != "auto":
+        return implementation
+    backend = jax.default_backend()
+    if backend == "cpu" and dtype == jnp.float32:
+        return "cpu"
+    if dtype not in (jnp.bfloat16, jnp.float16) or head_size % 8 or head_size > 128 or backend != "gpu":
+        return "plain"
+    capability = getattr(
+        jax.local_devices()[0], "compute_capability", ""
+    )  # "9.0"; AMD's GPUs have names such as gfx942
+    major = capability.split(".")[0]
+    return "cudnn" if major.isdigit() and int(major) >= 8 else "plain"
+
+
+def padded_length(length: int, implementation: str) -> int:
+    """How long a sequence of ``length`` positions has to be made: JAX refuses cuDNN's gradient for odd lengths."""
+    return length + length % 2 if implementation == "cudnn" else length
+
+
+def attention(qkv: jax.Array, heads: int, causal: bool, implementation: str = "plain", length: int = 0) -> jax.Array:
+    """``softmax(q k^T / sqrt(d)) v`` of each head; the softmax in float32, the rest in ``qkv``'s dtype.
+
+    Args:
+      qkv: [B, L, 3 * width], the queries of all heads, then the keys, then the values.
+      causal: a position sees itself and those before it only.
+      implementation: ``plain``, ``cpu``, or ``cudnn``, which raises where there is no such kernel.
+      length: positions from this one on are padding, which the others do not see; 0: there is none.
+
+    Returns [B, L, width].
+    """
+    batch, padded, triple = qkv.shape
+    qkv = qkv.reshape(batch, padded, 3, heads, triple // (3 * heads))
+    qkv = nn.with_logical_constraint(qkv, ("batch", None, None, "heads", None))
+    length = 0 if causal or length == padded else length  # what follows is not seen anyway
+    weighed = {"plain": _plain, "cpu": _cpu, "cudnn": _cudnn}[implementation](qkv, causal, length)
+    return weighed.reshape(batch, padded, triple // 3)
+
+
+def _plain(qkv: jax.Array, causal: bool, length: int) -> jax.Array:
+    q, k, v = jnp.moveaxis(qkv, 2, 0)
+    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32) * (q.shape[-1] ** -0.5)
+    weights = jax.nn.softmax(_masked(scores, causal, length), axis=-1).astype(v.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, v)
+
+
+def _masked(scores: jax.Array, causal: bool, length: int) -> jax.Array:
+    positions = scores.shape[-1]
+    if causal:
+        return jnp.where(np.tri(positions, dtype=bool), scores, -jnp.inf)
+    return jnp.where(np.arange(positions) < length, scores, -jnp.inf) if length else scores
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _cpu(qkv: jax.Array, causal: bool, length: int) -> jax.Array:
+    """``plain`` with heads before positions in memory, and weights that are divided by their sum after the product."""
+    return _cpu_forward(qkv, causal, length)[0]
+
+
+def _cpu_forward(qkv: jax.Array, causal: bool, length: int) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    q, k, v = (jnp.swapaxes(part, 1, 2) for part in jnp.moveaxis(qkv, 2, 0))  # [B, heads, L, d]
+    # Behind a barrier they are copied once; as part of the products they were seen to be gathered again and again.
+    q, k, v = jax.lax.optimization_barrier((q * (q.shape[-1] ** -0.5), jnp.swapaxes(k, 2, 3), v))
+    scores = _masked(jnp.matmul(q, k, preferred_element_type=jnp.float32), causal, length)
+    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    weights = weights.astype(v.dtype)
+    result = weights @ v / total.astype(v.dtype)
+    return jnp.swapaxes(result, 1, 2), (q, k, v, weights, total, result)
+
+
+def _cpu_backward(causal: bool, length: int, kept: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array]:
+    q, k, v, weights, total, result = kept
+    d_result = jnp.swapaxes(cotangent, 1, 2) / total.astype(v.dtype)
+    d_v = jnp.einsum("bhqk,bhqd->bhkd", weights, d_result)
+    # The softmax's slope takes the weighed mean of each row off, which is the product of the result and its cotangent.
+    mean = jnp.sum(d_result * result, axis=-1, keepdims=True)
+    d_scores = weights * (jnp.einsum("bhqd,bhkd->bhqk", d_result, v) - mean)
+    d_q = jnp.einsum("bhqk,bhdk->bhqd", d_scores, k) * (q.shape[-1] ** -0.5)
+    d_k = jnp.einsum("bhqk,bhqd->bhkd", d_scores, q)
+    return (jnp.stack([jnp.swapaxes(part, 1, 2) for part in (d_q, d_k, d_v)], axis=2),)
+
+
+_cpu.defvjp(_cpu_forward, _cpu_backward)
+
+
+def _cudnn(qkv: jax.Array, causal: bool, length: int) -> jax.Array:
+    q, k, v = jnp.moveaxis(qkv, 2, 0)
+    lengths = jnp.full(len(qkv), length, jnp.int32) if length else None
+    return jax.nn.dot_product_attention(
+        q, k, v, is_causal=causal, key_value_seq_lengths=lengths, implementation="cudnn"
+    )

@@ -1,0 +1,54 @@
+"""Layer normalisation and the GELUs, and their hand-written backward passes, against PyTorch in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from salmu_jax.models.layers import gelu, layer_norm, quick_gelu
+
+TORCH = {
+    gelu: torch.nn.functional.gelu,
+    quick_gelu: lambda x: x * torch.sigmoid(1.702 * x),
+    layer_norm: lambda x, scale, bias: torch.nn.functional.layer_norm(x, x.shape[-1:], scale, bias, 1e-5),
+}
+
+
+def arguments(function, dtype):
+    draw = np.random.default_rng(0)
+    rows = 3 * draw.standard_normal((4, 5, 48)) + 0.5
+    rows[0, 0] = np.linspace(-12, 12, 48)  # far into the tails
+    rows[0, 1] = 7.0  # a variance of 0
+    others = [1 + 0.3 * draw.standard_normal(48), draw.standard_normal(48)] if function is layer_norm else []
+    return [jnp.asarray(rows, dtype), *(jnp.asarray(other, jnp.float32) for other in others)]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-6), ("bfloat16", 2**-8)])
+@pytest.mark.parametrize("function", TORCH)
+def test_value_and_gradients_are_pytorch_s(function, dtype, tolerance):
+    ours = arguments(function, dtype)
+    weights = jnp.asarray(np.random.default_rng(1).standard_normal(ours[0].shape), dtype)
+    value, pull = jax.vjp(jax.jit(function), *ours)
+    gradients = pull(weights)
+    assert value.dtype == gradients[0].dtype == jnp.dtype(dtype)
+    assert all(gradient.dtype == jnp.float32 for gradient in gradients[1:])
+
+    theirs = [torch.tensor(np.asarray(argument, np.float64), requires_grad=True) for argument in ours]
+    expected = TORCH[function](*theirs)
+    expected.backward(torch.tensor(np.asarray(weights, np.float64)))
+    for found, wanted in zip((value, *gradients), (expected, *(their.grad for their in theirs)), strict=True):
+        wanted = wanted.detach().numpy()
+        # Where the variance is 0 the slope is 316, of the roundings too.
+        scale = np.maximum(np.max(np.abs(wanted), axis=-1, keepdims=True), 1)
+        np.testing.assert_allclose(np.asarray(found, np.float64) / scale, wanted / scale, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("function", TORCH)
+def test_the_input_alone_is_kept_for_the_backward_pass(function):
+    """And a number or two a row."""
+    ours = arguments(function, "bfloat16")
+    _, pull = jax.vjp(function, *ours)
+    kept = sum(leaf.nbytes for leaf in jax.tree.leaves(pull))
+    rows = ours[0].size // 48
+    assert kept <= ours[0].nbytes + 2 * 4 * rows + 2 * 4 * 48 + 64
