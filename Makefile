@@ -11,7 +11,7 @@ bench: install
 	$(BIN)/salmu bench --config $(CONFIG)
 
 test: install-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: install-test
 	$(BIN)/ruff check .

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-# Before the first import of jax anywhere. The first device alone is used unless a test asks for more.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+# Before the first import of jax anywhere. The first device alone is used unless a test asks for more. LLVM is not to optimise:
+# most programs run once, and half of the tests' time was its work. (It does in `make bench`, which the acceptance tests read.)
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# Compilation is most of the time: many tests compile the same small towers.
+# Compilation is most of the time: many tests compile the same small towers. Each worker of pytest-xdist has its own cache:
+# JAX was seen to read what another was still writing.
 _COMPILED = tempfile.mkdtemp(prefix="salmu-tests-compiled-")
 atexit.register(shutil.rmtree, _COMPILED, ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED

@@ -48,7 +48,7 @@ def test_a_model_from_elsewhere_is_evaluated_as_the_readme_says(workdir):
 
 
 def commands_in_blocks(stage):
-    blocks = re.findall(r"```\n(.*?)```", README, re.DOTALL)
+    blocks = re.findall(r"^```[a-z]*\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
     return [line for block in blocks for line in block.splitlines() if line.startswith(f"salmu {stage} ")]
 
 

@@ -83,6 +83,6 @@ def _normal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The normal distribution's cumulative function and density at float32 ``x``.
 
     An approximation that shares the exponential (Abramowitz and Stegun 7.1.26) takes fewer operations, but XLA then finds both
-    passes' computations to be the same and keeps their results: 27 GiB of temporaries for 18, and slower by a tenth.
+    passes' computations to be the same and keeps their results: 27 GiB of temporaries for 18, and no time is won.
     """
     return 0.5 * (1 + jax.lax.erf(x * math.sqrt(0.5))), jnp.exp(-0.5 * jnp.square(x)) * (1 / math.sqrt(2 * math.pi))

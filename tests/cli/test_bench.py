@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 
 import pytest
 
@@ -85,12 +84,10 @@ def test_splits_are_a_permission(bench):
 
 def test_a_second_run_reuses_everything_and_says_so(salmu, run_copy, results):
     before = results(run_copy)
-    began = time.monotonic()
     finished = salmu.run("bench", "--workdir", run_copy)
     assert finished.status == 0, finished.err
     assert reused(finished.out) == set(STAGES)
     assert finished.err == ""
-    assert time.monotonic() - began < 5
     assert results(run_copy) == before
 
 

@@ -131,4 +131,4 @@ def test_the_constraints_on_activations_are_in_the_lowered_program():
         found = constraints()
     assert found.count('[{"data", "fsdp"}, {}, {}]') == 2  # before the one block, and after it
     assert '[{"data", "fsdp"}, {}, {}, {"tensor"}, {}]' in found  # heads
-    assert '[{"data", "fsdp"}, {}, {"tensor"}]' in found  # the hidden layer
+    assert '[{"data", "fsdp"}, {"tensor"}]' in found  # the hidden layer
