@@ -82,15 +82,17 @@ def main() -> int:
     parser.add_argument("--config", default="configs/mini.py")
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plan", action="append", choices=PLANS, help="only this one; may be repeated")
     options = parser.parse_args()
     os.environ["JAX_PLATFORMS"] = "cpu"
     options.workdir.mkdir(parents=True)
     data, draw, failed = options.workdir / "undisturbed", random.Random(options.seed), False
     for stage in ("generate", "build"):
         finish(start(data, options.config, 1, stage))
-    copies = [shutil.copytree(data, options.workdir / f"killed-{index}") for index in range(len(PLANS))]
+    plans = {name: PLANS[name] for name in options.plan or PLANS}
+    copies = [shutil.copytree(data, options.workdir / f"killed-{index}") for index in range(len(plans))]
     finish(start(data, options.config, 1))
-    for copy, (name, (devices, last, tolerance)) in zip(copies, PLANS.items(), strict=True):
+    for copy, (name, (devices, last, tolerance)) in zip(copies, plans.items(), strict=True):
         print(f"{name}:", flush=True)
         landed = sum(kill_after_a_state(copy, options.config, count, draw.uniform(0, 2)) for count in devices)
         finish(start(copy, options.config, last))

@@ -90,6 +90,17 @@ def test_an_unknown_remat_is_refused():
         Execution(remat="some")
 
 
+def test_the_biases_of_keys_have_a_gradient_of_zero_and_no_others():
+    """As in exact arithmetic: PyTorch's are the roundings of a sum that is 0."""
+    params = random_params(SMALL, seed=3)
+    images, _ = random_batch(SMALL, seed=4)
+    gradient = jax.grad(lambda params: jnp.sum(Clip(SMALL).encode_image(params, images)[:, 0]))(params)
+    queries, keys, values = np.split(gradient["visual"]["transformer"]["blocks_0"]["in_proj"]["bias"], 3)
+    assert not np.any(keys)
+    assert np.all(queries)
+    assert np.all(values)
+
+
 def test_an_unknown_attention_is_refused():
     with pytest.raises(ValueError, match="unknown attention 'flash'; there are auto, plain, cpu, cudnn"):
         Execution(attention="flash")
