@@ -1,8 +1,8 @@
 """Scaled dot-product attention, and which implementation of it computes where.
 
 ``plain`` is a few lines of JAX that compile for everything and hold the [B, heads, L, L] weights; ``cudnn`` is the fused
-kernel of NVIDIA's cuDNN, which never does; ``cpu`` is in the order that XLA's CPU products like, two to three times as fast
-there. ``auto`` takes what is fastest where it computes, see :func:`choose`.
+kernel of NVIDIA's cuDNN, which never does; ``cpu`` is in the order that XLA's CPU products like: three times as fast forward
+there, and with its backward pass 1.4 times (ViT-B/16). ``auto`` takes what is fastest where it computes, see :func:`choose`.
 """
 
 from __future__ import annotations
