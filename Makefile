@@ -11,7 +11,7 @@ bench: install
 	$(BIN)/salmu bench --config $(CONFIG)
 
 test: install-test
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 lint: install-test
 	$(BIN)/ruff check .

@@ -30,9 +30,15 @@ def test_it_is_pytorch_s_attention_forward_and_gradient(length, heads, size, cau
     cotangent = np.random.default_rng(1).standard_normal(expected.shape, np.float32)
     (gradient,) = torch.autograd.grad(expected, leaf, torch.from_numpy(cotangent))
     with jax.default_matmul_precision("highest"):  # GPUs round float32 products otherwise
-        found, pull = jax.vjp(lambda qkv: attention(qkv, heads, causal, implementation), qkv)
-        np.testing.assert_allclose(found, expected.detach(), rtol=0, atol=2e-6)
-        np.testing.assert_allclose(pull(cotangent)[0], gradient, rtol=0, atol=1e-5)
+
+        @jax.jit
+        def value_and_gradient(qkv):
+            value, pull = jax.vjp(lambda qkv: attention(qkv, heads, causal, implementation), qkv)
+            return value, pull(jnp.asarray(cotangent))[0]
+
+        value, found = value_and_gradient(qkv)
+    np.testing.assert_allclose(value, expected.detach(), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(found, gradient, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("implementation", ["plain", "cpu"])
@@ -44,8 +50,8 @@ def test_padding_is_not_seen(causal, implementation):
     def attend(padded):
         return attention(padded, 2, causal, implementation, length=7)[:, :7]
 
-    np.testing.assert_allclose(attend(padded), attention(qkv, 2, causal), rtol=0, atol=2e-6)
-    gradient = jax.grad(lambda padded: jnp.sum(attend(padded) ** 2))(padded)
+    np.testing.assert_allclose(jax.jit(attend)(padded), attention(qkv, 2, causal), rtol=0, atol=2e-6)
+    gradient = jax.jit(jax.grad(lambda padded: jnp.sum(attend(padded) ** 2)))(padded)
     assert not np.any(gradient[:, 7:])
     assert np.all(np.any(gradient[:, :7], axis=(0, 2)))
 
@@ -57,8 +63,9 @@ def test_the_form_for_cpus_in_half_precision_too():
         result = attention(qkv, 2, causal=False, implementation=implementation)
         return jnp.sum(jnp.square(result.astype(jnp.float32))), result
 
-    exact = jax.grad(loss, has_aux=True)(qkv.astype(jnp.float32), "plain")
-    for found, expected in zip(jax.grad(loss, has_aux=True)(qkv, "cpu"), exact, strict=True):
+    grad = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
+    exact = grad(qkv.astype(jnp.float32), "plain")
+    for found, expected in zip(grad(qkv, "cpu"), exact, strict=True):
         assert found.dtype == jnp.bfloat16
         np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=0, atol=0.02 * np.max(np.abs(expected)))
 
