@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
 import shutil
@@ -130,20 +129,11 @@ def salmu(tmp_path_factory, environment):
 
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory, environment) -> tuple[Path, Finished]:
-    """The work directory of a finished run, for reading only, and what the command said: the installed command itself.
-
-    The first worker of pytest-xdist that needs it makes it for all.
-    """
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
-    workdir, said = shared / "bench" / "run", shared / "bench" / "said.json"
-    with open(shared / "bench.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not said.exists():
-            command = [Path(sys.executable).with_name("salmu"), "bench", "--config", CONFIG, "--workdir", workdir]
-            ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
-            said.write_text(json.dumps([ended.returncode, ended.stdout, ended.stderr]))
-    finished = Finished(*json.loads(said.read_text()))
+    """The work directory of a finished run, for reading only, and what the command said: the installed command itself."""
+    workdir = tmp_path_factory.mktemp("bench") / "run"
+    command = [Path(sys.executable).with_name("salmu"), "bench", "--config", CONFIG, "--workdir", workdir]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    finished = Finished(ended.returncode, ended.stdout, ended.stderr)
     assert finished.status == 0, finished.err
     return workdir, finished
 
