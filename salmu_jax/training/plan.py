@@ -41,6 +41,8 @@ TPU_ENVIRONMENT = {
     "TPU_ACCELERATOR_TYPE": "v5litepod-16",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
+    # Nothing here opens a TPU, so that libtpu's lock on the machine's guards nothing: two plans may compile side by side.
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
 
@@ -112,6 +114,7 @@ def topology_devices(topology: str) -> list[jax.Device]:
             "compiling for TPUs takes libtpu; 'pip install jax[tpu]' brings the version that this jax wants",
             "--topology",
         ) from None
+    prepare_environment(topology)
     options: dict[str, Any] = {}
     if re.search(r":1(x1)*$", topology):  # a single chip
         options["chips_per_host_bounds"] = (1, 1, 1)

@@ -1,6 +1,8 @@
 """Plans: for the devices that are here, for a TPU that is not, and what is said when a step does not fit."""
 
 import json
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -161,3 +163,9 @@ def test_ring_and_chunked_need_a_third_of_plain_on_a_tpu():
 
     plain, chunked, ring = map(temporaries, FORMS)
     assert min(chunked, ring) <= plain / 3, (plain, chunked, ring)
+
+
+def test_two_plans_may_be_made_side_by_side(on_tpu):
+    """libtpu locks the machine for the one process that has the TPU: this one has loaded it, another still can."""
+    call = "from salmu_jax.training import plan; print(len(plan.topology_devices('v5e:4x4')))"
+    assert subprocess.check_output([sys.executable, "-c", call], text=True).split()[-1] == "16"
