@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONFIG ?= configs/mini.py
+INSTALL ?= $(BIN)/python -m pip install --quiet
 
 .PHONY: bench test lint format install install-test clean
 .DELETE_ON_ERROR:
@@ -11,7 +12,7 @@ bench: install
 	$(BIN)/salmu bench --config $(CONFIG)
 
 test: install-test
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
+	$(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder --durations 10
 
 lint: install-test
 	$(BIN)/ruff check .
@@ -28,12 +29,12 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Python 3.11 or later is needed, this is ' + sys.version)"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .
+	$(INSTALL) --editable .
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt requirements-test-nodeps.txt
-	$(BIN)/python -m pip install --quiet --requirement requirements-test.txt
-	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-test-nodeps.txt
+	$(INSTALL) --requirement requirements-test.txt
+	$(INSTALL) --no-deps --requirement requirements-test-nodeps.txt
 	touch $@
 
 clean:

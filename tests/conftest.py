@@ -47,6 +47,18 @@ def _declare_torchvision_operators() -> None:
 _declare_torchvision_operators()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file's tests stay together, and so do all of the command line, which share a finished run that takes a minute."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/cli" if nodeid.startswith("tests/cli/") else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
+
+
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     """Headless Chromium with an empty profile, or a skip that says why."""
