@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from benchmarks import inputs
 from benchmarks.side import Spec, Task, serve
+from salmu_jax import host
 
 
 def prepare(spec: Spec) -> Task:
@@ -162,4 +163,6 @@ def _preprocess(spec: Spec) -> Task:
 
 
 if __name__ == "__main__":
+    if host.computes_on_cpu():  # as the command line does
+        host.keep_freed_memory()
     serve(prepare)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import glob
 import importlib.util
 import logging
 import os
@@ -19,7 +18,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from salmu_jax import __version__
+from salmu_jax import __version__, host
 from salmu_jax.errors import InputError, Preempted, describe_os_error, disk_refusal
 from salmu_jax.training import distributed
 
@@ -37,6 +36,8 @@ _STAGES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a sub-command and returns the exit status. Without ``arguments`` it is the program: they are the process's."""
+    if arguments is None and host.computes_on_cpu():
+        host.keep_freed_memory()
     try:
         return _run(*_parse(list(sys.argv[1:] if arguments is None else arguments)))
     except distributed.ToldInputError:
@@ -264,8 +265,8 @@ def _quiet() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # libtpu may be here for 'salmu plan' alone: its search for a TPU that is not there takes seconds and fills the screen.
-    if importlib.util.find_spec("libtpu") and not any(map(glob.glob, ("/dev/accel*", "/dev/vfio/*"))):
-        os.environ.setdefault("JAX_PLATFORMS", "cuda,cpu" if glob.glob("/dev/nvidia[0-9]*") else "cpu")
+    if importlib.util.find_spec("libtpu") and not host.has_tpu():
+        os.environ.setdefault("JAX_PLATFORMS", ",".join(filter(None, (host.gpu_platform(), "cpu"))))
     # When a save fails (a full disk), Orbax raises what one of its threads met; the others log theirs, with tracebacks.
     logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
     sys.unraisablehook = _unraisable
