@@ -60,6 +60,27 @@ def attention(qkv: jax.Array, heads: int, causal: bool, implementation: str = "p
     return weighed.reshape(batch, padded, triple // 3)
 
 
+def attention_of_one(query: jax.Array, keys_values: jax.Array, heads: int, seen: jax.Array | int) -> jax.Array:
+    """:func:`attention` of one query a row, which is all that is read of a tower's last block.
+
+    Args:
+      query: [B, width]; keys_values: [B, L, 2 * width].
+      seen: the query sees the positions before this one; the same of all rows, or one each (int [B]).
+
+    Returns [B, width].
+    """
+    batch, positions, double = keys_values.shape
+    size = double // (2 * heads)
+    q = nn.with_logical_constraint(query.reshape(batch, heads, size), ("batch", "heads", None))
+    keys_values = keys_values.reshape(batch, positions, 2, heads, size)
+    keys_values = nn.with_logical_constraint(keys_values, ("batch", None, None, "heads", None))
+    k, v = jnp.moveaxis(keys_values, 2, 0)
+    scores = jnp.einsum("bhd,bkhd->bhk", q, k, preferred_element_type=jnp.float32) * (size**-0.5)
+    hidden = np.arange(positions) >= (seen if isinstance(seen, int) else seen[:, None, None])
+    weights = jax.nn.softmax(jnp.where(hidden, -jnp.inf, scores), axis=-1).astype(v.dtype)
+    return jnp.einsum("bhk,bkhd->bhd", weights, v).reshape(batch, -1)
+
+
 def _plain(qkv: jax.Array, causal: bool, length: int) -> jax.Array:
     q, k, v = jnp.moveaxis(qkv, 2, 0)
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32) * (q.shape[-1] ** -0.5)

@@ -27,7 +27,8 @@ def train_flops_per_pair(config: ClipConfig) -> float:
 
 
 def _tower_flops(tower: TowerConfig, length: int) -> float:
+    """Of the last block one position is read, for which it needs the keys and values of all (see ``clip.Transformer``)."""
     width, hidden = tower.width, int(tower.width * tower.mlp_ratio)
-    products = 2 * length * (4 * width * width + 2 * width * hidden)
-    attention = 2 * 2 * length * length * width
-    return tower.layers * (products + attention)
+    keys_values, rest = 2 * 2 * width * width, 2 * (2 * width * width + 2 * width * hidden)  # for each position
+    attention = 2 * 2 * length * width  # for each position that asks
+    return (tower.layers - 1) * length * (keys_values + rest + attention) + length * keys_values + rest + attention

@@ -10,7 +10,7 @@ import torch
 from torch_clip import SMALL, random_batch, random_params
 
 from salmu_jax.models import attention as module
-from salmu_jax.models.attention import attention, choose, padded_length
+from salmu_jax.models.attention import attention, attention_of_one, choose, padded_length
 from salmu_jax.models.clip import Clip, Execution
 
 
@@ -56,6 +56,28 @@ def test_padding_is_not_seen(causal, implementation):
     assert np.all(np.any(gradient[:, :7], axis=(0, 2)))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_one_query_gets_what_it_gets_among_all(causal):
+    qkv, positions = draw(9, 2, 8), np.array([0, 8, 5]) if causal else 4
+    rows = np.arange(3)
+
+    def among_all(qkv):
+        padded = jnp.pad(qkv, ((0, 0), (0, 3), (0, 0)), constant_values=50.0)
+        return attention(padded, 2, causal, length=9)[rows, positions]
+
+    def alone(qkv):
+        query, keys_values = (
+            qkv[rows, positions, :16],
+            jnp.pad(qkv[..., 16:], ((0, 0), (0, 3), (0, 0)), constant_values=50.0),
+        )
+        return attention_of_one(query, keys_values, 2, positions + 1 if causal else 9)
+
+    cotangent = draw(1, 2, 8, seed=1)[:, 0, :16]
+    (expected, pull), (found, pull_found) = jax.vjp(among_all, qkv), jax.vjp(alone, qkv)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(pull_found(cotangent)[0], pull(cotangent)[0], rtol=0, atol=2e-6)
+
+
 def test_the_form_for_cpus_in_half_precision_too():
     qkv = jnp.asarray(draw(33, 2, 16), jnp.bfloat16)
 
@@ -97,7 +119,7 @@ def test_a_tower_around_a_kernel_for_even_lengths_computes_the_same(monkeypatch)
 
     kernel.lengths = set()
     monkeypatch.setattr(module, "_cudnn", kernel)
-    vision, text = (dataclasses.replace(tower, layers=1) for tower in (SMALL.vision, SMALL.text))
+    vision, text = (dataclasses.replace(tower, layers=2) for tower in (SMALL.vision, SMALL.text))
     config = dataclasses.replace(SMALL, image_size=2 * SMALL.patch_size, vision=vision, text=text)  # five positions
     params = random_params(config, seed=3)
     images, tokens = random_batch(config, seed=4)

@@ -1,5 +1,6 @@
 """Where arrays live: batches are split over data and fsdp, matrices over fsdp, and all else is copied."""
 
+import dataclasses
 import re
 
 import jax
@@ -118,7 +119,8 @@ def test_every_named_parameter_exists():
 
 def test_the_constraints_on_activations_are_in_the_lowered_program():
     """``with mesh:`` instead of ``use`` would drop them in silence."""
-    clip, mesh = Clip(architecture("tiny")), make_mesh(fsdp=2, tensor=2)
+    config, mesh = architecture("tiny"), make_mesh(fsdp=2, tensor=2)
+    clip = Clip(dataclasses.replace(config, vision=dataclasses.replace(config.vision, layers=2)))
     params = jax.eval_shape(clip.init, jax.random.key(0))
     images = jax.ShapeDtypeStruct((8, 16, 16, 3), np.uint8)
 
@@ -129,6 +131,10 @@ def test_the_constraints_on_activations_are_in_the_lowered_program():
     assert constraints() == []
     with use(mesh):
         found = constraints()
-    assert found.count('[{"data", "fsdp"}, {}, {}]') == 2  # before the one block, and after it
-    assert '[{"data", "fsdp"}, {}, {}, {"tensor"}, {}]' in found  # heads
-    assert '[{"data", "fsdp"}, {"tensor"}]' in found  # the hidden layer
+    assert found.count('[{"data", "fsdp"}, {}, {}]') == 2  # before the first block, and after it
+    assert '[{"data", "fsdp"}, {}]' in found  # after the last, of which one position is read
+    assert (
+        found.count('[{"data", "fsdp"}, {}, {}, {"tensor"}, {}]') == 2
+    )  # heads of queries, keys and values; of the last two
+    assert found.count('[{"data", "fsdp"}, {"tensor"}, {}]') == 1  # heads of the last block's one query
+    assert found.count('[{"data", "fsdp"}, {"tensor"}]') == 2  # the hidden layers
