@@ -163,6 +163,5 @@ def _preprocess(spec: Spec) -> Task:
 
 
 if __name__ == "__main__":
-    if host.computes_on_cpu():  # as the command line does
-        host.keep_freed_memory()
+    host.prepare()  # as the command line does
     serve(prepare)

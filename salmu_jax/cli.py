@@ -36,8 +36,8 @@ _STAGES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a sub-command and returns the exit status. Without ``arguments`` it is the program: they are the process's."""
-    if arguments is None and host.computes_on_cpu():
-        host.keep_freed_memory()
+    if arguments is None:
+        host.prepare()
     try:
         return _run(*_parse(list(sys.argv[1:] if arguments is None else arguments)))
     except distributed.ToldInputError:

@@ -9,6 +9,7 @@ import sys
 
 # Parameters of glibc's mallopt, from malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
+GPU_PRODUCTS_FLAG = "--xla_gpu_enable_triton_gemm"
 _GROWTH = 64 * 2**20  # bytes that the heap grows by at least
 
 
@@ -26,6 +27,25 @@ def computes_on_cpu() -> bool:
     """Whether JAX will compute on the CPU: it was told to, or there is nothing else."""
     chosen = os.environ.get("JAX_PLATFORMS", "").split(",")[0]
     return chosen == "cpu" if chosen else not (has_tpu() or gpu_platform())
+
+
+def prepare() -> None:
+    """Sets this process up for what JAX will compute on: to be called before JAX starts, by what owns the process."""
+    if computes_on_cpu():
+        keep_freed_memory()
+    elif gpu_platform():
+        prefer_library_products()
+
+
+def prefer_library_products() -> None:
+    """Has XLA leave products on GPUs to cuBLAS, with what surrounds them, unless ``XLA_FLAGS`` says otherwise.
+
+    XLA tries its own kernels for each product alone, and then finds the library's faster; taken out of its surroundings,
+    though, the product's kernel no longer adds the bias.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if GPU_PRODUCTS_FLAG not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {GPU_PRODUCTS_FLAG}=false".strip()
 
 
 def keep_freed_memory() -> bool:
