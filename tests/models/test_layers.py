@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from salmu_jax.models import layers
 from salmu_jax.models.layers import gelu, layer_norm, quick_gelu
 
 TORCH = {
@@ -20,6 +21,7 @@ def arguments(function, dtype):
     rows = 3 * draw.standard_normal((4, 5, 48)) + 0.5
     rows[0, 0] = np.linspace(-12, 12, 48)  # far into the tails
     rows[0, 1] = 7.0  # a variance of 0
+    rows[0, 2, 0] = 1000.0  # as far from the others as a number can be, and the first
     others = [1 + 0.3 * draw.standard_normal(48), draw.standard_normal(48)] if function is layer_norm else []
     return [jnp.asarray(rows, dtype), *(jnp.asarray(other, jnp.float32) for other in others)]
 
@@ -42,6 +44,18 @@ def test_value_and_gradients_are_pytorch_s(function, dtype, tolerance):
         # Where the variance is 0 the slope is 316, of the roundings too.
         scale = np.maximum(np.max(np.abs(wanted), axis=-1, keepdims=True), 1)
         np.testing.assert_allclose(np.asarray(found, np.float64) / scale, wanted / scale, rtol=0, atol=tolerance)
+
+
+def test_what_the_gelu_takes_in_half_precision_is_far_nearer_than_half_precision():
+    x = np.concatenate([np.linspace(-8, 8, 40_001), [-300.0, -30.0, 30.0, 300.0]])
+    cumulative, density = (
+        np.asarray(part, np.float64) for part in layers._logistic_normal(jnp.asarray(x, jnp.float32))
+    )
+    leaf = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    expected = torch.nn.functional.gelu(leaf)
+    (slope,) = torch.autograd.grad(expected.sum(), leaf)
+    np.testing.assert_allclose(x * cumulative, expected.detach().numpy(), rtol=1e-6, atol=5e-6)
+    np.testing.assert_allclose(cumulative + x * density, slope.numpy(), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("function", TORCH)
