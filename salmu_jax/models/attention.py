@@ -41,48 +41,47 @@ def padded_length(length: int, implementation: str) -> int:
     return length + length % 2 if implementation == "cudnn" else length
 
 
-def attention(qkv: jax.Array, heads: int, causal: bool, implementation: str = "plain", length: int = 0) -> jax.Array:
-    """``softmax(q k^T / sqrt(d)) v`` of each head; the softmax in float32, the rest in ``qkv``'s dtype.
+def attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, heads: int, causal: bool, implementation: str = "plain", length: int = 0
+) -> jax.Array:
+    """``softmax(q k^T / sqrt(d)) v`` of each head; the softmax in float32, the rest in ``q``'s dtype.
 
     Args:
-      qkv: [B, L, 3 * width], the queries of all heads, then the keys, then the values.
+      q, k, v: [B, L, width], queries, keys and values of all heads.
       causal: a position sees itself and those before it only.
       implementation: ``plain``, ``cpu``, or ``cudnn``, which raises where there is no such kernel.
       length: positions from this one on are padding, which the others do not see; 0: there is none.
 
     Returns [B, L, width].
     """
-    batch, padded, triple = qkv.shape
-    qkv = qkv.reshape(batch, padded, 3, heads, triple // (3 * heads))
-    qkv = nn.with_logical_constraint(qkv, ("batch", None, None, "heads", None))
+    batch, padded, width = q.shape
+    split = (batch, padded, heads, width // heads)
+    q, k, v = (nn.with_logical_constraint(part.reshape(split), ("batch", None, "heads", None)) for part in (q, k, v))
     length = 0 if causal or length == padded else length  # what follows is not seen anyway
-    weighed = {"plain": _plain, "cpu": _cpu, "cudnn": _cudnn}[implementation](qkv, causal, length)
-    return weighed.reshape(batch, padded, triple // 3)
+    weighed = {"plain": _plain, "cpu": _cpu, "cudnn": _cudnn}[implementation](q, k, v, causal, length)
+    return weighed.reshape(batch, padded, width)
 
 
-def attention_of_one(query: jax.Array, keys_values: jax.Array, heads: int, seen: jax.Array | int) -> jax.Array:
+def attention_of_one(q: jax.Array, k: jax.Array, v: jax.Array, heads: int, seen: jax.Array | int) -> jax.Array:
     """:func:`attention` of one query a row, which is all that is read of a tower's last block.
 
     Args:
-      query: [B, width]; keys_values: [B, L, 2 * width].
+      q: [B, width]; k, v: [B, L, width].
       seen: the query sees the positions before this one; the same of all rows, or one each (int [B]).
 
     Returns [B, width].
     """
-    batch, positions, double = keys_values.shape
-    size = double // (2 * heads)
-    q = nn.with_logical_constraint(query.reshape(batch, heads, size), ("batch", "heads", None))
-    keys_values = keys_values.reshape(batch, positions, 2, heads, size)
-    keys_values = nn.with_logical_constraint(keys_values, ("batch", None, None, "heads", None))
-    k, v = jnp.moveaxis(keys_values, 2, 0)
-    scores = jnp.einsum("bhd,bkhd->bhk", q, k, preferred_element_type=jnp.float32) * (size**-0.5)
+    batch, positions, width = k.shape
+    q = nn.with_logical_constraint(q.reshape(batch, heads, width // heads), ("batch", "heads", None))
+    split = (batch, positions, heads, width // heads)
+    k, v = (nn.with_logical_constraint(part.reshape(split), ("batch", None, "heads", None)) for part in (k, v))
+    scores = jnp.einsum("bhd,bkhd->bhk", q, k, preferred_element_type=jnp.float32) * (q.shape[-1] ** -0.5)
     hidden = np.arange(positions) >= (seen if isinstance(seen, int) else seen[:, None, None])
     weights = jax.nn.softmax(jnp.where(hidden, -jnp.inf, scores), axis=-1).astype(v.dtype)
-    return jnp.einsum("bhk,bkhd->bhd", weights, v).reshape(batch, -1)
+    return jnp.einsum("bhk,bkhd->bhd", weights, v).reshape(batch, width)
 
 
-def _plain(qkv: jax.Array, causal: bool, length: int) -> jax.Array:
-    q, k, v = jnp.moveaxis(qkv, 2, 0)
+def _plain(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, length: int) -> jax.Array:
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32) * (q.shape[-1] ** -0.5)
     weights = jax.nn.softmax(_masked(scores, causal, length), axis=-1).astype(v.dtype)
     return jnp.einsum("bhqk,bkhd->bqhd", weights, v)
@@ -95,14 +94,14 @@ def _masked(scores: jax.Array, causal: bool, length: int) -> jax.Array:
     return jnp.where(np.arange(positions) < length, scores, -jnp.inf) if length else scores
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _cpu(qkv: jax.Array, causal: bool, length: int) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _cpu(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, length: int) -> jax.Array:
     """``plain`` with heads before positions in memory, and weights that are divided by their sum after the product."""
-    return _cpu_forward(qkv, causal, length)[0]
+    return _cpu_forward(q, k, v, causal, length)[0]
 
 
-def _cpu_forward(qkv: jax.Array, causal: bool, length: int) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    q, k, v = (jnp.swapaxes(part, 1, 2) for part in jnp.moveaxis(qkv, 2, 0))  # [B, heads, L, d]
+def _cpu_forward(q, k, v, causal: bool, length: int) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    q, k, v = (jnp.swapaxes(part, 1, 2) for part in (q, k, v))  # [B, heads, L, d]
     # Behind a barrier they are copied once; as part of the products they were seen to be gathered again and again.
     q, k, v = jax.lax.optimization_barrier((q * (q.shape[-1] ** -0.5), jnp.swapaxes(k, 2, 3), v))
     scores = _masked(jnp.matmul(q, k, preferred_element_type=jnp.float32), causal, length)
@@ -113,7 +112,9 @@ def _cpu_forward(qkv: jax.Array, causal: bool, length: int) -> tuple[jax.Array, 
     return jnp.swapaxes(result, 1, 2), (q, k, v, weights, total, result)
 
 
-def _cpu_backward(causal: bool, length: int, kept: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array]:
+def _cpu_backward(
+    causal: bool, length: int, kept: tuple[jax.Array, ...], cotangent: jax.Array
+) -> tuple[jax.Array, ...]:
     q, k, v, weights, total, result = kept
     d_result = jnp.swapaxes(cotangent, 1, 2) / total.astype(v.dtype)
     # The softmax's slope takes the weighed mean of each row off, which is the product of the result and its cotangent.
@@ -123,15 +124,14 @@ def _cpu_backward(causal: bool, length: int, kept: tuple[jax.Array, ...], cotang
     # Keys and values as [B, heads, d, L]: the small side of each product is turned, not the L x L one (thrice as slow).
     turned_q, turned_result = jax.lax.optimization_barrier((jnp.swapaxes(q, 2, 3), jnp.swapaxes(d_result, 2, 3)))
     d_k, d_v = (jnp.moveaxis(part, 3, 1) for part in (turned_q @ d_scores, turned_result @ weights))
-    return (jnp.stack([jnp.swapaxes(d_q, 1, 2), d_k, d_v], axis=2),)
+    return jnp.swapaxes(d_q, 1, 2), d_k, d_v
 
 
 _cpu.defvjp(_cpu_forward, _cpu_backward)
 
 
-def _cudnn(qkv: jax.Array, causal: bool, length: int) -> jax.Array:
-    q, k, v = jnp.moveaxis(qkv, 2, 0)
-    lengths = jnp.full(len(qkv), length, jnp.int32) if length else None
+def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, length: int) -> jax.Array:
+    lengths = jnp.full(len(q), length, jnp.int32) if length else None
     return jax.nn.dot_product_attention(
         q, k, v, is_causal=causal, key_value_seq_lengths=lengths, implementation="cudnn"
     )

@@ -298,16 +298,23 @@ class Block(nn.Module):
         # devices ended with other key biases by 4e-5, and with all else equal within 4e-7.
         keys = (width, 2 * width)
         in_proj = Dense(3 * width, qkv_init, nn.initializers.zeros, constant_bias=keys, name="in_proj")
+
+        def project(y: jax.Array, begin: int, end: int) -> list[jax.Array]:
+            """Of queries, keys and values those from ``begin`` to before ``end``, [N, width] each."""
+            if self.attention == "cpu":  # one large product is faster, and to take it apart costs nothing
+                return jnp.split(in_proj(y, slice(begin * width, end * width)), end - begin, axis=-1)
+            # cuDNN takes no parts of an array, and devices that share the heads hold no whole ones of a fused product.
+            return [in_proj(y, slice(part * width, (part + 1) * width)) for part in range(begin, end)]
+
         if position is None:
             x = x.reshape(-1, width)
-            qkv = in_proj(y).reshape(batch, length, 3 * width)
-            y = attention(qkv, self.config.heads, self.causal, self.attention, self.length).reshape(-1, width)
+            q, k, v = (part.reshape(shape) for part in project(y, 0, 3))
+            y = attention(q, k, v, self.config.heads, self.causal, self.attention, self.length).reshape(-1, width)
         else:
             shape, x = (batch, width), take_position(x, position)
-            query = in_proj(take_position(y.reshape(batch, length, width), position), slice(0, width))
-            keys_values = in_proj(y, slice(width, None)).reshape(batch, length, 2 * width)
-            seen = position + 1 if self.causal else self.length or length
-            y = attention_of_one(query, keys_values, self.config.heads, seen)
+            (q,) = project(take_position(y.reshape(batch, length, width), position), 0, 1)
+            k, v = (part.reshape(batch, length, width) for part in project(y, 1, 3))
+            y = attention_of_one(q, k, v, self.config.heads, position + 1 if self.causal else self.length or length)
         x = x + Dense(width, out_init, nn.initializers.zeros, name="out_proj")(y)
 
         y = LayerNorm(name="ln_2")(x)

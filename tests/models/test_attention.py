@@ -14,6 +14,11 @@ from salmu_jax.models.attention import attention, attention_of_one, choose, padd
 from salmu_jax.models.clip import Clip, Execution
 
 
+def of(qkv, *rest, **named):
+    """Attention of the parts of [B, L, 3 * width], so that a single array has all gradients."""
+    return attention(*jnp.split(qkv, 3, axis=-1), *rest, **named)
+
+
 def draw(length, heads, size, seed=0):
     return np.random.default_rng(seed).standard_normal((3, length, 3 * heads * size), np.float32)
 
@@ -33,7 +38,7 @@ def test_it_is_pytorch_s_attention_forward_and_gradient(length, heads, size, cau
 
         @jax.jit
         def value_and_gradient(qkv):
-            value, pull = jax.vjp(lambda qkv: attention(qkv, heads, causal, implementation), qkv)
+            value, pull = jax.vjp(lambda qkv: of(qkv, heads, causal, implementation), qkv)
             return value, pull(jnp.asarray(cotangent))[0]
 
         value, found = value_and_gradient(qkv)
@@ -48,9 +53,9 @@ def test_padding_is_not_seen(causal, implementation):
     padded = np.pad(qkv, ((0, 0), (0, 3), (0, 0)), constant_values=50.0)
 
     def attend(padded):
-        return attention(padded, 2, causal, implementation, length=7)[:, :7]
+        return of(padded, 2, causal, implementation, length=7)[:, :7]
 
-    np.testing.assert_allclose(jax.jit(attend)(padded), attention(qkv, 2, causal), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(jax.jit(attend)(padded), of(qkv, 2, causal), rtol=0, atol=2e-6)
     gradient = jax.jit(jax.grad(lambda padded: jnp.sum(attend(padded) ** 2)))(padded)
     assert not np.any(gradient[:, 7:])
     assert np.all(np.any(gradient[:, :7], axis=(0, 2)))
@@ -63,14 +68,12 @@ def test_one_query_gets_what_it_gets_among_all(causal):
 
     def among_all(qkv):
         padded = jnp.pad(qkv, ((0, 0), (0, 3), (0, 0)), constant_values=50.0)
-        return attention(padded, 2, causal, length=9)[rows, positions]
+        return of(padded, 2, causal, length=9)[rows, positions]
 
     def alone(qkv):
-        query, keys_values = (
-            qkv[rows, positions, :16],
-            jnp.pad(qkv[..., 16:], ((0, 0), (0, 3), (0, 0)), constant_values=50.0),
-        )
-        return attention_of_one(query, keys_values, 2, positions + 1 if causal else 9)
+        q, k, v = jnp.split(qkv, 3, axis=-1)
+        k, v = (jnp.pad(part, ((0, 0), (0, 3), (0, 0)), constant_values=50.0) for part in (k, v))
+        return attention_of_one(q[rows, positions], k, v, 2, positions + 1 if causal else 9)
 
     cotangent = draw(1, 2, 8, seed=1)[:, 0, :16]
     (expected, pull), (found, pull_found) = jax.vjp(among_all, qkv), jax.vjp(alone, qkv)
@@ -82,7 +85,7 @@ def test_the_form_for_cpus_in_half_precision_too():
     qkv = jnp.asarray(draw(33, 2, 16), jnp.bfloat16)
 
     def loss(qkv, implementation):
-        result = attention(qkv, 2, causal=False, implementation=implementation)
+        result = of(qkv, 2, causal=False, implementation=implementation)
         return jnp.sum(jnp.square(result.astype(jnp.float32))), result
 
     grad = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
@@ -112,10 +115,10 @@ def test_what_is_chosen_for_each_device(monkeypatch):
 def test_a_tower_around_a_kernel_for_even_lengths_computes_the_same(monkeypatch):
     """The kernel itself is only on GPUs; here something that computes the same is in its place, as strict about lengths."""
 
-    def kernel(qkv, causal, length):
-        assert qkv.shape[1] % 2 == 0
+    def kernel(q, k, v, causal, length):
+        assert q.shape[1] % 2 == 0
         kernel.lengths.add(length)
-        return module._plain(qkv, causal, length)
+        return module._plain(q, k, v, causal, length)
 
     kernel.lengths = set()
     monkeypatch.setattr(module, "_cudnn", kernel)
@@ -150,7 +153,7 @@ def test_cudnn_is_the_plain_form_forward_and_gradient(length, heads, causal):
     qkv = jnp.pad(qkv, ((0, 0), (0, padded - length), (0, 0)))
 
     def loss(qkv, implementation):
-        result = attention(qkv, heads, causal, implementation, length)[:, :length]
+        result = of(qkv, heads, causal, implementation, length)[:, :length]
         return jnp.sum(result.astype(jnp.float32) * weights), result
 
     grad = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)

@@ -133,8 +133,7 @@ def test_the_constraints_on_activations_are_in_the_lowered_program():
         found = constraints()
     assert found.count('[{"data", "fsdp"}, {}, {}]') == 2  # before the first block, and after it
     assert '[{"data", "fsdp"}, {}]' in found  # after the last, of which one position is read
-    assert (
-        found.count('[{"data", "fsdp"}, {}, {}, {"tensor"}, {}]') == 2
-    )  # heads of queries, keys and values; of the last two
-    assert found.count('[{"data", "fsdp"}, {"tensor"}, {}]') == 1  # heads of the last block's one query
+    # Heads: queries, keys and values of the first block, keys and values of the last, and its one query.
+    assert found.count('[{"data", "fsdp"}, {}, {"tensor"}, {}]') == 5
+    assert found.count('[{"data", "fsdp"}, {"tensor"}, {}]') == 1
     assert found.count('[{"data", "fsdp"}, {"tensor"}]') == 2  # the hidden layers
