@@ -78,6 +78,7 @@ def _train(spec: Spec) -> Task:
 
     facts = {
         "flops": train_flops_per_pair(clip.config) * spec.batch,
+        "flops_every_position": train_flops_per_pair(clip.config, every_position=True) * spec.batch,
         "temporary_bytes": _temporary_bytes(compiled),
     }
     return Task(run, lambda loss: [float(loss)], facts)
@@ -95,12 +96,16 @@ def _encode(spec: Spec) -> Task:
     image = spec.name == "image"
     argument = jax.device_put(images if image else tokens)
     compiled = jax.jit(clip.encode_image if image else clip.encode_text).lower(params, argument).compile()
-    flops = (forward_flops_per_image if image else forward_flops_per_text)(clip.config) * spec.batch
+    count = forward_flops_per_image if image else forward_flops_per_text
+    facts = {
+        "flops": count(clip.config) * spec.batch,
+        "flops_every_position": count(clip.config, every_position=True) * spec.batch,
+    }
 
     def run(_: int):
         return jax.block_until_ready(compiled(params, argument))
 
-    return Task(run, lambda result: inputs.probe(np.asarray(result)), {"flops": flops})
+    return Task(run, lambda result: inputs.probe(np.asarray(result)), facts)
 
 
 def _loss(spec: Spec) -> Task:

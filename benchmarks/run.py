@@ -126,7 +126,10 @@ def summary(values: list[float]) -> dict[str, float]:
 
 
 def add_utilisation(results: list[dict[str, Any]], device: str) -> float | None:
-    """Adds each side's MFU; of the published bfloat16 peak on a GPU, on a CPU of the faster side's large product."""
+    """Adds each side's MFU; of the published bfloat16 peak on a GPU, on a CPU of the faster side's large product.
+
+    By what the model needs, and by what it takes to compute every position of the last blocks, as is usually counted.
+    """
     peak = next((result["jax"]["published_peak"] for result in results), None)
     if device == "cpu":
         products = [result for result in results if result["task"] == "matmul"]
@@ -135,10 +138,11 @@ def add_utilisation(results: list[dict[str, Any]], device: str) -> float | None:
         ]
         peak = max(rates, default=None)
     for result in results:
-        flops = result["jax"].get("flops")
-        for side in SIDES:
-            if flops and peak:
-                result[side]["mfu"] = flops / result[side]["seconds"]["median"] / peak
+        for count, name in (("flops", "mfu"), ("flops_every_position", "mfu_every_position")):
+            flops = result["jax"].get(count)
+            for side in SIDES:
+                if flops and peak:
+                    result[side][name] = flops / result[side]["seconds"]["median"] / peak
     return peak
 
 

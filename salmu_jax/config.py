@@ -64,6 +64,7 @@ _HOW = (
     "model.scan_layers",
     "model.remat",
     "model.attention",
+    "model.kernels",
     "data.workers",
     "data.cache_decoded",
     "train.loss_form",
@@ -108,6 +109,7 @@ def base_config() -> ConfigDict:
     config.model.scan_layers = False  # compile one block and loop over it: compiles faster, same results
     config.model.remat = "none"  # what the backward pass recomputes: none, dots (all but the products) or full
     config.model.attention = "auto"  # plain, cpu, cudnn (GPUs, bfloat16), or auto: the fastest where it runs
+    config.model.kernels = "auto"  # of norms and GELUs: plain, triton (GPUs, bfloat16), or auto likewise
 
     config.data = ConfigDict()
     config.data.cache_decoded = False  # keep all decoded images in memory: for small data sets

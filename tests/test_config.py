@@ -258,7 +258,7 @@ def test_a_run_is_the_same_run_on_other_hardware_and_not_with_other_fields():
 
     same = (
         "mesh.fsdp=2", "mesh.tensor=2", "model.scan_layers=True", "model.remat=dots", "model.attention=plain",
-        "data.workers=3",
+        "model.kernels=plain", "data.workers=3",
         "data.cache_decoded=False", "train.loss_form=ring", "train.loss_chunk=7", "train.microbatch=8", "train.save_every=3",
         "train.save_minutes=3.5", "train.keep_last=5", "train.keep_every=50", "train.state_dir=gs://b/x",
         "train.evaluate_every=5",

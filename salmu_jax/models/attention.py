@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from salmu_jax.models.devices import nvidia_generation
+
 ATTENTIONS = ("auto", "plain", "cpu", "cudnn")
 
 
@@ -24,16 +26,10 @@ def choose(implementation: str, dtype: jnp.dtype, head_size: int) -> str:
     """
     if implementation != "auto":
         return implementation
-    backend = jax.default_backend()
-    if backend == "cpu" and dtype == jnp.float32:
-        return "cpu"
-    if dtype not in (jnp.bfloat16, jnp.float16) or head_size % 8 or head_size > 128 or backend != "gpu":
-        return "plain"
-    capability = getattr(
-        jax.local_devices()[0], "compute_capability", ""
-    )  # "9.0"; AMD's GPUs have names such as gfx942
-    major = capability.split(".")[0]
-    return "cudnn" if major.isdigit() and int(major) >= 8 else "plain"
+    if dtype == jnp.float32:
+        return "cpu" if jax.default_backend() == "cpu" else "plain"
+    fits = dtype in (jnp.bfloat16, jnp.float16) and head_size % 8 == 0 and head_size <= 128
+    return "cudnn" if fits and nvidia_generation() >= 8 else "plain"
 
 
 def padded_length(length: int, implementation: str) -> int:

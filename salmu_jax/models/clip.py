@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from salmu_jax.models import kernels
 from salmu_jax.models.attention import ATTENTIONS, attention, attention_of_one, choose, padded_length
 from salmu_jax.models.layers import gelu, layer_norm, quick_gelu
 from salmu_jax.models.preprocess import IMAGE_MEAN, IMAGE_STD
@@ -98,16 +99,19 @@ class Execution:
 
     ``scan_layers`` compiles one block and loops over the layers. ``remat`` says what the backward pass recomputes instead
     of keeping: ``none``; ``dots``, all but the results of the products with parameters; ``full``, all but each block's input.
-    ``attention`` is one of ``models/attention.py``.
+    ``attention`` is one of ``models/attention.py``, ``kernels`` (of norms and GELUs) one of ``models/kernels.py``.
     """
 
     scan_layers: bool = False
     remat: str = "none"
     attention: str = "auto"
+    kernels: str = "auto"
 
     def __post_init__(self):
         if self.attention not in ATTENTIONS:
             raise ValueError(f"unknown attention {self.attention!r}; there are {', '.join(ATTENTIONS)}")
+        if self.kernels not in kernels.KERNELS:
+            raise ValueError(f"unknown kernels {self.kernels!r}; there are {', '.join(kernels.KERNELS)}")
         if self.remat not in REMAT_POLICIES:
             raise ValueError(f"unknown remat {self.remat!r}; there are {', '.join(REMAT_POLICIES)}")
 
@@ -243,7 +247,8 @@ class Transformer(nn.Module):
             return take_position(x, position)
 
         implementation = choose(self.execution.attention, x.dtype, tower.width // tower.heads)
-        block = self.block.clone(attention=implementation, length=length)
+        fused = kernels.choose(self.execution.kernels, x.dtype) == "triton"
+        block = self.block.clone(attention=implementation, fused=fused, length=length)
         x = jnp.pad(x, ((0, 0), (0, padded_length(length, implementation) - length), (0, 0)))
 
         def run(params: Params, x: jax.Array) -> jax.Array:
@@ -275,6 +280,7 @@ class Block(nn.Module):
     quick_gelu: bool
     text_init: bool
     attention: str = "plain"
+    fused: bool = False  # the norms and the GELU as in models/kernels.py
     length: int = 0  # positions from this one on are padding; 0: none are
 
     @nn.compact
@@ -292,7 +298,7 @@ class Block(nn.Module):
         # All but attention acts on rows, and XLA is told so: over [B, L, width] it was seen to put B last in memory on a GPU,
         # and to transpose around every product; on CPUs it made B products of each weight gradient, half as fast as one.
         batch, length, _ = shape = x.shape
-        y = LayerNorm(name="ln_1")(x.reshape(-1, width))
+        x, y = LayerNorm(self.fused, name="ln_1")(x.reshape(-1, width), branch=True)
         # A softmax does not see what is added to all its scores, so that the biases of the keys have a gradient of 0. What
         # comes out otherwise is rounding noise, which Adam divides by its own size: the same run on another number of
         # devices ended with other key biases by 4e-5, and with all else equal within 4e-7.
@@ -307,21 +313,24 @@ class Block(nn.Module):
             return [in_proj(y, slice(part * width, (part + 1) * width)) for part in range(begin, end)]
 
         if position is None:
-            x = x.reshape(-1, width)
             q, k, v = (part.reshape(shape) for part in project(y, 0, 3))
             y = attention(q, k, v, self.config.heads, self.causal, self.attention, self.length).reshape(-1, width)
         else:
-            shape, x = (batch, width), take_position(x, position)
+            shape, x = (batch, width), take_position(x.reshape(shape), position)
             (q,) = project(take_position(y.reshape(batch, length, width), position), 0, 1)
             k, v = (part.reshape(batch, length, width) for part in project(y, 1, 3))
             y = attention_of_one(q, k, v, self.config.heads, position + 1 if self.causal else self.length or length)
         x = x + Dense(width, out_init, nn.initializers.zeros, name="out_proj")(y)
 
-        y = LayerNorm(name="ln_2")(x)
+        x, y = LayerNorm(self.fused, name="ln_2")(x, branch=True)
         # PyTorch's Linear draws its biases too; the text tower's initialisation leaves them so.
-        y = Dense(hidden, fc_init, _uniform(width**-0.5), name="c_fc")(y)
-        y = nn.with_logical_constraint(y, ("batch", "mlp"))
-        y = quick_gelu(y) if self.quick_gelu else gelu(y)
+        c_fc = Dense(hidden, fc_init, _uniform(width**-0.5), name="c_fc")
+        if self.fused:
+            y, bias = c_fc(y, bias_apart=True)
+            y = kernels.biased_gelu(nn.with_logical_constraint(y, ("batch", "mlp")), bias, self.quick_gelu)
+        else:
+            y = nn.with_logical_constraint(c_fc(y), ("batch", "mlp"))
+            y = quick_gelu(y) if self.quick_gelu else gelu(y)
         x = x + Dense(width, proj_init, _uniform(hidden**-0.5), name="c_proj")(y)
         return x.reshape(shape)
 
@@ -329,7 +338,8 @@ class Block(nn.Module):
 class Dense(nn.Module):
     """``x @ kernel + bias`` of rows [N, in], kernel [in, out], computed in ``x``'s dtype; or ``columns`` of that alone.
 
-    The biases from ``constant_bias[0]`` to before ``constant_bias[1]`` get a gradient of 0.
+    The biases from ``constant_bias[0]`` to before ``constant_bias[1]`` get a gradient of 0. With ``bias_apart`` the result is
+    the product and the bias, not their sum.
     """
 
     features: int
@@ -338,24 +348,30 @@ class Dense(nn.Module):
     constant_bias: tuple[int, int] = (0, 0)
 
     @nn.compact
-    def __call__(self, x: jax.Array, columns: slice = slice(None)) -> jax.Array:
+    def __call__(self, x: jax.Array, columns: slice = slice(None), bias_apart: bool = False) -> Any:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", self.bias_init, (self.features,))
         begin, end = self.constant_bias
         if begin < end:
             index = np.arange(self.features)
             bias = jnp.where((index >= begin) & (index < end), jax.lax.stop_gradient(bias), bias)
-        return x @ kernel[:, columns].astype(x.dtype) + bias[columns].astype(x.dtype)
+        product = x @ kernel[:, columns].astype(x.dtype)
+        return (product, bias[columns]) if bias_apart else product + bias[columns].astype(x.dtype)
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation in float32, epsilon 1e-5, returned in ``x``'s dtype."""
+    """Layer normalisation in float32, epsilon 1e-5, returned in ``x``'s dtype; for a ``branch``, ``x`` and that."""
+
+    fused: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, branch: bool = False) -> Any:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        return layer_norm(x, scale, bias)
+        if branch and self.fused:
+            return kernels.layer_norm_branch(x, scale, bias)
+        y = layer_norm(x, scale, bias)
+        return (x, y) if branch else y
 
 
 def take_position(x: jax.Array, position: jax.Array | int) -> jax.Array:

@@ -83,12 +83,19 @@ def _logistic_normal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     They share one exponential; erf and the exponential of the density took half as long again as reading and writing did.
     """
-    squared = jnp.minimum(jnp.square(x), 5.5**2)
-    logit = slope = 0.0
-    for power, coefficient in reversed(list(enumerate(_LOGIT_OF_NORMAL))):
-        logit, slope = logit * squared + coefficient, slope * squared + (2 * power + 1) * coefficient
+    logit, slope = logit_of_normal(x)
     cumulative = jax.nn.sigmoid(x * logit)
     return cumulative, cumulative * (1 - cumulative) * slope
+
+
+def logit_of_normal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The normal distribution's ``log(Phi(x) / Phi(-x)) / x``, and the slope of that times ``x``: of float32, nearly."""
+    squared = jnp.minimum(jnp.square(x), 5.5**2)
+    logit, slope = _LOGIT_OF_NORMAL[-1], (2 * len(_LOGIT_OF_NORMAL) - 1) * _LOGIT_OF_NORMAL[-1]
+    for power in reversed(range(len(_LOGIT_OF_NORMAL) - 1)):
+        coefficient = _LOGIT_OF_NORMAL[power]
+        logit, slope = logit * squared + coefficient, slope * squared + (2 * power + 1) * coefficient
+    return logit, slope
 
 
 @jax.custom_vjp

@@ -1,34 +1,44 @@
-"""How many floating-point operations a model takes: the products alone, as model FLOPs utilisation counts them."""
+"""How many floating-point operations a model takes: the products alone, as model FLOPs utilisation counts them.
+
+All functions count what a tower needs; with ``every_position`` its last block over all positions too, as implementations
+compute it that take the features out afterwards, and as published figures count it.
+"""
 
 from __future__ import annotations
 
 from salmu_jax.models.clip import ClipConfig, TowerConfig
 
 
-def forward_flops_per_image(config: ClipConfig) -> float:
+def forward_flops_per_image(config: ClipConfig, every_position: bool = False) -> float:
     """FLOPs of encoding an image: two for each multiplication and addition of a product, nothing for the rest."""
     patches = (config.image_size // config.patch_size) ** 2
     embedding = 2 * patches * 3 * config.patch_size**2 * config.vision.width
-    return embedding + _tower_flops(config.vision, patches + 1) + 2 * config.vision.width * config.embed_dim
+    return (
+        embedding
+        + _tower_flops(config.vision, patches + 1, every_position)
+        + 2 * config.vision.width * config.embed_dim
+    )
 
 
-def forward_flops_per_text(config: ClipConfig) -> float:
+def forward_flops_per_text(config: ClipConfig, every_position: bool = False) -> float:
     """FLOPs of encoding a caption; attention is counted in full, as it is computed, though half of it is masked."""
-    return _tower_flops(config.text, config.context_length) + 2 * config.text.width * config.embed_dim
+    return _tower_flops(config.text, config.context_length, every_position) + 2 * config.text.width * config.embed_dim
 
 
-def train_flops_per_pair(config: ClipConfig) -> float:
+def train_flops_per_pair(config: ClipConfig, every_position: bool = False) -> float:
     """FLOPs of a training step a pair: three times the forward pass (the backward pass has two products for each).
 
     Without the loss (two more products of D for each other pair of the batch) and without what rematerialisation or gradient
     caching computes again, so that MFU does not reward them.
     """
-    return 3 * (forward_flops_per_image(config) + forward_flops_per_text(config))
+    image, text = forward_flops_per_image(config, every_position), forward_flops_per_text(config, every_position)
+    return 3 * (image + text)
 
 
-def _tower_flops(tower: TowerConfig, length: int) -> float:
+def _tower_flops(tower: TowerConfig, length: int, every_position: bool) -> float:
     """Of the last block one position is read, for which it needs the keys and values of all (see ``clip.Transformer``)."""
     width, hidden = tower.width, int(tower.width * tower.mlp_ratio)
     keys_values, rest = 2 * 2 * width * width, 2 * (2 * width * width + 2 * width * hidden)  # for each position
     attention = 2 * 2 * length * width  # for each position that asks
-    return (tower.layers - 1) * length * (keys_values + rest + attention) + length * keys_values + rest + attention
+    asked = (tower.layers - 1) * length + (length if every_position else 1)  # positions, of all blocks
+    return tower.layers * length * keys_values + asked * (rest + attention)

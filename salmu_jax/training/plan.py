@@ -184,7 +184,7 @@ def compile_step(
 ) -> tuple[Memory, str, int, dict[str, int]]:
     """(memory of a device, text of the compiled program or "" if it does not fit, number of parameters, mesh axes)."""
     if devices[0].platform != jax.default_backend():  # "auto" would choose for what is here
-        config = changed(config, {"model.attention": "plain"})
+        config = changed(config, {"model.attention": "plain", "model.kernels": "plain"})
     clip = make_clip(config)
     mesh = mesh_lib.make_mesh(config.mesh.fsdp, config.mesh.tensor, devices)
     optimizer = make_pretrain_optimizer(config, total_steps=1_000)
@@ -219,6 +219,7 @@ def unrolled_flops(config: ConfigDict) -> float:
     plain = {
         "model.scan_layers": False,
         "model.attention": "plain",  # no compiler sees into cuDNN's
+        "model.kernels": "plain",
         "train.loss_form": "plain",
         "train.microbatch": 0,
         "mesh.fsdp": 1,

@@ -23,6 +23,7 @@ from salmu_jax.errors import InputError
 from salmu_jax.models import preprocess, zoo
 from salmu_jax.models.attention import ATTENTIONS
 from salmu_jax.models.clip import REMAT_POLICIES, Clip, Execution
+from salmu_jax.models.kernels import KERNELS
 from salmu_jax.models.tokenizer import ClipTokenizer
 from salmu_jax.training import loop, online_eval
 from salmu_jax.training import mesh as mesh_lib
@@ -45,7 +46,7 @@ AUGMENT = {"scale": (0.9, 1.0), "ratio": (3 / 4, 4 / 3)}  # OpenCLIP's RandomRes
 
 
 def make_clip(config: ConfigDict) -> Clip:
-    """The model of ``config.model``. Raises InputError for an unknown architecture, dtype, image size, remat or attention."""
+    """The model of ``config.model``. Raises InputError for an image size that does not fit, and for names that are unknown."""
     model = config.model
     if model.compute_dtype not in ("float32", "bfloat16"):
         raise InputError(f"unknown dtype {model.compute_dtype!r}; float32 or bfloat16", "model.compute_dtype")
@@ -53,6 +54,8 @@ def make_clip(config: ConfigDict) -> Clip:
         raise InputError(f"unknown remat {model.remat!r}; there are {', '.join(REMAT_POLICIES)}", "model.remat")
     if model.attention not in ATTENTIONS:
         raise InputError(f"unknown attention {model.attention!r}; there are {', '.join(ATTENTIONS)}", "model.attention")
+    if model.kernels not in KERNELS:
+        raise InputError(f"unknown kernels {model.kernels!r}; there are {', '.join(KERNELS)}", "model.kernels")
     architecture = zoo.architecture(model.architecture)
     size, patch = model.image_size or architecture.image_size, architecture.patch_size
     if size % patch:
@@ -63,7 +66,7 @@ def make_clip(config: ConfigDict) -> Clip:
         logit_bias=config.train.loss == "sigmoid",
         compute_dtype=model.compute_dtype,
     )
-    return Clip(architecture, Execution(model.scan_layers, model.remat, model.attention))
+    return Clip(architecture, Execution(model.scan_layers, model.remat, model.attention, model.kernels))
 
 
 def make_pretrain_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:

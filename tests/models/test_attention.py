@@ -55,8 +55,9 @@ def test_padding_is_not_seen(causal, implementation):
     def attend(padded):
         return of(padded, 2, causal, implementation, length=7)[:, :7]
 
-    np.testing.assert_allclose(jax.jit(attend)(padded), of(qkv, 2, causal), rtol=0, atol=2e-6)
-    gradient = jax.jit(jax.grad(lambda padded: jnp.sum(attend(padded) ** 2)))(padded)
+    with jax.default_matmul_precision("highest"):
+        np.testing.assert_allclose(jax.jit(attend)(padded), of(qkv, 2, causal), rtol=0, atol=2e-6)
+        gradient = jax.jit(jax.grad(lambda padded: jnp.sum(attend(padded) ** 2)))(padded)
     assert not np.any(gradient[:, 7:])
     assert np.all(np.any(gradient[:, :7], axis=(0, 2)))
 
@@ -76,9 +77,10 @@ def test_one_query_gets_what_it_gets_among_all(causal):
         return attention_of_one(q[rows, positions], k, v, 2, positions + 1 if causal else 9)
 
     cotangent = draw(1, 2, 8, seed=1)[:, 0, :16]
-    (expected, pull), (found, pull_found) = jax.vjp(among_all, qkv), jax.vjp(alone, qkv)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(pull_found(cotangent)[0], pull(cotangent)[0], rtol=0, atol=2e-6)
+    with jax.default_matmul_precision("highest"):
+        (expected, pull), (found, pull_found) = jax.vjp(among_all, qkv), jax.vjp(alone, qkv)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(pull_found(cotangent)[0], pull(cotangent)[0], rtol=0, atol=2e-6)
 
 
 def test_the_form_for_cpus_in_half_precision_too():
@@ -132,7 +134,8 @@ def test_a_tower_around_a_kernel_for_even_lengths_computes_the_same(monkeypatch)
             image, text = clip.encode_image(params, images), clip.encode_text(params, tokens)
             return jnp.sum(image * text[::-1]), (image, text)
 
-        return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+        with jax.default_matmul_precision("highest"):
+            return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
 
     expected = loss_and_gradients(Clip(config, Execution(attention="plain")))
     for execution in (Execution(), Execution(True, "full", "cudnn")):

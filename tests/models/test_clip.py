@@ -101,9 +101,11 @@ def test_the_biases_of_keys_have_a_gradient_of_zero_and_no_others():
     assert np.all(values)
 
 
-def test_an_unknown_attention_is_refused():
+def test_unknown_forms_are_refused():
     with pytest.raises(ValueError, match="unknown attention 'flash'; there are auto, plain, cpu, cudnn"):
         Execution(attention="flash")
+    with pytest.raises(ValueError, match="unknown kernels 'cuda'; there are auto, plain, triton"):
+        Execution(kernels="cuda")
 
 
 @pytest.mark.parametrize(

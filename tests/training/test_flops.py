@@ -33,6 +33,7 @@ def test_a_training_step_of_vit_b_16_takes_the_known_figure():
     # Of the last block, positions that nobody reads need no queries, weights, output and MLP: 12 d^2 less 2 d^2 products each.
     image, text = 196 * (20 * 768**2 + 4 * 197 * 768), 76 * (20 * 512**2 + 4 * 77 * 512)
     assert train_flops_per_pair(architecture("ViT-B-16")) == pytest.approx(full - 3 * (image + text), rel=0.002)
+    assert train_flops_per_pair(architecture("ViT-B-16"), every_position=True) == pytest.approx(full, rel=0.002)
 
 
 def device(kind, *coords):
