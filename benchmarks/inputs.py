@@ -32,13 +32,14 @@ def parameters(config: ClipConfig) -> Params:
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def pairs(config: ClipConfig, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 images [rows, H, W, 3] and int32 token rows [rows, T] of captions of 8 to 30 tokens."""
+def pairs(config: ClipConfig, rows: int, long: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 images [rows, H, W, 3] and int32 token rows [rows, T] of captions of 8 to 30 ids, or ``long``, as many as fit."""
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (rows, config.image_size, config.image_size, 3), dtype=np.uint8)
     tokens = np.zeros((rows, config.context_length), np.int32)
     for row in tokens:
-        length = int(rng.integers(8, min(30, config.context_length - 2) + 1))
+        most = config.context_length - 2
+        length = most if long else int(rng.integers(8, min(30, most) + 1))
         row[0], row[length + 1] = config.vocab_size - 2, config.vocab_size - 1
         row[1 : length + 1] = rng.integers(1, config.vocab_size - 2, length)
     return images, tokens

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from importlib.metadata import version
 
 from benchmarks import inputs
-from benchmarks.side import Spec, Task, serve
+from benchmarks.side import Spec, Task, serve, versions
 from salmu_jax import host
 
 
@@ -17,6 +15,7 @@ def prepare(spec: Spec) -> Task:
         "train": _train,
         "image": _encode,
         "text": _encode,
+        "text_long": _encode,
         "loss": _loss,
         "loss_chunked": _loss,
         "matmul": _matmul,
@@ -31,8 +30,7 @@ def prepare(spec: Spec) -> Task:
     device = jax.devices()[0]
     chip = chip_of(device)
     facts = {
-        "versions": {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")},
-        "python": sys.version.split()[0],
+        "versions": versions("jax", "jaxlib", "flax", "optax", "numpy"),
         "device": device.device_kind,
         "published_peak": chip.peak_flops if chip else None,
     }
@@ -88,19 +86,21 @@ def _encode(spec: Spec) -> Task:
     import jax
     import numpy as np
 
+    from salmu_jax.models.tokenizer import without_padding
     from salmu_jax.training.flops import forward_flops_per_image, forward_flops_per_text
 
     clip = _clip(spec)
     params = jax.device_put(inputs.parameters(clip.config))
-    images, tokens = inputs.pairs(clip.config, spec.batch)
+    images, tokens = inputs.pairs(clip.config, spec.batch, long=spec.name == "text_long")
     image = spec.name == "image"
-    argument = jax.device_put(images if image else tokens)
+    argument = jax.device_put(images if image else without_padding(tokens))  # as the evaluator does, once for all texts
     compiled = jax.jit(clip.encode_image if image else clip.encode_text).lower(params, argument).compile()
-    count = forward_flops_per_image if image else forward_flops_per_text
-    facts = {
-        "flops": count(clip.config) * spec.batch,
-        "flops_every_position": count(clip.config, every_position=True) * spec.batch,
-    }
+    if image:
+        needed, every = (forward_flops_per_image(clip.config, every_position) for every_position in (False, True))
+    else:
+        needed = forward_flops_per_text(clip.config, length=argument.shape[1])
+        every = forward_flops_per_text(clip.config, every_position=True)
+    facts = {"flops": needed * spec.batch, "flops_every_position": every * spec.batch}
 
     def run(_: int):
         return jax.block_until_ready(compiled(params, argument))

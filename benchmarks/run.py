@@ -30,6 +30,7 @@ TASKS: dict[str, tuple[int, str, int | None, float]] = {
     "train": (8, "pair", None, 1e-3),
     "image": (8, "image", None, 1e-3),
     "text": (16, "caption", None, 1e-3),
+    "text_long": (16, "caption", None, 1e-3),
     "loss": (4096, "pair", None, 1e-4),
     "loss_chunked": (4096, "pair", None, 1e-4),
     "tokenizer": (4000, "caption", 1, 0.0),
@@ -112,7 +113,7 @@ def measure(spec: Spec, rounds: int, warmup: int) -> dict[str, Any]:
     for framework in SIDES:
         result[framework] = {"seconds": summary(seconds[framework]), "all_seconds": seconds[framework]}
         result[framework]["rows_per_second"] = spec.batch / result[framework]["seconds"]["median"]
-        extra = {key: value for key, value in facts[framework].items() if key not in ("versions", "python")}
+        extra = {key: value for key, value in facts[framework].items() if key != "versions"}
         result[framework] |= extra
     tolerance = BFLOAT16_TOLERANCE if spec.dtype == "bfloat16" else TASKS[spec.name][3]
     result["values"] = {"max_difference": difference, "tolerance": tolerance, "equal": difference <= tolerance}
@@ -128,7 +129,8 @@ def summary(values: list[float]) -> dict[str, float]:
 def add_utilisation(results: list[dict[str, Any]], device: str) -> float | None:
     """Adds each side's MFU; of the published bfloat16 peak on a GPU, on a CPU of the faster side's large product.
 
-    By what the model needs, and by what it takes to compute every position of the last blocks, as is usually counted.
+    By what the model needs, and by what it takes to compute every position, as is usually counted: of the last blocks, which
+    are read at one, and those after the end of a caption.
     """
     peak = next((result["jax"]["published_peak"] for result in results), None)
     if device == "cpu":
@@ -210,7 +212,7 @@ def main(arguments: list[str] | None = None) -> int:
             spec = Spec(name, options.device, batch, threads or options.threads, options.model, options.dtype)
             result = measure(spec, options.rounds, options.warmup)
             for facts in result.pop("facts").values():
-                report["versions"] |= {**facts["versions"], "python": facts["python"]}
+                report["versions"] |= facts["versions"]
             report["results"].append(result)
             print(line_of(result), flush=True)
     report["peak_flops"] = add_utilisation(report["results"], options.device)

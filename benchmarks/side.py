@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib.metadata
 import json
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +33,15 @@ class Task:
     run: Callable[[int], Any]
     value: Callable[[Any], Any]
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def versions(*names: str) -> dict[str, str]:
+    """Python's version, and those of the packages that are installed."""
+    found = {"python": platform.python_version()}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def serve(prepare: Callable[[Spec], Task]) -> None:

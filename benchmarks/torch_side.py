@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import importlib.util
 import io
-import sys
 import time
 
 import numpy as np
 import torch
 
 from benchmarks import inputs
-from benchmarks.side import Spec, Task, serve
+from benchmarks.side import Spec, Task, serve, versions
 from salmu_jax.interop import huggingface, open_clip
 from salmu_jax.interop.mapping import to_state
 from salmu_jax.interop.parity import _let_torchvision_import, _pixels
@@ -32,6 +30,7 @@ def prepare(spec: Spec) -> Task:
         "train": _train,
         "image": _encode,
         "text": _encode,
+        "text_long": _encode,
         "loss": _loss,
         "loss_chunked": _loss,
         "matmul": _matmul,
@@ -39,18 +38,11 @@ def prepare(spec: Spec) -> Task:
         "tokenizer_repeated": _tokenizer,
         "preprocess": _preprocess,
     }[spec.name](spec)
-    names = [name for name in ("torch", "torchvision", "open_clip_torch", "transformers") if _installed(name)]
-    reference = "open_clip" if HAS_OPEN_CLIP else "transformers"
-    facts = {"versions": {name: importlib.metadata.version(name) for name in names}, "python": sys.version.split()[0]}
-    return dataclasses.replace(task, facts={**facts, "reference": reference, **task.facts})
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+    facts = {
+        "versions": versions("torch", "torchvision", "open_clip_torch", "transformers"),
+        "reference": "open_clip" if HAS_OPEN_CLIP else "transformers",
+    }
+    return dataclasses.replace(task, facts={**facts, **task.facts})
 
 
 def _device(spec: Spec) -> torch.device:
@@ -110,7 +102,7 @@ def _prepared(spec: Spec):
     config = architecture(spec.model)
     device = _device(spec)
     model = Towers(config).to(device)
-    images, tokens = inputs.pairs(config, spec.batch)
+    images, tokens = inputs.pairs(config, spec.batch, long=spec.name == "text_long")
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=spec.dtype == "bfloat16")
 
     def called(function):

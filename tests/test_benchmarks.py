@@ -9,7 +9,7 @@ from benchmarks.run import add_utilisation, main, parse, summary
 
 @pytest.mark.parametrize(
     ("tasks", "expected"),
-    [("matmul,train", {"mfu", "flops"}), ("tokenizer", set()), ("preprocess", set())],
+    [("matmul,train,text,text_long", {"mfu", "flops"}), ("tokenizer", set()), ("preprocess", set())],
 )
 def test_both_sides_compute_the_same(tasks, expected, tmp_path, capsys):
     output = tmp_path / "result.json"
@@ -35,7 +35,7 @@ def test_both_sides_compute_the_same(tasks, expected, tmp_path, capsys):
 def test_different_values_are_reported(monkeypatch, capsys):
     class Disagreeing:
         def __init__(self, framework, spec):
-            self.facts = {"versions": {}, "python": "", "published_peak": None}
+            self.facts = {"versions": {}, "published_peak": None}
             self._value = {"jax": 1.0, "torch": 2.0}[framework]
 
         def run(self, index):

@@ -18,6 +18,7 @@ import numpy as np
 
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation.data import EvaluationData, Images, TextBank
+from salmu_jax.models.tokenizer import without_padding
 
 Params = Any
 Sharding = jax.sharding.Sharding
@@ -62,15 +63,7 @@ def embed(
     images = {split: encode(rows.images, where=split) for split, rows in data.splits.items()}
     if data.zeroshot is not None:
         images["zeroshot"] = encode(data.zeroshot.images, where="zeroshot")
-    tokens = data.tokens(tokenizer, idzsc_prompt)
-    texts = _encode(
-        functools.partial(_text_tower, clip, params),
-        lambda i, j: tokens[i:j],
-        len(tokens),
-        batch_size,
-        sharding,
-        "texts",
-    )
+    texts = _encode_tokens(clip, params, data.tokens(tokenizer, idzsc_prompt), batch_size, sharding)
     return Embeddings(images, texts, data.text_bank(idzsc_prompt))
 
 
@@ -100,12 +93,8 @@ def encode_texts(
 ) -> np.ndarray:
     """Text embeddings float32 [N, D]; a distinct text is encoded once, so equal texts have equal rows, bit for bit."""
     bank = TextBank(texts)
-
-    def batch(start: int, stop: int) -> np.ndarray:
-        return np.asarray(tokenizer(list(bank.texts[start:stop])), np.int32)
-
-    tower = functools.partial(_text_tower, clip, params)
-    return _encode(tower, batch, len(bank.texts), batch_size, sharding, "texts")[bank.index(texts)]
+    tokens = np.asarray(tokenizer(list(bank.texts)), np.int32)
+    return _encode_tokens(clip, params, tokens, batch_size, sharding)[bank.index(texts)]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -116,6 +105,15 @@ def _image_tower(clip: Any, params: Params, images: jax.Array) -> jax.Array:
 @functools.partial(jax.jit, static_argnums=0)
 def _text_tower(clip: Any, params: Params, tokens: jax.Array) -> jax.Array:
     return clip.encode_text(params, tokens).astype(jnp.float32)
+
+
+def _encode_tokens(
+    clip: Any, params: Params, tokens: np.ndarray, batch_size: int, sharding: Sharding | None
+) -> np.ndarray:
+    """Token rows [N, T] that end in zeros; all batches are as long as the longest caption, not as the model's context."""
+    tokens = without_padding(tokens)
+    tower = functools.partial(_text_tower, clip, params)
+    return _encode(tower, lambda start, stop: tokens[start:stop], len(tokens), batch_size, sharding, "texts")
 
 
 def _encode(

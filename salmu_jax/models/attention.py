@@ -58,23 +58,41 @@ def attention(
     return weighed.reshape(batch, padded, width)
 
 
-def attention_of_one(q: jax.Array, k: jax.Array, v: jax.Array, heads: int, seen: jax.Array | int) -> jax.Array:
-    """:func:`attention` of one query a row, which is all that is read of a tower's last block.
+def attention_of_one(
+    q: jax.Array,
+    rows: jax.Array,
+    to_keys: jax.Array,
+    to_values: jax.Array,
+    value_bias: jax.Array,
+    heads: int,
+    seen: jax.Array | int,
+) -> jax.Array:
+    """:func:`attention` of one query a row, which is all that is read of a tower's last block; it needs no keys and values.
+
+    With keys ``K y``, a head's scores ``q . (K y)`` are ``(K^T q) . y``, and the weighed sum of its values is
+    ``V (sum w y) + bias``: products with one vector a head, instead of two of the matrices with every row. (A bias of the keys
+    adds the same to all scores of a query, which changes nothing.)
 
     Args:
-      q: [B, width]; k, v: [B, L, width].
+      q: [B, width].
+      rows: [B, L, width], what keys and values are products of.
+      to_keys, to_values: [width, width], the matrices of these; value_bias: [width].
+      heads: these share the width.
       seen: the query sees the positions before this one; the same of all rows, or one each (int [B]).
 
-    Returns [B, width].
+    Returns [B, width], in ``q``'s dtype, in which all but sums and the softmax is computed.
     """
-    batch, positions, width = k.shape
-    q = nn.with_logical_constraint(q.reshape(batch, heads, width // heads), ("batch", "heads", None))
-    split = (batch, positions, heads, width // heads)
-    k, v = (nn.with_logical_constraint(part.reshape(split), ("batch", None, "heads", None)) for part in (k, v))
-    scores = jnp.einsum("bhd,bkhd->bhk", q, k, preferred_element_type=jnp.float32) * (q.shape[-1] ** -0.5)
+    batch, positions, width = rows.shape
+    each = (heads, width // heads)
+    to_keys, to_values = (matrix.astype(q.dtype).reshape(width, *each) for matrix in (to_keys, to_values))
+    q = nn.with_logical_constraint(q.reshape(batch, *each), ("batch", "heads", None))
+    asked = nn.with_logical_constraint(jnp.einsum("bhd,whd->bhw", q, to_keys), ("batch", "heads", None))
+    scores = jnp.einsum("bhw,blw->bhl", asked, rows, preferred_element_type=jnp.float32) * (each[1] ** -0.5)
     hidden = np.arange(positions) >= (seen if isinstance(seen, int) else seen[:, None, None])
-    weights = jax.nn.softmax(jnp.where(hidden, -jnp.inf, scores), axis=-1).astype(v.dtype)
-    return jnp.einsum("bhk,bkhd->bhd", weights, v).reshape(batch, width)
+    weights = jax.nn.softmax(jnp.where(hidden, -jnp.inf, scores), axis=-1).astype(rows.dtype)
+    gathered = nn.with_logical_constraint(jnp.einsum("bhl,blw->bhw", weights, rows), ("batch", "heads", None))
+    values = jnp.einsum("bhw,whd->bhd", gathered, to_values)
+    return values.reshape(batch, width) + value_bias.astype(q.dtype)
 
 
 def _plain(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, length: int) -> jax.Array:

@@ -155,7 +155,7 @@ class Clip:
         return l2_normalize(VisionTower(self.config, self.execution).apply({"params": params["visual"]}, images))
 
     def encode_text(self, params: Params, tokens: jax.Array) -> jax.Array:
-        """int32 ``tokens`` [B, T] to L2-normalised float32 embeddings [B, D]."""
+        """int32 ``tokens`` [B, T] to L2-normalised float32 embeddings [B, D]; T up to the config's ``context_length``."""
         return l2_normalize(TextTower(self.config, self.execution).apply({"params": params["text"]}, tokens))
 
 
@@ -213,7 +213,7 @@ class TextTower(nn.Module):
         dtype = jnp.dtype(config.compute_dtype)
         embedding = self.param("token_embedding", nn.initializers.normal(0.02), (config.vocab_size, width))
         positions = self.param("positional_embedding", nn.initializers.normal(0.01), (config.context_length, width))
-        x = jnp.take(embedding, tokens, axis=0).astype(dtype) + positions.astype(dtype)
+        x = jnp.take(embedding, tokens, axis=0).astype(dtype) + positions[: tokens.shape[1]].astype(dtype)
 
         block = Block(config.text, causal=True, quick_gelu=config.quick_gelu, text_init=True)
         end = jnp.argmax(tokens, axis=-1)  # the first highest id
@@ -227,7 +227,7 @@ class Transformer(nn.Module):
     """``block`` as often as its config says, each time with parameters of its own: [B, L, width] to [B, width].
 
     The result is that of one position, the same of all rows or one each (int [B]). Nothing else of the last block is computed:
-    of 12 blocks, that saves 7 % of the products, forward and backward.
+    of 12 blocks, that saves 8 % of the products, forward and backward.
 
     However it is run, the parameters of block ``i`` are ``blocks_{i}``: checkpoints, frozen layers and exports do not
     depend on it. Scanning stacks them inside the step, matrices in the compute dtype already, which costs a copy of that size.
@@ -305,21 +305,20 @@ class Block(nn.Module):
         keys = (width, 2 * width)
         in_proj = Dense(3 * width, qkv_init, nn.initializers.zeros, constant_bias=keys, name="in_proj")
 
-        def project(y: jax.Array, begin: int, end: int) -> list[jax.Array]:
-            """Of queries, keys and values those from ``begin`` to before ``end``, [N, width] each."""
-            if self.attention == "cpu":  # one large product is faster, and to take it apart costs nothing
-                return jnp.split(in_proj(y, slice(begin * width, end * width)), end - begin, axis=-1)
-            # cuDNN takes no parts of an array, and devices that share the heads hold no whole ones of a fused product.
-            return [in_proj(y, slice(part * width, (part + 1) * width)) for part in range(begin, end)]
-
         if position is None:
-            q, k, v = (part.reshape(shape) for part in project(y, 0, 3))
+            if self.attention == "cpu":  # one large product is faster, and to take it apart costs nothing
+                parts = jnp.split(in_proj(y), 3, axis=-1)
+            else:  # cuDNN takes no parts of an array, and devices that share the heads hold no whole ones of a fused product
+                parts = [in_proj(y, slice(part * width, (part + 1) * width)) for part in range(3)]
+            q, k, v = (part.reshape(shape) for part in parts)
             y = attention(q, k, v, self.config.heads, self.causal, self.attention, self.length).reshape(-1, width)
         else:
-            shape, x = (batch, width), take_position(x.reshape(shape), position)
-            (q,) = project(take_position(y.reshape(batch, length, width), position), 0, 1)
-            k, v = (part.reshape(batch, length, width) for part in project(y, 1, 3))
-            y = attention_of_one(q, k, v, self.config.heads, position + 1 if self.causal else self.length or length)
+            shape, x, y = (batch, width), take_position(x.reshape(shape), position), y.reshape(shape)
+            q = in_proj(take_position(y, position), slice(width))
+            kernel, bias = (in_proj.variables["params"][name] for name in ("kernel", "bias"))
+            seen = position + 1 if self.causal else self.length or length
+            to_keys, to_values, value_bias = kernel[:, slice(*keys)], kernel[:, 2 * width :], bias[2 * width :]
+            y = attention_of_one(q, y, to_keys, to_values, value_bias, self.config.heads, seen)
         x = x + Dense(width, out_init, nn.initializers.zeros, name="out_proj")(y)
 
         x, y = LayerNorm(self.fused, name="ln_2")(x, branch=True)

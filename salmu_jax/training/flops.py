@@ -20,9 +20,13 @@ def forward_flops_per_image(config: ClipConfig, every_position: bool = False) ->
     )
 
 
-def forward_flops_per_text(config: ClipConfig, every_position: bool = False) -> float:
-    """FLOPs of encoding a caption; attention is counted in full, as it is computed, though half of it is masked."""
-    return _tower_flops(config.text, config.context_length, every_position) + 2 * config.text.width * config.embed_dim
+def forward_flops_per_text(config: ClipConfig, every_position: bool = False, length: int | None = None) -> float:
+    """FLOPs of encoding a caption of ``length`` positions, or of the whole context.
+
+    Attention is counted in full, as it is computed, though half of it is masked.
+    """
+    positions = config.context_length if length is None else length
+    return _tower_flops(config.text, positions, every_position) + 2 * config.text.width * config.embed_dim
 
 
 def train_flops_per_pair(config: ClipConfig, every_position: bool = False) -> float:
@@ -36,9 +40,9 @@ def train_flops_per_pair(config: ClipConfig, every_position: bool = False) -> fl
 
 
 def _tower_flops(tower: TowerConfig, length: int, every_position: bool) -> float:
-    """Of the last block one position is read, for which it needs the keys and values of all (see ``clip.Transformer``)."""
+    """Of the last block one position is read, for which it needs no keys and values (see ``attention.attention_of_one``)."""
     width, hidden = tower.width, int(tower.width * tower.mlp_ratio)
-    keys_values, rest = 2 * 2 * width * width, 2 * (2 * width * width + 2 * width * hidden)  # for each position
-    attention = 2 * 2 * length * width  # for each position that asks
-    asked = (tower.layers - 1) * length + (length if every_position else 1)  # positions, of all blocks
-    return tower.layers * length * keys_values + asked * (rest + attention)
+    position = 2 * (4 * width * width + 2 * width * hidden)  # projections and MLP; of one query, what stands for them
+    block = length * (position + 2 * 2 * length * width)
+    last = block if every_position else position + 2 * 2 * length * width * tower.heads
+    return (tower.layers - 1) * block + last

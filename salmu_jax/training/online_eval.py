@@ -24,6 +24,7 @@ from data_pipelines.builders import open_source, read_classes
 from salmu_jax.evaluation.metrics import class_weights, zero_shot_accuracy
 from salmu_jax.models.clip import Clip
 from salmu_jax.models.preprocess import preprocess_eval
+from salmu_jax.models.tokenizer import without_padding
 from salmu_jax.training import mesh as mesh_lib
 
 PAIRS, IMAGES = 1_024, 4_096  # at most
@@ -77,6 +78,8 @@ def make_online_evaluation(
     everywhere = mesh_lib.replicated(mesh)
     image = jax.jit(clip.encode_image, out_shardings=everywhere)
     text = jax.jit(clip.encode_text, out_shardings=everywhere)
+    tokens = without_padding(np.concatenate([data.pair_tokens, data.prompts]))  # one length, so that one program does
+    pair_tokens, prompts = np.split(tokens, [len(data.pair_tokens)])
 
     def encode(tower: Callable[[Any, jax.Array], jax.Array], params: Any, values: np.ndarray) -> np.ndarray:
         found = []
@@ -92,15 +95,15 @@ def make_online_evaluation(
 
     def evaluate(params: Any) -> dict[str, float]:
         with mesh_lib.use(mesh):
-            similarity = encode(image, params, data.pair_images) @ encode(text, params, data.pair_tokens).T
+            similarity = encode(image, params, data.pair_images) @ encode(text, params, pair_tokens).T
             found = {
                 "retrieval_image_to_text": _recall_at_1(similarity, data.pair_tokens),
                 "retrieval_text_to_image": _recall_at_1(similarity.T, data.pair_tokens),
             }
             if data.classes:
-                prompts = encode(text, params, data.prompts).reshape(data.classes, -1, clip.config.embed_dim)
+                weights = class_weights(encode(text, params, prompts).reshape(data.classes, -1, clip.config.embed_dim))
                 pictures = encode(image, params, data.images)
-                found["zeroshot_top1"] = zero_shot_accuracy(pictures, data.labels, class_weights(prompts))
+                found["zeroshot_top1"] = zero_shot_accuracy(pictures, data.labels, weights)
         return found
 
     return evaluate

@@ -54,6 +54,7 @@ class TinyTokenizer:
 def tiny_params(seed: int = 0, width: int = 16):
     rng = np.random.default_rng(seed)
     visual, text = rng.normal(size=(SIZE * SIZE * 3, width)), rng.normal(size=(509, width))
+    text[0] = 0  # padding says nothing
     return {"visual": visual.astype(np.float32), "text": text.astype(np.float32)}
 
 

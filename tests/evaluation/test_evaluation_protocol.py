@@ -190,6 +190,22 @@ def test_images_are_decoded_once_for_all_models(tiny):
     assert "forget row 0 (forget.jpg)" in calls
 
 
+def test_texts_are_encoded_as_long_as_the_longest_of_them(tiny, data):
+    shapes = []
+
+    class Watched(type(tiny.clip())):
+        def encode_text(self, params, tokens):
+            shapes.append(tokens.shape)
+            return super().encode_text(params, tokens)
+
+    texts = ["a", "nine long", "b"]  # nine bytes: two times eight columns, of 48
+    encode_texts(Watched(), tiny.params(), tiny.tokenizer(), texts, batch_size=2)
+    assert shapes == [(2, 16)]
+    embed(Watched(), tiny.params(), tiny.tokenizer(), data, idzsc_prompt="{name}")
+    longest = np.max(np.count_nonzero(data.tokens(tiny.tokenizer(), "{name}"), axis=1))
+    assert shapes[1][1] == min(48, -(-longest // 8) * 8)
+
+
 def test_identical_texts_are_encoded_once_and_identically(tiny, data):
     texts = ["b", "a", "b", "c", "a", "b"]
     found = encode_texts(tiny.clip(), tiny.params(), tiny.tokenizer(), texts, batch_size=2)

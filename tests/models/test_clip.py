@@ -20,6 +20,7 @@ from torch_clip import (
 )
 
 from salmu_jax.models.clip import Clip, Execution, TowerConfig, l2_normalize
+from salmu_jax.models.tokenizer import without_padding
 from salmu_jax.models.zoo import architecture
 from salmu_jax.training.loss import contrastive_loss
 
@@ -170,6 +171,17 @@ def test_text_feature_ignores_what_follows_the_end():
     np.testing.assert_array_equal(clip.encode_text(params, tokens)[0], clip.encode_text(params, other)[0])
     other[0, 1] = 9
     assert np.any(np.asarray(clip.encode_text(params, tokens)[0]) != np.asarray(clip.encode_text(params, other)[0]))
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_captions_have_the_same_features_without_their_padding(scan_layers):
+    encode, params = jax.jit(Clip(SMALL, Execution(scan_layers)).encode_text), random_params(SMALL, seed=6)
+    _, tokens = random_batch(SMALL, seed=7, rows=5)
+    tokens[:, 9:] = 0
+    tokens[:, 8] = np.where(np.max(tokens, axis=1) < SMALL.vocab_size - 1, SMALL.vocab_size - 1, tokens[:, 8])
+    cut = without_padding(tokens)
+    assert cut.shape == (5, 16)
+    np.testing.assert_allclose(encode(params, cut), encode(params, tokens), rtol=0, atol=1e-6)
 
 
 def test_normalisation_of_a_zero_feature_has_a_finite_gradient():

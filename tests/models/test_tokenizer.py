@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from salmu_jax.errors import InputError
 from salmu_jax.models import tokenizer as tokenizer_module
-from salmu_jax.models.tokenizer import MERGES_FILE, ClipTokenizer
+from salmu_jax.models.tokenizer import MERGES_FILE, ClipTokenizer, without_padding
 
 # Captions and their ids between start and end, produced with open_clip_torch 3.3.0's SimpleTokenizer.
 PUBLISHED = [
@@ -176,6 +176,17 @@ def test_truncated_rows_end_with_the_end():
     assert rows[2].tolist() == [49406, 49407, 0, 0, 0]
     assert tokenizer.count_truncated([fits, cut, empty]) == 1
     assert tokenizer([]).shape == (0, 5)
+
+
+@given(st.lists(st.lists(st.integers(0, 3), max_size=20), max_size=4), st.integers(20, 80))
+def test_padding_is_cut_to_a_multiple_of_8_and_nothing_else(rows, context):
+    tokens = np.zeros((len(rows), context), np.int32)
+    for row, ids in zip(tokens, rows, strict=True):
+        row[: len(ids)] = ids
+    cut = without_padding(tokens)
+    np.testing.assert_array_equal(np.pad(cut, ((0, 0), (0, context - cut.shape[1]))), tokens)
+    longest = max((len(np.trim_zeros(row, "b")) for row in tokens), default=0)
+    assert cut.shape[1] == min(context, max(8, -(-longest // 8) * 8))
 
 
 @pytest.mark.parametrize("merges", [0, 1, 3000])
