@@ -110,9 +110,8 @@ def _norm_backward(
 
         def some(index, carry):
             d_scale, d_bias, (parts, skipped, slopes) = carry
-            following = load(
-                jnp.minimum(index + 1, ROWS // at_once - 1)
-            )  # while these are worked on: a fifth less time
+            # What comes next is read while these are worked on: a fifth less time.
+            following = load(jnp.minimum(index + 1, ROWS // at_once - 1))
             parts, slopes = ([part.astype(jnp.float32) for part in array] for array in (parts, slopes))
             mean, inverse = _mean_and_inverse(parts, width)
             parts = [(part - mean) * inverse for part in parts]

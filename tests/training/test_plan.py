@@ -45,9 +45,11 @@ def test_the_plan_of_the_local_devices_is_that_of_the_real_step(config, tmp_path
 
 
 def test_remat_costs_flops_and_the_loops_do_not_hide_them(config):
+    config = plan.changed(config, {"model.architecture": "ViT-B-32"})  # blocks enough that they are nearly all there is
     full = plan.changed(config, {"model.remat": "full", "model.scan_layers": True})
     plain, remat = plan.unrolled_flops(config), plan.unrolled_flops(full)
-    assert 1.2 * plain < remat < 1.34 * plain
+    # Two thirds of a forward pass more: nobody needs the result of an MLP's second product again, a third of a block's.
+    assert 1.2 * plain < remat < 1.25 * plain
 
 
 def test_the_roofline_is_the_slowest_of_three(config):
