@@ -29,10 +29,11 @@ def _layer_norm_forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tupl
         variance = jnp.mean(jnp.square(wide - mean), axis=-1, keepdims=True)
     else:
         # Both in one pass over memory. No number of a row is farther than sqrt(width - 1) deviations from the row's mean, the
-        # first neither: what cancels below is a width of float32's roundings at the worst, far below the input's own.
+        # first neither: what cancels below is a width of float32's roundings at the worst, far below the input's own, and
+        # never leaves a variance below 0.
         first = wide[..., :1]
         offset, square = (jnp.mean(power, axis=-1, keepdims=True) for power in (wide - first, jnp.square(wide - first)))
-        mean, variance = first + offset, jnp.maximum(square - jnp.square(offset), 0)
+        mean, variance = first + offset, square - jnp.square(offset)
     inverse = jax.lax.rsqrt(variance + LAYER_NORM_EPSILON)
     return ((wide - mean) * inverse * scale + bias).astype(x.dtype), (x, mean, inverse, scale)
 
