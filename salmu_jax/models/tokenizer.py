@@ -5,7 +5,8 @@ tokens, English contractions, runs of letters, *single* digits, runs of anything
 bytes of which the last is marked ``</w>``, and the published merges join them, the lowest rank first.
 
 The words are found with the ``regex`` package, whose Unicode tables and case folding define the published ids; the
-merges are done by the ``tokenizers`` library, once for every distinct word.
+merges are done by the ``tokenizers`` library. No word holds white space, so what stands between two spaces is looked at once,
+and its ids are kept.
 
 Reference: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (2021), section 2.4;
 the merges are the published ``bpe_simple_vocab_16e6.txt`` (see ``data/NOTICE``).
@@ -16,6 +17,7 @@ from __future__ import annotations
 import functools
 import gzip
 import html
+import itertools
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from pathlib import Path
 import ftfy
 import numpy as np
 import regex
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import models
 
 from salmu_jax.errors import InputError
 from salmu_jax.files import sha256_json
@@ -37,7 +39,7 @@ _WORD = regex.compile(
     rf"{START}|{END}|'s|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+", regex.IGNORECASE
 )
 _REPAIR = ftfy.TextFixerConfig(explain=False)  # ftfy's defaults; given ready-made, it need not build them a caption
-_MAX_CACHED_WORDS = 1 << 18  # some 50 MB; web captions have no end of distinct words
+_MAX_CACHED = 1 << 18  # some 50 MB; web captions have no end of distinct words
 
 
 def clean(text: str) -> str:
@@ -94,12 +96,12 @@ class ClipTokenizer:
     def vocabulary(self) -> tuple[list[str], list[tuple[str, str]]]:
         """The symbols in the order of their ids, without start and end of text; and the merges in order of rank."""
         merges = _published_merges()[: self._merges]
-        symbols = _byte_symbols()
+        symbols = _byte_symbols().values()
         return [*symbols, *(symbol + "</w>" for symbol in symbols), *("".join(pair) for pair in merges)], merges
 
     def encode(self, text: str) -> list[int]:
         """The ids of one caption, without start and end and of any length."""
-        return _WordEncoder.of(self._merges).encode(text)
+        return _Encoder.of(self._merges).encode(text)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Token rows, int32 ``[len(texts), context_length]``: start, ids, end, then zeros.
@@ -109,13 +111,14 @@ class ClipTokenizer:
         """
         if isinstance(texts, str):
             raise TypeError("ClipTokenizer takes a sequence of captions, not one string")
-        encode = _WordEncoder.of(self._merges).encode
-        rows = np.zeros((len(texts), self.context_length), np.int32)
+        encode = _Encoder.of(self._merges).encode
+        captions = [encode(text)[: self.context_length - 2] for text in texts]
+        lengths = np.fromiter(map(len, captions), np.int64, len(captions))
+        rows, columns = np.zeros((len(texts), self.context_length), np.int32), np.arange(self.context_length)
         rows[:, 0] = self.start_id
-        for row, text in zip(rows, texts, strict=True):
-            ids = encode(text)[: self.context_length - 2]
-            row[1 : 1 + len(ids)] = ids
-            row[1 + len(ids)] = self.end_id
+        inside = (columns >= 1) & (columns <= lengths[:, None])
+        rows[inside] = np.fromiter(itertools.chain.from_iterable(captions), np.int32, int(lengths.sum()))
+        rows[np.arange(len(texts)), lengths + 1] = self.end_id
         return rows
 
     def count_truncated(self, texts: Sequence[str]) -> int:
@@ -138,34 +141,40 @@ def without_padding(tokens: np.ndarray) -> np.ndarray:
     return tokens[:, : -(-length // 8) * 8]
 
 
-class _WordEncoder:
-    """The merges of one vocabulary and the ids of the words met so far, shared by all tokenizers of that vocabulary."""
+class _Encoder:
+    """The merges of one vocabulary and the ids of what was met so far, shared by all tokenizers of that vocabulary."""
 
     @staticmethod
     @functools.lru_cache(maxsize=8)
-    def of(num_merges: int) -> _WordEncoder:
-        return _WordEncoder(num_merges)
+    def of(num_merges: int) -> _Encoder:
+        return _Encoder(num_merges)
 
     def __init__(self, num_merges: int):
         vocabulary, merges = ClipTokenizer(num_merges).vocabulary()
         ids = {symbol: index for index, symbol in enumerate(vocabulary)}
-        self._bpe = Tokenizer(models.BPE(vocab=ids, merges=merges, end_of_word_suffix="</w>"))
-        self._bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        self._cache: dict[str, list[int]] = {START: [len(vocabulary)], END: [len(vocabulary) + 1]}
+        # The bare model: the library's tokenizer around it takes twice as long a word, and its batch call would start a thread
+        # pool, which does not survive the fork of data-loading workers.
+        self._bpe = models.BPE(vocab=ids, merges=merges, end_of_word_suffix="</w>")
+        self._special = {START: len(vocabulary), END: len(vocabulary) + 1}
+        self._cache: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = []
-        for word in _WORD.findall(clean(text)):
-            known = self._cache.get(word)
-            ids += self._merge(word) if known is None else known
+        for piece in clean(text).split(" "):
+            known = self._cache.get(piece)
+            ids += self._encode_piece(piece) if known is None else known
         return ids
 
-    def _merge(self, word: str) -> list[int]:
-        # One word at a time: the library's batch call would start its thread pool, which does not survive the fork of
-        # data-loading workers, and the cache leaves it little to do.
-        ids = self._bpe.encode(word).ids
-        if len(self._cache) < _MAX_CACHED_WORDS:
-            self._cache[word] = ids
+    def _encode_piece(self, piece: str) -> list[int]:
+        ids = []
+        for word in _WORD.findall(piece):
+            if word in self._special:
+                ids.append(self._special[word])
+            else:
+                symbols = word.encode().decode("latin-1").translate(_byte_symbols())  # a character a byte
+                ids += [token.id for token in self._bpe.tokenize(symbols)]
+        if len(self._cache) < _MAX_CACHED:
+            self._cache[piece] = ids
         return ids
 
 
@@ -182,8 +191,10 @@ def _published_merges() -> list[tuple[str, str]]:
     return merges
 
 
-def _byte_symbols() -> list[str]:
-    """The 256 characters that stand for bytes, in the order of their ids: the printable Latin-1 ones stand for
-    themselves and come first; the others are U+0100, U+0101, ... (a symbol must not be white space or a control)."""
+@functools.cache
+def _byte_symbols() -> dict[int, str]:
+    """The character that stands for each byte, in the order of their ids: the printable Latin-1 ones stand for themselves and
+    come first; the others are U+0100, U+0101, ... (a symbol must not be white space or a control)."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(256 - len(printable))]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + index) for index, byte in enumerate(others)}
