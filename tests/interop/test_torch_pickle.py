@@ -98,6 +98,9 @@ def test_damage_of_every_kind_is_one_line(tmp_path):
 
     assert "cut off, or of an older PyTorch" in message(good[:-100])
     assert "cut off, or of an older PyTorch" in message(b"\x80\x02" + pickle.dumps(3))
+    newer = bytearray(good)
+    newer[good.index(b"PK\x01\x02") + 6] = 64  # the version of zip that it takes to read the first entry
+    assert "zip file version 6.4" in message(bytes(newer))
     flipped = bytearray(good)
     flipped[good.index(np.arange(1000, dtype=np.float32).tobytes()) + 17] ^= 1
     assert "not a zip archive" in message(bytes(flipped)) or "damaged" in message(bytes(flipped))  # zip has a checksum
