@@ -86,7 +86,7 @@ def _encode(spec: Spec) -> Task:
     import jax
     import numpy as np
 
-    from salmu_jax.models.tokenizer import without_padding
+    from salmu_jax.models.clip import without_padding
     from salmu_jax.training.flops import forward_flops_per_image, forward_flops_per_text
 
     clip = _clip(spec)

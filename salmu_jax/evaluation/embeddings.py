@@ -18,7 +18,7 @@ import numpy as np
 
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation.data import EvaluationData, Images, TextBank
-from salmu_jax.models.tokenizer import without_padding
+from salmu_jax.models.clip import without_padding
 
 Params = Any
 Sharding = jax.sharding.Sharding

@@ -39,7 +39,8 @@ _WORD = regex.compile(
     rf"{START}|{END}|'s|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+", regex.IGNORECASE
 )
 _REPAIR = ftfy.TextFixerConfig(explain=False)  # ftfy's defaults; given ready-made, it need not build them a caption
-_MAX_CACHED = 1 << 18  # some 50 MB; web captions have no end of distinct words
+# Web captions have no end of distinct words, nor of addresses and of sentences without spaces: the former take some 50 MB.
+_MAX_CACHED, _LONGEST_CACHED = 1 << 18, 32
 
 
 def clean(text: str) -> str:
@@ -130,17 +131,6 @@ class ClipTokenizer:
         return MAX_MERGES if self.num_merges is None else self.num_merges
 
 
-def without_padding(tokens: np.ndarray) -> np.ndarray:
-    """The columns of token rows int32 [N, T] that a caption reaches, to a multiple of 8: [N, at most T].
-
-    A text tower is causal, so that the features are the same without the zeros that follow each end: web captions have 10
-    to 30 ids, and 77 columns would more than double the work. For encoding many captions; the length depends on all of them.
-    """
-    reached = np.flatnonzero(np.any(tokens, axis=0))
-    length = int(reached[-1]) + 1 if len(reached) else 1
-    return tokens[:, : -(-length // 8) * 8]
-
-
 class _Encoder:
     """The merges of one vocabulary and the ids of what was met so far, shared by all tokenizers of that vocabulary."""
 
@@ -173,7 +163,7 @@ class _Encoder:
             else:
                 symbols = word.encode().decode("latin-1").translate(_byte_symbols())  # a character a byte
                 ids += [token.id for token in self._bpe.tokenize(symbols)]
-        if len(self._cache) < _MAX_CACHED:
+        if len(piece) <= _LONGEST_CACHED and len(self._cache) < _MAX_CACHED:
             self._cache[piece] = ids
         return ids
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from salmu_jax.errors import InputError
 from salmu_jax.models import tokenizer as tokenizer_module
-from salmu_jax.models.tokenizer import MERGES_FILE, ClipTokenizer, without_padding
+from salmu_jax.models.tokenizer import MERGES_FILE, ClipTokenizer
 
 # Captions and their ids between start and end, produced with open_clip_torch 3.3.0's SimpleTokenizer.
 PUBLISHED = [
@@ -175,15 +175,13 @@ def test_truncated_rows_end_with_the_end():
     assert tokenizer([]).shape == (0, 5)
 
 
-@given(st.lists(st.lists(st.integers(0, 3), max_size=20), max_size=4), st.integers(20, 80))
-def test_padding_is_cut_to_a_multiple_of_8_and_nothing_else(rows, context):
-    tokens = np.zeros((len(rows), context), np.int32)
-    for row, ids in zip(tokens, rows, strict=True):
-        row[: len(ids)] = ids
-    cut = without_padding(tokens)
-    np.testing.assert_array_equal(np.pad(cut, ((0, 0), (0, context - cut.shape[1]))), tokens)
-    longest = max((len(np.trim_zeros(row, "b")) for row in tokens), default=0)
-    assert cut.shape[1] == min(context, max(8, -(-longest // 8) * 8))
+def test_long_words_are_not_kept():
+    text = "a " + "x" * 33 + " " + "y" * 32
+    first = ClipTokenizer(num_merges=7).encode(text)
+    kept = tokenizer_module._Encoder.of(7)._cache
+    assert {"a", "y" * 32} <= kept.keys()
+    assert "x" * 33 not in kept
+    assert ClipTokenizer(num_merges=7).encode(text) == first
 
 
 @pytest.mark.parametrize("merges", [0, 1, 3000])
