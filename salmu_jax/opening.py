@@ -1,0 +1,49 @@
+"""Opening the files of others: regular files only.
+
+A pipe would be waited for without end, a device such as ``/dev/zero`` read without end. Links are followed, as the caches of
+the Hugging Face hub need it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import BinaryIO
+
+from salmu_jax.errors import InputError
+
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def check_regular(path: str | os.PathLike) -> os.stat_result:
+    """Returns the status of a regular file. Raises InputError if ``path`` is of another kind, OSError if it is not there."""
+    return _checked(os.stat(path), path)
+
+
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """Opens a regular file for reading bytes. Raises InputError if it is of another kind, OSError as :func:`open`."""
+    check_regular(path)  # before it is opened: opening a pipe already waits
+    handle = open(path, "rb", opener=_without_waiting)
+    try:
+        _checked(os.fstat(handle.fileno()), path)
+    except BaseException:
+        handle.close()
+        raise
+    return handle
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _checked(status: os.stat_result, path: str | os.PathLike) -> os.stat_result:
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for test, name in _KINDS if test(status.st_mode)), "no regular file")
+        raise InputError(f"it is {kind}; a regular file is needed", path)
+    return status
