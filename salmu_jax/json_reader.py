@@ -122,7 +122,7 @@ def _check_surrogates(value: Any, where: str | os.PathLike) -> None:
     while waiting:
         item = waiting.pop()
         if isinstance(item, str) and _SURROGATES.search(item):
-            raise InputError(f"half a surrogate pair in {ascii(item[:60])}, which is no character", where)
+            raise InputError(f"half a surrogate pair in {item[:60]!a}, which is no character", where)
         if isinstance(item, dict):
             waiting += [*item.keys(), *item.values()]
         elif isinstance(item, list):

@@ -29,7 +29,7 @@ def check_regular(path: str | os.PathLike) -> os.stat_result:
 def open_regular(path: str | os.PathLike) -> BinaryIO:
     """Opens a regular file for reading bytes. Raises InputError if it is of another kind, OSError as :func:`open`."""
     check_regular(path)  # before it is opened: opening a pipe already waits
-    handle = open(path, "rb", opener=_without_waiting)
+    handle = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (the caller closes it)
     try:
         _checked(os.fstat(handle.fileno()), path)
     except BaseException:
