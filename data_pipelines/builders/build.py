@@ -16,7 +16,7 @@ from data_pipelines.builders.salmu import Salmu
 from data_pipelines.builders.source import CLASSES_FILE
 from data_pipelines.builders.zeroshot import Zeroshot
 from data_pipelines.layout import World, check_world
-from salmu_jax import files
+from salmu_jax import contents, files
 from salmu_jax.errors import InputError
 
 
@@ -62,6 +62,7 @@ def build_datasets(
         for kind in builders:
             report(f"building {kind.name}")
             summary[kind.name] = _build(kind, world, partial)
+        contents.write_contents(partial, "datasets")
     return summary
 
 

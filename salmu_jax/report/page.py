@@ -20,6 +20,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from salmu_jax.contents import write_contents
 from salmu_jax.evaluation.diagnosis import (
     CATASTROPHIC_POINTS,
     EFFECTIVE,
@@ -109,6 +110,7 @@ def write_report(
         for name, data in figures.items():
             write_bytes(partial / "figures" / name, data)
         write_text(partial / "index.html", page)
+        write_contents(partial, "report")
     return out_dir / "index.html"
 
 

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from salmu_jax import files
+from salmu_jax import contents, files
 from salmu_jax.errors import InputError
 from salmu_jax.models.clip import Clip, ClipConfig, Params
 from salmu_jax.training import distributed
@@ -56,6 +56,7 @@ def save_model(
             with local_checkpointer() as checkpointer:
                 checkpointer.save(partial.absolute() / "params", args=ocp.args.StandardSave(params))
             files.write_text(partial / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in history))
+            whole["files"] = contents.records(partial)
             files.write_json(partial / "manifest.json", whole)
         return whole
 

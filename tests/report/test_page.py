@@ -57,7 +57,7 @@ def test_two_writes_give_the_same_bytes_and_replace_the_older_report(report_page
     first = report_page.parent
     assert files == {p.relative_to(first).as_posix(): p.read_bytes() for p in first.rglob("*") if p.is_file()}
     names = [f"figures/{name}{theme}.png" for name in _FIGURES for theme in ("", "-dark")]
-    assert sorted(files) == sorted([*names, "index.html", "leaderboard.json"])
+    assert sorted(files) == sorted([*names, "contents.json", "index.html", "leaderboard.json"])
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
     assert json.loads(files["leaderboard.json"])["schema"] == "salmu_jax.leaderboard/1"
 

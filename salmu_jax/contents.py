@@ -1,0 +1,204 @@
+"""What a directory of ours holds: every file with its size and SHA-256, written when the directory is made.
+
+    contents.json    in datasets/ and report/:  {"schema": "salmu_jax.contents/1", "kind": "datasets", "files": {...}}
+    world.json       in a made world:           its field "digests"
+    manifest.json    in a model:                its field "files"
+
+These manifests answer three questions. *Is it as it was written?* :func:`problems` compares. *Is it the same?* Equal
+contents have equal digests, wherever they lie and whenever they were written (:func:`contents_digest`). *Is it ours to
+replace?* A directory without such a manifest is a user's (:func:`is_ours`), and so is a file that no manifest names
+(:func:`strays`): it is no part of the identity and is never deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from salmu_jax import files
+
+SCHEMA = "salmu_jax.contents/1"
+MANIFEST = "contents.json"
+
+# The manifests that make a directory ours, and the beginning of their schemas.
+_MANIFESTS = {
+    MANIFEST: "salmu_jax.contents/",
+    "world.json": "salmu_jax.world/",
+    "manifest.json": "salmu_jax.model/",
+}
+# Written by desktops and file servers into any directory: one that holds nothing else is empty.
+_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory", ".nfs", "._", "lost+found")
+# Seconds. A file changed so shortly before it was read may change again without its times telling.
+_SETTLED = 1.0
+
+Seen = MutableMapping[str, list[Any]]
+"""``{path: [size, mtime_ns, ctime_ns, inode, sha256]}``: files that have been read, and what they held."""
+
+
+def write_contents(directory: str | os.PathLike, kind: str) -> dict[str, Any]:
+    """Writes ``contents.json`` over all files below ``directory`` and returns it.
+
+    Call it last, before the directory gets its final name. ``kind`` says what the directory is (``"datasets"``).
+    """
+    contents = {"schema": SCHEMA, "kind": kind, "files": records(directory)}
+    files.write_json(Path(directory) / MANIFEST, contents)
+    return contents
+
+
+def records(directory: str | os.PathLike) -> dict[str, dict[str, Any]]:
+    """Returns the size and the SHA-256 of every file below ``directory`` but its manifest."""
+    directory = Path(directory)
+    return {
+        name: {"bytes": (directory / name).stat().st_size, "sha256": files.sha256_file(directory / name)}
+        for name in file_names(directory)
+        if name not in _MANIFESTS
+    }
+
+
+def read_contents(directory: str | os.PathLike) -> dict[str, Any] | None:
+    """Returns what the manifest of ``directory`` says, in the form of ``contents.json``.
+
+    ``bytes`` is absent where the manifest has digests alone (a made world). Returns None if there is no manifest, or none
+    that can be read: the directory then has to be made again, or is not ours.
+    """
+    directory = Path(directory)
+    for name, schema in _MANIFESTS.items():
+        try:
+            manifest = json.loads((directory / name).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(manifest, dict) and str(manifest.get("schema")).startswith(schema):
+            return _as_contents(name, manifest)
+    return None
+
+
+def contents_digest(contents: Mapping[str, Any], prefix: str = "") -> str:
+    """Returns one SHA-256 over the names and digests of the files below the directory ``prefix`` (all, if it is empty)."""
+    below = f"{prefix.rstrip('/')}/" if prefix else ""
+    named = contents["files"]
+    return files.sha256_json([[name, named[name]["sha256"]] for name in sorted(named) if name.startswith(below)])
+
+
+def data_digests(contents: Mapping[str, Any]) -> dict[str, str | None]:
+    """Returns the digest of each built data set, None for one that is absent."""
+    present = {name.partition("/")[0] for name in contents["files"]}
+    return {
+        name: contents_digest(contents, name) if name in present else None
+        for name in ("salmu", "retain_pairs", "zeroshot")
+    }
+
+
+def problems(directory: str | os.PathLike, contents: Mapping[str, Any], seen: Seen | None = None) -> list[str]:
+    """Compares the files of ``directory`` with its manifest, and returns a line for each that differs.
+
+    Args:
+      directory: links in it are followed.
+      contents: its manifest. Files that it does not name are ignored.
+      seen: what was read before. A file is read again only if its size, its times or its inode have changed since. Files
+        that are read now are added.
+    """
+    directory, found = Path(directory), []
+    seen = {} if seen is None else seen
+    for name, record in sorted(contents["files"].items()):
+        path = directory / name
+        try:
+            size = path.stat().st_size
+            if record.get("bytes", size) != size:
+                found.append(f"{name} has {size:,} bytes, not {record['bytes']:,}")
+            elif digest_of(path, seen, name) != record["sha256"]:
+                found.append(f"{name} is not as it was written (its SHA-256 differs)")
+        except (FileNotFoundError, NotADirectoryError):
+            found.append(f"{name} is missing")
+        except OSError as error:
+            found.append(f"{name} cannot be read ({error.strerror or error})")
+    return found
+
+
+def digest_of(path: str | os.PathLike, seen: Seen, key: str | None = None) -> str:
+    """Returns the SHA-256 of a file, which is read only if its size, times or inode are not as in ``seen[key]``."""
+    path, key = Path(path), os.fspath(path) if key is None else key
+    before = path.stat()
+    stamp = [before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino]
+    known = seen.get(key)
+    if isinstance(known, list) and known[:-1] == stamp:
+        return known[-1]
+    digest = files.sha256_file(path)
+    if time.time() - max(before.st_mtime, before.st_ctime) > _SETTLED:
+        seen[key] = [*stamp, digest]
+    else:
+        seen.pop(key, None)
+    return digest
+
+
+def is_ours(directory: str | os.PathLike) -> bool:
+    """Returns whether we may replace or remove ``directory``: it is absent, empty, or holds a manifest of ours.
+
+    A manifest that damage has made unreadable still makes it ours, as long as it holds its schema.
+    """
+    directory = Path(directory)
+    if not os.path.lexists(directory) or (directory.is_symlink() and not directory.exists()):
+        return True
+    if not directory.is_dir():
+        return False
+    if all(entry.name.startswith(_LITTER) for entry in directory.iterdir()):
+        return True
+    return any(_holds(directory / name, schema) for name, schema in _MANIFESTS.items())
+
+
+def strays(directory: str | os.PathLike) -> list[str]:
+    """Returns the files below a directory of ours that its manifest does not name: a user's, or a desktop's.
+
+    Without a readable manifest nobody can tell, and all but the manifests themselves count as strays.
+    """
+    contents = read_contents(directory)
+    named = set(contents["files"]) if contents else set()
+    return [name for name in file_names(directory) if name not in named and name not in _MANIFESTS]
+
+
+def file_names(directory: str | os.PathLike) -> list[str]:
+    """Returns the paths of all files below ``directory``, sorted, with ``/``. Links to directories are followed."""
+    directory = Path(directory)
+    return sorted(path.relative_to(directory).as_posix() for path in _walk(directory, set()))
+
+
+def _walk(directory: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
+    about = directory.stat()
+    place = (about.st_dev, about.st_ino)
+    if place in above:  # a link to a directory that it lies in
+        return
+    for path in directory.iterdir():
+        if path.is_dir():
+            yield from _walk(path, above | {place})
+        elif path.is_file():
+            yield path
+
+
+def _as_contents(name: str, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    if name == MANIFEST:
+        kind, named = manifest.get("kind"), manifest.get("files")
+    elif name == "world.json":
+        digests = manifest.get("digests")
+        kind = "world"
+        named = {path: {"sha256": digest} for path, digest in digests.items()} if isinstance(digests, dict) else None
+    else:
+        kind, named = "model", manifest.get("files")
+    if not isinstance(named, dict) or not all(map(_is_record, named.items())):
+        return None
+    return {"schema": SCHEMA, "kind": kind, "files": named}
+
+
+def _is_record(item: tuple[str, Any]) -> bool:
+    name, record = item
+    inside = not name.startswith("/") and ".." not in name.split("/")
+    return inside and isinstance(record, dict) and isinstance(record.get("sha256"), str)
+
+
+def _holds(path: Path, schema: str) -> bool:
+    try:
+        return path.is_file() and schema.encode() in path.read_bytes()
+    except OSError:
+        return False
