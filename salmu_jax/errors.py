@@ -7,8 +7,10 @@ keeps its traceback. :class:`Preempted` is neither: exit status 75, and the same
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -57,6 +59,20 @@ def disk_refusal(error: BaseException, directory: str | os.PathLike) -> InputErr
             return InputError(describe_os_error(OSError(codes[0], os.strerror(codes[0])), path))
         waiting += [link.__cause__, link.__context__, *getattr(link, "exceptions", ())]
     return None
+
+
+@contextlib.contextmanager
+def disk_refusals(directory: str | os.PathLike) -> Iterator[None]:
+    """Turns whatever a library makes of a full disk, met while writing below ``directory``, into one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        refusal = disk_refusal(error, directory)
+        if refusal is None:
+            raise
+        raise refusal from error
 
 
 def describe_os_error(error: OSError, path: str | os.PathLike | None = None) -> str:

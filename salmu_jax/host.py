@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import glob
+import importlib.util
+import logging
 import os
 import sys
 
@@ -35,6 +37,24 @@ def prepare() -> None:
         keep_freed_memory()
     elif gpu_platform():
         prefer_library_products()
+
+
+def quieten_libraries() -> None:
+    """Keeps what libraries say of themselves out of a run's story; errors still come through."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # libtpu may be here for 'salmu plan' alone: its search for a TPU that is not there takes seconds and fills the screen.
+    if importlib.util.find_spec("libtpu") and not has_tpu():
+        os.environ.setdefault("JAX_PLATFORMS", ",".join(filter(None, (gpu_platform(), "cpu"))))
+    # When a save fails (a full disk), Orbax raises what one of its threads met; the others log theirs, with tracebacks.
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+    sys.unraisablehook = _unraisable
+
+
+def _unraisable(met: sys.UnraisableHookArgs) -> None:
+    """Leaves out what TensorStore's threads meet when a save has failed and nobody waits for the rest of it any more."""
+    if not (isinstance(met.exc_value, RuntimeError) and str(met.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(met)
 
 
 def prefer_library_products() -> None:

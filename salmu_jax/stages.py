@@ -307,6 +307,10 @@ class Stages:
 
     # What they share ----------------------------------------------------------------------------------------------------
 
+    def all_models(self) -> list[str]:
+        """The names of the models that the config asks for: the foundation models and its methods."""
+        return [*FOUNDATION, *self.config.unlearn.methods]
+
     def _datasets(self) -> str:
         """The digest of the built data sets."""
         _need(self.workspace.datasets, "salmu build")

@@ -1,0 +1,255 @@
+"""The sub-commands of ``salmu``: a table of what each is for, which options it takes, and what it does.
+
+A new command is a function and a row in :data:`COMMANDS`; a new option of an existing one is a name in its row.
+Modules that take seconds to import are imported by the commands that need them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from salmu_jax import __version__
+from salmu_jax.errors import InputError, disk_refusals
+
+if TYPE_CHECKING:
+    from salmu_jax.stages import Stages
+
+Run = Callable[[argparse.Namespace, list[str]], None]
+_OVERRIDES = "--config.FIELD=VALUE overrides a field of the config, such as --config.train.epochs=3"
+
+
+class Option(NamedTuple):
+    """An option: its flags, and what argparse is to make of them."""
+
+    flags: tuple[str, ...]
+    settings: dict[str, Any]
+
+
+class Command(NamedTuple):
+    """A sub-command: a line for its help, its options, and the function that runs it with the overrides of the config."""
+
+    text: str
+    options: tuple[Option, ...]
+    run: Run
+
+
+def option(*flags: str, **settings: Any) -> Option:
+    """An :class:`Option`, written as for ``ArgumentParser.add_argument``."""
+    return Option(flags, settings)
+
+
+# Options that several commands share -------------------------------------------------------------------------------------
+
+CONFIG = option("--config", required=True, metavar="FILE", help="a config, such as configs/mini.py")
+WORKSPACE = (
+    CONFIG,
+    option("--workdir", metavar="DIR", help="where all outputs go (the config's workdir)"),
+    option("--world-dir", metavar="DIR", help="a world in the released layout (the config's world_dir)"),
+)
+MODELS = option("--model", action="append", metavar="NAME", help="only this model; may be repeated")
+PROCESSES = (  # in a group of their own
+    option(
+        "--distributed",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="join the others: if a launcher is seen, always (on the hosts of a TPU pod), or never",
+    ),
+    option("--coordinator", metavar="HOST:PORT", help="of process 0 (or SALMU_COORDINATOR)"),
+    option("--processes", type=int, metavar="N", help="how many there are (or SALMU_PROCESSES)"),
+    option("--process", type=int, metavar="I", help="which one this is, from 0 (or SALMU_PROCESS)"),
+)
+_FORMATS = ("open_clip", "huggingface")
+
+
+# Stages ------------------------------------------------------------------------------------------------------------------
+
+
+def _stage(
+    text: str, work: Callable[[Stages, argparse.Namespace], Any], *options: Option, needs_model: bool = True
+) -> Command:
+    """A command that works on the work directory of a config, and holds its lock meanwhile."""
+
+    def run(options: argparse.Namespace, overrides: list[str]) -> None:
+        from salmu_jax.config import load_config
+        from salmu_jax.stages import Stages
+        from salmu_jax.training import distributed
+        from salmu_jax.workspace import Workspace
+
+        given = {"workdir": options.workdir, "world_dir": options.world_dir}
+        overrides = [*overrides, *(f"{field}={value}" for field, value in given.items() if value)]
+        config = load_config(options.config, overrides)
+        distributed.initialize(options.distributed, options.coordinator, options.processes, options.process)
+        workspace = Workspace(config)
+        stages = Stages(workspace)
+        if needs_model:
+            stages.check_config()
+        with workspace.locked(), disk_refusals(workspace.root):
+            stages.remove_leftovers()
+            work(stages, options)
+
+    return Command(text, (*WORKSPACE, *options, *PROCESSES), run)
+
+
+def _pretrain(stages: Stages, options: argparse.Namespace) -> None:
+    for name in options.model or stages.config.models:
+        stages.pretrain(name, profile=options.profile)
+
+
+def _unlearn(stages: Stages, options: argparse.Namespace) -> None:
+    names = options.method or list(stages.config.unlearn.methods)
+    stages.check_methods(names)
+    for name in names:
+        stages.unlearn(name)
+
+
+def _evaluate(stages: Stages, options: argparse.Namespace) -> None:
+    if options.checkpoint and len(options.model or ()) != 1:
+        raise InputError("a checkpoint from elsewhere needs one --model NAME, which names its result", "--checkpoint")
+    for name in options.model or stages.all_models():
+        stages.evaluate(name, Path(options.checkpoint) if options.checkpoint else None)
+
+
+# Other commands ----------------------------------------------------------------------------------------------------------
+
+
+def _plan(options: argparse.Namespace, overrides: list[str]) -> None:
+    from salmu_jax.config import load_config
+    from salmu_jax.training.plan import prepare_environment
+
+    config = load_config(options.config, overrides)
+    prepare_environment(options.topology)
+    from salmu_jax.training import plan_report
+
+    output = Path(options.output) if options.output else None
+    sizes = {"pairs": options.pairs, "bytes_per_pair": options.bytes_per_pair}
+    plan_report.run(config, options.topology, **sizes, fast=options.fast, output=output)
+
+
+def _export(options: argparse.Namespace, overrides: list[str]) -> None:
+    from salmu_jax.interop.commands import export_model
+
+    with disk_refusals(options.output):
+        export_model(Path(options.checkpoint), options.to, Path(options.output))
+
+
+def _import(options: argparse.Namespace, overrides: list[str]) -> None:
+    from salmu_jax.interop.commands import import_model
+
+    with disk_refusals(options.output):
+        import_model(
+            options.source,
+            options.source_format,
+            Path(options.output),
+            architecture=options.architecture,
+            image_size=options.image_size,
+            revision=options.revision,
+            allow_half=options.allow_half,
+        )
+
+
+# The table ---------------------------------------------------------------------------------------------------------------
+
+COMMANDS: dict[str, Command] = {
+    "bench": _stage("run the whole benchmark: every stage below, in order", lambda stages, options: stages.bench()),
+    "generate": _stage(
+        "make a world of fictitious people", lambda stages, options: stages.generate(), needs_model=False
+    ),
+    "build": _stage(
+        "check a world and turn it into TFDS data sets", lambda stages, options: stages.build(), needs_model=False
+    ),
+    "pretrain": _stage(
+        "train the foundation models, clean and compromised",
+        _pretrain,
+        MODELS,
+        option("--profile", action="store_true", help="trace a few device calls, into logs/MODEL/profile"),
+    ),
+    "unlearn": _stage(
+        "run unlearning methods on the compromised model",
+        _unlearn,
+        option("--method", action="append", metavar="NAME", help="only this method; may be repeated"),
+    ),
+    "evaluate": _stage(
+        "compute all ten metrics of models",
+        _evaluate,
+        MODELS,
+        option("--checkpoint", metavar="DIR", help="a model directory from elsewhere; give its --model NAME"),
+    ),
+    "report": _stage(
+        "write the leaderboard, the figures and the page",
+        lambda stages, options: stages.report(options.model or stages.all_models()),
+        MODELS,
+        needs_model=False,
+    ),
+    "plan": Command(
+        "what a pretraining would take on a TPU pod, or on what is here, without running it",
+        (
+            CONFIG,
+            option(
+                "--topology",
+                required=True,
+                metavar="NAME",
+                help="such as v5e:16x16 or v4:4x4x8, or local: the devices that are here",
+            ),
+            option("--pairs", type=int, metavar="N", help="pairs of an epoch (400,000,000, as published)"),
+            option("--bytes-per-pair", type=float, metavar="N", help="an image and its caption on disk (40,000)"),
+            option("--fast", action="store_true", help="let the compiler try less hard: sooner, and less exact"),
+            option("--output", metavar="FILE", help="also write the plan as JSON"),
+        ),
+        _plan,
+    ),
+    "export": Command(
+        "write a model as a directory that OpenCLIP or transformers loads as it stands",
+        (
+            option("--to", required=True, choices=_FORMATS),
+            option("--checkpoint", required=True, metavar="DIR", help="a model, such as runs/mini/models/clean"),
+            option("--output", required=True, metavar="DIR", help="the directory to make"),
+        ),
+        _export,
+    ),
+    "import": Command(
+        "make a model directory of PyTorch weights, or of a published model",
+        (
+            option("source", metavar="FILE-OR-DIR", help="weights, their directory, salmu-clean or salmu-compromised"),
+            option("--from", required=True, choices=_FORMATS, dest="source_format"),
+            option("--output", required=True, metavar="DIR", help="the model directory to make"),
+            option("--architecture", metavar="NAME", help="for weights without a config, such as ViT-B-16-quickgelu"),
+            option("--image-size", type=int, metavar="N", help="resample the positions for images of N pixels"),
+            option("--revision", metavar="SHA", help="the commit of a published model on the hub"),
+            option("--allow-half", action="store_true", help="take half precision, widened to float32"),
+        ),
+        _import,
+    ),
+}
+
+
+# Parsing -----------------------------------------------------------------------------------------------------------------
+
+
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The parsed options, and the overrides ``FIELD=VALUE`` of the config."""
+    # argparse would take --config.a=b for an abbreviation; overrides are not its business.
+    overrides = [argument.removeprefix("--config.") for argument in arguments if argument.startswith("--config.")]
+    rest = [argument for argument in arguments if not argument.startswith("--config.")]
+    return _parser().parse_args(rest), overrides
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="salmu", description="SALMUBench in JAX: association-level unlearning for CLIP."
+    )
+    parser.add_argument("--version", action="version", version=f"salmu_jax {__version__}")
+    rows = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
+    for name, command in COMMANDS.items():
+        row = rows.add_parser(name, help=command.text, description=command.text, allow_abbrev=False)
+        for flags, settings in (item for item in command.options if item not in PROCESSES):
+            row.add_argument(*flags, **settings)
+        if PROCESSES[0] in command.options:
+            group = row.add_argument_group("several processes, each given the same command")
+            for flags, settings in PROCESSES:
+                group.add_argument(*flags, **settings)
+        if CONFIG in command.options:
+            row.epilog = _OVERRIDES
+    return parser
