@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options, overrides = commands.parse(list(sys.argv[1:] if arguments is None else arguments))
         host.quieten_libraries()
-        commands.COMMANDS[options.command].run(options, overrides)
+        with host.fixed_numerics():
+            commands.COMMANDS[options.command].run(options, overrides)
         line, status = "", 0
     except distributed.ToldInputError:
         line, status = "", 2
@@ -43,10 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno is None:
             raise
         line, status = f"salmu: {describe_os_error(error)}", 2
-    except Exception:
-        if distributed.process_count() == 1:
+    except Exception as error:
+        if refusal := host.environment_refusal(error):
+            line, status = f"salmu: {refusal}", 2
+        elif distributed.process_count() == 1:
             raise
-        line, status = traceback.format_exc(), 1  # the others are told by our end; an orderly one would wait for them
+        else:
+            line, status = (
+                traceback.format_exc(),
+                1,
+            )  # the others are told by our end; an orderly one would wait for them
     if line:
         print(line, file=sys.stderr, flush=True)
     if arguments is None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from salmu_jax import __version__
+from salmu_jax import __version__, host
 from salmu_jax.errors import InputError, disk_refusals
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def _stage(
         workspace = Workspace(config)
         stages = Stages(workspace)
         if needs_model:
+            host.start_devices()
             stages.check_config()
         with workspace.locked(), disk_refusals(workspace.root):
             stages.remove_leftovers()

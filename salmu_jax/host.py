@@ -1,18 +1,66 @@
-"""What there is to compute with besides the CPU, and how this process's memory is kept: to be asked before JAX starts."""
+"""What this process runs on and under: devices, CPUs, memory, and the environment variables that reach into its numbers.
+
+Everything here is to be asked, and set, before JAX starts; the module itself imports neither JAX nor numpy.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import glob
 import importlib.util
 import logging
+import mmap
 import os
+import re
+import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from salmu_jax.errors import InputError
 
 # Parameters of glibc's mallopt, from malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 GPU_PRODUCTS_FLAG = "--xla_gpu_enable_triton_gemm"
 _GROWTH = 64 * 2**20  # bytes that the heap grows by at least
+
+# What figures depend on, of JAX's settings: the same on every machine, whatever its environment says.
+NUMERICS: dict[str, Any] = {
+    "jax_enable_x64": False,
+    "jax_default_matmul_precision": None,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+    "jax_disable_jit": False,
+    "jax_disable_most_optimizations": False,
+    "jax_high_dynamic_range_gumbel": False,
+    "jax_enable_custom_prng": False,
+}
+# JAX variables that say where and how to compute, what to keep and what to print. Every other one may change a figure, now
+# or in a version to come, and is not heard.
+_HEARD = re.compile(
+    r"JAX_(PLATFORM|BACKEND|CUDA_|ROCM_|ONEAPI_|NUM_CPU|CPU_|TPU_|PJRT_|MOCK_|COMPILATION_CACHE|ENABLE_COMPILATION_CACHE"
+    r"|PERSISTENT_CACHE|RAISE_PERSISTENT|COMPILER_DETAILED|EXPLAIN|LOG|DEBUG|TRACEBACK|INCLUDE_|TRACER|DUMP|DISTRIBUTED"
+    r"|COORDINATOR|LOCAL_DEVICE_IDS|NUM_PROCESSES|PROCESS_ID|ENABLE_PREEMPTION|ENABLE_RECOVER|CROSS_HOST|FORCE_|ALLOW_UNUSED_TPUS"
+    r"|CHECK_|ENABLE_CHECKS|THREAD_GUARD|TRANSFER_GUARD|SHARE_BINARY|ENABLE_PGLE|PGLE|XLA_PROFILE|MEMORY_FITTING)"
+)
+# Others' variables that change products behind JAX's back, or how Flax draws initial weights.
+_UNHEARD = re.compile(r"NVIDIA_TF32_OVERRIDE|FLAX_\w+")
+# XLA's licences to reorder sums and to assume that there is no NaN, which is what the checks of losses look for.
+_FAST_MATH = re.compile(r"--xla_(cpu|gpu)_(enable_)?fast_(math|min_max)\w*(=|$)")
+# XLA flags that no figure depends on, but for the last bits of sums.
+_HARMLESS = re.compile(
+    r"--xla_(dump_|force_host_platform_device_count|backend_optimization_level|hlo_profile|gpu_cuda_data_dir"
+    r"|gpu_enable_latency_hiding|gpu_enable_command_buffer|cpu_multi_thread_eigen|cpu_parallel_codegen|\w*autotune)"
+)
+_RECORDED = ("LIBTPU_INIT_ARGS", "TF_XLA_FLAGS", "CUBLAS_WORKSPACE_CONFIG")
+
+
+# What there is to compute with -------------------------------------------------------------------------------------------
 
 
 def has_tpu() -> bool:
@@ -31,6 +79,18 @@ def computes_on_cpu() -> bool:
     return chosen == "cpu" if chosen else not (has_tpu() or gpu_platform())
 
 
+def cpu_count() -> int:
+    """How many CPUs this process may use: those of its affinity mask where the system has one, otherwise all; 1 at least."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    if affinity is not None:
+        with contextlib.suppress(OSError):
+            return max(len(affinity(0)), 1)
+    return getattr(os, "process_cpu_count", os.cpu_count)() or 1
+
+
+# How the process is set up -----------------------------------------------------------------------------------------------
+
+
 def prepare() -> None:
     """Sets this process up for what JAX will compute on: to be called before JAX starts, by what owns the process."""
     if computes_on_cpu():
@@ -47,8 +107,12 @@ def quieten_libraries() -> None:
     if importlib.util.find_spec("libtpu") and not has_tpu():
         os.environ.setdefault("JAX_PLATFORMS", ",".join(filter(None, (gpu_platform(), "cpu"))))
     # When a save fails (a full disk), Orbax raises what one of its threads met; the others log theirs, with tracebacks.
-    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+    logging.getLogger("absl").addFilter(_not_orbax)
     sys.unraisablehook = _unraisable
+
+
+def _not_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname
 
 
 def _unraisable(met: sys.UnraisableHookArgs) -> None:
@@ -86,3 +150,156 @@ def keep_freed_memory() -> bool:
         return all([library.mallopt(parameter, value) == 1 for parameter, value in settings.items()])
     except (AttributeError, OSError):
         return False
+
+
+# The environment as an input ---------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def fixed_numerics() -> Iterator[None]:
+    """Inside ``with``, figures depend on no environment variable that can be set here; :data:`NUMERICS` holds in JAX.
+
+    Variables of JAX, Flax and CUDA that could change a figure, and XLA's fast-math flags, are taken out of the environment
+    (child processes inherit that), and JAX's settings are changed if it is imported already. A notebook that calls the
+    command line gets back what it had.
+
+    Raises InputError for ``XLA_FLAGS`` for which XLA would end the process.
+    """
+    before = dict(os.environ)
+    _clean_environment()
+    changed = {name: before.get(name) for name in {*before, *os.environ} if before.get(name) != os.environ.get(name)}
+    check_xla_flags()
+    restored: dict[str, Any] = {}
+    if "jax" in sys.modules:
+        import jax
+
+        restored = {name: jax.config.values[name] for name in NUMERICS if name in jax.config.values}
+        for name in restored:
+            jax.config.update(name, NUMERICS[name])
+    try:
+        yield
+    finally:
+        for name, value in restored.items():
+            jax.config.update(name, value)
+        for name, text in changed.items():
+            if text is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = text
+
+
+def _clean_environment() -> None:
+    for name in list(os.environ):
+        if (name.startswith("JAX_") and not _HEARD.match(name)) or _UNHEARD.fullmatch(name):
+            del os.environ[name]
+    flags = _xla_flags()
+    if any(map(_FAST_MATH.match, flags)):
+        os.environ["XLA_FLAGS"] = " ".join(flag for flag in flags if not _FAST_MATH.match(flag))
+        left_out = " ".join(filter(_FAST_MATH.match, flags))
+        print(f"salmu: XLA_FLAGS: {left_out} is left out: figures would depend on it", file=sys.stderr, flush=True)
+    # A notebook's module://matplotlib_inline... cannot be had outside of it, and matplotlib's import fails for that.
+    os.environ["MPLBACKEND"] = "agg"
+
+
+def numeric_environment() -> dict[str, str]:
+    """What of the environment can change a figure and is not set by :func:`fixed_numerics`; usually nothing.
+
+    XLA's flags, sorted and without those that change nothing but speed or the last bits of sums, and a few variables of
+    libraries below it; where figures are made without the command line, also JAX's settings that differ from ours.
+    """
+    flags = [flag for flag in _xla_flags() if not _HARMLESS.match(flag) and flag != f"{GPU_PRODUCTS_FLAG}=false"]
+    found = {"XLA_FLAGS": " ".join(sorted(flags))} if flags else {}
+    found |= {name: os.environ[name] for name in _RECORDED if os.environ.get(name)}
+    if "jax" in sys.modules:
+        import jax
+
+        values = jax.config.values
+        found |= {name: str(values[name]) for name, ours in NUMERICS.items() if name in values and values[name] != ours}
+    return found
+
+
+def _xla_flags() -> list[str]:
+    """The flags of ``XLA_FLAGS``, or of the file that it names. Raises InputError if there is no such file."""
+    text = os.environ.get("XLA_FLAGS", "").strip()
+    if text and not text.startswith("--"):
+        try:
+            text = Path(text).read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise InputError(
+                f"is {text!r}: neither flags, which begin with --, nor a file of them ({error.strerror}); unset it, or"
+                " correct it",
+                "XLA_FLAGS",
+            ) from error
+    return text.split()
+
+
+def check_xla_flags() -> None:
+    """Raises InputError for flags in ``XLA_FLAGS`` that XLA does not know: it ends the process for them."""
+    doubtful = [flag for flag in _xla_flags() if not re.fullmatch(r"--xla_\w+(=(\w*\d|true|false))?", flag)]
+    doubtful += [flag for flag in _xla_flags() if flag not in doubtful and not _in_xla(flag[2:].partition("=")[0])]
+    if not doubtful or "jax" in sys.modules:
+        return
+    code = "import jax; jax.config.update('jax_platforms', 'cpu'); jax.devices()"
+    tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, errors="replace", check=False)
+    if tried.returncode and "flag" in tried.stderr.casefold():  # an unknown flag, or a list of all of them
+        named = [flag for flag in doubtful if flag in tried.stderr] or doubtful
+        raise InputError(
+            f"XLA does not take {' '.join(named[:3])}; it may be meant for another version or machine: unset the variable, or"
+            " take the flag out",
+            "XLA_FLAGS",
+        )
+
+
+def _in_xla(name: str) -> bool:
+    """Whether jaxlib's library holds the name of a flag. It is looked for in 10 ms; asking XLA itself takes a second."""
+    spec = importlib.util.find_spec("jaxlib")
+    libraries = [path for place in spec.submodule_search_locations or () for path in Path(place).glob("libjax_common*")]
+    for library in libraries:
+        with open(library, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(name.encode() + b"\0") >= 0:
+                return True
+    return False
+
+
+def start_devices() -> None:
+    """Starts JAX's backend. Raises InputError if the environment names one that cannot be had here."""
+    if "tpu" in os.environ.get("JAX_PLATFORMS", "").split(",") and not has_tpu():
+        raise InputError("is set to tpu, and there is none here; unset it, or set it to cpu", "JAX_PLATFORMS")
+    import jax
+
+    try:
+        jax.devices()
+    except Exception as error:
+        refusal = environment_refusal(error)
+        if refusal is None:
+            raise
+        raise refusal from error
+
+
+def environment_refusal(error: BaseException) -> InputError | None:
+    """The line for a failure that an environment variable is behind: a device that is not here, a value that JAX refuses."""
+    text = " ".join(str(error).split())
+    last = (["", *_files(error)][-1]).replace(os.sep, "/")
+    chosen = [name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)]
+    if "backend 'cpu'" in text and os.environ.get("JAX_NUM_CPU_DEVICES"):  # the CPU itself can always be had
+        chosen = ["JAX_NUM_CPU_DEVICES"]
+    if chosen and (last.endswith("/jax/_src/xla_bridge.py") or "Unable to initialize backend" in text):
+        reason = text.partition(" (set JAX_PLATFORMS=")[0][:200]
+        return InputError(
+            f"is {os.environ[chosen[0]]!r}, which cannot be had here{f' ({reason})' if reason else ''}; unset it, or"
+            " set JAX_PLATFORMS=cpu",
+            chosen[0],
+        )
+    if "/jax/_src/" in last:
+        for name in sorted(os.environ, key=len, reverse=True):
+            if name.startswith("JAX_") and re.search(rf"\b{name}\b", text, re.IGNORECASE):
+                return InputError(f"is {os.environ[name]!r}: {text[:200]}; unset it, or correct it", name)
+    return None
+
+
+def _files(error: BaseException) -> Iterator[str]:
+    """The files that a traceback goes through, outermost first."""
+    link = error.__traceback__
+    while link is not None:
+        yield link.tb_frame.f_code.co_filename
+        link = link.tb_next

@@ -1,12 +1,15 @@
 """What there is to compute with, and memory that a process keeps."""
 
 import os
+import re
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from salmu_jax import cli, host
+from salmu_jax.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -102,3 +105,167 @@ def test_xla_knows_the_flag():
     assert subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True).returncode == 0
     environment["XLA_FLAGS"] = "--xla_gpu_of_no_xla=false"
     assert subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True).returncode != 0
+
+
+# The environment as an input ------------------------------------------------------------------------------------------
+
+HOSTILE = {
+    "JAX_ENABLE_X64": "1",
+    "JAX_DEFAULT_PRNG_IMPL": "rbg",
+    "JAX_THREEFRY_PARTITIONABLE": "0",
+    "JAX_RANDOM_SEED_OFFSET": "7",
+    "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16",
+    "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+    "JAX_NUMPY_RANK_PROMOTION": "raise",
+    "JAX_DISABLE_JIT": "1",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "JAX_SOFTMAX_CUSTOM_JVP": "1",
+    "JAX_A_SETTING_OF_NEXT_YEAR": "1",
+    "FLAX_FIX_RNG_SEPARATOR": "1",
+    "NVIDIA_TF32_OVERRIDE": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "XLA_FLAGS": "--xla_cpu_enable_fast_math=true --xla_force_host_platform_device_count=2",
+}
+NUMBERS = """
+import jax, jax.numpy as jnp, matplotlib, os
+print(sorted(name for name in os.environ if name.startswith(("JAX_", "FLAX_", "NVIDIA_TF32"))))
+print(os.environ["XLA_FLAGS"], jax.config.jax_numpy_dtype_promotion, matplotlib.get_backend())
+key = jax.random.key(3)
+print(jax.random.key_impl(key), jax.random.normal(key, (5,)).tolist(), jnp.asarray(1.5).dtype, jnp.arange(3).dtype)
+"""
+
+
+def test_figures_do_not_depend_on_the_environment(monkeypatch):
+    """The same numbers from a process that starts under hostile variables as from this one, which has none."""
+    code = f"from salmu_jax import host\nwith host.fixed_numerics():\n{NUMBERS.replace(chr(10), chr(10) + '    ')}"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    environment |= {**HOSTILE, "JAX_PLATFORMS": "cpu"}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    heard, settings, numbers = said.stdout.splitlines()
+    assert heard == "['JAX_PLATFORMS']"
+    assert settings == "--xla_force_host_platform_device_count=2 standard agg"
+    key = jax.random.key(3)
+    assert numbers == f"threefry2x32 {jax.random.normal(key, (5,)).tolist()} float32 int32"
+    assert said.stderr.splitlines() == [
+        "salmu: XLA_FLAGS: --xla_cpu_enable_fast_math=true is left out: figures would depend on it"
+    ]
+
+
+def test_a_notebook_gets_its_settings_back(monkeypatch):
+    monkeypatch.setenv("FLAX_FIX_RNG_SEPARATOR", "1")
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    before = dict(os.environ)
+    jax.config.update("jax_enable_x64", True)
+    try:
+        assert host.numeric_environment() == {"jax_enable_x64": "True"}
+        with host.fixed_numerics():
+            assert not jax.config.jax_enable_x64
+            assert host.numeric_environment() == {}
+            assert "FLAX_FIX_RNG_SEPARATOR" not in os.environ
+        assert jax.config.jax_enable_x64
+        assert dict(os.environ) == before
+    finally:
+        jax.config.update("jax_enable_x64", False)
+
+
+def test_what_cannot_be_set_is_recorded(monkeypatch):
+    monkeypatch.setenv(
+        "XLA_FLAGS", "--xla_dump_to=d --xla_gpu_deterministic_ops=true --xla_allow_excess_precision=false"
+    )
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", "--xla_tpu_enable_bf16=true")
+    assert host.numeric_environment() == {
+        "XLA_FLAGS": "--xla_allow_excess_precision=false --xla_gpu_deterministic_ops=true",
+        "LIBTPU_INIT_ARGS": "--xla_tpu_enable_bf16=true",
+    }
+    monkeypatch.delenv("LIBTPU_INIT_ARGS")
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 {host.GPU_PRODUCTS_FLAG}=false")
+    assert host.numeric_environment() == {}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--xla_of_no_xla=1", "--xla_of_no_xla=1"),
+        ("--xla_tpu_enable_latency_hiding_scheduler=true", "--xla_tpu_enable_latency_hiding_scheduler"),
+        ("/no/such/file", "nor a file of them"),
+    ],
+)
+def test_flags_for_which_xla_ends_the_process_are_one_line(flags, said, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    monkeypatch.delitem(sys.modules, "jax")
+    with pytest.raises(InputError, match=f"XLA_FLAGS: .*{said}"):
+        host.check_xla_flags()
+
+
+def test_flags_that_xla_knows_are_not_tried(monkeypatch, tmp_path):
+    monkeypatch.setattr(host.subprocess, "run", lambda *_, **__: pytest.fail("a second process is not needed"))
+    monkeypatch.delitem(sys.modules, "jax")
+    flags = "--xla_backend_optimization_level=0 --xla_cpu_multi_thread_eigen --xla_gpu_deterministic_ops=true"
+    (tmp_path / "flags.txt").write_text(flags.replace(" ", "\n"))
+    for value in ("", flags, str(tmp_path / "flags.txt")):
+        monkeypatch.setenv("XLA_FLAGS", value)
+        host.check_xla_flags()
+
+
+def fail_in(path, message):
+    """An exception whose innermost frame lies in a file of JAX."""
+    scope = {}
+    exec(
+        compile("def fail(message):\n    raise RuntimeError(message)", f"/site-packages/jax/_src/{path}", "exec"), scope
+    )
+    with pytest.raises(RuntimeError) as caught:
+        scope["fail"](message)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("variables", "path", "message", "said"),
+    [
+        ({"JAX_PLATFORMS": "cuda"}, "xla_bridge.py", "", "JAX_PLATFORMS: is 'cuda', which cannot be had here"),
+        (
+            {"JAX_PLATFORM_NAME": "rocm"},
+            "xla_bridge.py",
+            "Backend 'rocm' failed to initialize",
+            "JAX_PLATFORM_NAME: is 'rocm'.*failed to initialize",
+        ),
+        (
+            {"JAX_ENABLE_CHECKS": "maybe"},
+            "config.py",
+            "invalid truth value 'maybe' for environment 'JAX_ENABLE_CHECKS'",
+            "JAX_ENABLE_CHECKS: is 'maybe'",
+        ),
+        (
+            {"JAX_NUM_CPU_DEVICES": "0", "JAX_PLATFORMS": "cpu"},
+            "xla_bridge.py",
+            "Unable to initialize backend 'cpu': process_index",
+            "JAX_NUM_CPU_DEVICES: is '0'",
+        ),
+    ],
+)
+def test_a_device_or_a_setting_of_another_machine_is_one_line(variables, path, message, said, monkeypatch):
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert re.match(said, str(host.environment_refusal(fail_in(path, message))))
+    assert host.environment_refusal(RuntimeError("something else")) is None
+
+
+def test_a_tpu_that_is_not_here_is_not_looked_for(monkeypatch):
+    monkeypatch.setattr(host, "has_tpu", lambda: False)
+    monkeypatch.setenv("JAX_PLATFORMS", "tpu,cpu")
+    with pytest.raises(InputError, match="JAX_PLATFORMS: is set to tpu, and there is none here"):
+        host.start_devices()
+
+
+# Systems that are not Linux -------------------------------------------------------------------------------------------
+
+
+def test_cpus_are_counted_where_the_system_has_no_affinity(monkeypatch):
+    if hasattr(os, "sched_getaffinity"):
+        assert host.cpu_count() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.delattr(os, "process_cpu_count", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    assert host.cpu_count() == 12
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert host.cpu_count() == 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
 import jax
+
+from salmu_jax import host
 
 
 def is_main_process() -> bool:
@@ -30,7 +31,7 @@ class DataFeed:
 
     workers: int
     cached: bool = False
-    cpus: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    cpus: int = dataclasses.field(default_factory=host.cpu_count)
 
     def cause_of_waiting(self) -> str:
         """Why the devices wait for data, most probably, and what to change."""
