@@ -233,7 +233,7 @@ class Stages:
                     "data": {"datasets": datasets},
                 },
             )
-            write_result(workspace.result(name), result)
+            write_result(workspace.result(name), *result)
 
         with workspace.stage(f"evaluate {name}", workspace.result(name), fields) as identity:
             if identity:  # on one device of process 0: minutes at most, and the same figures on any number of them
@@ -241,7 +241,8 @@ class Stages:
 
     def report(self, names: Sequence[str]) -> Path:
         """The table in the terminal, ``leaderboard.json`` and the page; returns the page's path."""
-        from salmu_jax.evaluation.protocol import load_result
+        from salmu_jax.evaluation.result import load_result, load_rows
+        from salmu_jax.evaluation.rows import SPLITS
         from salmu_jax.report.leaderboard import build_leaderboard
         from salmu_jax.report.page import write_report
         from salmu_jax.report.samples import sample_pictures
@@ -253,6 +254,10 @@ class Stages:
                 self._check_known(name)
             _need(workspace.result(name), f"salmu evaluate --model {name}")
         results = [load_result(workspace.result(name)) for name in names]
+        similarity = {}
+        for name, result in zip(names, results, strict=True):
+            rows = load_rows(workspace.result(name), result)
+            similarity[result["model"]] = {split: rows[f"{split}.similarity"] for split in SPLITS}
         fields = {
             "results": {name: fingerprint(workspace.result(name)) for name in names},
             **config_lib.section(config, "name", "report"),
@@ -262,6 +267,7 @@ class Stages:
             write_report(
                 workspace.report,
                 results,
+                similarity,
                 sample_pictures(workspace.datasets, people=config.report.people),
                 title=f"SALMUBench: {config.name}",
                 run={

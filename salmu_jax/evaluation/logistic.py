@@ -16,9 +16,13 @@ class Logistic(NamedTuple):
     weight: float
     intercept: float
 
+    def score(self, feature: np.ndarray) -> np.ndarray:
+        """``weight x + intercept``, float64 [N]: above 0 where the label is the more probable one."""
+        return self.weight * np.asarray(feature, np.float64) + self.intercept
+
     def predict(self, feature: np.ndarray) -> np.ndarray:
         """The more probable label, bool [N]; on the boundary itself False, as scikit-learn has it."""
-        return self.weight * np.asarray(feature, np.float64) + self.intercept > 0
+        return self.score(feature) > 0
 
 
 def fit_logistic(feature: np.ndarray, label: np.ndarray, *, c: float = 1.0) -> Logistic:

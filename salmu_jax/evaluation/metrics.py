@@ -15,7 +15,7 @@ The public record (arXiv 2603.26316 and the released evaluator's output) leaves 
   distractors', and the tolerance is some ten times the rounding of a float32 dot product of unit vectors: what is a tie
   depends neither on a column's place in the product nor on how a backend orders its sums.
 * **Zero-shot ties** go to the first class, as argmax does; a collapsed model then gets the share of one class.
-* **ACS** has the cosine as its only feature (see :func:`association_coherence`).
+* **ACS** has the cosine as its only feature (see :func:`salmu_jax.evaluation.aggregate.association_coherence`).
 """
 
 from __future__ import annotations
@@ -28,47 +28,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from salmu_jax.evaluation import draws
-from salmu_jax.evaluation.logistic import fit_logistic
+from salmu_jax.evaluation.rows import POOL_SIZE
 
-POOL_SIZE = 1000  # distractors drawn from each of the two pools: a gallery of 2,001 with the own caption
 TIE_TOLERANCE = 1e-6
 BLOCK = 256  # images a block
 
-TIES = (
-    "rank = 1 + captions more similar than the own one + half of the ties, rounded down (a tie is a difference of at"
-    " most 1e-6); pool captions with the same text as the own caption are left out"
-)
-
 
 class Gallery(NamedTuple):
-    """The shared distractors of a retrieval: ``embeddings`` float32 [G, D], ``ids`` int32 [G] (same text, same id)."""
+    """The shared distractors of a retrieval: ``embeddings`` float32 [G, D], ``ids`` int32 [G] (same text, same id).
+
+    ``target_rows`` and ``retain_rows`` (int64) say which captions were drawn from the two pools, in that order.
+    """
 
     embeddings: np.ndarray
     ids: np.ndarray
-    from_target: int
-    from_retain: int
+    target_rows: np.ndarray
+    retain_rows: np.ndarray
 
 
 class Retrieval(NamedTuple):
-    """Ranks int32 [N] (1 is best), and how many rows had pool captions of their own text left out."""
+    """Ranks int32 [N] (1 is best), and how many pool captions of its own text were left out for each row, int32 [N]."""
 
     ranks: np.ndarray
-    masked_rows: int
-
-    @property
-    def mrr(self) -> float:
-        """Mean reciprocal rank."""
-        return float(np.mean(self.reciprocal))
-
-    @property
-    def recall_at_1(self) -> float:
-        """The share of images whose own caption is first."""
-        return float(np.mean(self.ranks == 1))
-
-    @property
-    def reciprocal(self) -> np.ndarray:
-        """1 / rank, float64 [N]."""
-        return 1.0 / self.ranks.astype(np.float64)
+    left_out: np.ndarray
 
 
 @jax.jit
@@ -159,8 +141,8 @@ def draw_gallery(
     return Gallery(
         np.concatenate([target[first], retain[second]]),
         np.concatenate([target_ids[first], retain_ids[second]]).astype(np.int32),
-        len(first),
-        len(second),
+        first,
+        second,
     )
 
 
@@ -170,26 +152,8 @@ def retrieve(
     """RetFail (1.1): every image's own caption against the gallery. Shapes: :func:`retrieval_ranks`."""
     ids = np.asarray(caption_ids, np.int32)
     ranks = np.asarray(retrieval_ranks(images, captions, ids, gallery.embeddings, gallery.ids, block))
-    return Retrieval(ranks, masked_rows=int(np.isin(ids, gallery.ids).sum()))
-
-
-def association_coherence(positive: np.ndarray, negative: np.ndarray, *, seed: int) -> float:
-    """ACS (1.3): how well one threshold on the similarity tells true pairs from shuffled ones.
-
-    A logistic regression (L2, C = 1, the defaults of scikit-learn) is trained on one stratified half of the 2 N pairs;
-    the accuracy on the other half is returned. The features of the published ACS are not public: here it is the
-    similarity itself, one feature.
-
-    Args:
-      positive: float32 [N], the similarity of every image with its caption.
-      negative: float32 [N], with the caption that :func:`draws.draw_negatives` gives it.
-      seed: of the half split.
-    """
-    feature = np.concatenate([positive, negative])
-    label = np.concatenate([np.ones(len(positive), bool), np.zeros(len(negative), bool)])
-    train, test = draws.draw_halves(len(positive), len(negative), seed)
-    model = fit_logistic(feature[train], label[train])
-    return float(np.mean(model.predict(feature[test]) == label[test]))
+    left_out = np.bincount(gallery.ids, minlength=int(ids.max()) + 1)[ids]
+    return Retrieval(ranks, left_out.astype(np.int32))
 
 
 def zero_shot_accuracy(images: np.ndarray, labels: np.ndarray, classes: np.ndarray, *, block: int = BLOCK) -> float:
@@ -207,8 +171,3 @@ def class_weights(prompts: np.ndarray) -> np.ndarray:
 def core_association(images: np.ndarray, name_value: np.ndarray, value_name: np.ndarray) -> np.ndarray:
     """CoreAssoc (1.5) a row: the larger similarity with ``{name} {value}`` and ``{value} {name}``, float32 [N]."""
     return np.maximum(paired_similarity(images, name_value), paired_similarity(images, value_name))
-
-
-def mean(scores: np.ndarray) -> float | None:
-    """The mean in float64, or None of no scores at all."""
-    return float(np.mean(scores, dtype=np.float64)) if len(scores) else None

@@ -1,4 +1,4 @@
-"""Which metric on which split: the whole evaluation of one model, as the dictionary of the result file.
+"""Which metric on which split: the whole evaluation of one model, as row scores and as the contents of a result file.
 
 The figures depend on the checkpoint, the data, the seed and the settings alone: identical checkpoints give identical
 results, bit for bit. Times are in ``provenance`` and nowhere else.
@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from salmu_jax.errors import InputError
-from salmu_jax.evaluation import draws, intervals, metrics
-from salmu_jax.evaluation.data import FIELDS, PUBLISHED_ROWS, EvaluationData
+from salmu_jax.evaluation import draws, metrics
+from salmu_jax.evaluation.aggregate import aggregate
+from salmu_jax.evaluation.caveats import TIES, caveats
+from salmu_jax.evaluation.data import FIELDS, SPLITS, EvaluationData
 from salmu_jax.evaluation.embeddings import Embeddings, embed
-from salmu_jax.evaluation.result import SCHEMA, SKIPPED, load_result, write_result
+from salmu_jax.evaluation.result import SCHEMA, load_result, write_result
+from salmu_jax.evaluation.rows import COLUMNS, SUBSETS, TARGETS, RowScores, subset_rows
 
 __all__ = ["IDZSC_PROMPT", "EvaluationData", "check_prompt", "evaluate", "load_result", "write_result"]
 
 IDZSC_PROMPT = "a photo of {name}"  # the published prompt is not public
-TARGETS = ("forget", "holdout_association", "holdout_identity")  # splits whose images are queried
+
+
+class Evaluation(NamedTuple):
+    """The contents of a result file, and the row scores that go beside it."""
+
+    result: dict[str, Any]
+    rows: RowScores
 
 
 def evaluate(
@@ -39,8 +48,8 @@ def evaluate(
     bootstrap: int = 1000,
     provenance: Mapping[str, Any],
     sharding: jax.sharding.Sharding | None = None,
-) -> dict[str, Any]:
-    """All ten metrics, their intervals and breakdowns of one model.
+) -> Evaluation:
+    """Measures one model: all ten metrics, their intervals and breakdowns, and the row scores they come from.
 
     Args:
       clip, params, tokenizer: the model; ``clip.encode_image`` and ``clip.encode_text`` return normalised embeddings.
@@ -53,8 +62,6 @@ def evaluate(
       provenance: kept in the result, with the time of day and the seconds taken added.
       sharding: where a batch is placed, None for the default device.
 
-    Returns the dictionary of the result file (see :mod:`salmu_jax.evaluation.result`), plain JSON values.
-
     Raises:
       InputError: a prompt without ``{name}``, another image size, or embeddings that are not finite.
     """
@@ -66,67 +73,77 @@ def evaluate(
         )
     except InputError as error:
         raise InputError(str(error), f"model {model_name!r}") from error
+    rows = score_rows(data, embeddings, seed=seed, idzsc_prompt=idzsc_prompt)
+    protocol = describe_protocol(data, rows, seed=seed, idzsc_prompt=idzsc_prompt, bootstrap=bootstrap)
+    result = make_result(model_name, rows, protocol, provenance)
+    result["provenance"].setdefault("seconds", round(time.monotonic() - started, 3))
+    return Evaluation(result, rows)
 
-    similarity = {
-        split: np.asarray(metrics.paired_similarity(embeddings.images[split], embeddings.of(rows.text)))
-        for split, rows in data.splits.items()
-    }
-    galleries = {split: _gallery(data, embeddings, split, seed) for split in TARGETS if len(data.splits[split])}
-    retrieval = {split: _retrieve(data, embeddings, split, gallery) for split, gallery in galleries.items()}
-    forget, retain = retrieval["forget"], data.splits["retain_synth"]
-    core = metrics.core_association(embeddings.images["forget"], *map(embeddings.of, data.core_texts()))
 
+def make_result(
+    model_name: str, rows: RowScores, protocol: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The contents of a result file, from row scores: plain JSON values (see :mod:`salmu_jax.evaluation.result`)."""
+    efficacy, utility, extra = aggregate(rows, protocol)
     result = {
         "schema": SCHEMA,
         "model": model_name,
-        "efficacy": {
-            "1.1_RetFail": {
-                "R@1": forget.recall_at_1,
-                "MRR": forget.mrr,
-                "outcomes": forget.ranks.tolist(),
-            },
-            "1.2_AssocStr": {"mean": metrics.mean(similarity["forget"]), "scores": _floats(similarity["forget"])},
-            "1.3_ACS": {"acs_accuracy": _coherence(data, embeddings, similarity["forget"], seed)},
-            "1.4_IdZSC": {"identity_classification_accuracy": _name_identities(data, embeddings, idzsc_prompt)},
-            "1.5_CoreAssoc": {"mean": metrics.mean(core), "scores": _floats(core)},
-        },
-        "utility": {
-            "2.1_GenKnow": {"ImageNet1k_Accuracy": _general_knowledge(data, embeddings)},
-            "2.2_InterIdSim": {"mean": metrics.mean(similarity["holdout_identity"])},
-            "2.3_IntraIdSim": {"mean": metrics.mean(similarity["holdout_association"])},
-            "2.4_VisIdInt": {"mean": metrics.mean(similarity["retain_synth"][retain.subset == "retain_joint"])},
-            "2.5_FragSim": {"mean": metrics.mean(similarity["retain_synth"][retain.fragile])},
-        },
-        "extra": {
-            "similarity": {split: _floats(scores) for split, scores in similarity.items()},
-            "retrieval": {
-                split: {"MRR": outcome.mrr, "R@1": outcome.recall_at_1}
-                for split, outcome in retrieval.items()
-                if split != "forget"
-            },
-            "retain_synth_mean": metrics.mean(similarity["retain_synth"]),
-            "sensitive_over_generic": _sensitive_over_generic(data, embeddings, similarity["forget"]),
-            "by_field": _by_field(data, similarity, forget.reciprocal),
-            "intervals": _intervals(data, similarity, forget.reciprocal, seed, bootstrap),
-        },
-        "protocol": {
-            "seed": seed,
-            "gallery": 1 + len(galleries["forget"].ids),
-            "gallery_forget": galleries["forget"].from_target,
-            "gallery_retain": galleries["forget"].from_retain,
-            "rows_with_smaller_gallery": forget.masked_rows,
-            "ties": metrics.TIES,
-            "idzsc_prompt": idzsc_prompt,
-            "genknow": _describe_task(data),
-            "rows": {**{split: len(rows) for split, rows in data.splits.items()}, **_subset_rows(data)},
-            "bootstrap": bootstrap,
-        },
-        "caveats": _caveats(data, galleries["forget"]),
+        "efficacy": efficacy,
+        "utility": utility,
+        "extra": extra,
+        "protocol": {**protocol},
+        "caveats": caveats(protocol),
         "provenance": {**provenance},
     }
     result["provenance"].setdefault("created", datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
-    result["provenance"].setdefault("seconds", round(time.monotonic() - started, 3))
     return result
+
+
+def score_rows(data: EvaluationData, embeddings: Embeddings, *, seed: int, idzsc_prompt: str) -> RowScores:
+    """Measures every row of every split: the arrays of :data:`salmu_jax.evaluation.rows.COLUMNS`."""
+    rows: RowScores = _groups(data)
+    for split, values in data.splits.items():
+        rows[f"{split}.similarity"] = _similarity(embeddings, split, embeddings.of(values.text))
+    for split in TARGETS:
+        rows |= _retrieve(data, embeddings, split, seed)
+
+    forget = data.splits["forget"]
+    core = metrics.core_association(embeddings.images["forget"], *map(embeddings.of, data.core_texts()))
+    rows["forget.core"] = np.asarray(core)
+    rows["forget.negative_row"] = draws.draw_negatives(len(forget), seed)
+    negatives = embeddings.of(forget.text)[rows["forget.negative_row"]]
+    rows["forget.negative"] = _similarity(embeddings, "forget", negatives)
+    rows |= _against_generic(data, embeddings)
+    rows |= _name_identities(data, embeddings, idzsc_prompt)
+    rows |= _general_knowledge(data, embeddings)
+    return {name: np.asarray(rows[name]).astype(column.dtype, copy=False) for name, column in COLUMNS.items()}
+
+
+def describe_protocol(
+    data: EvaluationData, rows: RowScores, *, seed: int, idzsc_prompt: str, bootstrap: int
+) -> dict[str, Any]:
+    """How ``rows`` were measured: what must agree between results that are compared."""
+    gallery = {"forget": len(rows["forget.gallery"]), "retain": len(rows["retain_synth.gallery"])}
+    task = data.zeroshot
+    classes = 0 if task is None else len(task.classnames)
+    return {
+        "seed": seed,
+        "gallery": 1 + gallery["forget"] + gallery["retain"],
+        "gallery_forget": gallery["forget"],
+        "gallery_retain": gallery["retain"],
+        "rows_with_smaller_gallery": int((rows["forget.left_out"] > 0).sum()),
+        "ties": TIES,
+        "idzsc_prompt": idzsc_prompt,
+        "genknow": {
+            "dataset": None if task is None else task.dataset,
+            "classes": classes,
+            "images": 0 if task is None else len(task.labels),
+            "chance": 1 / classes if classes else None,
+        },
+        "rows": {**{split: len(rows[f"{split}.similarity"]) for split in SPLITS}, **subset_rows(rows)},
+        "bootstrap": bootstrap,
+        "made": data.made,
+    }
 
 
 def check_prompt(prompt: str, where: str = "idzsc_prompt") -> None:
@@ -135,156 +152,67 @@ def check_prompt(prompt: str, where: str = "idzsc_prompt") -> None:
         raise InputError(f"is {prompt!r}; it must hold {{name}}, the place of the person's name", where)
 
 
-def _gallery(data: EvaluationData, embeddings: Embeddings, split: str, seed: int) -> metrics.Gallery:
-    """The distractors for the images of ``split``: its own captions and those of retain_disjoint."""
+def _groups(data: EvaluationData) -> RowScores:
+    """Whose row it is, about which attribute, and of which subset, as numbers."""
+    people = np.unique(np.concatenate([rows.identity_id for rows in data.splits.values()]))
+    people = people[people != ""]
+    groups = {"retain_synth.fragile": data.splits["retain_synth"].fragile}
+    for split, rows in data.splits.items():
+        groups[f"{split}.identity"] = _codes(rows.identity_id, people)
+        groups[f"{split}.data_field"] = _codes(rows.data_field, FIELDS)
+        groups[f"{split}.subset"] = _codes(rows.subset, SUBSETS)
+    return groups
+
+
+def _codes(values: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """The place of each value among ``names``, -1 for one that is not there: int32 [N]."""
+    place = {str(name): index for index, name in enumerate(names)}
+    return np.fromiter((place.get(str(value), -1) for value in values), np.int32, len(values))
+
+
+def _similarity(embeddings: Embeddings, split: str, captions: np.ndarray) -> np.ndarray:
+    return np.asarray(metrics.paired_similarity(embeddings.images[split], captions))
+
+
+def _retrieve(data: EvaluationData, embeddings: Embeddings, split: str, seed: int) -> RowScores:
+    """The ranks of the images of ``split`` against its own captions and those of retain_disjoint."""
     retain = data.splits["retain_synth"]
     disjoint = [retain.text[row] for row in np.flatnonzero(retain.subset == "retain_disjoint")]
-    target_ids, retain_ids = (embeddings.bank.index(texts) for texts in (data.splits[split].text, disjoint))
-    return metrics.draw_gallery(
-        embeddings.texts[target_ids], target_ids, embeddings.texts[retain_ids], retain_ids, seed=seed
-    )
+    ids, retain_ids = (embeddings.bank.index(texts) for texts in (data.splits[split].text, disjoint))
+    captions = embeddings.texts[ids]
+    gallery = metrics.draw_gallery(captions, ids, embeddings.texts[retain_ids], retain_ids, seed=seed)
+    drawn = {f"{split}.gallery": gallery.target_rows, "retain_synth.gallery": gallery.retain_rows}
+    if not len(ids):
+        return {**drawn, f"{split}.rank": np.zeros(0, np.int32), f"{split}.left_out": np.zeros(0, np.int32)}
+    ranks, left_out = metrics.retrieve(embeddings.images[split], captions, ids, gallery)
+    return {**drawn, f"{split}.rank": ranks, f"{split}.left_out": left_out}
 
 
-def _retrieve(data: EvaluationData, embeddings: Embeddings, split: str, gallery: metrics.Gallery) -> metrics.Retrieval:
-    ids = embeddings.bank.index(data.splits[split].text)
-    return metrics.retrieve(embeddings.images[split], embeddings.texts[ids], ids, gallery)
-
-
-def _coherence(data: EvaluationData, embeddings: Embeddings, positive: np.ndarray, seed: int) -> float | None:
-    """ACS; None for fewer than two rows, whose halves would not hold both classes."""
-    if len(positive) < 2:
-        return None
-    captions = embeddings.of(data.splits["forget"].text)[draws.draw_negatives(len(positive), seed)]
-    negative = np.asarray(metrics.paired_similarity(embeddings.images["forget"], captions))
-    return metrics.association_coherence(positive, negative, seed=seed)
-
-
-def _name_identities(data: EvaluationData, embeddings: Embeddings, prompt: str) -> float | None:
-    """IdZSC; None where no identity is wholly in forget."""
-    rows, prompts, labels = data.identity_prompts(prompt)
-    if not len(rows):
-        return None
-    return metrics.zero_shot_accuracy(embeddings.images["forget"][rows], labels, embeddings.of(prompts))
-
-
-def _general_knowledge(data: EvaluationData, embeddings: Embeddings) -> float:
-    """GenKnow; -1, as the released evaluator has it, without a zero-shot task."""
-    task = data.zeroshot
-    if task is None:
-        return SKIPPED
-    prompts = embeddings.of(task.prompts()).reshape(len(task.classnames), len(task.templates), -1)
-    return metrics.zero_shot_accuracy(embeddings.images["zeroshot"], task.labels, metrics.class_weights(prompts))
-
-
-def _sensitive_over_generic(data: EvaluationData, embeddings: Embeddings, sensitive: np.ndarray) -> float | None:
-    """The share of forget rows whose caption is more similar to the image than the image's generic caption is."""
+def _against_generic(data: EvaluationData, embeddings: Embeddings) -> RowScores:
+    """The similarity of forget images with their generic captions, where they have one."""
     generic = data.splits["forget"].generic_caption
-    rows = np.array([row for row, text in enumerate(generic) if text], np.int64)
-    if not len(rows):
-        return None
-    captions = embeddings.of([generic[row] for row in rows])
-    other = np.asarray(metrics.paired_similarity(embeddings.images["forget"][rows], captions))
-    return float(np.mean(sensitive[rows] > other))
+    has = np.array([bool(text) for text in generic], bool)
+    scores = np.zeros(len(generic), np.float32)
+    if has.any():
+        captions = embeddings.of([text for text in generic if text])
+        scores[has] = np.asarray(metrics.paired_similarity(embeddings.images["forget"][has], captions))
+    return {"forget.has_generic": has, "forget.generic": scores}
 
 
-def _row_scores(similarity: Mapping[str, np.ndarray], reciprocal: np.ndarray) -> dict[str, tuple[str, np.ndarray]]:
-    """The four metrics that are means over rows of people: key -> (split, a score a row)."""
-    return {
-        "RetFail_MRR": ("forget", reciprocal),
-        "AssocStr": ("forget", similarity["forget"]),
-        "InterIdSim": ("holdout_identity", similarity["holdout_identity"]),
-        "IntraIdSim": ("holdout_association", similarity["holdout_association"]),
-    }
+def _name_identities(data: EvaluationData, embeddings: Embeddings, prompt: str) -> RowScores:
+    """IdZSC: the identity of each image of forget_identity, and the one that its nearest prompt names."""
+    rows, prompts, labels = data.identity_prompts(prompt)
+    predictions = labels
+    if len(rows):
+        predictions = metrics.classify(embeddings.images["forget"][rows], embeddings.of(prompts))
+    return {"idzsc.label": labels, "idzsc.prediction": predictions}
 
 
-def _by_field(
-    data: EvaluationData, similarity: Mapping[str, np.ndarray], reciprocal: np.ndarray
-) -> dict[str, dict[str, float | int | None]]:
-    """What a mean over all rows can hide: the same figures for each kind of attribute (None: no such rows)."""
-    means = {
-        key: intervals.by_group(values, data.splits[split].data_field, metrics.mean)
-        for key, (split, values) in _row_scores(similarity, reciprocal).items()
-    }
-    rows = intervals.by_group(reciprocal, data.splits["forget"].data_field, len)
-    present = [field for field in FIELDS if any(field in groups for groups in means.values())]
-    return {
-        field: {**{key: groups.get(field) for key, groups in means.items()}, "rows": rows.get(field, 0)}
-        for field in present
-    }
-
-
-def _intervals(
-    data: EvaluationData, similarity: Mapping[str, np.ndarray], reciprocal: np.ndarray, seed: int, samples: int
-) -> dict[str, list[float]]:
-    """95 % identity-clustered bootstrap intervals by the leaderboard's keys."""
-    return {
-        key: list(intervals.clustered_interval(values, data.splits[split].identity_id, seed=seed, samples=samples))
-        for key, (split, values) in _row_scores(similarity, reciprocal).items()
-        if samples and len(values)
-    }
-
-
-def _subset_rows(data: EvaluationData) -> dict[str, int]:
-    forget, retain = data.splits["forget"], data.splits["retain_synth"]
-    return {
-        "forget_identity": int((forget.subset == "forget_identity").sum()),
-        "forget_association": int((forget.subset == "forget_association").sum()),
-        "retain_joint": int((retain.subset == "retain_joint").sum()),
-        "retain_disjoint": int((retain.subset == "retain_disjoint").sum()),
-        "fragile_set": int(retain.fragile.sum()),
-    }
-
-
-def _describe_task(data: EvaluationData) -> dict[str, Any]:
+def _general_knowledge(data: EvaluationData, embeddings: Embeddings) -> RowScores:
+    """GenKnow: the class of each image of the zero-shot task, and the one that its nearest prompts name."""
     task = data.zeroshot
     if task is None:
-        return {"dataset": None, "classes": 0, "images": 0, "chance": None}
-    classes = len(task.classnames)
-    return {"dataset": task.dataset, "classes": classes, "images": len(task.labels), "chance": 1 / classes}
-
-
-def _caveats(data: EvaluationData, gallery: metrics.Gallery) -> list[str]:
-    """What a reader must know before comparing these figures with others."""
-    caveats = []
-    rows = {split: len(values) for split, values in data.splits.items()}
-    if data.made or rows != PUBLISHED_ROWS:
-        world = "a made world of procedural portraits" if data.made else "other data than the released ones"
-        caveats.append(
-            f"Measured on {world} ({rows['forget']:,} forget rows; released: {PUBLISHED_ROWS['forget']:,}). These are"
-            " not the paper's figures and cannot be compared with them; compare models within this world only."
-        )
-    if len(gallery.ids) < 2 * metrics.POOL_SIZE:
-        caveats.append(
-            f"The retrieval gallery holds {1 + len(gallery.ids):,} captions ({gallery.from_target:,} of forget,"
-            f" {gallery.from_retain:,} of retain_disjoint) instead of 2,001: ranks are easier than the published ones."
-        )
-    if data.zeroshot is None:
-        caveats.append(
-            "GenKnow was skipped (-1): there is no zero-shot data set, so lost utility cannot be judged by it."
-        )
-    elif not data.zeroshot.is_imagenet:
-        caveats.append(
-            f"GenKnow is the accuracy on '{data.zeroshot.dataset}' ({len(data.zeroshot.classnames):,} classes), not on"
-            " ImageNet-1k: the key ImageNet1k_Accuracy is kept for the released format's sake."
-        )
-    counts = {**rows, **_subset_rows(data)}
-    metric_of = {
-        "holdout_identity": "InterIdSim",
-        "holdout_association": "IntraIdSim",
-        "forget_identity": "IdZSC",
-        "retain_joint": "VisIdInt",
-        "fragile_set": "FragSim",
-    }
-    caveats += [
-        f"{metric} was not measured: {part} has no rows." for part, metric in metric_of.items() if not counts[part]
-    ]
-    caveats.append(
-        "Not public, and chosen here: ACS has the similarity as its only feature; the prompt of IdZSC; how ties and"
-        " equal captions are ranked."
-    )
-    return caveats
-
-
-def _floats(scores: np.ndarray) -> list[float]:
-    """Python floats with the shortest decimals that give the same float32 again: half the size of the file."""
-    return [float(str(score)) for score in np.asarray(scores, np.float32)]
+        return {"genknow.label": np.zeros(0, np.int32), "genknow.prediction": np.zeros(0, np.int32)}
+    prompts = embeddings.of(task.prompts()).reshape(len(task.classnames), len(task.templates), -1)
+    predictions = metrics.classify(embeddings.images["zeroshot"], metrics.class_weights(prompts))
+    return {"genknow.label": task.labels, "genknow.prediction": predictions}

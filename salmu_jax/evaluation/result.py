@@ -1,23 +1,35 @@
 """The result file: one JSON a model, in the released evaluator's structure, with what makes it comparable around it.
 
-``efficacy`` and ``utility`` have the released keys exactly; ``extra``, ``protocol``, ``caveats`` and ``provenance``
-are this project's. :data:`METRICS` is the one table of what the metrics are called, where they are and where they
-should go.
+``efficacy`` and ``utility`` have the released keys exactly; ``extra``, ``protocol``, ``caveats`` and ``provenance`` are
+this project's. ``rows`` names the file of the row scores beside it with its SHA-256, and ``digest`` is the SHA-256 of
+everything else in the result. ``schemas/result-2.json`` says what each field may hold.
+
+:data:`METRICS` is the one table of what the metrics are called, where they are and where they should go.
 """
 
 from __future__ import annotations
 
+import functools
 import json
-import math
 import os
 from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from salmu_jax.errors import InputError
-from salmu_jax.files import write_json
+import jsonschema
+import numpy as np
 
-SCHEMA = "salmu_jax.result/1"
-SKIPPED = -1  # the released evaluator's value of a GenKnow that was not measured
+from salmu_jax.errors import InputError
+from salmu_jax.evaluation.aggregate import SKIPPED
+from salmu_jax.evaluation.rows import read_rows, rows_path, write_rows
+from salmu_jax.files import sha256_json, write_json
+from salmu_jax.json_reader import read_json
+from salmu_jax.text import safe_text, safe_value
+
+SCHEMA = "salmu_jax.result/2"
+MAX_BYTES = 1 << 26  # of a result file; one of the released sizes takes 3 MB
+_SHOWN = 10  # problems of a file that are written out
 
 
 class Metric(NamedTuple):
@@ -126,24 +138,6 @@ METRICS = (
     ),
 )
 
-# What a result must hold, as (path, kind); a kind of "number?" may also be null (a split that the world does not have).
-_REQUIRED = (
-    (("model",), "text"),
-    *((metric.path, "number?") for metric in METRICS),
-    (("efficacy", "1.1_RetFail", "outcomes"), "list"),
-    (("efficacy", "1.2_AssocStr", "scores"), "list"),
-    (("efficacy", "1.5_CoreAssoc", "scores"), "list"),
-    (("extra", "similarity"), "object"),
-    (("extra", "retrieval"), "object"),
-    (("extra", "by_field"), "object"),
-    (("extra", "intervals"), "object"),
-    (("protocol", "seed"), "number"),
-    (("protocol", "genknow"), "object"),
-    (("caveats",), "list"),
-    (("provenance",), "object"),
-)
-_KINDS = {"text": str, "list": list, "object": dict, "number": (int, float), "number?": (int, float, type(None))}
-
 
 def leaderboard_row(result: Mapping[str, Any]) -> dict[str, float | None]:
     """The value of every metric by its key, in :data:`METRICS`' order; None where it was not measured."""
@@ -153,42 +147,140 @@ def leaderboard_row(result: Mapping[str, Any]) -> dict[str, float | None]:
     return row
 
 
-def write_result(path: str | os.PathLike, result: Mapping[str, Any]) -> None:
-    """Writes a valid result atomically. Raises InputError for an incomplete one, OSError where it cannot be written."""
-    check_result(result, path)
+def write_result(path: str | os.PathLike, result: Mapping[str, Any], rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Writes a result and its row scores atomically, the row scores first; returns what the result file holds.
+
+    Raises InputError for a result that its schema does not allow, OSError where the files cannot be written.
+    """
+    path = Path(path)
+    result = {**result, "provenance": safe_value(result["provenance"], limit=4000)}
+    check_result(seal({**result, "rows": {"file": rows_path(path).name, "bytes": 0, "sha256": "0" * 64}}), path)
+    result = seal({**result, "rows": write_rows(rows_path(path), rows)})
     write_json(path, result)
+    return result
 
 
 def load_result(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads and checks a result. Raises InputError for a missing or damaged file, another schema or missing keys."""
-    try:
-        with open(path, encoding="utf-8") as handle:
-            result = json.load(handle)
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror}); write it with 'salmu evaluate'", path) from error
-    except ValueError as error:
-        raise InputError(f"is not JSON ({error}); write it again with 'salmu evaluate'", path) from error
+    """Reads a result and checks it against its schema and its own digest.
+
+    That its figures follow from its row scores is for :mod:`salmu_jax.evaluation.verify` to say.
+
+    Raises InputError for a missing or damaged file, another schema, or fields that are not as they must be.
+    """
+    result = read_result(path)
     check_result(result, path)
     return result
 
 
-def check_result(result: Any, where: str | os.PathLike) -> None:
-    """Raises InputError naming ``where`` and the first field that is missing or of a wrong kind."""
-    if not isinstance(result, Mapping) or "schema" not in result:
-        raise InputError(f"is not a result of this evaluation: it has no 'schema' (expected {SCHEMA!r})", where)
+def load_rows(path: str | os.PathLike, result: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Reads the row scores of the result at ``path``. Raises InputError if they are not there, or not those of it."""
+    rows, digest = read_rows(rows_path(path), result["protocol"])
+    if digest != result["rows"]["sha256"]:
+        raise InputError(
+            f"are not the row scores that {Path(path).name} was written with; evaluate again", rows_path(path)
+        )
+    return rows
+
+
+def released_form(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a result that the released evaluator's file holds, with its keys, structure and order."""
+    return {section: result[section] for section in ("efficacy", "utility")}
+
+
+def seal(result: Mapping[str, Any]) -> dict[str, Any]:
+    """``result`` with ``digest``, the SHA-256 of everything else in it."""
+    rest = {key: value for key, value in result.items() if key != "digest"}
+    return {**rest, "digest": sha256_json(rest)}
+
+
+def read_result(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a result of this schema, its fields unchecked. Raises InputError for a missing or damaged file."""
+    try:
+        result = read_json(path, max_bytes=MAX_BYTES)
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror}); write it with 'salmu evaluate'", path) from error
+    if not isinstance(result, dict) or "schema" not in result:
+        raise InputError(f"is not a result of this evaluation: it has no 'schema' (expected {SCHEMA!r})", path)
     if result["schema"] != SCHEMA:
-        raise InputError(f"has the schema {result['schema']!r}, this version reads {SCHEMA!r}; evaluate again", where)
-    for path, kind in _REQUIRED:
-        field = " > ".join(path)
-        try:
-            value = _lookup(result, path)
-        except (KeyError, TypeError):
-            raise InputError(f"has no field {field!r}; evaluate again", where) from None
-        good = isinstance(value, _KINDS[kind]) and not isinstance(value, bool)
-        if good and isinstance(value, float):
-            good = math.isfinite(value)
-        if not good:
-            raise InputError(f"the field {field!r} is {str(value)[:40]!r}, not a {kind.rstrip('?')}", where)
+        shown = safe_text(result["schema"], 40)
+        raise InputError(f"has the schema {shown!r}, this version reads {SCHEMA!r}; evaluate again", path)
+    return result
+
+
+def check_result(result: Mapping[str, Any], where: str | os.PathLike) -> None:
+    """Raises InputError naming ``where`` and what is wrong with a result by its schema and its own digest."""
+    problems = schema_problems(result) or seal_problems(result)
+    if problems:
+        more = f"; ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise InputError("; ".join(problems[:_SHOWN]) + more + "; evaluate again", where)
+
+
+def seal_problems(result: Mapping[str, Any]) -> list[str]:
+    """Whether the result was changed after it was written (by somebody who left its digest alone)."""
+    same = seal(result)["digest"] == result.get("digest")
+    return [] if same else ["its 'digest' is not that of its contents: the file was changed after it was written"]
+
+
+def schema_problems(result: Mapping[str, Any]) -> list[str]:
+    """Every field that is not as the schema has it, a line each, in the order of the fields."""
+    return [_describe(error) for error in _validator().iter_errors(_shortened(result))]
+
+
+@functools.cache
+def _validator() -> jsonschema.Draft202012Validator:
+    text = resources.files("salmu_jax.evaluation").joinpath("schemas/result-2.json").read_text(encoding="utf-8")
+    return jsonschema.Draft202012Validator(json.loads(text))
+
+
+def _shortened(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``result`` without the score lists that are seen to be good at once: the validator takes 40 us a number."""
+    definitions = _validator().schema["$defs"]
+    efficacy = result.get("efficacy")
+    if not isinstance(efficacy, dict):
+        return result
+    sections = dict(efficacy)
+    for section, key, kinds, bounds in (
+        ("1.1_RetFail", "outcomes", {int}, definitions["rank"]),
+        ("1.2_AssocStr", "scores", {int, float}, definitions["cosine"]),
+        ("1.5_CoreAssoc", "scores", {int, float}, definitions["cosine"]),
+    ):
+        values = sections[section].get(key) if isinstance(sections.get(section), dict) else None
+        if not isinstance(values, list) or not values or not set(map(type, values)) <= kinds:
+            continue
+        if bounds["minimum"] <= min(values) and max(values) <= bounds["maximum"]:
+            sections[section] = {**sections[section], key: values[:1]}
+    return {**result, "efficacy": sections}
+
+
+def _describe(error: jsonschema.ValidationError) -> str:
+    """What is wrong, where, and what would be right."""
+    field = " > ".join(safe_text(part, 60) for part in error.absolute_path)
+    whole = repr(field) if field else "the result"
+    if error.validator == "required":
+        missing = next(key for key in error.validator_value if key not in error.instance)
+        return f"{whole} has no field {missing!r}"
+    if error.validator == "additionalProperties":
+        unknown = next(key for key in error.instance if key not in error.schema.get("properties", {}))
+        return f"{whole} has the unknown field {safe_text(unknown, 60)!r}"
+    wanted = error.schema.get("description") or _wanted(error)
+    if "propertyNames" in error.absolute_schema_path:
+        return f"{whole} has a field {_brief(error.instance)}, which is not {wanted}"
+    return f"{whole} is {_brief(error.instance)}, not {wanted}"
+
+
+def _wanted(error: jsonschema.ValidationError) -> str:
+    kinds = {"object": "an object", "array": "a list", "string": "a text", "number": "a number"}
+    if error.validator == "type":
+        return kinds.get(error.validator_value, str(error.validator_value))
+    if error.validator == "enum":
+        return f"one of {', '.join(map(str, error.validator_value))}"
+    return f"as it must be ({error.validator} {safe_text(error.validator_value, 60)})"
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    return f"'{safe_text(value, 40)}'" if isinstance(value, str) else safe_text(json.dumps(value), 40)
 
 
 def _lookup(result: Mapping[str, Any], path: tuple[str, ...]) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from salmu_jax.report.labels import Box, nearest, place_labels
 from salmu_jax.report.leaderboard import FAILURE_MODES, display_name
 
 DPI = 160
+Similarity = Mapping[str, Mapping[str, Sequence[float]]]
 SPLITS = ("forget", "holdout_association", "holdout_identity")
 _SPLIT_TITLES = {
     "forget": "forget\nshould move to Clean",
@@ -85,12 +86,15 @@ THEMES = {
 _MARKERS = dict(zip(FAILURE_MODES, ("^", "s", "D", "d"), strict=True))
 
 
-def render_figures(leaderboard: dict[str, Any], results: Sequence[dict[str, Any]]) -> dict[str, bytes]:
+def render_figures(
+    leaderboard: dict[str, Any], results: Sequence[dict[str, Any]], similarity: Similarity
+) -> dict[str, bytes]:
     """All figures by file name: ``{name}.png`` (light) and ``{name}-dark.png``.
 
     Args:
       leaderboard: what :func:`salmu_jax.report.leaderboard.build_leaderboard` made of ``results``.
       results: the result files' contents, in any order.
+      similarity: for each model and split the cosine of every row, float [N].
     """
     by_model = {result["model"]: result for result in results}
     ordered = [by_model[row["model"]] for row in leaderboard["rows"]]
@@ -105,7 +109,7 @@ def render_figures(leaderboard: dict[str, Any], results: Sequence[dict[str, Any]
         suffix = "" if name == "light" else f"-{name}"
         if plane:
             figures[f"forgetting_utility{suffix}.png"] = forgetting_against_utility(leaderboard, theme)
-        figures[f"similarity{suffix}.png"] = similarity_histograms(ordered, theme)
+        figures[f"similarity{suffix}.png"] = similarity_histograms(ordered, similarity, theme)
         if attributes:
             figures[f"attributes{suffix}.png"] = attribute_heat_map(ordered, theme)
     return figures
@@ -246,16 +250,17 @@ def _handle(marker: str, colour: str, label: str, edge: str | None = None, size:
     )
 
 
-def similarity_histograms(results: Sequence[dict[str, Any]], theme: Theme) -> bytes:
+def similarity_histograms(results: Sequence[dict[str, Any]], similarity: Similarity, theme: Theme) -> bytes:
     """One row a method, one column a split: the method's cosines filled, Clean's and Compromised's as outlines.
 
     Args:
       results: result contents in the leaderboard's order; Clean and Compromised among them.
+      similarity: as in :func:`render_figures`.
     """
-    clean = next(result for result in results if result["model"] == "clean")
-    compromised = next(result for result in results if result["model"] == "compromised")
-    methods = [result for result in results if result["model"] not in ("clean", "compromised")] or [compromised]
-    everything = np.concatenate([np.asarray(r["extra"]["similarity"][s], np.float64) for r in results for s in SPLITS])
+    names = [result["model"] for result in results]
+    clean, compromised = similarity["clean"], similarity["compromised"]
+    methods = [name for name in names if name not in ("clean", "compromised")] or ["compromised"]
+    everything = np.concatenate([np.asarray(similarity[name][split], np.float64) for name in names for split in SPLITS])
     least, most = (float(everything.min()), float(everything.max())) if len(everything) else (0.0, 1.0)
     span = max(most - least, 1e-6)
     low, high = least - 0.02 * span, most + 0.02 * span
@@ -273,20 +278,19 @@ def similarity_histograms(results: Sequence[dict[str, Any]], theme: Theme) -> by
         for i, method in enumerate(methods):
             for j, split in enumerate(SPLITS):
                 axes = figure.add_subplot(grid[i, j])
-                _histogram_panel(
-                    axes, edges, [r["extra"]["similarity"][split] for r in (clean, compromised, method)], theme
-                )
+                shown = [scores[split] for scores in (clean, compromised, similarity[method])]
+                _histogram_panel(axes, edges, shown, theme)
                 target = clean if split == "forget" else compromised
                 colour = theme.clean if split == "forget" else theme.compromised
-                if target["extra"]["similarity"][split]:
-                    aim = float(np.mean(target["extra"]["similarity"][split]))
+                if len(target[split]):
+                    aim = float(np.mean(target[split], dtype=np.float64))
                     axes.axvline(aim, color=colour, linewidth=1.1, linestyle=(0, (3, 2)))
                 axes.set_xticks(ticks)
                 axes.tick_params(labelbottom=i == len(methods) - 1)
                 if i == 0:
                     axes.set_title(_SPLIT_TITLES[split], fontsize=9.5, loc="left", linespacing=1.35)
                 if j == 0:
-                    name = "\n".join(textwrap.wrap(display_name(method["model"]), 16))
+                    name = "\n".join(textwrap.wrap(display_name(method), 16))
                     axes.text(
                         -0.035,
                         0.5,
@@ -324,7 +328,11 @@ def _histogram_panel(axes, edges: np.ndarray, samples: Sequence[Sequence[float]]
     axes.stairs(clean, edges, color=theme.clean, linewidth=1.3)
     axes.stairs(compromised, edges, color=theme.compromised, linewidth=1.3)
     top = max(float(np.max([clean, compromised, method])), 1e-9)
-    mean = f"mean {float(np.mean(samples[2])):.3f}".replace("-", "−") if len(samples[2]) else "no such rows"
+    mean = (
+        f"mean {float(np.mean(samples[2], dtype=np.float64)):.3f}".replace("-", "−")
+        if len(samples[2])
+        else "no such rows"
+    )
     axes.set_ylim(0, top * 1.3)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_yticks([])

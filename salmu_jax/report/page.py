@@ -29,7 +29,7 @@ from salmu_jax.evaluation.diagnosis import (
     PARTLY_OVER_GENERALISED_LOSS,
 )
 from salmu_jax.files import new_directory, write_bytes, write_json, write_text
-from salmu_jax.report.figures import render_figures
+from salmu_jax.report.figures import Similarity, render_figures
 from salmu_jax.report.findings import findings
 from salmu_jax.report.leaderboard import FAILURE_MODES, build_leaderboard, display_name
 from salmu_jax.report.pictures import data_uri, people_html, scenes_html
@@ -78,6 +78,7 @@ _FIGURES = (
 def write_report(
     out_dir: str | os.PathLike,
     results: Sequence[dict[str, Any]],
+    similarity: Similarity,
     samples: Sequence[dict[str, Any]],
     *,
     title: str,
@@ -90,6 +91,7 @@ def write_report(
     Args:
       out_dir: the directory to make; an older one is replaced.
       results: contents of the result files, Clean and Compromised among them.
+      similarity: for each model and split the cosine of every row, from the row scores.
       samples: people as ``{subset, identity_id, name, captions, images}`` (encoded bytes; ``captions[i]`` belongs to
         ``images[i]``; a person whose facts are partly held out is given once a subset) and single retain pictures as
         ``{subset, caption, image}``.
@@ -103,7 +105,7 @@ def write_report(
     """
     out_dir = Path(out_dir)
     leaderboard = build_leaderboard(results)
-    figures = render_figures(leaderboard, results)
+    figures = render_figures(leaderboard, results, similarity)
     page = render_page(leaderboard, figures, samples, title=title, run=run)
     with new_directory(out_dir) as partial:
         write_json(partial / "leaderboard.json", leaderboard)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from salmu_jax.evaluation.data import FIELDS, EvaluationData
-from salmu_jax.evaluation.protocol import evaluate
+from salmu_jax.evaluation.protocol import Evaluation, evaluate
 
 SIZE = 4  # pixels a side
 
@@ -123,6 +123,11 @@ def tiny_data(**options) -> EvaluationData:
 
 def run(data, params=None, **options) -> dict[str, Any]:
     """The result of the tiny model on ``data``."""
+    return measure(data, params, **options).result
+
+
+def measure(data, params=None, **options) -> Evaluation:
+    """The same with its row scores."""
     options = {"model_name": "m", "batch_size": 16, "bootstrap": 50, "provenance": {"command": "test"}, **options}
     return evaluate(TinyClip(), params or tiny_params(), TinyTokenizer(), data, **options)
 
@@ -141,4 +146,5 @@ def tiny() -> types.SimpleNamespace:
         data=tiny_data,
         decode=decode,
         run=run,
+        measure=measure,
     )

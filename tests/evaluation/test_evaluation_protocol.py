@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 
 import jax
@@ -13,7 +12,6 @@ from salmu_jax.errors import InputError
 from salmu_jax.evaluation import draws
 from salmu_jax.evaluation.data import FIELDS, EvaluationData
 from salmu_jax.evaluation.embeddings import embed, encode_texts
-from salmu_jax.evaluation.protocol import load_result, write_result
 
 RELEASED = {
     "efficacy": {
@@ -44,8 +42,18 @@ def data(tiny):
 
 
 @pytest.fixture(scope="module")
-def result(tiny, data):
-    return tiny.run(data)
+def measured(tiny, data):
+    return tiny.measure(data)
+
+
+@pytest.fixture(scope="module")
+def result(measured):
+    return measured.result
+
+
+@pytest.fixture(scope="module")
+def rows(measured):
+    return measured.rows
 
 
 def test_released_structure_exactly(tiny, result):
@@ -62,7 +70,7 @@ def test_released_structure_exactly(tiny, result):
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
-def test_every_figure_against_plain_numpy(tiny, data, result):
+def test_every_figure_against_plain_numpy(tiny, data, result, rows):
     """Straight from the records: encode each with the matrices in float64, then the definitions, a row at a time."""
     params = {name: values.astype(np.float64) for name, values in tiny.params().items()}
     sources, tokenizer = tiny.sources(), tiny.tokenizer()
@@ -87,7 +95,7 @@ def test_every_figure_against_plain_numpy(tiny, data, result):
     assert efficacy["1.2_AssocStr"]["mean"] == pytest.approx(np.mean(paired(forget)), **close)
     for key, split in (("2.2_InterIdSim", "holdout_identity"), ("2.3_IntraIdSim", "holdout_association")):
         assert utility[key]["mean"] == pytest.approx(np.mean(paired(sources[split])), **close)
-        assert extra["similarity"][split] == pytest.approx(paired(sources[split]), **close)
+        assert rows[f"{split}.similarity"] == pytest.approx(paired(sources[split]), **close)
     joint = [row for row in retain if row["subset"] == "retain_joint"]
     fragile = [row for row in retain if row["fragile"]]
     assert utility["2.4_VisIdInt"]["mean"] == pytest.approx(np.mean(paired(joint)), **close)
@@ -96,14 +104,14 @@ def test_every_figure_against_plain_numpy(tiny, data, result):
 
     disjoint = [row["text"] for row in retain if row["subset"] == "retain_disjoint"]
     for split in ("forget", "holdout_association", "holdout_identity"):
-        rows = sources[split]
-        target = draws.draw_pool(len(rows), 1000, 42, draws.TARGET_POOL)
-        gallery = [rows[i]["text"] for i in target]
+        records = sources[split]
+        target = draws.draw_pool(len(records), 1000, 42, draws.TARGET_POOL)
+        gallery = [records[i]["text"] for i in target]
         gallery += [disjoint[i] for i in draws.draw_pool(len(disjoint), 1000, 42, draws.RETAIN_POOL)]
-        assert len(gallery) == len(rows) + len(disjoint)
+        assert len(gallery) == len(records) + len(disjoint)
         encoded = np.stack([text(caption) for caption in gallery])
         ranks = []
-        for row, own in zip(rows, paired(rows), strict=True):
+        for row, own in zip(records, paired(records), strict=True):
             scores = encoded @ image(row)
             others = np.array([score for score, caption in zip(scores, gallery, strict=True) if caption != row["text"]])
             ranks.append(int(1 + (others > own + 1e-6).sum() + (abs(others - own) <= 1e-6).sum() // 2))
@@ -112,6 +120,8 @@ def test_every_figure_against_plain_numpy(tiny, data, result):
         assert figures["R@1"] == pytest.approx(np.mean([rank == 1 for rank in ranks]))
         if split == "forget":
             assert figures["outcomes"] == ranks
+        assert rows[f"{split}.rank"].tolist() == ranks
+        assert rows[f"{split}.left_out"].tolist() == [gallery.count(row["text"]) for row in records]
 
     whole = [row for row in forget if row["subset"] == "forget_identity"]
     people = sorted({(row["identity_id"], row["name"]) for row in whole})
@@ -273,39 +283,3 @@ def test_bad_input_is_one_line(tiny, data, tmp_path):
         EvaluationData.from_sources(
             tiny.sources(), tiny.size, zeroshot={**task, "templates": ["a photo"]}, decode=tiny.decode
         )
-
-
-def test_result_file_round_trip_and_its_checks(result, tmp_path):
-    path = tmp_path / "results" / "m.json"
-    write_result(path, result)
-    assert load_result(path) == result
-    assert np.float32(result["efficacy"]["1.2_AssocStr"]["scores"][0]).dtype == np.float32
-
-    def broken(change):
-        damaged = copy.deepcopy(result)
-        change(damaged)
-        target = tmp_path / "broken.json"
-        target.write_text(json.dumps(damaged))
-        with pytest.raises(InputError) as caught:
-            load_result(target)
-        assert "\n" not in str(caught.value)
-        assert "broken.json" in str(caught.value)
-        with pytest.raises(InputError):
-            write_result(path, damaged)
-        return str(caught.value)
-
-    assert "'efficacy > 1.3_ACS > acs_accuracy'" in broken(lambda r: r["efficacy"]["1.3_ACS"].clear())
-    assert "'utility > 2.2_InterIdSim > mean' is 'high', not a number" in broken(
-        lambda r: r["utility"]["2.2_InterIdSim"].update(mean="high")
-    )
-    assert "'utility > 2.2_InterIdSim > mean'" in broken(
-        lambda r: r["utility"]["2.2_InterIdSim"].update(mean=float("nan"))
-    )
-    assert "schema 'other/9'" in broken(lambda r: r.update(schema="other/9"))
-    assert "no 'schema'" in broken(lambda r: r.pop("schema"))
-    assert load_result(path) == result  # the refused writes left the old file
-    (tmp_path / "text.json").write_text("{")
-    with pytest.raises(InputError, match="is not JSON"):
-        load_result(tmp_path / "text.json")
-    with pytest.raises(InputError, match="cannot be read"):
-        load_result(tmp_path / "none.json")

@@ -47,16 +47,6 @@ def make_result(model: str, values: tuple[float, ...] | None = None, rows: int =
     """A result of the shape that the evaluator writes; ``values`` in the order of the table above."""
     mrr, r1, assoc, acs, idzsc, core, gen, inter, intra, vis, frag, mrr_hi, mrr_ha = values or MODELS[model]
     rng = np.random.default_rng([7, *model.encode()])
-
-    def cosines(mean: float, n: int) -> list[float]:
-        return np.clip(rng.normal(mean, 0.11, n), -1, 1).astype(np.float32).tolist()
-
-    similarity = {
-        "forget": cosines(assoc, rows),
-        "holdout_association": cosines(intra, rows // 2),
-        "holdout_identity": cosines(inter, rows // 2),
-        "retain_synth": cosines(vis, rows // 2),
-    }
     by_field = {
         field: {
             "RetFail_MRR": float(np.clip(mrr * rng.uniform(0.5, 1.6), 0, 1)),
@@ -68,11 +58,11 @@ def make_result(model: str, values: tuple[float, ...] | None = None, rows: int =
         for field in FIELDS
     }
     return {
-        "schema": "salmu_jax.result/1",
+        "schema": "salmu_jax.result/2",
         "model": model,
         "efficacy": {
             "1.1_RetFail": {"R@1": r1, "MRR": mrr, "outcomes": [1] * rows},
-            "1.2_AssocStr": {"mean": assoc, "scores": similarity["forget"]},
+            "1.2_AssocStr": {"mean": assoc, "scores": [assoc] * rows},
             "1.3_ACS": {"acs_accuracy": acs},
             "1.4_IdZSC": {"identity_classification_accuracy": idzsc},
             "1.5_CoreAssoc": {"mean": core, "scores": [core] * rows},
@@ -85,7 +75,6 @@ def make_result(model: str, values: tuple[float, ...] | None = None, rows: int =
             "2.5_FragSim": {"mean": frag},
         },
         "extra": {
-            "similarity": similarity,
             "retrieval": {
                 "holdout_association": {"MRR": mrr_ha, "R@1": mrr_ha / 2},
                 "holdout_identity": {"MRR": mrr_hi, "R@1": mrr_hi / 2},
@@ -122,6 +111,23 @@ def make_result(model: str, values: tuple[float, ...] | None = None, rows: int =
             "seconds": 3.5,
         },
     }
+
+
+def make_similarity(results: list[dict[str, Any]], rows: int = 400) -> dict[str, dict[str, np.ndarray]]:
+    """Cosines around the means of each result, by model and split."""
+    found = {}
+    for result in results:
+        rng = np.random.default_rng([7, *result["model"].encode()])
+        means = {
+            "forget": result["efficacy"]["1.2_AssocStr"]["mean"],
+            "holdout_association": result["utility"]["2.3_IntraIdSim"]["mean"],
+            "holdout_identity": result["utility"]["2.2_InterIdSim"]["mean"],
+        }
+        found[result["model"]] = {
+            split: np.clip(rng.normal(mean or 0, 0.11, 0 if mean is None else rows), -1, 1).astype(np.float32)
+            for split, mean in means.items()
+        }
+    return found
 
 
 def portrait(seed: int, size: int = 96, kind: str = "JPEG") -> bytes:
@@ -180,6 +186,11 @@ def results() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
+def similarity(results) -> dict[str, dict[str, np.ndarray]]:
+    return make_similarity(results)
+
+
+@pytest.fixture
 def samples() -> list[dict[str, Any]]:
     return make_samples()
 
@@ -195,6 +206,11 @@ def build_result():
 
 
 @pytest.fixture
+def build_similarity():
+    return make_similarity
+
+
+@pytest.fixture
 def build_portrait():
     return portrait
 
@@ -203,4 +219,5 @@ def build_portrait():
 def report_page(tmp_path_factory) -> Path:
     """The page of one report, for the tests that only look at it."""
     out = tmp_path_factory.mktemp("page") / "report"
-    return write_report(out, make_results(), make_samples(), title="SALMUBench, mini", run=RUN)
+    results = make_results()
+    return write_report(out, results, make_similarity(results), make_samples(), title="SALMUBench, mini", run=RUN)

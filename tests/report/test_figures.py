@@ -16,9 +16,9 @@ from salmu_jax.report.labels import Box, place_labels
 from salmu_jax.report.leaderboard import build_leaderboard
 
 
-def test_figures_repeat_bit_for_bit_whatever_the_users_matplotlib_says(results):
+def test_figures_repeat_bit_for_bit_whatever_the_users_matplotlib_says(results, similarity):
     board = build_leaderboard(results)
-    rendered = figures.render_figures(board, results)
+    rendered = figures.render_figures(board, results, similarity)
     names = ("forgetting_utility", "similarity", "attributes")
     assert set(rendered) == {f"{name}{theme}.png" for name in names for theme in ("", "-dark")}
     with mpl.rc_context({"font.size": 31, "axes.linewidth": 6, "lines.markeredgewidth": 5}):
@@ -74,14 +74,13 @@ def test_segment_through_a_rectangle():
     assert not box.crossed_by((-3, 0.5), (-1, 0.5))
 
 
-def test_missing_figures_are_left_out_not_invented(build_result):
+def test_missing_figures_are_left_out_not_invented(build_result, build_similarity):
     results = [build_result(model) for model in ("clean", "compromised", "delete")]
     for result in results:
         result["extra"]["by_field"] = {}
-        result["extra"]["similarity"] |= {"holdout_identity": []}
         result["utility"]["2.1_GenKnow"]["ImageNet1k_Accuracy"] = -1
         result["utility"]["2.2_InterIdSim"]["mean"] = None
-    rendered = figures.render_figures(build_leaderboard(results), results)
+    rendered = figures.render_figures(build_leaderboard(results), results, build_similarity(results))
     assert set(rendered) == {
         "forgetting_utility.png",
         "forgetting_utility-dark.png",

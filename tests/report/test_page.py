@@ -47,11 +47,13 @@ class _Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def test_two_writes_give_the_same_bytes_and_replace_the_older_report(report_page, results, samples, run, tmp_path):
+def test_two_writes_give_the_same_bytes_and_replace_the_older_report(
+    report_page, results, similarity, samples, run, tmp_path
+):
     out = tmp_path / "report"
     (out / "figures").mkdir(parents=True)
     (out / "stale.txt").write_text("from an older run")
-    page = write_report(out, results[::-1], samples, title="SALMUBench, mini", run=run)
+    page = write_report(out, results[::-1], similarity, samples, title="SALMUBench, mini", run=run)
     assert page == out / "index.html"
     files = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
     first = report_page.parent
@@ -62,14 +64,14 @@ def test_two_writes_give_the_same_bytes_and_replace_the_older_report(report_page
     assert json.loads(files["leaderboard.json"])["schema"] == "salmu_jax.leaderboard/1"
 
 
-def test_a_report_that_cannot_be_made_leaves_the_older_one(results, samples, run, tmp_path):
+def test_a_report_that_cannot_be_made_leaves_the_older_one(results, similarity, samples, run, tmp_path):
     out = tmp_path / "report"
     out.mkdir()
     (out / "index.html").write_text("older")
     results = [result for result in results if result["model"] in ("clean", "compromised")]
     broken = [*samples, {"subset": "retain", "caption": "no picture", "image": b"not a picture"}]
     with pytest.raises(InputError, match="cannot be decoded"):
-        write_report(out, results, broken, title="t", run=run)
+        write_report(out, results, similarity, broken, title="t", run=run)
     assert (out / "index.html").read_text() == "older"
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 

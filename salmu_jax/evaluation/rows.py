@@ -1,0 +1,188 @@
+"""Row scores: what an evaluation measured, row by row, before any mean is taken.
+
+They are a flat dictionary of numpy arrays, in the released order of the rows, kept beside the result file as
+``NAME.rows.npz``; :data:`COLUMNS` names each array with its dtype and length. ``numpy.load(path, allow_pickle=False)``
+reads the file. Texts are not kept: identities are numbered in the sorted order of their ids over all splits, attributes
+and subsets as in :data:`FIELDS` and :data:`SUBSETS`, and -1 is none of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from salmu_jax.errors import InputError
+from salmu_jax.evaluation.data import SPLITS
+from salmu_jax.files import write_bytes
+from salmu_jax.opening import open_regular
+
+TARGETS = ("forget", "holdout_association", "holdout_identity")  # splits whose images are queried
+SUBSETS = (
+    "forget_identity",
+    "forget_association",
+    "holdout_association",
+    "holdout_identity",
+    "retain_joint",
+    "retain_disjoint",
+)
+POOL_SIZE = 1000  # distractors drawn from each of the two pools: a gallery of 2,001 with the own caption
+SUFFIX = ".rows.npz"
+MAX_BYTES = 1 << 28  # of all arrays together; the released sizes take 4 MB
+
+RowScores = dict[str, np.ndarray]
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold: equal scores give equal bytes
+_HEADER_BYTES = 4096  # of an .npy entry, at most
+
+
+class Column(NamedTuple):
+    """An array [N] of row scores: its dtype and what N counts (a key of :func:`lengths`)."""
+
+    dtype: str
+    length: str
+
+
+COLUMNS: dict[str, Column] = {
+    **{f"{split}.{name}": Column(dtype, split)
+       for split in SPLITS
+       for name, dtype in (("similarity", "<f4"), ("identity", "<i4"), ("data_field", "|i1"), ("subset", "|i1"))},
+    **{f"{split}.{name}": Column("<i4", split) for split in TARGETS for name in ("rank", "left_out")},
+    # The rows whose captions are the pools of distractors, in the split itself and among those of retain_disjoint.
+    **{f"{split}.gallery": Column("<i4", f"gallery_{split}") for split in (*TARGETS, "retain_synth")},
+    "retain_synth.fragile": Column("|b1", "retain_synth"),
+    "forget.core": Column("<f4", "forget"),  # the larger similarity with the two bare texts
+    "forget.negative": Column("<f4", "forget"),  # similarity with the caption of row negative_row
+    "forget.negative_row": Column("<i4", "forget"),
+    "forget.has_generic": Column("|b1", "forget"),
+    "forget.generic": Column("<f4", "forget"),  # similarity with the generic caption; 0 where there is none
+    "idzsc.label": Column("<i4", "forget_identity"),  # the identity's number among those of forget_identity
+    "idzsc.prediction": Column("<i4", "forget_identity"),
+    "genknow.label": Column("<i4", "images"),
+    "genknow.prediction": Column("<i4", "images"),
+}  # fmt: skip
+
+
+def lengths(protocol: Mapping[str, Any]) -> dict[str, int]:
+    """How long the columns of a result are, from its ``protocol``."""
+    rows = protocol["rows"]
+    return {
+        **rows,
+        **{f"gallery_{split}": min(POOL_SIZE, rows[split]) for split in TARGETS},
+        "gallery_retain_synth": min(POOL_SIZE, rows["retain_disjoint"]),
+        "images": protocol["genknow"]["images"],
+    }
+
+
+def subset_rows(rows: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """How many rows each subset has that a metric is measured on."""
+    forget, retain = rows["forget.subset"], rows["retain_synth.subset"]
+    counts = {name: int((forget == SUBSETS.index(name)).sum()) for name in ("forget_identity", "forget_association")}
+    counts |= {name: int((retain == SUBSETS.index(name)).sum()) for name in ("retain_joint", "retain_disjoint")}
+    return {**counts, "fragile_set": int(rows["retain_synth.fragile"].sum())}
+
+
+def rows_path(result_path: str | os.PathLike) -> Path:
+    """Where the row scores of a result file lie: ``results/NAME.rows.npz`` beside ``results/NAME.json``."""
+    path = Path(result_path)
+    return path.with_name(path.stem + SUFFIX)
+
+
+def encode_rows(rows: Mapping[str, np.ndarray]) -> bytes:
+    """The bytes of the compressed file, the same for the same scores."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for name, column in COLUMNS.items():
+            entry = io.BytesIO()
+            np.lib.format.write_array(entry, rows[name].astype(column.dtype), version=(1, 0), allow_pickle=False)
+            info = zipfile.ZipInfo(f"{name}.npy", _EPOCH)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, entry.getvalue())
+    return buffer.getvalue()
+
+
+def write_rows(path: str | os.PathLike, rows: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Writes row scores atomically; returns what the result file says of them: ``{"file", "bytes", "sha256"}``."""
+    data = encode_rows(rows)
+    write_bytes(path, data)
+    return describe_rows(Path(path).name, data)
+
+
+def describe_rows(name: str, data: bytes) -> dict[str, Any]:
+    """The record of a side file in its result."""
+    return {"file": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def read_rows(path: str | os.PathLike, protocol: Mapping[str, Any]) -> tuple[RowScores, str]:
+    """Reads row scores of exactly the arrays that ``protocol`` calls for, and the SHA-256 of their file.
+
+    Nothing is inflated beyond the size that the protocol allows, and nothing is unpickled.
+
+    Raises:
+      InputError: the file is missing or damaged, or an array is missing, unknown, of another dtype or length.
+    """
+    expected = lengths(protocol)
+    whole = sum(np.dtype(column.dtype).itemsize * expected[column.length] for column in COLUMNS.values())
+    if whole > MAX_BYTES:
+        raise InputError(f"row scores of {whole:,} bytes; at most {MAX_BYTES:,} are read", path)
+    try:
+        with open_regular(path) as handle:
+            size = os.fstat(handle.fileno()).st_size
+            if size > whole + _HEADER_BYTES * len(COLUMNS):
+                raise InputError(f"{size:,} bytes; the row scores of this protocol take at most {whole:,}", path)
+            data = handle.read()
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror}); evaluate again", path) from error
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            rows = _read_entries(archive, expected, path)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        OSError,
+        OverflowError,
+    ) as error:
+        raise InputError(f"is damaged ({error}); evaluate again", path) from error
+    return rows, hashlib.sha256(data).hexdigest()
+
+
+def _read_entries(archive: zipfile.ZipFile, expected: Mapping[str, int], path: str | os.PathLike) -> RowScores:
+    names = [info.filename for info in archive.infolist()]
+    wanted = {f"{name}.npy" for name in COLUMNS}
+    if len(names) != len(set(names)) or set(names) != wanted:
+        odd = sorted(wanted.symmetric_difference(names)) or ["an array twice"]
+        more = f" ... and {len(odd) - 3} more" if len(odd) > 3 else ""
+        raise InputError(
+            f"other arrays than row scores have: {', '.join(ascii(name)[1:60] for name in odd[:3])}{more}", path
+        )
+    rows = {}
+    for name, column in COLUMNS.items():
+        dtype, count = np.dtype(column.dtype), expected[column.length]
+        with archive.open(f"{name}.npy") as entry:
+            try:
+                version = np.lib.format.read_magic(entry)
+                if version != (1, 0):
+                    raise ValueError(f"version {version}")
+                shape, _, found = np.lib.format.read_array_header_1_0(entry, max_header_size=_HEADER_BYTES)
+            except Exception as error:  # numpy parses headers as Python's text, and raises whatever that raises
+                raise InputError(
+                    f"array {name!r} is no plain array of numbers ({type(error).__name__})", path
+                ) from error
+            if found != dtype or shape != (count,):
+                shown = f"{found.str if not found.hasobject else 'object'} {list(shape)}"
+                raise InputError(f"array {name!r} is {shown[:60]}, not {column.dtype} [{count}]", path)
+            values = entry.read(count * dtype.itemsize + 1)
+        if len(values) != count * dtype.itemsize:
+            raise InputError(f"array {name!r} does not end where its header says", path)
+        rows[name] = np.frombuffer(values, dtype)
+    return rows

@@ -1,0 +1,44 @@
+"""Texts of others, made safe to show: in a terminal, on a page, in a figure, in one line.
+
+A control character can end a line or steer a terminal, a direction character (a right-to-left override, say) can make a text
+read as another one, half a surrogate pair cannot be written as UTF-8, and a text of a megabyte buries what stands around it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+LIMIT = 200  # characters shown of a text
+
+# Controls (C0, DEL, C1), marks and overrides of direction, line and paragraph separators, half surrogates, byte order mark.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+
+
+def safe_text(value: Any, limit: int | None = LIMIT) -> str:
+    """``value`` as a text of one line that shows what it holds and does nothing: unsafe characters are spelt ``\\u202e``.
+
+    Args:
+      value: a text, or anything that ``str`` makes one of.
+      limit: characters at most; a longer text ends in ``...``. None for no limit.
+    """
+    text = str(value)
+    if limit is not None and len(text) > limit:
+        text = text[: max(limit - 3, 0)] + "..."
+    return _UNSAFE.sub(_spelt, text)
+
+
+def safe_value(value: Any, limit: int | None = None) -> Any:
+    """A JSON value with every text in it (keys too) made safe."""
+    if isinstance(value, str):
+        return safe_text(value, limit)
+    if isinstance(value, dict):
+        return {safe_text(key, limit): safe_value(child, limit) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [safe_value(child, limit) for child in value]
+    return value
+
+
+def _spelt(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
