@@ -39,6 +39,7 @@ MAX_BYTES = 1 << 28  # of all arrays together; the released sizes take 4 MB
 
 RowScores = dict[str, np.ndarray]
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold: equal scores give equal bytes
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, OverflowError)
 _HEADER_BYTES = 4096  # of an .npy entry, at most
 
 
@@ -143,15 +144,7 @@ def read_rows(path: str | os.PathLike, protocol: Mapping[str, Any]) -> tuple[Row
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             rows = _read_entries(archive, expected, path)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        OSError,
-        OverflowError,
-    ) as error:
+    except _DAMAGE as error:
         raise InputError(f"is damaged ({error}); evaluate again", path) from error
     return rows, hashlib.sha256(data).hexdigest()
 
@@ -174,6 +167,8 @@ def _read_entries(archive: zipfile.ZipFile, expected: Mapping[str, int], path: s
                 if version != (1, 0):
                     raise ValueError(f"version {version}")
                 shape, _, found = np.lib.format.read_array_header_1_0(entry, max_header_size=_HEADER_BYTES)
+            except _DAMAGE:
+                raise
             except Exception as error:  # numpy parses headers as Python's text, and raises whatever that raises
                 raise InputError(
                     f"array {name!r} is no plain array of numbers ({type(error).__name__})", path
