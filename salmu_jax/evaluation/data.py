@@ -1,76 +1,35 @@
-"""What is evaluated: the rows of every split, their images, and the zero-shot task. Loaded once, used for every model.
+"""What is evaluated: the rows of every split, their images, and the zero-shot task. Opened once, used for every model.
 
-Images are decoded once for all models where they fit in memory (32 px always do), and else again for each model, batch
-by batch: the released 512 px data at 224 px would take 11.6 GB decoded.
+Nothing is read before it is needed, and no record is read twice: images are encoded first, and the columns of their records
+are kept on the way (``pixels.py``).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import os
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from salmu_jax.errors import InputError
+from salmu_jax.evaluation.pixels import Counts, Decode, ImageStore, Say
 
 SPLITS = ("forget", "holdout_association", "holdout_identity", "retain_synth")
+ZEROSHOT = "zeroshot"
 FIELDS = ("name", "city", "job", "blood_type", "phone_number", "emails", "iban", "credit_card", "passport")
 PUBLISHED_ROWS = {"forget": 30_468, "holdout_association": 14_943, "holdout_identity": 14_642, "retain_synth": 16_741}
 IMAGENET = "imagenet1k"
-CACHE_LIMIT = 2 << 30  # decoded bytes that are kept in memory unless the caller decides
-
-Decode = Callable[..., np.ndarray]  # decode(data: bytes, image_size: int, where=...) -> uint8 [S, S, 3]
-_READ = 256  # records read at a time
-
-
-class Images(Protocol):
-    """Preprocessed images by row range."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, start: int, stop: int) -> np.ndarray:
-        """Rows ``start`` to ``stop``, uint8 [stop - start, S, S, 3]."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True)
-class DecodedImages:
-    """Images in memory: ``pixels`` uint8 [N, S, S, 3]."""
-
-    pixels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def batch(self, start: int, stop: int) -> np.ndarray:
-        return self.pixels[start:stop]
-
-
-@dataclasses.dataclass(frozen=True)
-class StreamedImages:
-    """Images decoded whenever they are asked for, by a few threads (the decoder releases Python's lock)."""
-
-    source: Sequence[Mapping[str, Any]]
-    image_size: int
-    decode: Decode
-    where: str
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def batch(self, start: int, stop: int) -> np.ndarray:
-        return _decode_all(_read(self.source, start, stop), start, self.image_size, self.decode, self.where)
+MEMORY_LIMIT = 1 << 29  # decoded bytes that are kept in memory unless the caller decides
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
     """One split, in the released order. Text columns are numpy arrays of strings [N] ('' where there is none)."""
 
-    images: Images
+    images: ImageStore
     text: tuple[str, ...]
     generic_caption: tuple[str, ...]
     name: tuple[str, ...]
@@ -89,7 +48,7 @@ class ZeroShotTask:
     """A classification by class names (GenKnow): ``labels`` int32 [N] index ``classnames``; templates hold ``{c}``."""
 
     dataset: str
-    images: Images
+    images: ImageStore
     labels: np.ndarray
     classnames: tuple[str, ...]
     templates: tuple[str, ...]
@@ -123,27 +82,37 @@ class EvaluationData:
     """All splits of a world at one image size, and what is computed from them once for all models.
 
     Args:
-      splits: the four of :data:`SPLITS`.
+      images: the four of :data:`SPLITS`, and ``zeroshot`` where there is that task.
       image_size: side of the preprocessed images.
-      zeroshot: the task of GenKnow, or None.
+      task: ``{"dataset", "classnames", "templates"}`` of GenKnow, or None.
       made: whether the data are a world made by this project's generator (None: not known).
+      counts: what the stores of ``images`` add to.
+
+    Raises InputError for no forget rows, and for templates without ``{c}``.
     """
 
     def __init__(
         self,
-        splits: Mapping[str, Rows],
+        images: Mapping[str, ImageStore],
         image_size: int,
-        zeroshot: ZeroShotTask | None = None,
+        task: Mapping[str, Any] | None = None,
         made: bool | None = None,
+        counts: Counts | None = None,
     ):
-        self.splits = {name: splits[name] for name in SPLITS}
+        names = (*SPLITS, ZEROSHOT) if task else SPLITS
+        self.images = {name: images[name] for name in names}
         self.image_size = image_size
-        self.zeroshot = zeroshot
         self.made = made
+        self.counts = counts or Counts()
+        self._task = task
         self._banks: dict[str, TextBank] = {}
         self._tokens: dict[tuple[str, Hashable], np.ndarray] = {}
-        if not len(self.splits["forget"]):
+        if not len(self.images["forget"]):
             raise InputError("has no rows; RetFail is measured on it, it needs at least one", "split forget")
+        if task and (not task["templates"] or any("{c}" not in template for template in task["templates"])):
+            raise InputError("every line must hold {c}, the place of the class name, and there must be one", "templates")
+        if task and not len(self.images[ZEROSHOT]):
+            raise InputError("has no images; remove the data set to skip GenKnow", "zeroshot")
 
     @classmethod
     def from_sources(
@@ -153,42 +122,68 @@ class EvaluationData:
         *,
         zeroshot: Mapping[str, Any] | None = None,
         cache_decoded: bool | None = None,
+        directories: Mapping[str, Path] | None = None,
+        write_pixels: bool = True,
         decode: Decode | None = None,
         made: bool | None = None,
+        say: Say = lambda line: None,
     ) -> EvaluationData:
         """From random-access sources of records with the features of the TFDS data sets ``salmu`` and ``zeroshot``.
 
         Args:
           sources: a source a split: ``len(source)``, ``source[i] -> dict``, optionally ``source.read([i, j, ...])``.
           zeroshot: ``{"source", "dataset", "classnames", "templates"}``, or None.
-          cache_decoded: keep decoded images in memory; None: where all of them take at most :data:`CACHE_LIMIT` bytes.
+          cache_decoded: keep decoded images in memory; None: where all of them take at most :data:`MEMORY_LIMIT` bytes.
+          directories: where decoded images and columns are kept on the disk, ``{"salmu": Path, "zeroshot": Path}``.
+          write_pixels: whether they hold the images, or the columns alone.
           decode: by default :func:`salmu_jax.models.preprocess.preprocess_eval`.
+          say: is told of damaged cache files, a line each.
 
         Raises:
-          InputError: an undecodable image, a label out of range, no forget rows.
+          InputError: as the class does; later, when it is read: an undecodable image, a label out of range.
         """
         if decode is None:
             from salmu_jax.models.preprocess import preprocess_eval as decode
-        count = sum(len(source) for source in sources.values()) + (len(zeroshot["source"]) if zeroshot else 0)
+        parts = {**{split: sources[split] for split in SPLITS}, **({ZEROSHOT: zeroshot["source"]} if zeroshot else {})}
         if cache_decoded is None:
-            cache_decoded = count * image_size * image_size * 3 <= CACHE_LIMIT
-        load = functools.partial(_load, image_size=image_size, decode=decode, cache_decoded=cache_decoded)
-        splits = {}
-        for split in SPLITS:
-            images, columns = load(sources[split], split, _SALMU_COLUMNS)
-            splits[split] = Rows(images, **_typed(columns))
-        task = None
-        if zeroshot:
-            images, columns = load(zeroshot["source"], "zeroshot", ("label",))
-            task = ZeroShotTask(
-                dataset=zeroshot["dataset"],
-                images=images,
-                labels=np.asarray(columns["label"], np.int32),
-                classnames=tuple(zeroshot["classnames"]),
-                templates=tuple(zeroshot["templates"]),
+            cache_decoded = sum(map(len, parts.values())) * image_size * image_size * 3 <= MEMORY_LIMIT
+        counts = Counts()
+        stores = {
+            name: ImageStore(
+                source,
+                name,
+                image_size,
+                ("label",) if name == ZEROSHOT else _SALMU_COLUMNS,
+                decode,
+                keep=cache_decoded,
+                directory=(directories or {}).get(ZEROSHOT if name == ZEROSHOT else "salmu"),
+                write_pixels=write_pixels,
+                counts=counts,
+                say=say,
             )
-            _check_task(task)
-        return cls(splits, image_size, task, made)
+            for name, source in parts.items()
+        }
+        return cls(stores, image_size, zeroshot or None, made, counts)
+
+    @functools.cached_property
+    def splits(self) -> dict[str, Rows]:
+        """The rows of the four splits. Reads what has not been read yet."""
+        return {split: Rows(self.images[split], **_typed(self.images[split].columns())) for split in SPLITS}
+
+    @functools.cached_property
+    def zeroshot(self) -> ZeroShotTask | None:
+        """The task of GenKnow, or None. Reads what has not been read yet; raises InputError for a label out of range."""
+        if not self._task:
+            return None
+        task = ZeroShotTask(
+            dataset=self._task["dataset"],
+            images=self.images[ZEROSHOT],
+            labels=np.asarray(self.images[ZEROSHOT].columns()["label"], np.int32),
+            classnames=tuple(self._task["classnames"]),
+            templates=tuple(self._task["templates"]),
+        )
+        _check_labels(task)
+        return task
 
     def text_bank(self, idzsc_prompt: str) -> TextBank:
         """All texts that the metrics need, with the names in ``idzsc_prompt`` (kept for the next model)."""
@@ -246,63 +241,7 @@ def _typed(columns: Mapping[str, list]) -> dict[str, Any]:
     return {**texts, **categories, "fragile": np.array(columns["fragile"], dtype=bool)}
 
 
-def _load(
-    source: Sequence[Mapping[str, Any]],
-    where: str,
-    columns: Sequence[str],
-    *,
-    image_size: int,
-    decode: Decode,
-    cache_decoded: bool,
-) -> tuple[Images, dict[str, list]]:
-    """One pass over a source: its images (decoded now or later) and its other columns."""
-    values: dict[str, list] = {name: [] for name in columns}
-    pixels = np.empty((len(source), image_size, image_size, 3), np.uint8) if cache_decoded else None
-    for start, records in _chunks(source):
-        for record in records:
-            for name in columns:
-                value = record[name]
-                values[name].append(value.decode() if isinstance(value, bytes) else value)
-        if pixels is not None:  # decoded from the records at hand: nothing is read twice
-            pixels[start : start + len(records)] = _decode_all(records, start, image_size, decode, where)
-    if pixels is not None:
-        return DecodedImages(pixels), values
-    return StreamedImages(source, image_size, decode, where), values
-
-
-def _chunks(source: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, list[Mapping[str, Any]]]]:
-    for start in range(0, len(source), _READ):
-        yield start, _read(source, start, min(start + _READ, len(source)))
-
-
-def _read(source: Sequence[Mapping[str, Any]], start: int, stop: int) -> list[Mapping[str, Any]]:
-    if hasattr(source, "read"):  # one call for many records, where the storage has it
-        return source.read(range(start, stop))
-    return [source[index] for index in range(start, stop)]
-
-
-def _decode_all(records: Sequence[Mapping[str, Any]], start: int, size: int, decode: Decode, where: str) -> np.ndarray:
-    def one(item: tuple[int, Mapping[str, Any]]) -> np.ndarray:
-        index, record = item
-        name = record.get("file_name", record.get("key", ""))
-        name = name.decode() if isinstance(name, bytes) else name
-        return decode(record["image"], size, where=f"{where} row {index} ({name})")
-
-    if not records:
-        return np.empty((0, size, size, 3), np.uint8)
-    return np.stack(list(_threads().map(one, enumerate(records, start))))
-
-
-@functools.cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="decode")
-
-
-def _check_task(task: ZeroShotTask) -> None:
-    if not task.templates or any("{c}" not in template for template in task.templates):
-        raise InputError("every line must hold {c}, the place of the class name, and there must be one", "templates")
-    if not len(task.labels):
-        raise InputError("has no images; remove the data set to skip GenKnow", "zeroshot")
+def _check_labels(task: ZeroShotTask) -> None:
     wrong = np.flatnonzero((task.labels < 0) | (task.labels >= len(task.classnames)))
     if len(wrong):
         raise InputError(

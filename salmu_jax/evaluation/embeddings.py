@@ -1,27 +1,31 @@
 """Encodes everything an evaluation needs, once a model: the images of every split and every distinct text.
 
-Batches have one shape (the last is padded), so each tower is compiled once for all models of an architecture. The
-batch is placed with ``sharding`` where one is given, so several devices share the work; the results come back to the
-host.
+The images of all splits are one stream, and so are the captions of each length (``encode.py``). The processes of a run share
+each stream, and hand their rows over through the cache's directory, which all of them see; process 0 gets them all.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
+import itertools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from salmu_jax import files
 from salmu_jax.errors import InputError
-from salmu_jax.evaluation.data import EvaluationData, Images, TextBank
-from salmu_jax.models.clip import without_padding
+from salmu_jax.evaluation import cache_files
+from salmu_jax.evaluation.data import EvaluationData, TextBank
+from salmu_jax.evaluation.embedding_cache import Parts, Range
+from salmu_jax.evaluation.encode import Bucket, Encoder, buckets
+from salmu_jax.training import distributed
+from salmu_jax.training.progress import Progress
 
 Params = Any
-Sharding = jax.sharding.Sharding
+Say = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,114 +52,173 @@ def embed(
     *,
     idzsc_prompt: str,
     batch_size: int = 256,
-    sharding: Sharding | None = None,
-) -> Embeddings:
-    """Encodes all of ``data`` with one model.
+    directory: Path | None = None,
+    label: str = "",
+    say: Say = lambda line: None,
+) -> Embeddings | None:
+    """Encodes all of ``data`` with one model. All processes have to call it; process 0 gets the embeddings, others None.
+
+    Args:
+      batch_size: rows that a device encodes at a time; no embedding depends on it beyond its last bits.
+      directory: where embeddings are kept while they are computed (``embedding_cache.py``), which must be of this model and
+        these data; None: nowhere. Several processes need one that all of them see.
+      label: heads the lines on progress, on standard error; empty: there are none.
+      say: is told of what a run before has left, and of damage.
 
     Raises:
-      InputError: the data were loaded at another image size than the model's, ``batch_size`` does not split over the
-        devices, or embeddings are not finite (the checkpoint has diverged).
+      InputError: the data were opened at another image size than the model's, or embeddings are no unit vectors.
     """
     if clip.config.image_size != data.image_size:
         raise InputError(f"the data were loaded at {data.image_size} px, the model takes {clip.config.image_size} px")
-    params = jax.tree.map(jnp.asarray, params)  # onto the device once, not once a batch
-    encode = functools.partial(encode_images, clip, params, batch_size=batch_size, sharding=sharding)
-    images = {split: encode(rows.images, where=split) for split, rows in data.splits.items()}
-    if data.zeroshot is not None:
-        images["zeroshot"] = encode(data.zeroshot.images, where="zeroshot")
-    texts = _encode_tokens(clip, params, data.tokens(tokenizer, idzsc_prompt), batch_size, sharding)
-    return Embeddings(images, texts, data.text_bank(idzsc_prompt))
+    run = _Run(Encoder(clip, params, batch_size), directory, label, say)
+    stores = list(data.images.values())
+    bounds = [0, *itertools.accumulate(map(len, stores))]
+
+    def pixels(start: int, stop: int) -> np.ndarray:
+        parts = [
+            store.batch(max(start - first, 0), min(stop - first, len(store)))
+            for store, first in zip(stores, bounds, strict=False)
+            if start < first + len(store) and first < stop
+        ]
+        return np.concatenate(parts)
+
+    def place(row: int) -> str:
+        return next(name for name, end in zip(data.images, bounds[1:], strict=True) if row < end)
+
+    images = run.encode("images", [("images", bounds[-1], "image", pixels, place)])[0]
+    by_split = {name: images[first : first + len(store)] for (name, store), first in zip(data.images.items(), bounds, strict=False)}
+
+    bank = data.text_bank(idzsc_prompt)
+    below = f"texts-{files.sha256_json([list(bank.texts), getattr(tokenizer, 'digest', '')])[:12]}"
+    order = _order(data, tokenizer, idzsc_prompt, getattr(clip.config, "text", None), directory and directory / below / "order")
+
+    def captions(bucket: Bucket) -> Callable[[int, int], np.ndarray]:
+        return lambda start, stop: data.tokens(tokenizer, idzsc_prompt)[bucket.index[start:stop], : bucket.length]
+
+    streams = [
+        (f"{below}/{bucket.length}", len(bucket.index), "text", captions(bucket), lambda row: "texts") for bucket in order
+    ]
+    parts = run.encode("texts", streams)
+    if not distributed.is_main():
+        return None
+    texts = np.empty((len(bank.texts), images.shape[1]), np.float32)
+    for bucket in order:
+        texts[bucket.index] = parts.pop(0)
+    return Embeddings(by_split, texts, bank)
 
 
-def encode_images(
-    clip: Any,
-    params: Params,
-    images: Images,
-    *,
-    batch_size: int = 256,
-    sharding: Sharding | None = None,
-    where: str = "images",
-) -> np.ndarray:
-    """Image embeddings float32 [N, D], in row order. Raises InputError as :func:`embed` does."""
-    return _encode(
-        functools.partial(_image_tower, clip, params), images.batch, len(images), batch_size, sharding, where
-    )
-
-
-def encode_texts(
-    clip: Any,
-    params: Params,
-    tokenizer: Any,
-    texts: Sequence[str],
-    *,
-    batch_size: int = 256,
-    sharding: Sharding | None = None,
-) -> np.ndarray:
+def encode_texts(clip: Any, params: Params, tokenizer: Any, texts: Sequence[str], *, batch_size: int = 256) -> np.ndarray:
     """Text embeddings float32 [N, D]; a distinct text is encoded once, so equal texts have equal rows, bit for bit."""
     bank = TextBank(texts)
     tokens = np.asarray(tokenizer(list(bank.texts)), np.int32)
-    return _encode_tokens(clip, params, tokens, batch_size, sharding)[bank.index(texts)]
+    return Encoder(clip, params, batch_size).all_tokens(tokens)[bank.index(texts)]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _image_tower(clip: Any, params: Params, images: jax.Array) -> jax.Array:
-    return clip.encode_image(params, images).astype(jnp.float32)
+Stream = tuple[str, int, str, Callable[[int, int], np.ndarray], Callable[[int], str]]
+"""Its name, how many rows, the tower, ``load(start, stop)``, and what names a row in an error message."""
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _text_tower(clip: Any, params: Params, tokens: jax.Array) -> jax.Array:
-    return clip.encode_text(params, tokens).astype(jnp.float32)
+class _Run:
+    """One model's encoding of streams, by all processes together."""
+
+    def __init__(self, encoder: Encoder, directory: Path | None, label: str, say: Say):
+        if directory is None and distributed.process_count() > 1:
+            raise ValueError("several processes need a directory to hand their embeddings over")
+        self._encoder, self._directory, self._label, self._say = encoder, directory, label, say
+        self._width = encoder.width()
+
+    def encode(self, unit: str, streams: Sequence[Stream]) -> list[np.ndarray]:
+        """All rows of each stream, float32 [N, D], complete in process 0; elsewhere a process has its own rows."""
+        parts = [
+            Parts(rows, self._width, self._directory and self._directory / name, self._say) for name, rows, *_ in streams
+        ]
+        # What is missing is what process 0 finds missing: the others may already see what their peers write.
+        missing = distributed.from_main(lambda: [part.load() for part in parts])
+        rows, todo = sum(stream[1] for stream in streams), sum(stop - start for some in missing for start, stop in some)
+        if todo < rows:
+            self._say(f"{rows - todo:,} of {rows:,} {unit} were encoded before")
+        mine = [
+            _share(ranges, self._encoder.rows_of(stream[1]), *_place_among_processes())
+            for ranges, stream in zip(missing, streams, strict=True)
+        ]
+
+        def work() -> None:
+            total = sum(stop - start for some in mine for start, stop in some)
+            progress = Progress(f"{self._label}: {unit}", total, unit=unit) if self._label and total else None
+            done = 0
+            for (_, size, tower, load, where), part, ranges in zip(streams, parts, mine, strict=True):
+                if not ranges:
+                    continue
+                try:
+                    for start, values in self._encoder.run(tower, load, ranges, where, size):
+                        part.add(start, values)
+                        done += len(values)
+                        if progress:
+                            progress.update(done, len(values), {})
+                finally:
+                    part.flush()
+
+        _together(work)
+        if distributed.process_count() > 1:
+            distributed.from_main(lambda: _complete(parts, streams))
+        return [part.values for part in parts]
 
 
-def _encode_tokens(
-    clip: Any, params: Params, tokens: np.ndarray, batch_size: int, sharding: Sharding | None
-) -> np.ndarray:
-    """Token rows [N, T] that end in zeros; all batches are as long as the longest caption, not as the model's context."""
-    tokens = without_padding(tokens)
-    tower = functools.partial(_text_tower, clip, params)
-    return _encode(tower, lambda start, stop: tokens[start:stop], len(tokens), batch_size, sharding, "texts")
+def _complete(parts: Sequence[Parts], streams: Sequence[Stream]) -> None:
+    """Reads what the other processes have written."""
+    for part, (name, *_) in zip(parts, streams, strict=True):
+        lacking = sum(stop - start for start, stop in part.load())
+        if lacking:
+            raise InputError(
+                f"{lacking:,} embeddings of other processes cannot be seen from process 0; the work directory has to be one"
+                " that all processes share",
+                name,
+            )
 
 
-def _encode(
-    tower: Callable[[jax.Array], jax.Array],
-    batch: Callable[[int, int], np.ndarray],
-    rows: int,
-    batch_size: int,
-    sharding: Sharding | None,
-    where: str,
-) -> np.ndarray:
-    """Runs ``tower`` over ``batch(start, stop)`` for all rows.
-
-    One batch is in flight: while the device computes it, the host decodes the next. More would only hold more memory.
-    """
-    outputs, waiting = [], None
-    for start in range(0, max(rows, 1), batch_size):  # no rows: one batch of padding, for the width alone
-        stop = min(start + batch_size, rows)
-        values = batch(start, stop)
-        padded = np.zeros((batch_size, *values.shape[1:]), values.dtype)
-        padded[: stop - start] = values
-        result = tower(_place(padded, sharding))
-        if waiting is not None:
-            outputs.append(np.asarray(waiting))
-        waiting = result
-    outputs.append(np.asarray(waiting))
-    embeddings = np.concatenate(outputs)[:rows]
-    broken = int((~np.isfinite(embeddings).all(axis=1)).sum())
-    if broken:
-        raise InputError(
-            f"{broken} of {rows} embeddings are not finite numbers: the checkpoint has diverged; train it again with a"
-            " lower learning rate",
-            where,
-        )
-    return embeddings
+def _place_among_processes() -> tuple[int, int]:
+    count = distributed.process_count()
+    return count, jax.process_index() if count > 1 else 0
 
 
-def _place(batch: np.ndarray, sharding: Sharding | None) -> jax.Array:
-    if sharding is None:
-        return jnp.asarray(batch)
+def _together(work: Callable[[], None]) -> None:
+    """Does each process's share; an InputError of one is raised in all, so that nobody waits for it."""
+    told = None
     try:
-        return jax.device_put(batch, sharding)
-    except ValueError as error:
-        raise InputError(
-            f"is {len(batch)}, which does not split evenly over {len(sharding.device_set)} devices", "batch_size"
-        ) from error
+        work()
+    except InputError as error:
+        told = str(error)
+    for process, message in enumerate(distributed.from_all(told)):
+        if message is not None:
+            raise InputError(message) if process == _place_among_processes()[1] else distributed.ToldInputError(message)
+
+
+def _share(ranges: Sequence[Range], unit: int, count: int, index: int) -> list[Range]:
+    """The rows of process ``index`` of ``count``: equal shares of ``ranges``, cut where a device's rows end."""
+    total = sum(stop - start for start, stop in ranges)
+    units = -(-total // unit)
+    first, last = (units * part // count * unit for part in (index, index + 1))
+    own, place = [], 0
+    for start, stop in ranges:
+        begin, end = max(start, start + first - place), min(stop, start + last - place)
+        if begin < end:
+            own.append((begin, end))
+        place += stop - start
+    return own
+
+
+def _order(data: EvaluationData, tokenizer: Any, prompt: str, tower: Any, path: Path | None) -> list[Bucket]:
+    """The lengths in which texts are encoded; kept at ``path``, so that no text is tokenised again for embeddings that are there."""
+    if path is not None:
+        try:
+            found = cache_files.read(path)
+            index = found.payload.view(np.int64)
+            ends = np.cumsum([rows for _, rows in found.fields["buckets"]])[:-1]
+            return [Bucket(length, part) for (length, _), part in zip(found.fields["buckets"], np.split(index, ends), strict=True)]
+        except (FileNotFoundError, cache_files.Damaged):
+            pass  # it depends on the texts alone, and is written again
+    order = buckets(data.tokens(tokenizer, prompt), tower)
+    if path is not None:
+        sizes = [[bucket.length, len(bucket.index)] for bucket in order]
+        cache_files.write(path, {"buckets": sizes}, np.concatenate([bucket.index for bucket in order]))
+    return order

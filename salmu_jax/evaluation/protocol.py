@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from salmu_jax.errors import InputError
@@ -47,7 +46,7 @@ def evaluate(
     batch_size: int = 256,
     bootstrap: int = 1000,
     provenance: Mapping[str, Any],
-    sharding: jax.sharding.Sharding | None = None,
+    embeddings: Embeddings | None = None,
 ) -> Evaluation:
     """Measures one model: all ten metrics, their intervals and breakdowns, and the row scores they come from.
 
@@ -57,22 +56,21 @@ def evaluate(
       model_name: 'clean', 'compromised' or the method's name.
       seed: of every draw.
       idzsc_prompt: a text with ``{name}``.
-      batch_size: rows a batch of the towers; must split evenly over the devices of ``sharding``.
+      batch_size: rows that a device encodes at a time.
       bootstrap: samples of each interval; 0 for none.
       provenance: kept in the result, with the time of day and the seconds taken added.
-      sharding: where a batch is placed, None for the default device.
+      embeddings: the model's, of these data and this prompt; None: they are computed here, by this process alone.
 
     Raises:
       InputError: a prompt without ``{name}``, another image size, or embeddings that are not finite.
     """
     started = time.monotonic()
     check_prompt(idzsc_prompt)
-    try:
-        embeddings = embed(
-            clip, params, tokenizer, data, idzsc_prompt=idzsc_prompt, batch_size=batch_size, sharding=sharding
-        )
-    except InputError as error:
-        raise InputError(str(error), f"model {model_name!r}") from error
+    if embeddings is None:
+        try:
+            embeddings = embed(clip, params, tokenizer, data, idzsc_prompt=idzsc_prompt, batch_size=batch_size)
+        except InputError as error:
+            raise InputError(str(error), f"model {model_name!r}") from error
     rows = score_rows(data, embeddings, seed=seed, idzsc_prompt=idzsc_prompt)
     protocol = describe_protocol(data, rows, seed=seed, idzsc_prompt=idzsc_prompt, bootstrap=bootstrap)
     result = make_result(model_name, rows, protocol, provenance)

@@ -16,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from data_pipelines.builders import open_source, read_classes
+from salmu_jax.evaluation.encode import Encoder
 from salmu_jax.evaluation.metrics import class_weights, zero_shot_accuracy
-from salmu_jax.models.clip import Clip, without_padding
+from salmu_jax.models.clip import Clip
 from salmu_jax.models.preprocess import preprocess_eval
 from salmu_jax.training import mesh as mesh_lib
 
@@ -72,36 +72,21 @@ def make_online_evaluation(
     ``params`` stay as they lie on ``mesh``; each device encodes its share of a batch, of about ``batch_size`` rows over all
     of them. All processes have to call it, and get the same.
     """
-    shares = mesh.shape["data"] * mesh.shape["fsdp"]
-    rows = -(-batch_size // shares) * shares
-    everywhere = mesh_lib.replicated(mesh)
-    image = jax.jit(clip.encode_image, out_shardings=everywhere)
-    text = jax.jit(clip.encode_text, out_shardings=everywhere)
-    tokens = without_padding(np.concatenate([data.pair_tokens, data.prompts]))  # one length, so that one program does
-    pair_tokens, prompts = np.split(tokens, [len(data.pair_tokens)])
-
-    def encode(tower: Callable[[Any, jax.Array], jax.Array], params: Any, values: np.ndarray) -> np.ndarray:
-        found = []
-        for start in range(0, len(values), rows):
-            part = values[start : start + rows]
-            padded = np.zeros((rows, *values.shape[1:]), values.dtype)
-            padded[: len(part)] = part
-            # Every process has all rows, so each can give its devices theirs, however the mesh orders them.
-            sharding = mesh_lib.batch_sharding(mesh)
-            batch = jax.make_array_from_callback(padded.shape, sharding, lambda index, whole=padded: whole[index])
-            found.append(np.asarray(tower(params, batch))[: len(part)])
-        return np.concatenate(found)
+    rows = -(-batch_size // (mesh.shape["data"] * mesh.shape["fsdp"]))
 
     def evaluate(params: Any) -> dict[str, float]:
+        encoder = Encoder(clip, params, rows, mesh, gather=True)
         with mesh_lib.use(mesh):
-            similarity = encode(image, params, data.pair_images) @ encode(text, params, pair_tokens).T
+            captions = encoder.all_tokens(np.concatenate([data.pair_tokens, data.prompts]))
+            pairs, prompts = np.split(captions, [len(data.pair_tokens)])
+            similarity = encoder.all("image", data.pair_images) @ pairs.T
             found = {
                 "retrieval_image_to_text": _recall_at_1(similarity, data.pair_tokens),
                 "retrieval_text_to_image": _recall_at_1(similarity.T, data.pair_tokens),
             }
             if data.classes:
-                weights = class_weights(encode(text, params, prompts).reshape(data.classes, -1, clip.config.embed_dim))
-                pictures = encode(image, params, data.images)
+                weights = class_weights(prompts.reshape(data.classes, -1, clip.config.embed_dim))
+                pictures = encoder.all("image", data.images)
                 found["zeroshot_top1"] = zero_shot_accuracy(pictures, data.labels, weights)
         return found
 

@@ -1,0 +1,155 @@
+"""The files of the evaluation's caches: a header in JSON and raw bytes, both with a digest that is compared when read.
+
+    line 1    SHA-256 of line 2
+    line 2    JSON: "schema", "payload" {"bytes", "sha256"}, and the fields of whoever writes
+    the rest  the payload
+
+A cache may be killed while it is written, filled by two runs at once, or damaged on its disk. So a file is written
+whole and renamed, nothing is ever written twice in place, and a file that is not as it was written counts as absent.
+
+A cache lies below ``WORKDIR/cache``. :func:`prune` removes what is no longer useful, and only directories that
+:func:`claim` has marked as ours and that no other run holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from salmu_jax import files
+from salmu_jax.errors import InputError
+
+SCHEMA = "salmu_jax.cache/1"
+MARK = "cache.json"  # in every directory of a cache: what it holds, and that it is ours
+_LOCK = ".lock"
+
+
+class Damaged(Exception):
+    """The file is not as it was written; it says why."""
+
+
+class CacheFile(NamedTuple):
+    """``fields`` of the header, and the ``payload``: uint8 [bytes], mapped from the file."""
+
+    fields: dict[str, Any]
+    payload: np.ndarray
+
+
+def write(path: Path, fields: Mapping[str, Any], payload: np.ndarray | None = None) -> None:
+    """Writes a file whole. Raises OSError, leaving nothing."""
+    data = b"" if payload is None else np.ascontiguousarray(payload).data.cast("B")
+    described = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    header = json.dumps({"schema": SCHEMA, "payload": described, **fields}, ensure_ascii=True).encode()
+    digest = hashlib.sha256(header).hexdigest().encode()
+    files.write_bytes(path, b"".join([digest, b"\n", header, b"\n", data]))
+
+
+def read(path: Path, payload: bool = True) -> CacheFile:
+    """Reads a file and compares its digests; without ``payload`` only the header is read, and the payload is empty.
+
+    Raises Damaged for a file that is not as it was written, FileNotFoundError for none.
+    """
+    try:
+        with open(path, "rb") as handle:
+            digest, header = handle.readline(80).strip(), handle.readline().removesuffix(b"\n")
+            start, size = handle.tell(), os.fstat(handle.fileno()).st_size
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Damaged(error.strerror or str(error)) from error
+    if hashlib.sha256(header).hexdigest().encode() != digest:
+        raise Damaged("its header is not as it was written")
+    fields = json.loads(header)
+    if fields.get("schema") != SCHEMA:
+        raise Damaged(f"its schema is {fields.get('schema')!r}, not {SCHEMA!r}")
+    described = fields.pop("payload")
+    if size - start != described["bytes"]:
+        raise Damaged(f"it holds {size - start:,} bytes of {described['bytes']:,}")
+    if not payload or not described["bytes"]:
+        return CacheFile(fields, np.zeros(0, np.uint8))
+    try:
+        mapped = np.memmap(path, np.uint8, "r", offset=start)
+        same = hashlib.sha256(mapped).hexdigest() == described["sha256"]
+    except OSError as error:
+        raise Damaged(error.strerror or str(error)) from error
+    if not same:
+        raise Damaged("its bytes are not as they were written")
+    return CacheFile(fields, mapped)
+
+
+@contextlib.contextmanager
+def claim(directory: Path, about: Mapping[str, Any]) -> Iterator[None]:
+    """Makes ``directory`` a cache of ours, and keeps other runs from removing it inside the block.
+
+    Raises InputError for a directory that holds something else.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    if not is_ours(directory):
+        strange = [path.name for path in directory.iterdir() if path.name not in (_LOCK, MARK) and ".partial-" not in path.name]
+        if strange:
+            raise InputError(f"holds '{min(strange)}', which is no cache of ours; move it away", directory)
+        files.write_json(directory / MARK, {"schema": SCHEMA, **about})
+    with open(directory / _LOCK, "a") as handle:
+        with contextlib.suppress(OSError):  # without locks nothing is ever removed, see _unused
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        with contextlib.suppress(OSError):
+            os.utime(directory / MARK)  # when it was last of use
+        yield
+
+
+def is_ours(directory: Path) -> bool:
+    """Whether a directory is a cache that we have made."""
+    try:
+        mark = json.loads((directory / MARK).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(mark, dict) and mark.get("schema") == SCHEMA
+
+
+def size_of(directory: Path) -> int:
+    """The bytes that a directory takes."""
+    total = 0
+    for path in directory.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size
+    return total
+
+
+def prune(root: Path, keep_bytes: int) -> list[Path]:
+    """Removes the caches below ``root`` that were used longest ago, until the rest take at most ``keep_bytes``.
+
+    What is not ours is left alone, and so is what another run holds. Returns what was removed.
+    """
+    ours = [directory for directory in root.glob("*") if directory.is_dir() and is_ours(directory)]
+    removed, total = [], 0
+    for directory in sorted(ours, key=lambda directory: (directory / MARK).stat().st_mtime_ns, reverse=True):
+        size = size_of(directory)
+        if total + size <= keep_bytes:
+            total += size
+            continue
+        with _unused(directory) as unused:
+            if unused:
+                shutil.rmtree(directory, ignore_errors=True)
+                removed.append(directory)
+    return removed
+
+
+@contextlib.contextmanager
+def _unused(directory: Path) -> Iterator[bool]:
+    """Whether no run holds a cache. Where files cannot be locked nobody knows, and it counts as held."""
+    with open(directory / _LOCK, "a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
