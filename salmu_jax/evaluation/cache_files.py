@@ -94,7 +94,9 @@ def claim(directory: Path, about: Mapping[str, Any]) -> Iterator[None]:
     """
     directory.mkdir(parents=True, exist_ok=True)
     if not is_ours(directory):
-        strange = [path.name for path in directory.iterdir() if path.name not in (_LOCK, MARK) and ".partial-" not in path.name]
+        strange = [
+            path.name for path in directory.iterdir() if path.name not in (_LOCK, MARK) and ".partial-" not in path.name
+        ]
         if strange:
             raise InputError(f"holds '{min(strange)}', which is no cache of ours; move it away", directory)
         files.write_json(directory / MARK, {"schema": SCHEMA, **about})

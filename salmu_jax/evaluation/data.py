@@ -110,7 +110,9 @@ class EvaluationData:
         if not len(self.images["forget"]):
             raise InputError("has no rows; RetFail is measured on it, it needs at least one", "split forget")
         if task and (not task["templates"] or any("{c}" not in template for template in task["templates"])):
-            raise InputError("every line must hold {c}, the place of the class name, and there must be one", "templates")
+            raise InputError(
+                "every line must hold {c}, the place of the class name, and there must be one", "templates"
+            )
         if task and not len(self.images[ZEROSHOT]):
             raise InputError("has no images; remove the data set to skip GenKnow", "zeroshot")
 

@@ -86,17 +86,23 @@ def embed(
         return next(name for name, end in zip(data.images, bounds[1:], strict=True) if row < end)
 
     images = run.encode("images", [("images", bounds[-1], "image", pixels, place)])[0]
-    by_split = {name: images[first : first + len(store)] for (name, store), first in zip(data.images.items(), bounds, strict=False)}
+    by_split = {
+        name: images[first : first + len(store)]
+        for (name, store), first in zip(data.images.items(), bounds, strict=False)
+    }
 
     bank = data.text_bank(idzsc_prompt)
     below = f"texts-{files.sha256_json([list(bank.texts), getattr(tokenizer, 'digest', '')])[:12]}"
-    order = _order(data, tokenizer, idzsc_prompt, getattr(clip.config, "text", None), directory and directory / below / "order")
+    order = _order(
+        data, tokenizer, idzsc_prompt, getattr(clip.config, "text", None), directory and directory / below / "order"
+    )
 
     def captions(bucket: Bucket) -> Callable[[int, int], np.ndarray]:
         return lambda start, stop: data.tokens(tokenizer, idzsc_prompt)[bucket.index[start:stop], : bucket.length]
 
     streams = [
-        (f"{below}/{bucket.length}", len(bucket.index), "text", captions(bucket), lambda row: "texts") for bucket in order
+        (f"{below}/{bucket.length}", len(bucket.index), "text", captions(bucket), lambda row: "texts")
+        for bucket in order
     ]
     parts = run.encode("texts", streams)
     if not distributed.is_main():
@@ -107,7 +113,9 @@ def embed(
     return Embeddings(by_split, texts, bank)
 
 
-def encode_texts(clip: Any, params: Params, tokenizer: Any, texts: Sequence[str], *, batch_size: int = 256) -> np.ndarray:
+def encode_texts(
+    clip: Any, params: Params, tokenizer: Any, texts: Sequence[str], *, batch_size: int = 256
+) -> np.ndarray:
     """Text embeddings float32 [N, D]; a distinct text is encoded once, so equal texts have equal rows, bit for bit."""
     bank = TextBank(texts)
     tokens = np.asarray(tokenizer(list(bank.texts)), np.int32)
@@ -130,7 +138,8 @@ class _Run:
     def encode(self, unit: str, streams: Sequence[Stream]) -> list[np.ndarray]:
         """All rows of each stream, float32 [N, D], complete in process 0; elsewhere a process has its own rows."""
         parts = [
-            Parts(rows, self._width, self._directory and self._directory / name, self._say) for name, rows, *_ in streams
+            Parts(rows, self._width, self._directory and self._directory / name, self._say)
+            for name, rows, *_ in streams
         ]
         # What is missing is what process 0 finds missing: the others may already see what their peers write.
         missing = distributed.from_main(lambda: [part.load() for part in parts])
@@ -208,13 +217,16 @@ def _share(ranges: Sequence[Range], unit: int, count: int, index: int) -> list[R
 
 
 def _order(data: EvaluationData, tokenizer: Any, prompt: str, tower: Any, path: Path | None) -> list[Bucket]:
-    """The lengths in which texts are encoded; kept at ``path``, so that no text is tokenised again for embeddings that are there."""
+    """The lengths in which texts are encoded; kept at ``path``, so that texts whose embeddings are there need no tokens."""
     if path is not None:
         try:
             found = cache_files.read(path)
             index = found.payload.view(np.int64)
             ends = np.cumsum([rows for _, rows in found.fields["buckets"]])[:-1]
-            return [Bucket(length, part) for (length, _), part in zip(found.fields["buckets"], np.split(index, ends), strict=True)]
+            return [
+                Bucket(length, part)
+                for (length, _), part in zip(found.fields["buckets"], np.split(index, ends), strict=True)
+            ]
         except (FileNotFoundError, cache_files.Damaged):
             pass  # it depends on the texts alone, and is written again
     order = buckets(data.tokens(tokenizer, prompt), tower)

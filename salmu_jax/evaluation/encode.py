@@ -67,7 +67,7 @@ class Encoder:
         return jax.eval_shape(self.clip.encode_text, self._params, tokens).shape[-1]
 
     def rows_of(self, total: int) -> int:
-        """The rows that a device takes at a time of a stream of ``total``: of that alone, not of how many devices there are."""
+        """The rows that a device takes at a time of a stream of ``total``, however many devices there are."""
         return min(self._rows, max(MULTIPLE, 1 << (total - 1).bit_length()))
 
     def _place(self, total: int) -> tuple[Mesh, Params, int]:
@@ -160,7 +160,11 @@ def buckets(tokens: np.ndarray, tower: Any = None, most: int = MOST_BUCKETS) -> 
     worth = WORTH_A_PROGRAM / (24 * tower.layers * tower.width**2) if tower is not None else np.inf
 
     def positions(tops: tuple[int, ...]) -> int:
-        return int(sum(count * min(top for top in tops if top >= length) for length, count in zip(present, counts, strict=True)))
+        return int(
+            sum(
+                count * min(top for top in tops if top >= length) for length, count in zip(present, counts, strict=True)
+            )
+        )
 
     for number in range(2, min(most, len(present)) + 1):
         options = [(*some, int(present[-1])) for some in itertools.combinations(map(int, present[:-1]), number - 1)]
@@ -168,7 +172,9 @@ def buckets(tokens: np.ndarray, tower: Any = None, most: int = MOST_BUCKETS) -> 
         if positions(chosen) - positions(best) < worth:
             break
         chosen = best
-    own = np.array([min(top for top in chosen if top >= length) for length in present])[np.searchsorted(present, lengths)]
+    own = np.array([min(top for top in chosen if top >= length) for length in present])[
+        np.searchsorted(present, lengths)
+    ]
     return [Bucket(length, np.flatnonzero(own == length)) for length in chosen]
 
 

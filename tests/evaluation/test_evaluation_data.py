@@ -112,7 +112,7 @@ def test_missing_datasets_and_undecodable_images_are_one_line(sources, tmp_path)
         load_evaluation_data(tmp_path, PIXELS)
     rows = [*sources["forget"][:2], {**sources["forget"][2], "image": b"no image"}, *sources["forget"][3:]]
     with pytest.raises(InputError, match=r"forget row 2 \(forget_2.jpg\)"):
-        EvaluationData.from_sources({**sources, "forget": rows}, PIXELS).splits  # noqa: B018 (it is read here)
+        _ = EvaluationData.from_sources({**sources, "forget": rows}, PIXELS).splits
     streamed = EvaluationData.from_sources({**sources, "forget": rows}, PIXELS, cache_decoded=False)
     with pytest.raises(InputError, match=r"forget row 2 \(forget_2.jpg\)"):
         streamed.images["forget"].batch(0, 4)

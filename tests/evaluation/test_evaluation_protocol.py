@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import jax
 import numpy as np
 import pytest
 
@@ -256,9 +255,9 @@ def test_bad_input_is_one_line(tiny, data, tmp_path):
         embed(other, tiny.params(), tiny.tokenizer(), data, idzsc_prompt="{name}")
     task = tiny.zeroshot()
     with pytest.raises(InputError, match="zeroshot row 4: the label is 4; there are 4 class names"):
-        EvaluationData.from_sources(
+        _ = EvaluationData.from_sources(
             tiny.sources(), tiny.size, zeroshot={**task, "classnames": task["classnames"][:4]}, decode=tiny.decode
-        ).zeroshot  # noqa: B018 (it is read here)
+        ).zeroshot
     with pytest.raises(InputError, match=r"templates: every line must hold \{c\}"):
         EvaluationData.from_sources(
             tiny.sources(), tiny.size, zeroshot={**task, "templates": ["a photo"]}, decode=tiny.decode
