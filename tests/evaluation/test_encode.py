@@ -124,7 +124,7 @@ def test_texts_in_lengths_have_the_embeddings_of_whole_rows(clip, params, monkey
 def test_features_that_overflow_or_underflow_are_refused(clip, params, images, tower, name, scale):
     scaled = {**params, tower: {**params[tower], name: params[tower][name] * np.float32(scale)}}
     encoder = Encoder(clip, scaled, rows=16)
-    with pytest.raises(InputError, match="after normalisation, not 1|not finite") as caught:
+    with pytest.raises(InputError, match=r"after normalisation, not 1|not finite") as caught:
         encoder.all("image", images) if tower == "visual" else encoder.all_tokens(captions([5] * 30))
     assert "\n" not in str(caught.value)
 

@@ -96,7 +96,9 @@ def test_built_datasets_give_the_result_of_the_records(datasets, sources, zerosh
     assert loaded.splits["forget"].text == direct.splits["forget"].text
     results = []
     for data in (loaded, direct):
-        result = evaluate(clip, params, tokenizer, data, model_name="m", batch_size=32, bootstrap=20, provenance={})
+        result = evaluate(
+            clip, params, tokenizer, data, model_name="m", batch_size=32, bootstrap=20, provenance={}
+        ).result
         results.append({**result, "provenance": None})
     assert results[0] == results[1]
     assert results[0]["protocol"]["genknow"]["dataset"] == "shapes"
