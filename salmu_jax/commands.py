@@ -142,8 +142,8 @@ def _import(options: argparse.Namespace, overrides: list[str]) -> None:
     with disk_refusals(options.output):
         import_model(
             options.source,
-            options.source_format,
             Path(options.output),
+            source_format=options.source_format,
             architecture=options.architecture,
             image_size=options.image_size,
             revision=options.revision,
@@ -214,7 +214,7 @@ COMMANDS: dict[str, Command] = {
         "make a model directory of PyTorch weights, or of a published model",
         (
             option("source", metavar="FILE-OR-DIR", help="weights, their directory, salmu-clean or salmu-compromised"),
-            option("--from", required=True, choices=_FORMATS, dest="source_format"),
+            option("--from", choices=_FORMATS, dest="source_format", help="their form, where it is not evident"),
             option("--output", required=True, metavar="DIR", help="the model directory to make"),
             option("--architecture", metavar="NAME", help="for weights without a config, such as ViT-B-16-quickgelu"),
             option("--image-size", type=int, metavar="N", help="resample the positions for images of N pixels"),

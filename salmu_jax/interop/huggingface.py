@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from salmu_jax import files
 from salmu_jax.errors import InputError
-from salmu_jax.interop.mapping import CONVOLUTION, LINEAR, Entry, refuse_other
+from salmu_jax.interop.fields import Fields, clip_of, divide, raise_problems
+from salmu_jax.interop.mapping import CONVOLUTION, LINEAR, Entry
 from salmu_jax.models.clip import ClipConfig, TowerConfig
 from salmu_jax.models.layers import LAYER_NORM_EPSILON
 from salmu_jax.models.preprocess import IMAGE_MEAN, IMAGE_STD
 from salmu_jax.models.tokenizer import ClipTokenizer
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-PREPARATION = "preprocessor_config.json"  # says how images are prepared
+OTHER_WEIGHTS = ("model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+# The files that say how images are prepared; newer versions write the second, for all parts of a processor.
+PREPARATION = ("preprocessor_config.json", "processor_config.json")
+MARK = "vision_model.embeddings.patch_embedding.weight"  # a tensor that only this form has
+POSITIONS = "vision_model.embeddings.position_embedding.weight"
 _PIXELS = {
     "resample": 3,  # bicubic
     "rescale_factor": 1 / 255,
@@ -26,6 +31,30 @@ _PIXELS = {
 # Buffers of older versions.
 IGNORED = frozenset({"text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"})
 _ACTIVATIONS = {"gelu": False, "quick_gelu": True}
+# Fields that every config of transformers may have, or that are about training, generation or what a call returns.
+_ANYTHING = """
+    _name_or_path _attn_implementation_autoset _commit_hash add_cross_attention architectures attention_dropout
+    attn_implementation auto_map bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward
+    cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dropout dtype early_stopping
+    encoder_no_repeat_ngram_size exponential_decay_length_penalty finetuning_task forced_bos_token_id
+    forced_eos_token_id gradient_checkpointing id2label initializer_factor initializer_range is_composition is_decoder
+    is_encoder_decoder label2id length_penalty logit_scale_init_value max_length min_length model_type
+    no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions output_hidden_states
+    output_scores pad_token_id prefix problem_type projection_dim remove_invalid_values repetition_penalty return_dict
+    return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss
+    tie_encoder_decoder tie_word_embeddings tokenizer_class top_k top_p torch_dtype torchscript transformers_version
+    typical_p use_bfloat16 use_cache use_return_dict
+"""
+_ANY = frozenset(_ANYTHING.split())
+_PREPARED = {
+    **dict.fromkeys(("do_resize", "do_center_crop", "do_rescale", "do_normalize"), True),
+    **dict.fromkeys(("do_pad", "pad_size", "use_square_size", "default_to_square", "crop_pct"), False),
+    "image_processor_type": ("CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil"),
+    "feature_extractor_type": ("CLIPFeatureExtractor", "CLIPImageProcessor"),
+}
+_ABOUT_CALLS = """processor_class do_convert_rgb _valid_processor_keys data_format input_data_format device return_tensors
+    disable_grouping image_seq_length"""
+_PREPARED_ANY = frozenset(_ABOUT_CALLS.split())
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 _LAYERS = (
@@ -110,41 +139,117 @@ def model_config(config: ClipConfig) -> dict[str, Any]:
 def clip_config(values: Mapping[str, Any], where: str) -> ClipConfig:
     """The architecture that a ``config.json`` describes; fields left out have transformers' defaults (CLIP ViT-B/32).
 
-    Raises InputError for one that is not ours.
+    As in transformers, an old ``text_config_dict`` or ``vision_config_dict`` counts, with the defaults of what it leaves out,
+    and not the ``text_config`` or ``vision_config`` beside it; if these two say different things of the model, that is a
+    problem. Raises InputError for a config that is not ours.
     """
-    try:
-        text, vision = values.get("text_config") or {}, values.get("vision_config") or {}
-        activations = {part.get("hidden_act", "quick_gelu") for part in (text, vision)}
-        if len(activations) != 1 or not activations <= _ACTIVATIONS.keys():
-            raise ValueError(f"hidden_act {' and '.join(sorted(activations))}; gelu or quick_gelu, in both towers")
-        epsilons = {part.get("layer_norm_eps", LAYER_NORM_EPSILON) for part in (text, vision)}
-        if epsilons != {LAYER_NORM_EPSILON}:
-            raise ValueError(f"layer_norm_eps {sorted(epsilons)}, not {LAYER_NORM_EPSILON}")
+    problems: list[str] = []
+    whole = Fields(values, "", problems)
+    whole.only({"model_type": "clip"})
+    whole.without_effect(_ANY)
+    parts = {name: _tower_fields(whole, name, problems) for name in ("text_config", "vision_config")}
+    text, vision = parts["text_config"], parts["vision_config"]
+    activations = {str(part.get("hidden_act", "quick_gelu")) for part in (text, vision)}
+    if len(activations) != 1 or not activations <= _ACTIVATIONS.keys():
+        problems.append(f"hidden_act {' and '.join(sorted(activations))[:60]}; gelu or quick_gelu, in both towers")
 
-        def tower(part: Mapping[str, Any], width: int, heads: int) -> TowerConfig:
-            width = part.get("hidden_size", width)
-            ratio = part.get("intermediate_size", 4 * width) / width
-            return TowerConfig(
-                width, part.get("num_hidden_layers", 12), part.get("num_attention_heads", heads), float(ratio)
-            )
+    def tower(part: Fields, width: int, heads: int) -> tuple[int, int, int, float]:
+        defaults = width
+        width = part.integer("hidden_size", width, "width")
+        heads = part.integer("num_attention_heads", heads, "heads")
+        divide(width, heads, f"{part.name}.hidden_size", f"{heads} heads", problems)
+        features = part.integer("intermediate_size", 4 * defaults, "mlp")
+        return width, part.integer("num_hidden_layers", 12, "layers"), heads, features / width
 
-        return ClipConfig(
-            embed_dim=values.get("projection_dim", 512),
-            image_size=vision.get("image_size", 224),
-            patch_size=vision.get("patch_size", 32),
-            vision=tower(vision, 768, 12),
-            text=tower(text, 512, 8),
-            context_length=text.get("max_position_embeddings", 77),
-            vocab_size=text.get("vocab_size", 49_408),
-            quick_gelu=_ACTIVATIONS[activations.pop()],
+    read = {
+        "embed_dim": whole.integer("projection_dim", 512, "embed_dim"),
+        "image_size": vision.integer("image_size", 224, "image_size"),
+        "patch_size": vision.integer("patch_size", 32, "patch_size"),
+        "context_length": text.integer("max_position_embeddings", 77, "context_length"),
+        "vocab_size": text.integer("vocab_size", 49_408, "vocab_size"),
+        "quick_gelu": _ACTIVATIONS.get(min(activations), False),
+    }
+    towers = {"vision": tower(vision, 768, 12), "text": tower(text, 512, 8)}
+    # The text feature is read at the end of text: at the highest id (2, an old default, means that), or at this one.
+    end = text.get("eos_token_id", 49_407)
+    if end not in (2, read["vocab_size"] - 1):
+        problems.append(
+            f"{text.name}.eos_token_id is {str(end)[:40]}, not {read['vocab_size'] - 1}, the highest id, or 2"
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"not the config of a CLIPModel that we know ({error})", where) from error
+    vision.only({"num_channels": 3})
+    for part in (text, vision):
+        part.only({"layer_norm_eps": LAYER_NORM_EPSILON, "pruned_heads": {}})
+        part.without_effect(_ANY)
+    for part in (whole, text, vision):
+        part.refuse_rest()
+    raise_problems(problems, "not the config of a CLIPModel that is computed here", where)
+    return clip_of(read, towers, where)
 
 
-def check_preparation(values: Mapping[str, Any], where: str) -> None:
-    """Raises InputError for images prepared in another way than ours, as a file :data:`PREPARATION` says."""
-    refuse_other(values, {"do_normalize": True, "do_rescale": True, "do_center_crop": True, **_PIXELS}, where)
+def _tower_fields(whole: Fields, name: str, problems: list[str]) -> Fields:
+    """The fields of a tower, from ``NAME`` or the ``NAME_dict`` of old files."""
+    plain, old = whole.get(name, {}), whole.get(f"{name}_dict")
+    if old is None:
+        return Fields(plain, name, problems)
+    if isinstance(plain, Mapping) and isinstance(old, Mapping):
+        for key in sorted(_OF_TOWERS):
+            theirs = old.get(key, _defaults(name).get(key))
+            if plain.get(key) is not None and plain[key] != theirs:
+                problems.append(
+                    f"{name}.{key} is {str(plain[key])[:40]} and {name}_dict's {str(theirs)[:40]}, which transformers takes:"
+                    " delete what is not meant"
+                )
+    return Fields(old, f"{name}_dict", problems)
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """transformers' defaults of the fields of a tower that change the model."""
+    width, heads = (512, 8) if name == "text_config" else (768, 12)
+    return {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": 12,
+        "num_attention_heads": heads,
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": LAYER_NORM_EPSILON,
+        "vocab_size": 49_408,
+        "max_position_embeddings": 77,
+        "image_size": 224,
+        "patch_size": 32,
+        "num_channels": 3,
+    }
+
+
+_OF_TOWERS = _defaults("text_config").keys()
+
+
+def check_preparation(values: Mapping[str, Any], config: ClipConfig, where: str) -> None:
+    """Raises InputError for images prepared in another way than ours, as a file of :data:`PREPARATION` says."""
+    problems: list[str] = []
+    whole = Fields(values, "", problems)
+    if (
+        PurePath(where).name == PREPARATION[1]
+    ):  # of all parts of a processor; what it says of images is nested, if it does
+        if whole.get("image_processor") is None:
+            return
+        whole = Fields(whole.get("image_processor"), "image_processor", problems)
+    size = config.image_size
+    edge = whole.get("size", 224)
+    if isinstance(edge, Mapping):
+        edge = edge.get("shortest_edge") if edge.keys() == {"shortest_edge"} else edge
+    crop = whole.get("crop_size", 224)
+    if isinstance(crop, Mapping):
+        crop = [crop.get("height"), crop.get("width")] if crop.keys() == {"height", "width"} else crop
+    for name, found, right in (
+        ("size", edge, (size,)),  # an integer is that of the short side
+        ("crop_size", crop, (size, [size, size])),
+    ):
+        if isinstance(found, bool) or found not in right:
+            problems.append(f"{name} is {str(found)[:80]}, not {size} (of the short side, then of the crop)")
+    whole.only({**_PIXELS, "resample": (3, "bicubic"), **_PREPARED})
+    whole.without_effect(_PREPARED_ANY)
+    whole.refuse_rest()
+    raise_problems(problems, "images are not prepared as here", where)
 
 
 def write_processor(directory: Path, config: ClipConfig, tokenizer: ClipTokenizer) -> None:
@@ -164,7 +269,7 @@ def write_processor(directory: Path, config: ClipConfig, tokenizer: ClipTokenize
         "do_convert_rgb": True,
         **_PIXELS,
     }
-    files.write_json(directory / PREPARATION, image)
+    files.write_json(directory / PREPARATION[0], image)
     vocabulary, merges = tokenizer.vocabulary()
     ids = {symbol: index for index, symbol in enumerate([*vocabulary, _START, _END])}
     files.write_text(directory / "vocab.json", json.dumps(ids, ensure_ascii=False))

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from salmu_jax.errors import InputError
+from salmu_jax.interop.reading import listed
+from salmu_jax.interop.tensors import StoredTensor
 from salmu_jax.models.clip import Clip, ClipConfig, Params
-
-State = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +31,10 @@ class Entry:
 
 LINEAR = (1, 0)  # torch keeps weights as [out, in]
 CONVOLUTION = (3, 2, 0, 1)  # [out, in, height, width]
+_HALF = ("float16", "bfloat16")
 
 
-def to_state(params: Params, table: Sequence[Entry]) -> State:
+def to_state(params: Params, table: Sequence[Entry]) -> dict[str, np.ndarray]:
     """Our parameters under their names; float32, contiguous."""
     state = {}
     for entry in table:
@@ -45,7 +46,7 @@ def to_state(params: Params, table: Sequence[Entry]) -> State:
 
 
 def from_state(
-    state: Mapping[str, np.ndarray],
+    state: Mapping[str, StoredTensor],
     table: Sequence[Entry],
     config: ClipConfig,
     *,
@@ -53,10 +54,10 @@ def from_state(
     allow_half: bool = False,
     where: str,
 ) -> Params:
-    """Their tensors as our parameters, float32.
+    """Their tensors as our parameters, float32, read one at a time.
 
     Args:
-      state: arrays of any floating dtype, by name.
+      state: tensors by name.
       table: where each belongs.
       config: the architecture, whose shapes they must have.
       ignored: names that may be there and are not parameters (buffers of older versions).
@@ -64,57 +65,60 @@ def from_state(
       where: what the message calls the source.
 
     Raises:
-      InputError: naming every tensor that is missing, extra, of another shape, of half precision, or not finite.
+      InputError: naming the tensors that are missing, extra, of another shape, of half precision, or not finite.
     """
-    shapes = jax.eval_shape(Clip(config).init, jax.random.key(0))
     by_name = {entry.name: entry for entry in table}
     problems = [f"{name} is missing" for name in by_name if name not in state]
     problems += [
-        f"{name} is not part of this architecture" for name in state if name not in by_name and name not in ignored
+        f"{name[:80]} is not part of this architecture" for name in state if name not in by_name and name not in ignored
     ]
-    half = []
+    if 2 * len(by_name.keys() - state.keys()) > len(by_name):  # another model altogether
+        raise InputError(f"{len(problems)} problem(s): {listed(problems)}", where)
+    shapes = jax.eval_shape(Clip(config).init, jax.random.key(0))
+    half, wrong = [], set()
     for name in by_name.keys() & state.keys():
-        expected, found = _their_shape(by_name[name], shapes), tuple(state[name].shape)
-        dtype = str(state[name].dtype)
-        if found != expected:
-            problems.append(f"{name} is {list(found)}, not {list(expected)}")
-        elif dtype in ("float16", "bfloat16"):
-            half.append(name)
-        elif dtype != "float32":
-            problems.append(f"{name} is {dtype}, not float32")
-        elif not np.isfinite(state[name]).all():
-            problems.append(f"{name} holds values that are not finite")
+        tensor, expected = state[name], _their_shape(by_name[name], shapes)
+        # A scalar may have been stored as a row of one.
+        if tensor.shape != expected and not (expected == () and tensor.shape == (1,) * len(tensor.shape)):
+            problem = f"{name} is {list(tensor.shape)[:8]}, not {list(expected)}"
+        elif tensor.repeats:
+            problem = f"{name} is a view that repeats its numbers"
+        elif tensor.dtype not in ("float32", *_HALF):
+            problem = f"{name} is {tensor.dtype}, not float32"
+        else:
+            half += [name] if tensor.dtype in _HALF else []
+            continue
+        problems.append(problem)
+        wrong.add(name)
     if half and not allow_half:
-        kinds = "/".join(sorted({str(state[name].dtype) for name in half}))
+        kinds = "/".join(sorted({state[name].dtype for name in half}))
         problems.append(
             f"{len(half)} tensors are {kinds}, half precision (--allow-half widens them), such as {min(half)}"
         )
-    if problems:
-        raise InputError(f"{len(problems)} problem(s): {'; '.join(sorted(problems))}", where)
 
-    pieces: dict[tuple[str, ...], dict[int, np.ndarray]] = {}
+    def read(path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> np.ndarray | None:
+        entries = by_path[tuple(key.key for key in path)]
+        usable = [entry for entry in entries if entry.name in state and entry.name not in wrong]
+        leaf = np.empty(shape.shape, np.float32) if len(usable) == len(entries) else None
+        for entry in usable:
+            array = state[entry.name].read().astype(np.float32, copy=False)
+            if not np.isfinite(array).all():
+                problems.append(f"{entry.name} holds values that are not finite")
+            if leaf is not None:
+                array = array.transpose(np.argsort(entry.axes)) if entry.axes else array
+                index, count = entry.part
+                width = leaf.shape[-1] // count if count > 1 else 0
+                target = leaf[..., index * width : (index + 1) * width] if count > 1 else leaf
+                target[...] = array.reshape(target.shape)
+        return leaf
+
+    by_path: dict[tuple[str, ...], list[Entry]] = {}
     for entry in table:
-        array = np.asarray(state[entry.name], np.float32)
-        array = array.transpose(np.argsort(entry.axes)) if entry.axes else array
-        pieces.setdefault(entry.path, {})[entry.part[0]] = array
-
-    def leaf(path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> np.ndarray:
-        found = pieces[tuple(key.key for key in path)]
-        whole = np.concatenate([found[index] for index in range(len(found))], axis=-1) if len(found) > 1 else found[0]
-        return np.array(whole, np.float32, order="C", copy=True).reshape(shape.shape)
-
-    return jax.tree_util.tree_map_with_path(leaf, shapes)
-
-
-def refuse_other(values: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
-    """Raises InputError naming every field of ``values`` that is there and not as ``expected``, where it has an entry."""
-    wrong = [
-        f"{name} is {values[name]}, not {right}"
-        for name, right in expected.items()
-        if name in values and values[name] != right
-    ]
-    if wrong:
-        raise InputError(f"not what our models compute: {', '.join(wrong)}", where)
+        by_path.setdefault(entry.path, []).append(entry)
+    params = jax.tree_util.tree_map_with_path(read, shapes)
+    if problems:
+        raise InputError(f"{len(problems)} problem(s): {listed(sorted(problems))}", where)
+    return params
 
 
 def _their_shape(entry: Entry, shapes: Params) -> tuple[int, ...]:

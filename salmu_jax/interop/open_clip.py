@@ -9,63 +9,46 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from salmu_jax.errors import InputError
-from salmu_jax.interop.mapping import CONVOLUTION, LINEAR, Entry, refuse_other
-from salmu_jax.models.clip import SIGMOID_LOGIT_BIAS, ClipConfig, TowerConfig
+from salmu_jax.interop.fields import Fields, clip_of, divide, raise_problems
+from salmu_jax.interop.mapping import CONVOLUTION, LINEAR, Entry
+from salmu_jax.models.clip import SIGMOID_LOGIT_BIAS, ClipConfig
 from salmu_jax.models.preprocess import IMAGE_MEAN, IMAGE_STD
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
-PREPARATION = CONFIG  # the file that says how images are prepared
-IGNORED = frozenset({"attn_mask"})  # a buffer of older versions
+OTHER_WEIGHTS = ("open_clip_pytorch_model.bin",)  # as older versions call them
+PREPARATION = (CONFIG,)  # the files that say how images are prepared
+# Buffers of older versions, and what OpenAI's archives say of themselves.
+IGNORED = frozenset({"attn_mask", "input_resolution", "context_length", "vocab_size"})
+MARK = "visual.conv1.weight"  # a tensor that only this form has
+POSITIONS = "visual.positional_embedding"
 
-# Fields of a config that change nothing here; all others that we do not read have to be off, or have their only value.
-_WITHOUT_EFFECT = frozenset(
-    [
-        "init_logit_scale",
-        "output_dict",
-        "cast_dtype",
-        "patch_dropout",
-        "output_tokens",
-        "attn_pooler_queries",
-        "attn_pooler_heads",
-        "pad_id",
-        "eos_id",
-        "timm_model_pretrained",
-        "timm_pool",
-        "timm_proj",
-        "timm_proj_bias",
-        "timm_drop",
-        "timm_drop_path",
-        "hf_model_pretrained",
-        "hf_proj_type",
-        "hf_pooler_type",
-    ]
-)
-_READ = frozenset(
-    [
-        "embed_dim",
-        "vision_cfg",
-        "text_cfg",
-        "quick_gelu",
-        "init_logit_bias",
-        "image_size",
-        "layers",
-        "width",
-        "head_width",
-        "mlp_ratio",
-        "patch_size",
-        "context_length",
-        "vocab_size",
-        "heads",
-    ]
-)
+# Fields that are about training, or about parts that a model of ours does not have.
+_MODEL_ANY = frozenset(["init_logit_scale", "output_dict", "cast_dtype", "nonscalar_logit_scale"])
+_VISION_ANYTHING = """patch_dropout output_tokens attn_pooler_queries attn_pooler_heads timm_model_pretrained timm_pool
+    timm_proj timm_proj_bias timm_drop timm_drop_path"""
+_TEXT_ANYTHING = "output_tokens pad_id eos_id hf_model_pretrained hf_proj_type hf_pooler_type"
+_VISION_ANY, _TEXT_ANY = frozenset(_VISION_ANYTHING.split()), frozenset(_TEXT_ANYTHING.split())
+# Fields that have to be off, and others with the one value that is computed here.
+_TOWER_OFF = """act_kwargs norm_kwargs ls_init_value final_ln_after_pool qk_norm scaled_cosine_attn scale_heads
+    scale_attn_inner scale_attn scale_fc"""
+_VISION_OFF = "attentional_pool no_ln_pre global_average_pool input_patchnorm timm_model_name"
+_TEXT_OFF = "embed_cls no_causal_mask proj_bias hf_model_name hf_tokenizer_name tokenizer_mode tokenizer_kwargs"
+_OFF = (False, {})
+_MODEL_ONLY = {"custom_text": _OFF, "multimodal_cfg": _OFF}
+_TOWER_ONLY = {**dict.fromkeys(_TOWER_OFF.split(), _OFF), "block_type": "default"}
+_VISION_ONLY = {
+    **_TOWER_ONLY,
+    **dict.fromkeys(_VISION_OFF.split(), _OFF),
+    "pool_type": "tok",
+    "pos_embed_type": "learnable",
+}
+_TEXT_ONLY = {**_TOWER_ONLY, **dict.fromkeys(_TEXT_OFF.split(), _OFF), "pool_type": "argmax", "proj_type": "linear"}
 _PREPROCESS = {
     "mean": list(IMAGE_MEAN),
     "std": list(IMAGE_STD),
     "interpolation": "bicubic",
     "resize_mode": "shortest",
 }
-_ONLY = {"pos_embed_type": "learnable", "proj_type": "linear"}
 
 _LAYERS = (
     ("ln_1.weight", ("ln_1", "scale"), ()),
@@ -136,36 +119,48 @@ def model_config(config: ClipConfig) -> dict[str, Any]:
 
 def clip_config(values: Mapping[str, Any], where: str) -> ClipConfig:
     """The architecture that an ``open_clip_config.json`` describes. Raises InputError for one that is not ours."""
-    try:
-        model = values["model_cfg"]
-        vision, text = model["vision_cfg"], model["text_cfg"]
-        for part, pool in ((model, None), (vision, "tok"), (text, "argmax")):
-            off = {
-                name: False for name, value in part.items() if name not in _READ | _WITHOUT_EFFECT and value is not None
-            }
-            refuse_other(part, {**off, **_ONLY, "pool_type": pool}, where)
-        return ClipConfig(
-            embed_dim=model["embed_dim"],
-            image_size=vision["image_size"],
-            patch_size=vision["patch_size"],
-            vision=TowerConfig(
-                vision["width"],
-                vision["layers"],
-                vision["width"] // vision.get("head_width", 64),
-                vision.get("mlp_ratio", 4.0),
-            ),
-            text=TowerConfig(text["width"], text["layers"], text["heads"], text.get("mlp_ratio", 4.0)),
-            context_length=text.get("context_length", 77),
-            vocab_size=text.get("vocab_size", 49_408),
-            quick_gelu=bool(model.get("quick_gelu", False)),
-            logit_bias=model.get("init_logit_bias") is not None,
-        )
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"not the config of a CLIP with two transformers ({error!r})", where) from error
+    problems: list[str] = []
+    whole = Fields(values, "", problems)
+    model = Fields(whole.get("model_cfg", {}), "model_cfg", problems)
+    vision, text = (Fields(model.get(name), name, problems) for name in ("vision_cfg", "text_cfg"))
+    whole.without_effect(["preprocess_cfg"])
+    for part, anything, only in (
+        (whole, (), {}),
+        (model, _MODEL_ANY, _MODEL_ONLY),
+        (vision, _VISION_ANY, _VISION_ONLY),
+        (text, _TEXT_ANY, _TEXT_ONLY),
+    ):
+        part.without_effect(anything)
+        part.only(only)
+    width = vision.integer("width", 768, "width")
+    head = vision.integer("head_width", 64, "width")
+    divide(width, head, "vision_cfg.width", f"heads of {head}", problems)
+    text_width, text_heads = text.integer("width", 512, "width"), text.integer("heads", 8, "heads")
+    divide(text_width, text_heads, "text_cfg.width", f"{text_heads} heads", problems)
+    read = {
+        "embed_dim": model.integer("embed_dim", None, "embed_dim"),
+        "image_size": vision.integer("image_size", 224, "image_size"),
+        "patch_size": vision.integer("patch_size", 16, "patch_size"),
+        "context_length": text.integer("context_length", 77, "context_length"),
+        "vocab_size": text.integer("vocab_size", 49_408, "vocab_size"),
+        "quick_gelu": model.flag("quick_gelu"),
+        "logit_bias": model.get("init_logit_bias") is not None,
+    }
+    towers = {
+        "vision": (width, vision.integer("layers", 12, "layers"), width // head, vision.number("mlp_ratio", 4.0)),
+        "text": (text_width, text.integer("layers", 12, "layers"), text_heads, text.number("mlp_ratio", 4.0)),
+    }
+    for part in (whole, model, vision, text):
+        part.refuse_rest()
+    raise_problems(problems, "not the config of a CLIP with two transformers that is computed here", where)
+    return clip_of(read, towers, where)
 
 
-def check_preparation(values: Mapping[str, Any], where: str) -> None:
-    """Raises InputError for images prepared in another way than ours, as a file :data:`PREPARATION` says."""
-    refuse_other(values.get("preprocess_cfg") or {}, _PREPROCESS, where)
+def check_preparation(values: Mapping[str, Any], config: ClipConfig, where: str) -> None:
+    """Raises InputError for images prepared in another way than ours, as a file of :data:`PREPARATION` says."""
+    problems: list[str] = []
+    fields = Fields(values.get("preprocess_cfg") or {}, "preprocess_cfg", problems)
+    size = config.image_size
+    fields.only({**_PREPROCESS, "size": (size, [size, size], [3, size, size]), "mode": "RGB", "fill_color": 0})
+    fields.refuse_rest()
+    raise_problems(problems, "images are not prepared as here", where)

@@ -1,21 +1,66 @@
-"""Weights from files: safetensors, whole or in shards, and PyTorch's archives."""
+"""Weights from files: safetensors, whole or in shards, and PyTorch's archives; and the state dict in a training checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors
-from safetensors.numpy import load_file
-
 from salmu_jax import files
 from salmu_jax.errors import InputError
-from salmu_jax.interop import torch_pickle
-from salmu_jax.interop.mapping import State
+from salmu_jax.interop import safetensors_file, torch_pickle
+from salmu_jax.interop.pickled import OtherKey, Unread
+from salmu_jax.interop.tensors import StoredTensor
+from salmu_jax.opening import check_regular
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+SUFFIXES = (".safetensors", *_PICKLED)
+_INDEX = ".index.json"
+_MOST_LISTED = 10
+# Where training checkpoints keep the weights, the first that is there counts. An average over the training (EMA) is another
+# model, and only read where it is the only one.
+_STATES = (
+    *(
+        "state_dict",
+        "model_state_dict",
+        "model_state",
+        "model",
+        "module",
+        "network",
+        "net",
+        "clip",
+        "weights",
+        "params",
+    ),
+    *("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema"),
+)
+_MAX_DEPTH = 4
+# What wrappers of parts of a model put into names: torch.compile, FSDP, activation checkpointing.
+_WRAPPERS = frozenset(["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
+# First parts of names in a bare state dict, which are never taken for a wrapper's.
+_BARE = frozenset(["visual", "transformer", "vision_model", "text_model", "text"])
+# What torch.optim.swa_utils.AveragedModel keeps beside the model.
+_BESIDE = frozenset(["n_averaged"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Tensors by their bare names, the files they lie in, and what was done to find them."""
+
+    tensors: dict[str, StoredTensor]
+    files: list[Path]
+    within: str = ""  # the keys of a training checkpoint that lead to them, ``model`` or ``state_dict``
+    prefix: str = ""  # what all names began with
+    passed_over: tuple[str, ...] = ()  # what else the file holds
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def listed(problems: Iterable[str], most: int = _MOST_LISTED) -> str:
+    """``a; b; c``, ending after ``most`` with how many more there are."""
+    problems = list(problems)
+    more = len(problems) - most
+    return "; ".join(problems[:most]) + (f"; ... and {more:,} more" if more > 0 else "")
 
 
 def find_weights(directory: Path, names: tuple[str, ...]) -> Path:
@@ -24,61 +69,128 @@ def find_weights(directory: Path, names: tuple[str, ...]) -> Path:
     Raises InputError if there is none, or several without a usual name.
     """
     for name in names:
-        if (directory / name).is_file():
+        if (directory / name).exists():
             return directory / name
-    found = sorted(path for path in directory.iterdir() if path.suffix in (".safetensors", *_PICKLED))
+    found = sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES)
     if len(found) != 1:
-        listed = ", ".join(path.name for path in found) or "no weights"
-        raise InputError(f"holds {listed}; expected one of {', '.join(names)}", directory)
+        names_found = ", ".join(path.name for path in found[:_MOST_LISTED]) or "no weights"
+        raise InputError(f"holds {names_found}; expected one of {', '.join(names)}", directory)
     return found[0]
 
 
-def read_state(path: Path) -> State:
-    """All tensors of ``path`` by name, in the dtypes they are stored in. Raises InputError for what cannot be read."""
-    if path.name.endswith(".index.json"):
-        state: State = {}
-        for shard in weight_files(path):
-            state |= read_state(shard)
-        return state
-    if not path.is_file():
-        raise InputError("no such file", path)
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
-            raise InputError(f"not a readable safetensors file ({error}): damaged or cut off", path) from error
-    if path.suffix in _PICKLED:
-        return _state_dict(torch_pickle.load(path), path)
-    raise InputError(f"{path.suffix or 'no'} suffix; .safetensors, {', '.join(_PICKLED)} are read", path)
-
-
-def weight_files(path: Path) -> list[Path]:
-    """The files that hold the tensors of ``path``: itself, or the shards that an index names, in order.
-
-    Raises InputError for an index that is none, or names a file that cannot be one of its shards.
-    """
-    if not path.name.endswith(".index.json"):
-        return [path]
+def read_weights(path: Path) -> Weights:
+    """The weights in ``path``. Raises InputError for what cannot be read, or holds no state dict."""
+    if not path.name.endswith(_INDEX):
+        return _read_file(path)
     index = files.read_json(path)
     names = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise InputError("field 'weight_map' has to name the file of every tensor", path)
-    shards = sorted(set(names.values()))
-    for name in shards:
-        if Path(name).name != name or name.endswith(".json"):
-            raise InputError(f"{name!r} is no file of weights in the directory", path)
-    return [path.with_name(name) for name in shards]
+    tensors: dict[str, StoredTensor] = {}
+    shards = [path.with_name(_shard_name(name, path)) for name in sorted(set(names.values()))]
+    for shard in shards:
+        found = _read_file(shard, strip=False).tensors
+        indexed = {name for name, file in names.items() if file == shard.name}
+        if found.keys() != indexed:
+            differ = listed(sorted(found.keys() ^ indexed))
+            raise InputError(f"holds other tensors than {path.name} says: {differ}", shard)
+        tensors |= found
+    bare, prefix = _without_prefix(tensors, path)
+    return Weights(bare, shards, prefix=prefix)
 
 
-def _state_dict(value: Any, path: Path) -> State:
-    """The tensors of a state dict, or of a training checkpoint that holds one, without the prefix of a wrapped model."""
-    for key in ("state_dict", "model_state_dict"):
-        if isinstance(value, Mapping) and isinstance(value.get(key), Mapping):
-            value = value[key]
-    if not isinstance(value, Mapping) or not value:
-        raise InputError(f"holds a {type(value).__name__}, not a state dict", path)
-    strays = [name for name, tensor in value.items() if not isinstance(tensor, np.ndarray) or not isinstance(name, str)]
-    if strays:
-        raise InputError(f"not a state dict: {strays[0]!r} is no tensor", path)
-    wrapped = all(name.startswith("module.") for name in value)
-    return {name.removeprefix("module.") if wrapped else name: tensor for name, tensor in value.items()}
+def _shard_name(name: str, index: Path) -> str:
+    if name in ("", ".", "..") or Path(name).name != name or Path(name).suffix not in SUFFIXES:
+        raise InputError(f"{name[:80]!r} is no file of weights in the directory", index)
+    return name
+
+
+def _read_file(path: Path, strip: bool = True) -> Weights:
+    if not path.exists():
+        raise InputError("no such file", path)
+    check_regular(path)
+    if path.suffix == ".safetensors":
+        tensors, metadata = safetensors_file.read_header(path)
+        found = Weights(tensors, [path], metadata=metadata)
+    elif path.suffix in _PICKLED:
+        found = _state_dict(torch_pickle.load(path), path)
+    else:
+        raise InputError(f"{path.suffix or 'no'} suffix; {', '.join(SUFFIXES)} are read", path)
+    if not found.tensors:
+        raise InputError("holds no tensors", path)
+    if not strip:
+        return found
+    bare, prefix = _without_prefix(found.tensors, path)
+    return dataclasses.replace(found, tensors=bare, prefix=prefix)
+
+
+# The state dict in a checkpoint ---------------------------------------------------------------------------------------
+
+
+def _state_dict(value: Any, path: Path) -> Weights:
+    """The state dict in what torch.save was given: the value itself, or one below the keys that training loops use."""
+    passed_over: list[str] = []
+    keys: list[str] = []
+    while isinstance(value, Mapping) and len(keys) < _MAX_DEPTH and (key := _state_key(value)) is not None:
+        passed_over += [str(name) for name in value if name != key]
+        keys.append(key)
+        value = value[key]
+    if isinstance(value, Unread):
+        raise InputError(
+            f"holds an object of {value.kind}, not a state dict; save model.state_dict() instead (with the classes that"
+            " made it; nothing of them is run here)",
+            path,
+        )
+    if not isinstance(value, Mapping) or not any(isinstance(tensor, StoredTensor) for tensor in value.values()):
+        raise InputError(f"holds a {_kind(value)}, not a state dict", path)
+    for name, item in value.items():
+        if isinstance(name, OtherKey):
+            raise InputError("not a state dict: one of its keys is no text", path)
+        if not isinstance(item, StoredTensor):
+            passed_over.append(f"{name} ({item.kind})" if isinstance(item, Unread) else name)
+    tensors = {name: item for name, item in value.items() if isinstance(item, StoredTensor)}
+    return Weights(tensors, [path], ".".join(keys), passed_over=tuple(name[:60] for name in passed_over))
+
+
+def _state_key(value: Mapping[str, Any]) -> str | None:
+    """The key of ``value`` below which the state dict lies; None if ``value`` is it, or holds none."""
+    here = _tensors_in(value)
+    below = {key: item for key, item in value.items() if isinstance(key, str) and isinstance(item, Mapping)}
+    for key in _STATES:
+        if key in below and (_tensors_in(below[key]) > here or (not here and _state_key(below[key]) is not None)):
+            return key
+    holding = [key for key, item in below.items() if _tensors_in(item) > here and "optim" not in key]
+    return holding[0] if len(holding) == 1 else None
+
+
+def _tensors_in(value: Mapping[str, Any]) -> int:
+    return sum(isinstance(item, StoredTensor) for item in value.values())
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "dictionary without tensors"
+    return "tensor" if isinstance(value, StoredTensor) else type(value).__name__
+
+
+# Names ----------------------------------------------------------------------------------------------------------------
+
+
+def _without_prefix(tensors: Mapping[str, StoredTensor], path: Path) -> tuple[dict[str, StoredTensor], str]:
+    """``tensors`` without what wrappers add to their names, and the part that all names began with."""
+    bare: dict[str, StoredTensor] = {}
+    for name, tensor in tensors.items():
+        if name in _BESIDE:
+            continue
+        short = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+        if short in bare:
+            raise InputError(f"two tensors are called {short[:80]}, with and without a wrapper's name", path)
+        bare[short] = tensor
+    removed: list[str] = []
+    while bare:
+        first = {name.partition(".")[0] for name in bare}
+        if len(first) > 1 or first & _BARE or any("." not in name for name in bare):
+            break
+        removed += first
+        bare = {name.partition(".")[2]: tensor for name, tensor in bare.items()}
+    return bare, ".".join(removed)

@@ -1,43 +1,73 @@
-"""The published foundation models, by name: which file of which repository, and how it gets here."""
+"""The published foundation models: which file of which repository, how it gets here, and how it is recognised."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
 from salmu_jax.errors import InputError
 
-# Both are raw OpenCLIP state dicts of ViT-B-16.
-REPOSITORIES = {
-    "cvc-mmu/clip-vit-b-16-salmu-clean": "open_clip_model.safetensors",
-    "cvc-mmu/clip-vit-b-16-salmu-compromised": "open_clip_pytorch_model.bin",
-}
-SHORT = {name.rpartition("vit-b-16-")[2]: name for name in REPOSITORIES}  # salmu-clean, salmu-compromised
-ARCHITECTURE = "ViT-B-16"
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A published model: a raw OpenCLIP state dict of ViT-B-16 (exact GELU), which has no config beside it."""
+
+    name: str
+    repository: str
+    file: str
+    sha256: str
+    architecture: str = "ViT-B-16"
 
 
-def is_released(name: str) -> bool:
-    """Whether ``name`` is one of the published models, in full or for short."""
-    return name in REPOSITORIES or name in SHORT
+MODELS = (
+    Published(
+        "salmu-clean",
+        "cvc-mmu/clip-vit-b-16-salmu-clean",
+        "open_clip_model.safetensors",
+        "ff944079f8f5043bf5d90c8e2490fa248d4693c33cdbd80f91c6ceb798f66dfe",
+    ),
+    Published(
+        "salmu-compromised",
+        "cvc-mmu/clip-vit-b-16-salmu-compromised",
+        "open_clip_pytorch_model.bin",
+        "c48f390a39450196f0ddd958b250017e0716f7818d03d0ce6f69042204565466",
+    ),
+)
 
 
-def fetch(name: str, revision: str | None) -> Path:
+def by_name(name: str) -> Published | None:
+    """The published model of that name, in full or for short."""
+    return next((model for model in MODELS if name in (model.name, model.repository)), None)
+
+
+def by_digest(sha256: str) -> Published | None:
+    """The published model whose file has this SHA-256, whatever the file is called."""
+    return next((model for model in MODELS if model.sha256 == sha256), None)
+
+
+def names() -> str:
+    """All names, for a message."""
+    return ", ".join([*(model.name for model in MODELS), *(model.repository for model in MODELS)])
+
+
+def fetch(model: Published, revision: str | None) -> Path:
     """The local file of a published model, downloaded at ``revision`` by huggingface_hub (which keeps it).
 
     Raises InputError without a pinned revision, without huggingface_hub, or if the hub does not give it (the repositories
     are gated); the message says which file to get by hand.
     """
-    repository = SHORT.get(name, name)
-    file = REPOSITORIES[repository]
-    by_hand = f"or download {file} of {repository} and give its path"
+    by_hand = f"or download {model.file} of {model.repository} and give its path"
     if revision is None or not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise InputError(f"from the hub with --revision and the 40 digits of a commit only; {by_hand}", name)
+        raise InputError(f"from the hub with --revision and the 40 digits of a commit only; {by_hand}", model.name)
     try:
         import huggingface_hub
     except ImportError:
-        raise InputError(f"huggingface_hub is not installed ('pip install huggingface_hub'), {by_hand}", name) from None
+        raise InputError(
+            f"huggingface_hub is not installed ('pip install huggingface_hub'), {by_hand}", model.name
+        ) from None
     try:
-        return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision))
+        return Path(huggingface_hub.hf_hub_download(model.repository, model.file, revision=revision))
     except Exception as error:  # a dozen kinds: no network, no access, no such commit
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise InputError(f"the hub does not give it ({reason}); log in, {by_hand}", name) from error
+        raise InputError(f"the hub does not give it ({reason}); log in, {by_hand}", model.name) from error

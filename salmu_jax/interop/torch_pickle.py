@@ -1,113 +1,173 @@
-"""PyTorch's ``.bin``, ``.pt`` and ``.pth`` files, read without PyTorch and without running anything that they contain.
+"""PyTorch's ``.bin``, ``.pt``, ``.pth`` and ``.ckpt`` files, read without PyTorch and without running anything in them.
 
-Such a file is a zip archive with a pickle, which may name any function of any module to be called. Here it may name a handful,
-that rebuild tensors, each replaced by one of ours; everything else is refused by name. The numbers lie in the archive's
-``data/N`` entries; views with strides and offsets come out as they are in PyTorch.
+Such a file is a zip archive (``stored_zip.py``) with a pickle (``pickled.py``), which says how tensors are views of the
+numbers in the archive's ``data/N`` entries. Here these become :class:`StoredTensor`; all other objects are passed over.
 """
 
 from __future__ import annotations
 
-import collections
-import errno
-import pickle
-import zipfile
-from collections.abc import Callable
+import dataclasses
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
-import numpy as np
-
 from salmu_jax.errors import InputError
+from salmu_jax.interop.pickled import MAX_BYTES, Named, PickleError, TrapError, Unread, read_pickle
+from salmu_jax.interop.stored_zip import StoredEntry, read_directory
+from salmu_jax.interop.tensors import DTYPES, StoredTensor
+from salmu_jax.opening import open_regular
 
-_DTYPES = {
-    "FloatStorage": np.dtype(np.float32),
-    "DoubleStorage": np.dtype(np.float64),
-    "HalfStorage": np.dtype(np.float16),
-    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "LongStorage": np.dtype(np.int64),
-    "IntStorage": np.dtype(np.int32),
-    "ShortStorage": np.dtype(np.int16),
-    "CharStorage": np.dtype(np.int8),
-    "ByteStorage": np.dtype(np.uint8),
-    "BoolStorage": np.dtype(np.bool_),
+_STORAGES = {
+    "FloatStorage": "float32",
+    "DoubleStorage": "float64",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
 }
+_UNTYPED = "UntypedStorage"  # of kinds of numbers that have no storage of their own; the tensor names its own
+_MAX_DIMENSIONS = 64
+# How files begin that were written before 1.6, or with _use_new_zipfile_serialization=False: a pickled number; or a tar.
+_OLD = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
+_TAR_MAGIC = (257, b"ustar")
 
 
-class _Refused(Exception):
-    """The pickle names something that rebuilds no tensor."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Storage:
+    entry: StoredEntry
+    dtype: str  # of DTYPES, or empty
+    verify: Any  # once for all tensors of this storage
 
 
 def load(path: Path) -> Any:
-    """The object in ``path``, tensors as numpy arrays (bfloat16 as ``ml_dtypes.bfloat16``).
+    """The object in ``path``: dictionaries, lists and plain values, with tensors as :class:`StoredTensor`.
 
-    Raises InputError for a file that is no such archive, is damaged, or wants anything to be run.
+    Objects of any other class are :class:`Unread`. Raises InputError for a file that is no such archive, or is damaged.
     """
-    try:
-        archive = zipfile.ZipFile(path)
-    except Exception as error:  # what zipfile makes of damaged bytes: half a dozen kinds
-        # EINVAL is a directory that points before the file; other errors of the system are not about what the file holds.
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:
-            raise
+    _refuse_old(path)
+    entries = read_directory(path)
+    pickles = [name for name in entries if name.endswith("/data.pkl") or name == "data.pkl"]
+    if len(pickles) != 1:
+        raise InputError("a zip archive, but not one of torch.save (no data.pkl in it)", path)
+    prefix = pickles[0].removesuffix("data.pkl")
+    if f"{prefix}constants.pkl" in entries or any(name.startswith(f"{prefix}code/") for name in entries):
         raise InputError(
-            f"not a zip archive as torch.save writes since 1.6 ({error}): cut off, or of an older PyTorch", path
-        ) from error
+            "a TorchScript archive, as OpenAI publishes CLIP: a program, which is not run here. Save its weights once, with"
+            f" torch.save(torch.jit.load({path.name!r}, map_location='cpu').state_dict(), 'weights.pt'), and import these"
+            " (OpenAI's: with --architecture ViT-B-16-quickgelu or its like, and --allow-half)",
+            path,
+        )
+    packed = next((entry for entry in entries.values() if entry.packed), None)
+    if packed is not None:
+        raise InputError(f"{packed.name[:80]} is compressed or encrypted, which torch.save never does", path)
+    order = entries.get(f"{prefix}byteorder")
+    if order is not None and order.read(16) != b"little":
+        raise InputError("written on a big-endian machine; save it again on a little-endian one", path)
+    storages: dict[str, _Storage] = {}
+
+    def persistent(reference: Any) -> _Storage:
+        if not isinstance(reference, tuple) or len(reference) != 5 or reference[0] != "storage":
+            raise PickleError("a reference to something other than a tensor's numbers")
+        _, kind, key, _, count = reference
+        if not isinstance(kind, Named) or not isinstance(key, str | int):
+            raise PickleError("a reference to something other than a tensor's numbers")
+        name = f"{prefix}data/{key}"
+        if name not in entries:
+            raise PickleError(f"no numbers {str(key)[:40]!r}")
+        dtype = _STORAGES.get(kind.name, "") if kind.module in ("torch", "torch.storage") else ""
+        size = entries[name].size
+        if dtype and (type(count) is not int or count * DTYPES[dtype].itemsize != size):
+            raise PickleError(f"storage {str(key)[:40]} holds {size:,} bytes, not {str(count)[:40]} numbers")
+        if name not in storages or storages[name].dtype != dtype:
+            storages[name] = _Storage(entries[name], dtype, _Once(entries[name]))
+        return storages[name]
+
     try:
-        with archive:
-            pickles = [name for name in archive.namelist() if name.endswith("/data.pkl") or name == "data.pkl"]
-            if len(pickles) != 1:
-                raise InputError("a zip archive, but not one of torch.save (no data.pkl in it)", path)
-            prefix = pickles[0].removesuffix("data.pkl")
-            if f"{prefix}byteorder" in archive.namelist() and archive.read(f"{prefix}byteorder") != b"little":
-                raise InputError("written on a big-endian machine; save it again on a little-endian one", path)
-            with archive.open(pickles[0]) as handle:
-                return _Unpickler(handle, lambda key: archive.read(f"{prefix}data/{key}")).load()
-    except InputError:
-        raise
-    except _Refused as refused:
-        raise InputError(f"{refused}; such a file is not opened", path) from refused
-    except Exception as error:  # whatever zipfile, its decompressors and pickle make of damaged bytes: a dozen kinds
-        raise InputError(f"damaged, it cannot be read ({type(error).__name__}: {str(error)[:160]})", path) from error
+        return read_pickle(entries[pickles[0]].read(MAX_BYTES), _rebuild, persistent)
+    except TrapError as error:
+        raise InputError(f"{error}; such a file is not opened", path) from error
+    except PickleError as error:
+        raise InputError(f"damaged, or no file of torch.save: {error}", path) from error
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, handle: Any, read: Callable[[str], bytes]):
-        super().__init__(handle)
-        self._read = read
+class _Once:
+    """Verifies an entry the first time it is asked to."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        # Functions made anew each time: a pickle may set attributes of what it names, and these then die with it.
-        permitted = {
-            ("collections", "OrderedDict"): collections.OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: _rebuild_tensor(*arguments),
-            ("torch._utils", "_rebuild_parameter"): lambda data, requires_grad, hooks: data,
-        }
-        if (module, name) in permitted:
-            return permitted[module, name]
-        if module in ("torch", "torch.storage") and name in _DTYPES:
-            return _DTYPES[name]
-        raise _Refused(f"its pickle wants {module}.{name}, which is no part of a tensor")
+    def __init__(self, entry: StoredEntry):
+        self._entry, self._done = entry, False
 
-    def persistent_load(self, reference: Any) -> np.ndarray:
-        kind, dtype, key, _, count = reference
-        if kind != "storage" or not isinstance(dtype, np.dtype):
-            raise _Refused(f"its pickle refers to a {kind!r}, not to a tensor's numbers")
-        storage = np.frombuffer(self._read(str(key)), dtype)
-        if len(storage) != count:
-            raise ValueError(f"storage {key} holds {len(storage)} numbers, not {count}")
-        return storage
+    def __call__(self) -> None:
+        if not self._done:
+            self._entry.verify()
+            self._done = True
 
 
-def _rebuild_tensor(
-    storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> np.ndarray:
-    """A contiguous copy of the view that a tensor is of its storage."""
-    if not isinstance(storage, np.ndarray) or len(size) != len(stride) or min((offset, *size, *stride), default=0) < 0:
-        raise ValueError("a tensor that is no view of its numbers")
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if 0 in size:
-        return np.zeros(size, storage.dtype)
-    if last >= len(storage):
-        raise ValueError(f"a tensor of {list(size)} reaches beyond its {len(storage)} numbers")
-    strides = tuple(step * storage.itemsize for step in stride)
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False).copy()
+def _refuse_old(path: Path) -> None:
+    with open_regular(path) as handle:
+        head = handle.read(512)
+    at, magic = _TAR_MAGIC
+    if head.startswith(_OLD) or head[at : at + len(magic)] == magic:
+        raise InputError(
+            "written by PyTorch before 1.6, or in its old form; load it there and save it again, with"
+            f" torch.save(torch.load({path.name!r}, map_location='cpu', weights_only=True), 'new.pt')",
+            path,
+        )
+
+
+def _rebuild(named: Named, arguments: tuple[Any, ...]) -> Any:
+    """What a call of ``named`` makes, if it is one that torch.save writes for tensors."""
+    match str(named):
+        case "collections.OrderedDict":
+            return _ordered(arguments)
+        case "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor":
+            return _tensor(*_some(arguments, 4), None)
+        case "torch._utils._rebuild_tensor_v3":  # storage, offset, size, stride, requires_grad, hooks, dtype, ...
+            return _tensor(*_some(arguments, 4), _some(arguments, 7)[6])
+        case "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state":
+            return _some(arguments, 1)[0]
+        case (
+            "torch._tensor._rebuild_from_type_v2"
+        ):  # a tensor with attributes: how it is made, its class, from what, state
+            how, _, of = _some(arguments, 3)
+            # Not of itself once more: that could be nested without end.
+            if isinstance(how, Named) and isinstance(of, tuple) and str(how) != str(named):
+                return _rebuild(how, of)
+    return Unread(str(named))
+
+
+def _some(arguments: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+    if len(arguments) < count:
+        raise PickleError("a tensor that is no view of its numbers")
+    return arguments[:count]
+
+
+def _ordered(arguments: tuple[Any, ...]) -> dict[str, Any] | Unread:
+    if not arguments:
+        return {}
+    pairs = arguments[0]
+    listed = isinstance(pairs, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs)
+    if listed and all(isinstance(key, str) for key, _ in pairs):
+        return dict(pairs)
+    return Unread("collections.OrderedDict")
+
+
+def _tensor(storage: Any, offset: Any, size: Any, strides: Any, dtype: Any) -> StoredTensor:
+    """The view of a storage. Raises PickleError if it is none; how much it claims to be is looked at when it is read."""
+    whole = isinstance(storage, _Storage) and isinstance(size, tuple) and isinstance(strides, tuple)
+    if not whole or len(size) != len(strides) or len(size) > _MAX_DIMENSIONS:
+        raise PickleError("a tensor that is no view of its numbers")
+    if not all(type(number) is int and 0 <= number < 1 << 62 for number in (offset, *size, *strides)):
+        raise PickleError("a tensor that is no view of its numbers")
+    entry = storage.entry
+    kind = storage.dtype or (dtype.name if isinstance(dtype, Named) and dtype.module == "torch" else "unknown numbers")
+    if kind not in DTYPES:
+        return StoredTensor(entry.path, kind, size, entry.start, entry.size)
+    width = DTYPES[kind].itemsize
+    numbers = entry.size // width
+    if 0 not in size and offset + sum((n - 1) * step for n, step in zip(size, strides, strict=True)) >= numbers:
+        raise PickleError(f"a tensor of {list(size)[:8]} reaches beyond its {numbers:,} numbers")
+    start = entry.start + offset * width
+    return StoredTensor(entry.path, kind, size, start, numbers, strides, storage.verify)

@@ -13,7 +13,7 @@ import transformers
 from random_models import random_params
 from safetensors.numpy import load_file, save_file
 
-from salmu_jax import cli
+from salmu_jax import cli, files
 from salmu_jax.interop import commands, huggingface, open_clip, parity, released
 from salmu_jax.models.zoo import architecture
 from salmu_jax.training.checkpoint import load_model, read_manifest, save_model
@@ -95,6 +95,13 @@ def test_embeddings_that_differ_leave_nothing_behind(tiny, tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+def copy_unsealed(export, directory):
+    """A copy of an export without the digests of its files, to be changed; its path."""
+    shutil.copytree(export, directory)
+    (directory / "salmu.json").unlink()
+    return directory
+
+
 # What can be wrong with what is imported ------------------------------------------------------------------------------
 
 
@@ -103,8 +110,7 @@ def damaged(exports, tmp_path):
     """``damaged(change)``: OpenCLIP's export with a changed state; its directory."""
 
     def make(change):
-        directory = tmp_path / "damaged"
-        shutil.copytree(exports / "open_clip", directory)
+        directory = copy_unsealed(exports / "open_clip", tmp_path / "damaged")
         state = load_file(directory / open_clip.WEIGHTS)
         change(state)
         save_file(state, directory / open_clip.WEIGHTS)
@@ -159,8 +165,7 @@ def test_half_precision_is_named_and_only_taken_when_told(damaged, tiny, tmp_pat
 
 
 def test_a_wrong_activation_names_the_right_architecture(exports, tmp_path, capsys, monkeypatch):
-    directory = tmp_path / "quick"
-    shutil.copytree(exports / "open_clip", directory)
+    directory = copy_unsealed(exports / "open_clip", tmp_path / "quick")
     config = open_clip.model_config(architecture("ViT-B-16-quickgelu"))
     (directory / open_clip.CONFIG).write_text(json.dumps(config))
     line = import_line(directory, tmp_path, capsys, "--architecture", "ViT-B-16")
@@ -237,8 +242,7 @@ def test_another_image_size_resamples_the_positions(exports, tmp_path, capsys):
     ],
 )
 def test_configs_of_what_we_do_not_compute_are_refused(part, field, value, said, exports, tmp_path, capsys):
-    directory = tmp_path / "other"
-    shutil.copytree(exports / "open_clip", directory)
+    directory = copy_unsealed(exports / "open_clip", tmp_path / "other")
     config = json.loads((directory / open_clip.CONFIG).read_text())
     config["model_cfg"][part][field] = value
     (directory / open_clip.CONFIG).write_text(json.dumps(config))
@@ -253,8 +257,7 @@ def test_configs_of_what_we_do_not_compute_are_refused(part, field, value, said,
     ],
 )
 def test_another_preparation_of_images_is_refused(to, file, change, exports, tmp_path, capsys):
-    directory = tmp_path / "other"
-    shutil.copytree(exports / to, directory)
+    directory = copy_unsealed(exports / to, tmp_path / "other")
     values = json.loads((directory / file).read_text())
     change(values)
     (directory / file).write_text(json.dumps(values))
@@ -313,7 +316,11 @@ def hub(exports, tmp_path, monkeypatch):
         return str(tmp_path / file)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
-    monkeypatch.setattr(released, "ARCHITECTURE", "tiny")
+    models = [
+        dataclasses.replace(model, architecture="tiny", sha256=files.sha256_file(tmp_path / model.file))
+        for model in released.MODELS
+    ]
+    monkeypatch.setattr(released, "MODELS", tuple(models))
     return asked
 
 
@@ -350,4 +357,4 @@ def test_published_models_without_a_revision_or_a_hub_say_which_file_to_get(hub,
 
 
 def test_the_published_architecture_is_vit_b_16():
-    assert released.ARCHITECTURE == "ViT-B-16"
+    assert {model.architecture for model in released.MODELS} == {"ViT-B-16"}

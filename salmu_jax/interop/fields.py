@@ -1,0 +1,140 @@
+"""Fields of the configs that travel with weights: each is read, has its only value, or changes nothing; others are refused.
+
+A config that says something we do not know of may describe another model. So every key is on one of these lists, and all that
+is wrong is said at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from salmu_jax.errors import InputError
+from salmu_jax.interop.reading import listed
+from salmu_jax.models.clip import ClipConfig, TowerConfig
+
+# Far above every CLIP there is; what is larger is damage, or a trap.
+_LIMITS = {
+    "embed_dim": 1 << 14,
+    "image_size": 1 << 12,
+    "patch_size": 1 << 10,
+    "width": 1 << 14,
+    "layers": 256,
+    "heads": 1 << 10,
+    "context_length": 1 << 13,
+    "vocab_size": 1 << 21,
+    "mlp": 1 << 17,
+}
+_TOLERANCE = 1e-6  # of numbers that were written with fewer digits
+
+
+class Fields:
+    """The fields of a JSON object; what is wrong with them is collected in ``problems``.
+
+    ``name`` says where in the file the object is; a field that is null counts as left out, as the libraries have it.
+    """
+
+    def __init__(self, values: Any, name: str, problems: list[str]):
+        self.name, self.problems = name, problems
+        if not isinstance(values, Mapping):
+            problems.append(f"{name or 'it'} is {_short(values)}, not an object")
+            values = {}
+        self._values = {key: value for key, value in values.items() if value is not None}
+        self._read: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a field that the caller checks."""
+        self._read.add(key)
+        return self._values.get(key, default)
+
+    def integer(self, key: str, default: int | None, limit: str) -> int:
+        """A positive whole number up to the limit of that name; a pair of equal ones counts as one. 1 if it is wrong."""
+        value = self.get(key, default)
+        pair = value if isinstance(value, list) and len(value) == 2 else ()
+        if pair and type(pair[0]) is int and pair[0] == pair[1]:
+            value = pair[0]
+        if type(value) is not int or value < 1:
+            self.problems.append(f"{self._called(key)} is {_short(value)}, not a positive integer")
+            return 1
+        if value > _LIMITS[limit]:
+            self.problems.append(f"{self._called(key)} is {_short(value)}; at most {_LIMITS[limit]:,} is read")
+            return 1
+        return value
+
+    def number(self, key: str, default: float) -> float:
+        """A finite positive number. 1 if it is wrong."""
+        value = self.get(key, default)
+        if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
+            self.problems.append(f"{self._called(key)} is {_short(value)}, not a positive number")
+            return 1.0
+        return float(value)
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        """True or false."""
+        value = self.get(key, default)
+        if type(value) is not bool:
+            self.problems.append(f"{self._called(key)} is {_short(value)}, not true or false")
+        return value is True
+
+    def only(self, expected: Mapping[str, Any]) -> None:
+        """Fields that have one value, or one of a tuple of them, where they are there."""
+        for key, right in expected.items():
+            value = self.get(key)
+            choices = right if isinstance(right, tuple) else (right,)
+            if value is not None and not any(_same(value, choice) for choice in choices):
+                self.problems.append(f"{self._called(key)} is {_short(value)}, not {choices[0]}")
+
+    def without_effect(self, keys: Sequence[str] | frozenset[str]) -> None:
+        """Fields that may have any value."""
+        self._read.update(keys)
+
+    def refuse_rest(self) -> None:
+        """Everything else is a problem."""
+        for key in self._values.keys() - self._read:
+            value = self._values[key]
+            self.problems.append(f"{self._called(key)[:80]} is {_short(value)}, of which nothing is known here")
+
+    def _called(self, key: str) -> str:
+        return f"{self.name}.{key}" if self.name else key
+
+
+def raise_problems(problems: Sequence[str], what: str, where: str) -> None:
+    """Raises InputError with all of ``problems``, if there are any."""
+    if problems:
+        raise InputError(f"{what}: {listed(sorted(problems))}", where)
+
+
+def divide(width: int, by: int, name: str, parts: str, problems: list[str]) -> None:
+    """Adds a problem if a width cannot be cut into its heads."""
+    if width % by:
+        problems.append(f"{name} is {width}, which cannot be cut into {parts}")
+
+
+def clip_of(fields: Mapping[str, Any], towers: Mapping[str, tuple[int, int, int, float]], where: str) -> ClipConfig:
+    """The architecture of checked fields; ``towers`` gives each (width, layers, heads, MLP ratio). Raises InputError."""
+    problems = []
+    for name, (width, _, _, ratio) in towers.items():
+        if not 1 <= width * ratio <= _LIMITS["mlp"]:
+            problems.append(f"the {name} tower's MLP has {width * ratio:.3g} features, not 1 to {_LIMITS['mlp']:,}")
+    size, patch = fields["image_size"], fields["patch_size"]
+    if size % patch:
+        problems.append(f"image_size {size} is not a multiple of patch_size {patch}")
+    raise_problems(problems, "not a model that is computed here", where)
+    return ClipConfig(**fields, **{name: TowerConfig(*tower) for name, tower in towers.items()})
+
+
+def _same(value: Any, expected: Any) -> bool:
+    """Equal, numbers up to rounding; lists number by number."""
+    if isinstance(expected, list) and isinstance(value, list):
+        return len(value) == len(expected) and all(map(_same, value, expected))
+    if isinstance(expected, bool) or isinstance(value, bool):
+        return value is expected
+    if isinstance(expected, int | float) and isinstance(value, int | float):
+        return math.isclose(value, expected, rel_tol=0, abs_tol=_TOLERANCE)
+    return value == expected
+
+
+def _short(value: Any) -> str:
+    text = str(value)[:200]
+    return text if len(text) <= 60 else f"{text[:60]}..."

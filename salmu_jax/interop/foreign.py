@@ -1,0 +1,249 @@
+"""Loading a model from PyTorch weights as they are: a file or a directory of OpenCLIP's or transformers' form."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from salmu_jax import files
+from salmu_jax.errors import InputError
+from salmu_jax.interop import huggingface, open_clip, released, sealed
+from salmu_jax.interop.mapping import from_state
+from salmu_jax.interop.reading import SUFFIXES, Weights, find_weights, listed, read_weights
+from salmu_jax.models import zoo
+from salmu_jax.models.clip import Clip, ClipConfig, Params
+from salmu_jax.models.positions import resample_positions
+from salmu_jax.training.checkpoint import MODEL_SCHEMA
+from salmu_jax.training.pretrain import input_manifest, make_tokenizer
+from salmu_jax.training.records import leaf_records, tree_digest
+from salmu_jax.workspace import provenance
+
+FORMATS: dict[str, ModuleType] = {"open_clip": open_clip, "huggingface": huggingface}
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether ``path`` is a file, or a directory without a manifest of ours: something for :func:`load_foreign`."""
+    return path.is_file() or (path.is_dir() and not (path / "manifest.json").exists())
+
+
+def load_foreign(
+    source: str | Path,
+    *,
+    source_format: str | None = None,
+    architecture: str | None = None,
+    image_size: int | None = None,
+    revision: str | None = None,
+    allow_half: bool = False,
+    name: str | None = None,
+) -> tuple[Clip, Params, dict[str, Any]]:
+    """The model that ``source`` holds, its parameters as float32 numpy arrays, and a manifest as of a model directory.
+
+    Args:
+      source: a file, a directory, or the name of a published model.
+      source_format: ``open_clip`` or ``huggingface``; None goes by the names of the tensors.
+      architecture: a name of the zoo, for weights without a config beside them. Published files need none.
+      image_size: resamples the positional embedding for images of so many pixels.
+      revision: the commit of a published model on the hub.
+      allow_half: takes half precision, widened to float32.
+      name: what to call the model; None takes what the source says of itself, or the name of its file.
+
+    Raises:
+      InputError: everything that is wrong with the source, in one line.
+    """
+    given, asked = _locate(source, source_format, revision)
+    path = _weights_file(given, source_format) if given.is_dir() else given
+    weights = read_weights(path)
+    kind = _format(weights, source_format, path)
+    library = FORMATS[kind]
+    seal = sealed.read_seal(path.parent)
+    sums = {file: files.sha256_file(file) for file in dict.fromkeys([path, *weights.files])}
+    described = [beside for n in (library.CONFIG, *library.PREPARATION) if (beside := path.with_name(n)).exists()]
+    sealed.check_files(seal, {**sums, **{file: files.sha256_file(file) for file in described}})
+    published = released.by_digest(sums[path])
+    if asked is not None and published != asked:
+        raise InputError(
+            f"not the file that was published as {asked.name}, whose SHA-256 is {asked.sha256}: damaged, or of another"
+            " revision; give its path and --architecture to import it as it is",
+            path,
+        )
+    config = _architecture(path, library, architecture, published)
+    if kind == "open_clip" and "logit_bias" in weights.tensors:
+        config = dataclasses.replace(config, logit_bias=True)
+    config = _with_stored_positions(config, weights, library, image_size, path)
+    params = from_state(
+        weights.tensors,
+        library.table(config),
+        config,
+        ignored=library.IGNORED,
+        allow_half=allow_half,
+        where=str(path),
+    )
+    expected = {
+        weights.metadata.get(sealed.METADATA_KEY),
+        seal.get("digest") if path.name in seal.get("files", {}) else None,
+    }
+    records = leaf_records(params)
+    for digest in expected:
+        sealed.check_parameters(digest, tree_digest(records), path)
+    stored_size = config.image_size
+    if image_size is not None and image_size != stored_size:
+        params = resample_positions(params, config, image_size)
+        config = dataclasses.replace(config, image_size=image_size)
+        records = leaf_records(params)
+    clip = Clip(config)
+    calls_itself = published.name if published else seal.get("name")
+    half = sum(tensor.dtype != "float32" for key, tensor in weights.tensors.items() if key not in library.IGNORED)
+    manifest = {
+        "schema": MODEL_SCHEMA,
+        "digest": tree_digest(records),
+        "architecture": config.to_dict(),
+        **input_manifest(clip, make_tokenizer(clip)),
+        "name": name or calls_itself or path.stem,
+        "parent": None,
+        "source": {
+            "format": kind,
+            "file": path.name,
+            "sha256": sums[path],
+            "shards": {file.name: sums[file] for file in weights.files if file != path},
+            "published": published.name if published else None,
+            "revision": revision,
+            "tensors": len(weights.tensors),
+            "within": weights.within,
+            "prefix": weights.prefix,
+            "passed_over": list(weights.passed_over[:10]),
+            "widened_from_half_precision": half,
+            "positions_resampled_from": stored_size if stored_size != config.image_size else None,
+        },
+        **provenance({}),
+        "leaves": records,
+    }
+    return clip, params, manifest
+
+
+def describe(manifest: dict[str, Any]) -> str:
+    """What was read, for a line of a run's story: ``ViT-B-16, 302 tensors of FILE, ...``."""
+    source = manifest["source"]
+    config = ClipConfig.from_dict(manifest["architecture"])
+    said = [zoo.name_of(config) or "an architecture of its own", f"{source['tensors']} tensors of {source['file']}"]
+    if source["published"]:
+        said.append(f"the published {source['published']}")
+    if source["within"] or source["prefix"]:
+        where = [f"below {source['within']!r}"] if source["within"] else []
+        where += [f"without the prefix {source['prefix']!r}"] if source["prefix"] else []
+        said.append(" ".join(where))
+    if source["passed_over"]:
+        said.append(f"not read: {', '.join(source['passed_over'])}")
+    if source["widened_from_half_precision"]:
+        said.append(f"{source['widened_from_half_precision']} widened from half precision")
+    if source["positions_resampled_from"]:
+        said.append(f"positions resampled from {source['positions_resampled_from']} to {config.image_size} pixels")
+    return ", ".join(said)
+
+
+def _locate(
+    source: str | Path, source_format: str | None, revision: str | None
+) -> tuple[Path, released.Published | None]:
+    """The path of the source, and the published model that was asked for by its name."""
+    given = Path(source)
+    asked = None if given.exists() else released.by_name(str(source))
+    if asked is not None:
+        if source_format not in (None, "open_clip"):
+            raise InputError("the published models are OpenCLIP's files: --from open_clip", source)
+        return released.fetch(asked, revision), asked
+    if revision is not None:
+        raise InputError("only a published model, by its name, has a revision", "--revision")
+    if not given.exists():
+        raise InputError(f"no such file or directory, and no published model; those are {released.names()}", source)
+    return given, None
+
+
+def _weights_file(directory: Path, source_format: str | None) -> Path:
+    if (directory / "manifest.json").exists() and (directory / "params").is_dir():
+        raise InputError("a model directory already; PyTorch weights are imported", directory)
+    libraries = [FORMATS[source_format]] if source_format else list(FORMATS.values())
+    names = [name for library in libraries for name in (library.WEIGHTS, *library.OTHER_WEIGHTS)]
+    return find_weights(directory, tuple(dict.fromkeys([*names, "model.safetensors"])))
+
+
+def _format(weights: Weights, asked: str | None, where: Path) -> str:
+    """The form of the weights by the names of their tensors."""
+    found = [name for name, library in FORMATS.items() if library.MARK in weights.tensors]
+    if len(found) != 1:
+        if asked is not None and not found:
+            return asked  # and then all that is missing is named
+        names = listed(list(weights.tensors), 5)
+        raise InputError(f"neither OpenCLIP's nor transformers' CLIP by the names of its tensors: {names[:300]}", where)
+    if asked not in (None, found[0]):
+        raise InputError(f"its tensors have the names of the other form: --from {found[0]}", where)
+    return found[0]
+
+
+def _architecture(
+    weights: Path, library: ModuleType, name: str | None, published: released.Published | None
+) -> ClipConfig:
+    """The architecture that the published file has, that the config beside the weights says, or ``name``, if they agree."""
+    beside = weights.with_name(library.CONFIG)
+    described = library.clip_config(_object(beside), str(beside)) if beside.exists() else None
+    if published is not None:
+        if name not in (None, published.architecture):
+            raise InputError(f"the published {published.name} is {published.architecture}, not {name}", weights)
+        name = published.architecture
+    if described is not None:
+        for file in library.PREPARATION:
+            preparation = weights.with_name(file)
+            if preparation.exists():
+                library.check_preparation(_object(preparation), described, str(preparation))
+    if name is None:
+        if described is None:
+            message = f"no {library.CONFIG} beside it: give --architecture, such as ViT-B-16 or ViT-B-16-quickgelu"
+            raise InputError(f"{message} (weights do not say which activation they were trained with)", weights)
+        return described
+    named = zoo.architecture(name)
+    if described is None:
+        return named
+    ours, theirs = named.to_dict(), described.to_dict()
+    different = [
+        field for field in ours if ours[field] != theirs[field] and field not in ("compute_dtype", "logit_bias")
+    ]
+    if different:
+        said = ", ".join(f"{field} is {theirs[field]}, not {ours[field]}" for field in different)
+        right = zoo.name_of(described)
+        hint = f"; --architecture {right} is the right one" if right else "; leave --architecture out"
+        raise InputError(f"not {name}: {said}{hint}", beside)
+    return described
+
+
+def _with_stored_positions(
+    config: ClipConfig, weights: Weights, library: ModuleType, image_size: int | None, where: Path
+) -> ClipConfig:
+    """``config`` with the image size that the stored positions are for, if that is another and ``image_size`` says what to do.
+
+    Weights without a config do not say their image size; the number of their positions does.
+    """
+    positions = weights.tensors.get(library.POSITIONS)
+    shape = positions.shape if positions is not None else ()
+    side = math.isqrt(shape[0] - 1) if len(shape) == 2 and shape[0] > 1 else 0
+    stored = side * config.patch_size
+    fits = side and side * side == shape[0] - 1 and shape[1] == config.vision.width
+    if not fits or stored == config.image_size or where.with_name(library.CONFIG).exists():
+        return config
+    if image_size is None:
+        raise InputError(
+            f"its positions are for images of {stored} pixels, not {config.image_size}: --image-size {stored} keeps them,"
+            f" --image-size {config.image_size} resamples them",
+            where,
+        )
+    return dataclasses.replace(config, image_size=stored)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    value = files.read_json(path)
+    if not isinstance(value, dict):
+        raise InputError("not a JSON object", path)
+    return value
+
+
+__all__ = ["FORMATS", "SUFFIXES", "describe", "is_foreign", "load_foreign"]

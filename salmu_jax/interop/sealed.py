@@ -1,0 +1,63 @@
+"""The digests that travel with an export: ``salmu.json`` beside its files, and the parameters' in the weights themselves.
+
+Safetensors carry no checksum, so that a flipped bit would be imported unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from salmu_jax import files
+from salmu_jax.errors import InputError
+
+FILE = "salmu.json"
+SCHEMA = "salmu_jax.export/1"
+METADATA_KEY = "salmu_jax.digest"  # of a safetensors file: the SHA-256 of the parameters, as a model's manifest has it
+
+
+def seal(directory: Path, names: Sequence[str], fields: Mapping[str, Any]) -> None:
+    """Writes ``salmu.json`` in ``directory``: ``fields``, and the size and SHA-256 of the files called ``names``."""
+    sums = {
+        name: {"bytes": (directory / name).stat().st_size, "sha256": files.sha256_file(directory / name)}
+        for name in names
+    }
+    files.write_json(directory / FILE, {"schema": SCHEMA, **fields, "files": sums})
+
+
+def read_seal(directory: Path) -> dict[str, Any]:
+    """The ``salmu.json`` of ``directory``; empty if there is none. Raises InputError for one that is damaged."""
+    path = directory / FILE
+    if not path.exists():
+        return {}
+    value = files.read_json(path)
+    sums = value.get("files") if isinstance(value, dict) and value.get("schema") == SCHEMA else None
+    whole = isinstance(sums, dict) and all(
+        isinstance(entry, dict) and isinstance(entry.get("sha256"), str) for entry in sums.values()
+    )
+    if not whole or not all(isinstance(value.get(key), str) for key in ("name", "digest")):
+        raise InputError(f"not a whole file of schema {SCHEMA!r}; delete it to import without its checks", path)
+    return value
+
+
+def check_files(seal_of_directory: Mapping[str, Any], sums: Mapping[Path, str]) -> None:
+    """Raises InputError if one of the files, given with its SHA-256, is not the one that was exported."""
+    for path, sha256 in sums.items():
+        entry = seal_of_directory.get("files", {}).get(path.name)
+        if entry is not None and entry["sha256"] != sha256:
+            raise InputError(
+                f"damaged, or changed since it was exported: not the SHA-256 that {FILE} beside it has; export it again, or"
+                f" delete {FILE} if the change is meant",
+                path,
+            )
+
+
+def check_parameters(expected: str | None, found: str, where: Path) -> None:
+    """Raises InputError if the parameters do not have the digest that they were exported with."""
+    if expected is not None and expected != found:
+        raise InputError(
+            "damaged, or changed since it was exported: its parameters do not have the digest that it carries; export it"
+            f" again, or leave {METADATA_KEY!r} out of its metadata (and out of {FILE}) if the change is meant",
+            where,
+        )
