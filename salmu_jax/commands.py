@@ -151,6 +151,24 @@ def _import(options: argparse.Namespace, overrides: list[str]) -> None:
         )
 
 
+def _verify(options: argparse.Namespace, overrides: list[str]) -> None:
+    from salmu_jax.evaluation.verify import verify_results
+
+    given = [Path(name) for name in options.results]
+    paths = [file for path in given for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    if options.checkpoint and len(paths) != 1:
+        raise InputError("is the model of one result; give that result alone", "--checkpoint")
+    if not paths:
+        raise InputError("no result files (NAME.json) in it", given[0])
+    workdir, checkpoint = (Path(path) if path else None for path in (options.workdir, options.checkpoint))
+    found = verify_results(paths, workdir=workdir, checkpoint=checkpoint)
+    for one in found:
+        print("\n".join(one.lines()), flush=True)
+    wrong = sum(bool(one.problems) for one in found)
+    if wrong:
+        raise InputError(f"{wrong} of {len(found)} results do not verify")
+
+
 # The table ---------------------------------------------------------------------------------------------------------------
 
 COMMANDS: dict[str, Command] = {
@@ -183,6 +201,17 @@ COMMANDS: dict[str, Command] = {
         lambda stages, options: stages.report(options.model or stages.all_models()),
         MODELS,
         needs_model=False,
+    ),
+    "verify": Command(
+        "check that results are what an evaluation wrote: figures from row scores, bounds, digests, descent",
+        (
+            option("results", nargs="+", metavar="RESULT", help="result files, or directories of them"),
+            option("--workdir", metavar="DIR", help="whose models and data sets the digests are compared with"),
+            option(
+                "--checkpoint", metavar="DIR", help="the model that one result was measured on, if not in the workdir"
+            ),
+        ),
+        _verify,
     ),
     "plan": Command(
         "what a pretraining would take on a TPU pod, or on what is here, without running it",

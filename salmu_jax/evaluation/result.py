@@ -222,8 +222,21 @@ def seal_problems(result: Mapping[str, Any]) -> list[str]:
 
 
 def schema_problems(result: Mapping[str, Any]) -> list[str]:
-    """Every field that is not as the schema has it, a line each, in the order of the fields."""
-    return [_describe(error) for error in _validator().iter_errors(_shortened(result))]
+    """Every field that is not as the schema has it, a line each."""
+    return [line for _, line in schema_errors(result)]
+
+
+def schema_errors(result: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
+    """The same, each with the path of the object or value that is wrong ."""
+    return [(_path(error), _describe(error)) for error in _validator().iter_errors(_shortened(result))]
+
+
+def _path(error: jsonschema.ValidationError) -> tuple[str, ...]:
+    if not error.absolute_path and error.validator == "additionalProperties":
+        return ("unknown field",)
+    if not error.absolute_path and error.validator == "required":
+        return (next(key for key in error.validator_value if key not in error.instance),)
+    return tuple(map(str, error.absolute_path))
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import types
 from typing import Any
 
@@ -10,8 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from salmu_jax.contents import data_digests, write_contents
 from salmu_jax.evaluation.data import FIELDS, EvaluationData
-from salmu_jax.evaluation.protocol import Evaluation, evaluate
+from salmu_jax.evaluation.embeddings import Embeddings
+from salmu_jax.evaluation.protocol import (
+    IDZSC_PROMPT,
+    Evaluation,
+    describe_protocol,
+    evaluate,
+    make_result,
+    score_rows,
+)
+from salmu_jax.evaluation.result import write_result
+from salmu_jax.files import write_bytes, write_json
 
 SIZE = 4  # pixels a side
 
@@ -148,3 +160,66 @@ def tiny() -> types.SimpleNamespace:
         run=run,
         measure=measure,
     )
+
+
+# Honest results without a tower: embeddings are drawn, everything after them is the real evaluation ------------------------
+
+LINEAGE = {  # model: how near an image is to its own caption, and to its person's prompts; its parent; what it has read
+    "clean": (0.2, None, ["retain_pairs/train", "salmu/retain_synth"]),
+    "compromised": (2.0, None, ["retain_pairs/train", "salmu/retain_synth", "salmu/forget", "salmu/holdout_identity"]),
+    "delete": (0.3, "compromised", ["salmu/forget", "salmu/retain_synth"]),
+    "finetuning": (1.5, "compromised", ["salmu/retain_synth"]),
+}
+
+
+def checkpoint_digest(model: str) -> str:
+    return hashlib.sha256(model.encode()).hexdigest()
+
+
+def drawn_embeddings(data, model: str, prompt: str, width: int = 24) -> Embeddings:
+    """Unit vectors in which an image is its caption, as strongly as the model has memorised it, and noise."""
+    rng = np.random.default_rng([5, *model.encode()])
+    bank = data.text_bank(prompt)
+
+    def unit(x):
+        return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+
+    texts = unit(rng.normal(size=(len(bank.texts), width)))
+    strength = LINEAGE[model][0]
+    images = {
+        split: unit(strength * texts[bank.index(rows.text)] + rng.normal(size=(len(rows), width)) / 2)
+        for split, rows in data.splits.items()
+    }
+    prompts = texts[bank.index(data.zeroshot.prompts())].reshape(len(data.zeroshot.classnames), -1, width)
+    images["zeroshot"] = unit(prompts.mean(1)[data.zeroshot.labels] + 0.2 * rng.normal(size=(30, width)))
+    return Embeddings(images, texts, bank)
+
+
+@pytest.fixture(scope="session")
+def honest(tmp_path_factory):
+    """The work directory of an honest run, for reading only: results of four models, their manifests, and built data."""
+    root, data = tmp_path_factory.mktemp("honest"), tiny_data()
+    for name in ("salmu", "zeroshot"):
+        write_bytes(root / "datasets" / name / "1.0.0" / "records", name.encode() * 100)
+    digests = data_digests(write_contents(root / "datasets", "datasets"))
+    for model, (_, parent, read) in LINEAGE.items():
+        checkpoint = {
+            "digest": checkpoint_digest(model),
+            "parent": parent and checkpoint_digest(parent),
+            "root": parent and checkpoint_digest(parent),
+            "name": model,
+            "splits_read": read,
+        }
+        write_json(root / "models" / model / "manifest.json", {"schema": "salmu_jax.model/1", **checkpoint})
+        rows = score_rows(data, drawn_embeddings(data, model, IDZSC_PROMPT), seed=42, idzsc_prompt=IDZSC_PROMPT)
+        protocol = describe_protocol(data, rows, seed=42, idzsc_prompt=IDZSC_PROMPT, bootstrap=100)
+        provenance = {
+            "checkpoint": checkpoint,
+            "data": {name: digests[name] for name in ("salmu", "zeroshot")},
+            "versions": {"salmu_jax": "0.1.0", "jax": "0.10.2"},
+            "config": {"seed": 42, "evaluate": {"bootstrap": 100, "idzsc_prompt": IDZSC_PROMPT, "batch_size": 256}},
+            "command": f"salmu evaluate --model {model}",
+            "device": "1 x cpu (cpu)",
+        }
+        write_result(root / "results" / f"{model}.json", make_result(model, rows, protocol, provenance), rows)
+    return root

@@ -1,0 +1,154 @@
+"""What can be wrong with results side by side: each must have been measured alike, and none may be another's.
+
+Like :mod:`salmu_jax.evaluation.checks`, these functions return every problem they find, a line each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from salmu_jax.evaluation.checks import REFERENCES, Result
+from salmu_jax.evaluation.data import SPLITS
+from salmu_jax.evaluation.rows import TARGETS, RowScores
+from salmu_jax.text import safe_text
+
+# What the data and the protocol decide, so that all results of them have it in common.
+SHARED = (
+    *(f"{split}.{name}" for split in SPLITS for name in ("identity", "data_field", "subset", "gallery")),
+    *(f"{split}.left_out" for split in TARGETS),
+    "retain_synth.fragile",
+    "forget.negative_row",
+    "forget.has_generic",
+    "idzsc.label",
+    "genknow.label",
+)
+MEASURED = (*(f"{split}.similarity" for split in SPLITS), "forget.core", "forget.negative", "forget.generic")
+_DISTINCT = 8  # values; an array of fewer (a collapsed model's) may be equal by chance
+_COPIED = 0.02  # the share of rows equal bit for bit that chance does not explain, in a model that is not Clean's heir
+
+
+def missing_references(models: Sequence[str]) -> list[str]:
+    """Which of Clean and Compromised is not among ``models``."""
+    return [model for model in REFERENCES if model not in models]
+
+
+def name_problems(models: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Models that have one name twice, or names that read alike (``Clean``, ``c-lean``), each with its place."""
+    seen: dict[str, str] = {}
+    for place, model in enumerate(models):
+        key = "".join(character for character in model.lower() if character.isalnum())
+        if key in seen:
+            same = f"two results of {model!r}" if seen[key] == model else f"{seen[key]!r} and {model!r} read alike"
+            yield place, f"{same}; give each model one result and a name of its own"
+        seen.setdefault(key, model)
+
+
+def measured_by(result: Result) -> dict[str, Any]:
+    """What must agree between results that are compared: schema, protocol, data and the evaluator's version."""
+    provenance = result["provenance"]
+    versions = provenance.get("versions") or {}
+    return {
+        "schema": result["schema"],
+        **flatten("protocol", result["protocol"]),
+        **{f"provenance.{field}": value for field, value in data_fields(provenance).items()},
+        "provenance.versions.salmu_jax": versions.get("salmu_jax"),
+    }
+
+
+def data_fields(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What the data was, not where it lay."""
+    data = provenance.get("data") or {}
+    if isinstance(data, dict):
+        data = {key: value for key, value in data.items() if key not in ("path", "directory")}
+    return flatten("data", data)
+
+
+def flatten(prefix: str, value: Any) -> dict[str, Any]:
+    """The leaves of nested objects, by their dotted names."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {name: leaf for key, child in value.items() for name, leaf in flatten(f"{prefix}.{key}", child).items()}
+
+
+def incomparable(result: Result, clean: Result) -> list[str]:
+    """The fields by which ``result`` was measured otherwise than Clean, as ``seed 43 instead of 42``."""
+    own, reference = measured_by(result), measured_by(clean)
+    fields = [field for field in sorted(reference.keys() | own.keys()) if reference.get(field) != own.get(field)]
+    return [f"{safe_text(f, 80)} {_brief(own.get(f))} instead of {_brief(reference.get(f))}" for f in fields]
+
+
+def shared_problems(rows: RowScores, clean: RowScores) -> Iterator[str]:
+    """Columns that data and protocol decide, and that are not Clean's: other data, or rows in another order."""
+    wrong = [name for name in SHARED if not np.array_equal(rows[name], clean[name])]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        yield (
+            f"row scores {', '.join(wrong[:3])}{more} are not those of 'clean': the rows are of other data, or in another"
+            " order"
+        )
+
+
+def descent_problems(result: Result, compromised: Result) -> Iterator[str]:
+    """A method's model must descend from the Compromised model that it is judged against."""
+    if result["model"] in REFERENCES:
+        return
+    checkpoint, digest = (r["provenance"].get("checkpoint") or {} for r in (result, compromised))
+    parent, root, digest = checkpoint.get("parent"), checkpoint.get("root"), digest.get("digest")
+    if digest is None:
+        return
+    again = "unlearn and evaluate again, or leave it out"
+    if root is not None and root != digest:
+        yield f"its model descends from {root[:12]}..., not from this board's Compromised ({digest[:12]}...): {again}"
+    elif root is None and parent is not None and parent != digest:
+        yield f"its model's parent is {parent[:12]}..., not this board's Compromised ({digest[:12]}...): {again}"
+
+
+def copy_problems(result: Result, rows: RowScores, other: Result, others: RowScores) -> Iterator[str]:
+    """Whether ``result`` is ``other`` under another name, or takes scores from it."""
+    name = other["model"]
+    digests = [(r["provenance"].get("checkpoint") or {}).get("digest") for r in (result, other)]
+    if digests[0] is not None and digests[0] == digests[1]:
+        yield f"it is of the same checkpoint as {name!r} ({digests[0][:12]}...)"
+    taken = []
+    for column in MEASURED:
+        own, theirs = rows[column], others[column]
+        if own.shape != theirs.shape or not len(own):
+            continue
+        equal = float(np.mean((own == theirs) & (theirs != 0)))
+        taken_over = np.array_equal(own, theirs) or (name == "clean" and equal > _COPIED) or _shadow(own, theirs)
+        if taken_over and len(np.unique(theirs)) >= _DISTINCT:
+            taken.append(column)
+    # A method that edits nothing but what names the forgotten may leave other rows as they were, bit for bit, and so may
+    # two of them. With Clean, which it does not descend from, a model has no row in common.
+    if name != "clean" and "forget.similarity" not in taken:
+        return
+    if taken:
+        more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
+        yield f"its row scores {', '.join(taken[:3])}{more} are those of {name!r}, row by row: no two models score alike"
+
+
+def exchange_problems(clean: Result, compromised: Result) -> Iterator[str]:
+    """Whether Clean leaks more than Compromised, beyond both intervals: then one stands for the other."""
+    low, high = (result["extra"]["intervals"].get("RetFail_MRR") for result in (compromised, clean))
+    if low and high and high[0] > low[1]:
+        yield (
+            f"'clean' finds more secrets than 'compromised' does (RetFail MRR {high[0]:.4f} to {high[1]:.4f}, against"
+            f" {low[0]:.4f} to {low[1]:.4f}): the two are exchanged"
+        )
+
+
+def _shadow(own: np.ndarray, theirs: np.ndarray) -> bool:
+    """Whether one column is a linear function of the other to six digits: scores shifted or scaled as a whole."""
+    if own.std() == 0 or theirs.std() == 0 or len(own) < 3 * _DISTINCT:
+        return False
+    correlation = float(np.corrcoef(own.astype(np.float64), theirs.astype(np.float64))[0, 1])
+    moved = float(np.max(np.abs(own.astype(np.float64) - theirs)))
+    return 1 - abs(correlation) < 1e-10 and moved > 1e-4
+
+
+def _brief(value: Any) -> str:
+    text = "(none)" if value is None else safe_text(value, 60)
+    return text if len(text) <= 24 else f"{text[:12]}..."

@@ -1,0 +1,232 @@
+"""What can be wrong with one result: each function returns every problem it finds, a line each, and raises nothing.
+
+The fields have passed the schema and the row scores have the arrays that the protocol calls for. What is compared here is
+one part of a result with another: bounds, draws, counts, figures, caveats, lineage.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from salmu_jax.evaluation import draws
+from salmu_jax.evaluation.aggregate import aggregate, coherence_slack
+from salmu_jax.evaluation.caveats import TIES, caveats
+from salmu_jax.evaluation.data import FIELDS, SPLITS
+from salmu_jax.evaluation.rows import POOL_SIZE, SUBSETS, TARGETS, RowScores, subset_rows
+from salmu_jax.text import safe_text
+
+REFERENCES = ("clean", "compromised")
+TOLERANCE = 1e-9  # of means and intervals: another machine may sum in another order
+COSINE_SLACK = 1e-5  # of a cosine beyond 1, by the rounding of float32
+_SENSITIVE = ("salmu/sensitive", "salmu/forget", "salmu/holdout_association", "salmu/holdout_identity")
+_PERMITTED = ("salmu/forget", "salmu/retain_synth", "retain_pairs/train")  # what a method may read
+
+Result = Mapping[str, Any]
+
+
+def row_problems(rows: RowScores, protocol: Mapping[str, Any]) -> Iterator[str]:
+    """Row scores out of their range, or at odds with each other, with the counts, or with the draws of the seed."""
+    for name in (*(f"{split}.similarity" for split in SPLITS), "forget.core", "forget.negative", "forget.generic"):
+        with np.errstate(invalid="ignore"):
+            yield from _rows_where(~(np.abs(rows[name]) <= 1 + COSINE_SLACK), rows[name], name, "a cosine from -1 to 1")
+    retain = len(rows["retain_synth.gallery"])
+    for split in TARGETS:
+        rank, left_out, gallery = (rows[f"{split}.{name}"] for name in ("rank", "left_out", "gallery"))
+        size = 1 + len(gallery) + retain
+        outside = (rank < 1) | (rank > size - left_out)
+        yield from _rows_where(outside, rank, f"{split}.rank", f"a rank within its gallery of at most {size}")
+        least = np.isin(np.arange(len(rank)), gallery)  # a row that was drawn meets its own caption in the pool
+        wrong = (left_out < least) | (left_out > len(gallery) + retain)
+        yield from _rows_where(wrong, left_out, f"{split}.left_out", "a number of captions of the pools")
+    for split, kind in (("forget", "forget_"), ("holdout_association", "holdout_a"), ("holdout_identity", "holdout_i")):
+        yield from _codes(rows, split, [code for code, name in enumerate(SUBSETS) if name.startswith(kind)])
+    yield from _codes(rows, "retain_synth", [code for code, name in enumerate(SUBSETS) if name.startswith("retain_")])
+    yield from _class_problems(rows, protocol)
+    spared = ~rows["forget.has_generic"] & (rows["forget.generic"] != 0)
+    yield from _rows_where(spared, rows["forget.generic"], "forget.generic", "0, as there is no generic caption")
+    yield from draw_problems(rows, protocol["seed"])
+
+
+def computable(rows: RowScores) -> bool:
+    """Whether figures can be computed from these row scores at all, be they right or wrong."""
+    finite = all(np.isfinite(values).all() for values in rows.values() if values.dtype.kind == "f")
+    return finite and all((rows[f"{split}.rank"] > 0).all() for split in TARGETS)
+
+
+def draw_problems(rows: RowScores, seed: int) -> Iterator[str]:
+    """Draws that are not those of the seed: pools of distractors, and the captions that images are wrongly paired with."""
+    drawn = {
+        **{f"{split}.gallery": _pool(rows, split, seed, draws.TARGET_POOL) for split in TARGETS},
+        "retain_synth.gallery": draws.draw_pool(
+            subset_rows(rows)["retain_disjoint"], POOL_SIZE, seed, draws.RETAIN_POOL
+        ),
+        "forget.negative_row": draws.draw_negatives(len(rows["forget.rank"]), seed),
+    }
+    wrong = [name for name, expected in drawn.items() if not np.array_equal(rows[name], expected)]
+    if wrong:
+        yield f"{', '.join(wrong)}: not what seed {seed} draws; the rows were measured with another seed, or edited"
+        return
+    own = rows["forget.negative_row"] == np.arange(len(rows["forget.rank"]))
+    differ = own & (np.abs(rows["forget.negative"] - rows["forget.similarity"]) > COSINE_SLACK)
+    yield from _rows_where(differ, rows["forget.negative"], "forget.negative", "the similarity with its own caption")
+
+
+def protocol_problems(protocol: Mapping[str, Any], rows: RowScores) -> Iterator[str]:
+    """Fields of the protocol that contradict the row scores or one another."""
+    gallery_forget, gallery_retain = len(rows["forget.gallery"]), len(rows["retain_synth.gallery"])
+    task = protocol["genknow"]
+    classes = task["classes"]
+    expected = {
+        "gallery": 1 + gallery_forget + gallery_retain,
+        "gallery_forget": gallery_forget,
+        "gallery_retain": gallery_retain,
+        "rows_with_smaller_gallery": int((rows["forget.left_out"] > 0).sum()),
+        "ties": TIES,
+        "genknow": {**task, "chance": 1 / classes if classes else None},
+        "rows": {**protocol["rows"], **subset_rows(rows)},
+    }
+    yield from differences(expected, {key: protocol[key] for key in expected}, "protocol")
+    if "{name}" not in protocol["idzsc_prompt"]:
+        yield "'protocol > idzsc_prompt' does not hold {name}"
+    if (task["dataset"] is None) != (classes == 0) or (classes == 0) != (task["images"] == 0):
+        yield "'protocol > genknow' must name a data set with classes and images, or null, 0 and 0"
+
+
+def figure_problems(result: Result, rows: RowScores) -> Iterator[str]:
+    """Figures and caveats that do not follow from the row scores and the protocol."""
+    protocol = result["protocol"]
+    expected = dict(zip(("efficacy", "utility", "extra"), aggregate(rows, protocol), strict=True))
+    slack = coherence_slack(rows["forget.similarity"], rows["forget.negative"], seed=protocol["seed"])
+    for section, values in expected.items():
+        yield from differences(values, result.get(section), section, {"acs_accuracy": slack})
+    if result.get("caveats") != (wanted := caveats(protocol)):
+        found = result.get("caveats")
+        found = found if isinstance(found, list) else []
+        missing = [line for line in wanted if line not in found]
+        added = [line for line in found if line not in wanted]
+        detail = [f"missing: '{safe_text(line, 60)}'" for line in missing]
+        detail += [f"not of ours: '{safe_text(line, 60)}'" for line in added]
+        yield f"'caveats' are not those of its protocol ({'; '.join(detail) or 'another order'})"
+
+
+def lineage_problems(result: Result) -> Iterator[str]:
+    """What a model of this name cannot descend from, or cannot have read."""
+    model, provenance = result["model"], result["provenance"]
+    checkpoint = provenance.get("checkpoint")
+    if checkpoint is None:
+        yield "'provenance' does not say which checkpoint was evaluated (no field 'checkpoint')"
+        return
+    digest, parent, root = (checkpoint.get(key) for key in ("digest", "parent", "root"))
+    name, read = checkpoint.get("name"), checkpoint.get("splits_read")
+    if name in REFERENCES and name != model:
+        yield f"the checkpoint is that of {name!r}, handed in as {model!r}"
+    if model in REFERENCES:
+        if parent is not None or root not in (None, digest):
+            yield f"{model!r} is trained from scratch, but its checkpoint has a parent ({(parent or root)[:12]}...)"
+    elif parent == digest:
+        yield "the checkpoint is its own parent"
+    elif parent is None and root is None and read is not None:
+        yield "the checkpoint names no parent; a method's model descends from the Compromised one"
+    if read is None:
+        return
+    secrets = [split for split in read if split in _SENSITIVE]
+    if model == "compromised" and not secrets:
+        yield f"'compromised' has read none of {', '.join(_SENSITIVE)}"
+    if model == "clean" and secrets:
+        yield f"'clean' has read {', '.join(secrets)}"
+    if model not in REFERENCES and (seen := [split for split in read if split not in _PERMITTED]):
+        yield f"the method read {', '.join(map(safe_text, seen[:5]))}; it may read {', '.join(_PERMITTED)}"
+
+
+def config_problems(result: Result) -> Iterator[str]:
+    """A protocol other than the config's, where the config is recorded."""
+    config, protocol = result["provenance"].get("config"), result["protocol"]
+    config = config if isinstance(config, dict) else {}
+    evaluate = config.get("evaluate")
+    given = {"seed": config.get("seed"), **(evaluate if isinstance(evaluate, dict) else {})}
+    for key in ("seed", "idzsc_prompt", "bootstrap"):
+        if given.get(key) is not None and given[key] != protocol[key]:
+            shown, configured = (safe_text(value, 40) for value in (protocol[key], given[key]))
+            yield f"'protocol > {key}' is {shown}, in 'provenance > config' it is {configured}"
+
+
+def differences(expected: Any, found: Any, field: str, slack: Mapping[str, float] | None = None) -> Iterator[str]:
+    """Where ``found`` is not ``expected``: numbers to :data:`TOLERANCE` (and ``slack`` by key), everything else exactly."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for key in [*expected, *(key for key in found if key not in expected)]:
+            inner = f"{field} > {safe_text(key, 60)}"
+            if key not in found:
+                yield f"'{inner}' is missing; the row scores give {_brief(expected[key])}"
+            elif key not in expected:
+                yield f"'{inner}' is {_brief(found[key])}; the row scores give no such figure"
+            else:
+                yield from differences(expected[key], found[key], inner, slack)
+    elif isinstance(expected, list) and isinstance(found, list):
+        wrong = [row for row, (a, b) in enumerate(zip(expected, found, strict=False)) if not _same(a, b, 0)]
+        if len(expected) != len(found):
+            yield f"'{field}' has {len(found):,} entries; the row scores have {len(expected):,}"
+        elif wrong and len(expected) == 2:
+            if not all(_same(a, b, TOLERANCE) for a, b in zip(expected, found, strict=True)):
+                yield f"'{field}' is {_brief(found)}; the row scores give {_brief(expected)}"
+        elif wrong:
+            more = f" (and {len(wrong) - 1:,} more)" if len(wrong) > 1 else ""
+            row = wrong[0]
+            yield f"'{field}' is {_brief(found[row])} in row {row}, the row score is {_brief(expected[row])}{more}"
+    elif not _same(expected, found, TOLERANCE + (slack or {}).get(field.rpartition(" > ")[2], 0.0)):
+        yield f"'{field}' is {_brief(found)}; the row scores give {_brief(expected)}"
+
+
+def _same(expected: Any, found: Any, tolerance: float) -> bool:
+    numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in (expected, found)]
+    if all(numbers):
+        return math.isclose(expected, found, rel_tol=0, abs_tol=tolerance)
+    return type(expected) is type(found) and expected == found
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    if isinstance(value, list) and len(value) <= 2:
+        return f"[{', '.join(map(_brief, value))}]"
+    if isinstance(value, dict | list):
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    return "null" if value is None else f"'{safe_text(value, 40)}'" if isinstance(value, str) else safe_text(value, 40)
+
+
+def _rows_where(wrong: np.ndarray, values: np.ndarray, name: str, wanted: str) -> Iterator[str]:
+    """One line for all rows of a column that are wrong, with the first of them."""
+    if wrong.any():
+        row, count = int(np.flatnonzero(wrong)[0]), int(wrong.sum())
+        more = f" (and {count - 1:,} more rows)" if count > 1 else ""
+        yield f"row scores '{name}' row {row} is {values[row]}, not {wanted}{more}"
+
+
+def _codes(rows: RowScores, split: str, subsets: list[int]) -> Iterator[str]:
+    field, subset, identity = (rows[f"{split}.{name}"] for name in ("data_field", "subset", "identity"))
+    yield from _rows_where((field < -1) | (field >= len(FIELDS)), field, f"{split}.data_field", "an attribute's number")
+    yield from _rows_where(~np.isin(subset, [-1, *subsets]), subset, f"{split}.subset", f"a subset of {split}")
+    yield from _rows_where(identity < -1, identity, f"{split}.identity", "an identity's number")
+
+
+def _class_problems(rows: RowScores, protocol: Mapping[str, Any]) -> Iterator[str]:
+    """Labels and predictions outside of their classes, and identities that are not those of their rows."""
+    whole = rows["forget.subset"] == SUBSETS.index("forget_identity")
+    people, labels = np.unique(rows["forget.identity"][whole], return_inverse=True)
+    if len(labels) == len(rows["idzsc.label"]):  # else the counts are complained of
+        wrong = rows["idzsc.label"] != labels
+        yield from _rows_where(wrong, rows["idzsc.label"], "idzsc.label", "the identity of its row")
+    for name, classes in (
+        ("idzsc.prediction", len(people)),
+        ("genknow.label", protocol["genknow"]["classes"]),
+        ("genknow.prediction", protocol["genknow"]["classes"]),
+    ):
+        outside = (rows[name] < 0) | (rows[name] >= classes)
+        yield from _rows_where(outside, rows[name], name, f"one of {classes:,} classes")
+
+
+def _pool(rows: RowScores, split: str, seed: int, purpose: int) -> np.ndarray:
+    return draws.draw_pool(len(rows[f"{split}.rank"]), POOL_SIZE, seed, purpose)

@@ -1,0 +1,223 @@
+"""``salmu verify``: whether results are what an evaluation wrote, and whether they may stand on one leaderboard.
+
+What is checked, of each result: the fields against the schema; every figure, interval and caveat, recomputed from the row
+scores by the function that made them; the row scores against their bounds, against each other and against what the seed
+draws; the digests of the row scores and of the file itself; what the model descends from and has read; and, where they are
+at hand, the digests of the checkpoint and of the data. Of several results: that exactly one is Clean's and one Compromised's,
+that all were measured alike on the same rows, that methods descend from this Compromised, and that none is a copy.
+
+What cannot be seen: row scores that were made up as a whole, consistently with everything above. They prove that the figures
+follow from the rows, not that a model gave these rows; for that, evaluate the checkpoint again. The fields that nothing can
+be compared with (``created``, ``seconds``, ``command``, ``device``, most versions) are covered by the file's own digest
+alone, which whoever changes them on purpose can write anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from salmu_jax.contents import data_digests, problems, read_contents
+from salmu_jax.errors import InputError
+from salmu_jax.evaluation import board, checks
+from salmu_jax.evaluation.data import SPLITS
+from salmu_jax.evaluation.result import read_result, schema_errors, seal_problems
+from salmu_jax.evaluation.rows import SUFFIX, RowScores, read_rows, rows_path
+from salmu_jax.files import read_json
+from salmu_jax.text import safe_text
+
+SHOWN = 10  # problems of a file that are written out
+
+
+@dataclasses.dataclass
+class Verified:
+    """A result file, what was wrong with it, and what was looked at.
+
+    ``result`` and ``rows`` are None where they cannot be read; ``usable`` says that all fields are as the schema has them.
+    """
+
+    path: Path
+    result: dict[str, Any] | None
+    rows: RowScores | None
+    usable: bool
+    problems: list[str]
+    checked: list[str]
+
+    def lines(self) -> list[str]:
+        """The problems, ten at most, or else one line that says what was checked."""
+        where = safe_text(self.path, None)
+        if not self.problems:
+            return [f"{where}: verified: {'; '.join(self.checked)}"]
+        lines = [f"{where}: {problem}" for problem in self.problems[:SHOWN]]
+        more = len(self.problems) - SHOWN
+        return [*lines, f"{where}: ... and {more} more"] if more > 0 else lines
+
+
+def verify_results(
+    paths: Sequence[Path], *, workdir: Path | None = None, checkpoint: Path | None = None, thorough: bool = True
+) -> list[Verified]:
+    """Verifies result files, one by one and side by side.
+
+    Args:
+      paths: result files, ``NAME.json`` with ``NAME.rows.npz`` beside each.
+      workdir: the work directory whose models and data sets the digests are compared with; None: the one that a result lies
+        in (``WORKDIR/results/NAME.json``), if it does.
+      checkpoint: the model directory that the one result was measured on, where that is not ``WORKDIR/models/NAME``.
+      thorough: also read the files of the models and data sets again; else their manifests are believed.
+    """
+    found = [_verify_one(path, workdir, checkpoint, thorough) for path in paths]
+    usable = [one for one in found if one.usable]
+    if len(paths) > 1:
+        _compare(found, usable)
+    elif usable and usable[0].result["model"] not in checks.REFERENCES:
+        usable[0].checked.append("alone: its descent and its being no copy are seen beside Clean's and Compromised's")
+    return found
+
+
+def _verify_one(path: Path, workdir: Path | None, checkpoint: Path | None, thorough: bool) -> Verified:
+    try:
+        result = read_result(path)
+    except InputError as error:
+        return Verified(path, None, None, False, [str(error).removeprefix(f"{path}: ")], [])
+    errors = schema_errors(result)
+    bad = {field[0] if field else "" for field, _ in errors}
+    found = [line for _, line in errors]
+    found += seal_problems(result)
+    checked = ["schema", "digest"]
+    if not bad & {"", "model"}:
+        found += _name_problems(path, result)
+    rows = None
+    if not bad & {"", "protocol"}:
+        try:
+            rows, digest = read_rows(rows_path(path), result["protocol"])
+        except InputError as error:
+            found.append(str(error).removeprefix(f"{path.parent}/"))
+        else:
+            if "rows" not in bad and digest != result["rows"]["sha256"]:
+                found.append(f"{rows_path(path).name} is not the file of row scores that it was written with (sha256)")
+            found += checks.row_problems(rows, result["protocol"])
+            found += checks.protocol_problems(result["protocol"], rows)
+            if checks.computable(rows):
+                found += checks.figure_problems(result, rows)
+            count = sum(result["protocol"]["rows"][split] for split in SPLITS)
+            checked.append(f"all figures from {count:,} rows")
+    if not bad & {"", "model", "provenance"}:
+        found += checks.lineage_problems(result)
+        if "protocol" not in bad:
+            found += checks.config_problems(result)
+        at_hand, seen = _at_hand(path, result, workdir, checkpoint, thorough)
+        found += at_hand
+        checked += seen
+    return Verified(path, result, rows, not errors and rows is not None, list(dict.fromkeys(found)), checked)
+
+
+def _name_problems(path: Path, result: dict[str, Any]) -> Iterator[str]:
+    model = result["model"]
+    if path.name != f"{model}.json":
+        yield f"it is the result of {model!r}, so its name is {model}.json"
+    named = result.get("rows")
+    file = named.get("file") if isinstance(named, dict) else None
+    if isinstance(file, str) and file != f"{model}{SUFFIX}":
+        yield f"its row scores are named {safe_text(file, 60)!r}, not {model}{SUFFIX}"
+
+
+def _at_hand(
+    path: Path, result: dict[str, Any], workdir: Path | None, checkpoint: Path | None, thorough: bool
+) -> tuple[list[str], list[str]]:
+    """Problems with, and a note of, the checkpoint and the data that lie beside the result."""
+    root = workdir or (path.absolute().parent.parent if path.absolute().parent.name == "results" else None)
+    model = checkpoint or (root / "models" / result["model"] if root else None)
+    provenance = result["provenance"]
+    recorded = provenance.get("checkpoint") or {}
+    found, seen = [], []
+    if model is not None and (model / "manifest.json").is_file():
+        found += _model_problems(model, recorded, thorough)
+        seen.append("checkpoint")
+    elif checkpoint is not None:
+        found.append(f"no model in {safe_text(checkpoint, None)}")
+    else:
+        seen.append("checkpoint not at hand")
+    if not recorded.get("parent") and result["model"] not in checks.REFERENCES:
+        seen.append("what its model descends from is not recorded, and its maker's word")
+    datasets = root / "datasets" if root else None
+    contents = read_contents(datasets) if datasets is not None and datasets.is_dir() else None
+    if contents is None:
+        seen.append("data not at hand")
+        return found, seen
+    now = data_digests(contents)
+    for name, digest in (provenance.get("data") or {}).items():
+        if name in now and digest != now[name]:
+            there = safe_text(datasets / name, None)
+            found.append(
+                f"it was measured on other data ({_short(digest)}) than {there} ({_short(now[name])}): evaluate again"
+            )
+    if thorough and (damaged := problems(datasets, contents)):
+        found.append(f"{datasets}: {damaged[0]}")
+    seen.append("data")
+    return found, seen
+
+
+def _model_problems(model: Path, recorded: dict[str, Any], thorough: bool) -> Iterator[str]:
+    where = safe_text(model, None)
+    try:
+        manifest = read_json(model / "manifest.json")
+    except (InputError, OSError) as error:
+        yield f"{where}: its manifest cannot be read ({safe_text(error)})"
+        return
+    manifest = manifest if isinstance(manifest, dict) else {}
+    if recorded.get("digest") != manifest.get("digest"):
+        yield (
+            f"it is of the checkpoint {_short(recorded.get('digest'))}, {where} is {_short(manifest.get('digest'))}:"
+            " evaluate again"
+        )
+        return
+    for key in ("parent", "root", "name", "splits_read"):
+        if key in recorded and recorded[key] != manifest.get(key):
+            yield f"'provenance > checkpoint > {key}' is {_short(recorded[key])}, {where} says {_short(manifest.get(key))}"
+    contents = read_contents(model) if thorough else None
+    if contents and contents.get("files") and (damaged := problems(model, contents)):
+        yield f"{where}: {damaged[0]}"
+
+
+def _compare(found: Sequence[Verified], usable: Sequence[Verified]) -> None:
+    """Adds the problems of results side by side to each of them."""
+    models = [one.result["model"] for one in usable]
+    by_model = {one.result["model"]: one for one in reversed(usable)}
+    missing = board.missing_references(models)
+    if missing:
+        names = " and ".join(map(repr, missing))
+        line = f"among the results given, none of {names} can be read; methods are judged by both"
+        found[0].problems.append(line)
+    for place, line in board.name_problems(models):
+        usable[place].problems.append(line)
+    clean, compromised = by_model.get("clean"), by_model.get("compromised")
+    for one in usable:
+        if clean and one is not clean:
+            if fields := board.incomparable(one.result, clean.result):
+                one.problems.append(f"measured otherwise than 'clean': {', '.join(fields)}; evaluate both alike")
+            one.problems += board.shared_problems(one.rows, clean.rows)
+        if compromised and one is not compromised:
+            one.problems += board.descent_problems(one.result, compromised.result)
+    for one, other in itertools.permutations(usable, 2):
+        # Clean is nobody's copy, Compromised could be Clean's; of two methods either may be the other's.
+        if _rank(one) == len(checks.REFERENCES) or _rank(other) < _rank(one):
+            one.problems += board.copy_problems(one.result, one.rows, other.result, other.rows)
+    if clean and compromised:
+        read = [(one.result["provenance"].get("checkpoint") or {}).get("splits_read") for one in (clean, compromised)]
+        if None in read:
+            clean.problems += board.exchange_problems(clean.result, compromised.result)
+    for one in usable:
+        one.checked.append(f"beside {len(usable) - 1} others")
+
+
+def _rank(one: Verified) -> int:
+    """0 for Clean, 1 for Compromised, 2 for a method."""
+    return [*checks.REFERENCES, one.result["model"]].index(one.result["model"])
+
+
+def _short(value: Any) -> str:
+    text = "(none)" if value is None else safe_text(value, 60)
+    return text if len(text) <= 24 else f"{text[:12]}..."

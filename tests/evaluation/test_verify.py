@@ -1,0 +1,497 @@
+"""``salmu verify`` on one honest run, and on what can be done to it.
+
+Every manipulation is done with care: the result's own digest and that of its row scores are written anew after it, so that
+something else has to find it. That the digests find the careless kind is one more test.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from salmu_jax import cli
+from salmu_jax.evaluation.aggregate import aggregate
+from salmu_jax.evaluation.caveats import caveats
+from salmu_jax.evaluation.result import seal
+from salmu_jax.evaluation.rows import COLUMNS, write_rows
+from salmu_jax.evaluation.verify import SHOWN, verify_results
+
+MODELS = ("clean", "compromised", "delete", "finetuning")
+OTHER = "e" * 64  # a digest of nothing
+
+
+class Board:
+    """The results of a run, to be tampered with."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.careful = True
+
+    def path(self, model: str) -> Path:
+        return self.root / "results" / f"{model}.json"
+
+    def paths(self) -> list[Path]:
+        return sorted((self.root / "results").glob("*.json"))
+
+    def read(self, model: str) -> dict:
+        return json.loads(self.path(model).read_text())
+
+    def rows(self, model: str) -> dict[str, np.ndarray]:
+        with np.load(self.root / "results" / f"{model}.rows.npz", allow_pickle=False) as archive:
+            return {name: archive[name].copy() for name in COLUMNS}
+
+    def write(self, model: str, result: dict) -> None:
+        self.path(model).write_text(json.dumps(seal(result) if self.careful else result))
+
+    def edit(self, change: Callable[[dict], object], *models: str) -> None:
+        for model in models or MODELS:
+            result = self.read(model)
+            change(result)
+            self.write(model, result)
+
+    def set(self, field: str, value, *models: str) -> None:
+        """Sets ``a > b > c``; Ellipsis removes it."""
+
+        def change(result):
+            *parents, last = field.split(" > ")
+            for key in parents:
+                result = result[key]
+            result.pop(last) if value is ... else result.__setitem__(last, value)
+
+        self.edit(change, *models)
+
+    def edit_rows(self, change: Callable[[dict], object], *models: str, figures: bool = False) -> None:
+        """Changes row scores, and with ``figures`` everything that follows from them."""
+        for model in models or MODELS:
+            rows, result = self.rows(model), self.read(model)
+            change(rows)
+            result["rows"] = write_rows(self.root / "results" / f"{model}.rows.npz", rows)
+            if figures:
+                result |= dict(zip(("efficacy", "utility", "extra"), aggregate(rows, result["protocol"]), strict=True))
+            self.write(model, result)
+
+    def copy(self, source: str, target: str, rename: bool = True) -> None:
+        """Puts one model's result in the place of another's, with or without its name in the file."""
+        result = self.read(source)
+        shutil.copy(self.root / "results" / f"{source}.rows.npz", self.root / "results" / f"{target}.rows.npz")
+        if rename:
+            result |= {"model": target, "rows": {**result["rows"], "file": f"{target}.rows.npz"}}
+        self.write(target, result)
+
+    def without_models(self) -> None:
+        """Leaves nothing at hand: results as they are handed in."""
+        shutil.rmtree(self.root / "models")
+        shutil.rmtree(self.root / "datasets")
+
+
+@pytest.fixture
+def board(honest, tmp_path) -> Board:
+    return Board(shutil.copytree(honest, tmp_path / "run"))
+
+
+def complaints(board: Board) -> str:
+    return "\n".join(line for one in verify_results(board.paths()) if one.problems for line in one.lines())
+
+
+def exchange(board: Board, first: str, second: str, rename: bool) -> None:
+    old, rows = board.read(first), board.rows(first)
+    board.copy(second, first, rename)
+    board.write(second, old | ({"model": second} if rename else {}))
+    board.edit_rows(lambda values: values.update(rows), second)
+    if rename:
+        board.set("rows > file", f"{second}.rows.npz", second)
+
+
+def lower_mrr(board, *models):
+    board.set("efficacy > 1.1_RetFail > MRR", 0.001, *models)
+
+
+def keep_rows(count: int) -> Callable[[Board], None]:
+    """Deletes all but ``count`` forget rows, in the lists, in the row scores and in the counts."""
+
+    def change(board: Board) -> None:
+        def shorten(rows):
+            for name in COLUMNS:
+                if COLUMNS[name].length in ("forget", "gallery_forget"):
+                    rows[name] = rows[name][:count]
+            rows["idzsc.label"], rows["idzsc.prediction"] = rows["idzsc.label"][:0], rows["idzsc.prediction"][:0]
+            rows["forget.subset"][:] = 1
+
+        board.edit(
+            lambda r: r["protocol"]["rows"].update(forget=count, forget_identity=0, forget_association=count), "delete"
+        )
+        board.edit(
+            lambda r: r["protocol"].update(
+                gallery=1 + count + r["protocol"]["gallery_retain"],
+                gallery_forget=count,
+                rows_with_smaller_gallery=count,
+            ),
+            "delete",
+        )
+        board.edit(lambda r: r.update(caveats=caveats(r["protocol"])), "delete")
+        board.edit_rows(shorten, "delete", figures=True)
+
+    return change
+
+
+def reorder(board: Board) -> None:
+    """Turns all forget rows around, in every column: all means stay."""
+
+    def turn(rows):
+        for name, column in COLUMNS.items():
+            if column.length == "forget" and name != "forget.negative_row":
+                rows[name] = rows[name][::-1].copy()
+        rows["idzsc.label"], rows["idzsc.prediction"] = rows["idzsc.label"][::-1], rows["idzsc.prediction"][::-1]
+
+    board.edit_rows(turn, "delete", figures=True)
+
+
+def from_clean(*columns: str) -> Callable[[Board], None]:
+    """Takes whole columns of row scores from Clean, and all figures with them."""
+
+    def change(board: Board) -> None:
+        clean = board.rows("clean")
+        board.edit_rows(lambda rows: rows.update({name: clean[name] for name in columns}), "delete", figures=True)
+
+    return change
+
+
+def set_rows(name: str, index, value) -> Callable[[Board], None]:
+    return lambda board: board.edit_rows(lambda rows: rows[name].__setitem__(index, value), "delete")
+
+
+def swap_fields(board: Board) -> None:
+    def change(result):
+        fields = result["extra"]["by_field"]
+        fields["city"], fields["job"] = fields["job"], fields["city"]
+
+    board.edit(change, "delete")
+
+
+def disguise(board: Board) -> None:
+    """Clean's result handed in as a method's, with a checkpoint and a parent that were made up."""
+    board.copy("clean", "delete")
+    compromised = board.read("compromised")["provenance"]["checkpoint"]["digest"]
+    board.edit(
+        lambda r: r["provenance"]["checkpoint"].update(
+            digest=OTHER, parent=compromised, root=compromised, name="delete", splits_read=["salmu/forget"]
+        ),
+        "delete",
+    )
+    board.without_models()
+
+
+def disguise_with_noise(board: Board) -> None:
+    """The same with one row in ten changed a little."""
+    disguise(board)
+    board.edit_rows(lambda rows: rows["forget.similarity"].__isub__(0.001), "delete", figures=True)
+
+
+def shifted_copy(board: Board) -> None:
+    """Another method's scores, all a little lower."""
+    board.copy("finetuning", "delete")
+    board.set("provenance > checkpoint > digest", OTHER, "delete")
+    board.set("provenance > checkpoint > name", "delete", "delete")
+    for column in ("forget.similarity", "forget.negative"):
+        board.edit_rows(lambda rows, column=column: rows[column].__isub__(0.01), "delete", figures=True)
+    board.without_models()
+
+
+def another_compromised(board: Board) -> None:
+    """A method of a Compromised that is not on the board, everything else about it being right."""
+    board.edit(lambda r: r["provenance"]["checkpoint"].update(parent=OTHER, root=OTHER), "delete")
+    board.without_models()
+
+
+def exchange_everything(board: Board) -> None:
+    """Clean and Compromised exchanged with what their checkpoints are called and have read, and no method to tell."""
+    exchange(board, "clean", "compromised", rename=True)
+    for model in ("clean", "compromised"):
+        board.edit(lambda r, model=model: r["provenance"]["checkpoint"].update(name=None, splits_read=None), model)
+    for model in ("delete", "finetuning"):
+        board.path(model).unlink()
+    board.without_models()
+
+
+def only_rows_of_another_model(board: Board) -> None:
+    board.edit_rows(lambda rows: rows.update(board.rows("finetuning")), "delete")
+
+
+MANIPULATIONS: dict[str, tuple[Callable[[Board], object], str | list[str]]] = {
+    # Those that a tester planted, and the report believed.
+    "a mean edited, its rows left": (
+        lambda b: lower_mrr(b, "delete"),
+        "delete.json: 'efficacy > 1.1_RetFail > MRR' is 0.001; the row scores give",
+    ),
+    "another mean edited": (
+        lambda b: b.set("utility > 2.2_InterIdSim > mean", 0.9, "delete"),
+        "'utility > 2.2_InterIdSim > mean' is 0.9; the row scores give",
+    ),
+    "rows edited in the released lists, the mean left": (
+        lambda b: b.edit(lambda r: r["efficacy"]["1.1_RetFail"]["outcomes"].__setitem__(3, 77), "delete"),
+        "'efficacy > 1.1_RetFail > outcomes' is 77 in row 3, the row score is",
+    ),
+    "row scores edited, the figures left": (
+        lambda b: b.edit_rows(lambda rows: rows["forget.rank"].__setitem__(3, 77), "delete"),
+        "outcomes' is",
+    ),
+    "rows deleted from the lists": (
+        lambda b: b.edit(lambda r: r["efficacy"]["1.1_RetFail"].update(outcomes=[1, 2, 3]), "delete"),
+        "'efficacy > 1.1_RetFail > outcomes' has 3 entries; the row scores have 126",
+    ),
+    "rows deleted everywhere": (keep_rows(20), "measured otherwise than 'clean': protocol.gallery"),
+    "the seed edited everywhere": (
+        lambda b: (b.set("protocol > seed", 43), b.set("provenance > config > seed", 43)),
+        ["clean.json: ", "finetuning.json: ", "not what seed 43 draws"],
+    ),
+    "clean and compromised exchanged, the names left": (
+        lambda b: exchange(b, "clean", "compromised", rename=False),
+        ["clean.json: it is the result of 'compromised', so its name is compromised.json", "compromised.json: it is"],
+    ),
+    "clean and compromised exchanged, the names edited": (
+        lambda b: (exchange(b, "clean", "compromised", rename=True), b.without_models()),
+        ["clean.json: the checkpoint is that of 'compromised', handed in as 'clean'", "'clean' has read salmu/forget"],
+    ),
+    "clean and compromised exchanged with all their records": (exchange_everything, "the two are exchanged"),
+    "a result copied under another name": (
+        lambda b: (b.copy("finetuning", "delete"), b.without_models()),
+        ["delete.json: it is of the same checkpoint as 'finetuning'", "finetuning.json: it is of the same", "row by row"],
+    ),
+    "clean's result handed in as a method": (
+        lambda b: (b.copy("clean", "delete"), b.without_models()),
+        "delete.json: the checkpoint is that of 'clean', handed in as 'delete'",
+    ),
+    "clean's result handed in with another lineage": (disguise, "are those of 'clean', row by row"),
+    "MRR -3": (lambda b: b.set("efficacy > 1.1_RetFail > MRR", -3, "delete"), "is -3, not a share from 0 to 1"),
+    "accuracy 17": (lambda b: b.set("efficacy > 1.3_ACS > acs_accuracy", 17, "delete"), "is 17, not a share"),
+    "cosine 55": (lambda b: b.set("efficacy > 1.2_AssocStr > mean", 55, "delete"), "is 55, not a cosine"),
+    "caveats emptied": (lambda b: b.set("caveats", [], "delete"), "'caveats' is a list of 0, not"),
+    "checkpoint digest edited": (
+        lambda b: b.set("provenance > checkpoint > digest", OTHER, "delete"),
+        f"delete.json: it is of the checkpoint {OTHER[:12]}..., ",
+    ),
+    "parent edited": (
+        lambda b: b.set("provenance > checkpoint > parent", OTHER, "delete"),
+        f"'provenance > checkpoint > parent' is {OTHER[:12]}..., ",
+    ),
+    "the parent is another compromised": (
+        another_compromised,
+        f"its model descends from {OTHER[:12]}..., not from this board's Compromised",
+    ),
+    "protocol.rows missing": (lambda b: b.set("protocol > rows", ..., "delete"), "'protocol' has no field 'rows'"),
+    "protocol.genknow missing": (lambda b: b.set("protocol > genknow", ...), "'protocol' has no field 'genknow'"),
+    "caveats of a wrong type": (lambda b: b.set("caveats", {"a": 1}, "clean"), "'caveats' is an object of 1, not a list"),
+    "intervals of a wrong type": (
+        lambda b: b.set("extra > intervals > AssocStr", ["low", "high"], "delete"),
+        "'extra > intervals > AssocStr > 0' is 'low', not a cosine",
+    ),
+    "by_field of a wrong type": (
+        lambda b: b.set("extra > by_field > city", [1], "delete"),
+        "'extra > by_field > city' is a list of 1, not an object",
+    ),
+    "similarity, which is no field": (
+        lambda b: b.set("extra > similarity", {"forget": "x"}, "delete"),
+        "'extra' has the unknown field 'similarity'",
+    ),
+    "provenance of a wrong type": (lambda b: b.set("provenance", "ours", "delete"), "'provenance' is 'ours', not"),
+    "an override of direction in the name": (
+        lambda b: b.set("model", "\u202enaelc", "delete"),
+        r"'model' is '\u202enaelc', not a name",
+    ),
+    "an escape in the name": (lambda b: b.set("model", "\x1b[2J", "delete"), r"'model' is '\x1b[2J', not a name"),
+    # Further ones of each kind.
+    "an interval edited": (
+        lambda b: b.set("extra > intervals > RetFail_MRR", [0.0, 0.01], "delete"),
+        "'extra > intervals > RetFail_MRR' is [0, 0.01]; the row scores give",
+    ),
+    "intervals removed": (lambda b: b.set("extra > intervals", {}, "delete"), "'extra > intervals > AssocStr' is missing"),
+    "two attributes exchanged": (swap_fields, "'extra > by_field > city > "),
+    "holdout retrieval edited": (
+        lambda b: b.set("extra > retrieval > holdout_identity > MRR", 0.9, "delete"),
+        "'extra > retrieval > holdout_identity > MRR' is 0.9; the row scores give",
+    ),
+    "the fewest bootstrap samples": (
+        lambda b: (b.set("protocol > bootstrap", 1), b.edit_rows(lambda rows: None, figures=True)),
+        "'protocol > bootstrap' is 1, in 'provenance > config' it is 100",
+    ),
+    "the row scores of another model": (only_rows_of_another_model, "outcomes' is"),
+    "all rows turned around, all means as before": (reorder, "are not those of 'clean'"),
+    "a caveat replaced": (
+        lambda b: b.edit(lambda r: r["caveats"].__setitem__(0, "Measured on the released data."), "delete"),
+        "not of ours: 'Measured on the released data.'",
+    ),
+    "a made world called the released one": (
+        lambda b: (b.set("protocol > made", False), b.edit(lambda r: r["caveats"].pop(0))),
+        "'caveats' are not those of its protocol (missing: 'Measured on other data than the released ones",
+    ),
+    "the data edited": (
+        lambda b: b.set("provenance > data > salmu", OTHER, "delete"),
+        ["it was measured on other data", "measured otherwise than 'clean': provenance.data.salmu"],
+    ),
+    "the version edited": (
+        lambda b: b.set("provenance > versions > salmu_jax", "9.9", "delete"),
+        "provenance.versions.salmu_jax 9.9 instead of 0.1.0",
+    ),
+    "the prompt edited": (
+        lambda b: b.set("protocol > idzsc_prompt", "{name}", "delete"),
+        "protocol.idzsc_prompt {name} instead of a photo of {name}",
+    ),
+    "the gallery edited": (lambda b: b.set("protocol > gallery", 2001), "'protocol > gallery' is 2001; the row scores give"),
+    "the chance edited": (lambda b: b.set("protocol > genknow > chance", 0.5), "'protocol > genknow > chance' is 0.5"),
+    "ranks below the gallery's end": (set_rows("forget.rank", 5, 900), "row scores 'forget.rank' row 5 is 900, not a rank"),
+    "a rank of 0": (set_rows("forget.rank", slice(None), 0), "row scores 'forget.rank' row 0 is 0, not a rank"),
+    "cosines of 2 in the rows": (
+        set_rows("holdout_identity.similarity", slice(2, 4), 2),
+        "row scores 'holdout_identity.similarity' row 2 is 2.0, not a cosine from -1 to 1 (and 1 more rows)",
+    ),
+    "NaN in the rows": (set_rows("retain_synth.similarity", 0, np.nan), "row 0 is nan, not a cosine"),
+    "a prediction of no class": (set_rows("genknow.prediction", 0, 5), "'genknow.prediction' row 0 is 5, not one of 5"),
+    "all labels what was predicted": (
+        lambda b: b.edit_rows(lambda r: r.update({"genknow.label": r["genknow.prediction"]}), "delete", figures=True),
+        "row scores genknow.label are not those of 'clean'",
+    ),
+    "all names what was predicted": (
+        lambda b: b.edit_rows(lambda r: r.update({"idzsc.label": 0 * r["idzsc.label"]}), "delete", figures=True),
+        "row scores 'idzsc.label' row ",
+    ),
+    "shuffled pairs that are not the seed's": (
+        lambda b: b.edit_rows(lambda r: r["forget.negative_row"].sort(), figures=True),
+        "forget.negative_row: not what seed 42 draws",
+    ),
+    "clean's forget scores and one's own holdouts": (
+        from_clean("forget.similarity"),
+        "forget.similarity are those of 'clean'",
+    ),
+    "clean's scores, one in a thousand lower": (disguise_with_noise, "are those of 'clean', row by row"),
+    "another method's scores, a little lower": (shifted_copy, "are those of 'finetuning', row by row"),
+    "no parent": (
+        lambda b: b.edit(lambda r: r["provenance"]["checkpoint"].update(parent=None, root=None), "delete"),
+        "the checkpoint names no parent",
+    ),
+    "clean descends from another": (
+        lambda b: (b.set("provenance > checkpoint > parent", OTHER, "clean"), b.without_models()),
+        "'clean' is trained from scratch, but its checkpoint has a parent",
+    ),
+    "a method that read a holdout": (
+        lambda b: b.set("provenance > checkpoint > splits_read", ["salmu/forget", "salmu/holdout_identity"], "delete"),
+        "the method read salmu/holdout_identity",
+    ),
+    "a name that reads as clean": (
+        lambda b: (b.copy("delete", "Clean"), b.path("delete").unlink()),
+        "'Clean' and 'clean' read alike",
+    ),
+    "no clean among them": (lambda b: b.path("clean").unlink(), "none of 'clean' can be read"),
+    "the checkpoint not said": (
+        lambda b: b.set("provenance > checkpoint", ..., "delete"),
+        "does not say which checkpoint was evaluated",
+    ),
+}  # fmt: skip
+
+
+def test_an_honest_run_verifies(board):
+    found = verify_results(board.paths())
+    assert [one.problems for one in found] == [[]] * len(MODELS)
+    assert [line for one in found for line in one.lines()] == [
+        f"{board.path(model)}: verified: schema; digest; all figures from 283 rows; checkpoint; data; beside 3 others"
+        for model in MODELS
+    ]
+    for model in MODELS:
+        assert not verify_results([board.path(model)])[0].problems
+    board.without_models()
+    assert complaints(board) == ""
+
+
+@pytest.mark.parametrize("kind", MANIPULATIONS)
+def test_what_was_done_to_a_result_is_found(board, kind):
+    manipulate, expected = MANIPULATIONS[kind]
+    manipulate(board)
+    found = complaints(board)
+    for message in [expected] if isinstance(expected, str) else expected:
+        assert message in found
+    assert all(line.isprintable() for line in found.splitlines())
+
+
+@pytest.mark.parametrize("kind", ["a mean edited, its rows left", "caveats emptied", "another mean edited"])
+def test_an_edit_by_hand_breaks_the_digest(board, kind):
+    board.careful = False
+    MANIPULATIONS[kind][0](board)
+    assert "delete.json: its 'digest' is not that of its contents" in complaints(board)
+
+
+@pytest.mark.parametrize("field", ["created", "seconds", "command", "device"])
+def test_what_nothing_can_be_compared_with_is_covered_by_the_digest(board, field):
+    board.careful = False
+    board.set(f"provenance > {field}", 1.5 if field == "seconds" else "x", "delete")
+    assert complaints(board).endswith("the file was changed after it was written")
+
+
+def test_everything_that_is_wrong_is_said_up_to_ten(board):
+    lower_mrr(board, "delete")
+    board.set("caveats", ["none"], "delete")
+    board.set("extra > retain_synth_mean", 0.5, "delete")
+    one = next(one for one in verify_results(board.paths()) if one.problems)
+    assert len(one.problems) == 3
+    board.edit(lambda r: [v.update(mean=9) for v in r["utility"].values()], "delete")
+    board.edit(lambda r: [v.update(AssocStr=9) for v in r["extra"]["by_field"].values()], "delete")
+    one = next(one for one in verify_results(board.paths()) if one.problems)
+    assert len(one.lines()) == SHOWN + 1
+    assert one.lines()[-1].endswith(f"... and {len(one.problems) - SHOWN} more")
+
+
+def test_damaged_and_missing_side_files(board):
+    side = board.root / "results" / "delete.rows.npz"
+    side.write_bytes(side.read_bytes()[:-30])
+    assert "delete.json: delete.rows.npz: is damaged" in complaints(board)
+    side.unlink()
+    assert "delete.json: delete.rows.npz: cannot be read" in complaints(board)
+
+
+def test_a_flipped_bit_anywhere_is_found(board):
+    """A few of the hundred of ``tests/acceptance``: of the result and of its row scores, none changes a figure unnoticed."""
+    rng = np.random.default_rng(3)
+    for path in (board.path("delete"), board.root / "results" / "delete.rows.npz"):
+        whole = path.read_bytes()
+        for bit in rng.integers(0, 8 * len(whole), 15):
+            damaged = bytearray(whole)
+            damaged[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(damaged)
+            assert verify_results([board.path("delete")])[0].problems, (path.name, bit)
+        path.write_bytes(whole)
+    assert not verify_results([board.path("delete")])[0].problems
+
+
+def test_damaged_models_and_data_at_hand(board):
+    records = board.root / "datasets" / "salmu" / "1.0.0" / "records"
+    records.write_bytes(b"z" + records.read_bytes()[1:])
+    assert "is not as it was written" in complaints(board)
+    (board.root / "models" / "delete" / "manifest.json").write_text("{")
+    assert "its manifest cannot be read" in complaints(board)
+
+
+def test_a_model_from_elsewhere_whose_parent_nobody_recorded_is_let_pass_and_named(board):
+    board.edit(lambda r: r["provenance"]["checkpoint"].update(parent=None, root=None, splits_read=None), "delete")
+    board.without_models()
+    one = verify_results(board.paths())[2]
+    assert not one.problems
+    assert "what its model descends from is not recorded" in one.lines()[0]
+
+
+def test_the_command(board, capsys):
+    assert cli.main(["verify", str(board.root / "results")]) == 0
+    out = capsys.readouterr().out
+    assert out.count(": verified: ") == len(MODELS)
+    lower_mrr(board, "delete")
+    assert cli.main(["verify", *map(str, board.paths())]) == 2
+    captured = capsys.readouterr()
+    assert "delete.json: 'efficacy > 1.1_RetFail > MRR' is 0.001" in captured.out
+    assert captured.err == "salmu: 1 of 4 results do not verify\n"
+    assert cli.main(["verify", str(board.root / "none.json")]) == 2
+    assert "none.json: cannot be read" in capsys.readouterr().out
+    elsewhere = shutil.copytree(board.root / "models" / "finetuning", board.root / "elsewhere")
+    assert cli.main(["verify", str(board.path("delete")), "--checkpoint", str(elsewhere)]) == 2
+    assert "it is of the checkpoint" in capsys.readouterr().out
