@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import DEADLINE, PATIENT_XLA
 from PIL import Image
 
 # Before the first import of jax anywhere. The first device alone is used unless a test asks for more. LLVM is not to optimise:
-# most programs run once, and half of the tests' time was its work. (It does in `make bench`, which the acceptance tests read.)
+# most programs run once, and half of the tests' time was its work. (It does in `make test-optimised`.)
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0")
+os.environ["XLA_FLAGS"] += f" {PATIENT_XLA}"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 # Compilation is most of the time: many tests compile the same small towers. Each worker of pytest-xdist has its own cache:
@@ -78,6 +80,9 @@ def browser(tmp_path_factory):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     chromium = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    chromium.command_executor.client_config.timeout = DEADLINE
+    for wait in (chromium.set_page_load_timeout, chromium.set_script_timeout):
+        wait(DEADLINE)
     yield chromium
     chromium.quit()
 

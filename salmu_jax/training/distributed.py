@@ -28,7 +28,7 @@ _LAUNCHERS = (
     "JAX_COORDINATOR_ADDRESS",
 )
 _WAIT_MS = 24 * 3600 * 1000  # one process may build data or evaluate for hours while the others wait for it
-_SHUTDOWN_SECONDS = 30  # how long a process that ends waits for the others, before it ends alone
+_SHUTDOWN_SECONDS = 60  # how long a process that ends waits for the others, before it ends alone
 
 _rounds = itertools.count()  # equal in all processes, which go through the same rounds
 _alone = False  # process 0 is doing something by itself, see from_main
@@ -109,7 +109,7 @@ def _launched(environment: Mapping[str, str]) -> bool:
     return len(hosts) > 1 or any(name in environment for name in _LAUNCHERS)
 
 
-def leave(seconds: float = 5.0) -> None:
+def leave(seconds: float) -> None:
     """Leaves the run in order if the others do too, and without them after ``seconds``; to be followed by the end.
 
     Process 0 holds the connections: were it to end first, the others would be killed for having lost it, whatever they were
@@ -182,6 +182,30 @@ def from_all(value: T) -> list[T]:
     key = f"salmu/{next(_rounds)}/from_all"
     _client().key_value_set(f"{key}/{jax.process_index()}", json.dumps(value))
     return [json.loads(_client().blocking_key_value_get(f"{key}/{i}", _WAIT_MS)) for i in range(process_count())]
+
+
+def connect(mesh: Any) -> None:
+    """Connects the CPU devices of all processes, in all groups that the axes of ``mesh`` make, while they are together.
+
+    Gloo connects a group when a program first needs it, and gives the other processes 30 s to get there; no setting changes
+    that. In the middle of a run, one of them is sooner or later that far behind. Other devices are connected from the start.
+    """
+    if process_count() == 1 or mesh.devices.flat[0].platform != "cpu":
+        return
+    import jax
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    groups = [axes for n in range(len(mesh.axis_names)) for axes in itertools.combinations(mesh.axis_names, n + 1)]
+    everywhere = jax.sharding.PartitionSpec()
+    sums = jax.shard_map(
+        lambda one: [jax.lax.psum(one, axes) for axes in groups], mesh=mesh, in_specs=everywhere, out_specs=everywhere
+    )
+    one = jax.make_array_from_process_local_data(jax.sharding.NamedSharding(mesh, everywhere), np.ones((), np.float32))
+    program = jax.jit(sums).lower(one).compile()
+    barrier("connect")
+    jax.block_until_ready(program(one))
+    multihost_utils.process_allgather(np.zeros(1, np.float32))
 
 
 def to_host(leaf: Any) -> Any:

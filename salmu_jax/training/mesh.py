@@ -22,6 +22,7 @@ from jax.sharding import PartitionSpec as P
 
 from salmu_jax.errors import InputError
 from salmu_jax.models.clip import PARAMETER_AXES
+from salmu_jax.training import distributed
 
 AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
@@ -32,16 +33,22 @@ RULES = (("batch", BATCH_AXES), ("embed", "fsdp"), ("heads", "tensor"), ("mlp", 
 
 
 def make_mesh(fsdp: int = 1, tensor: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
-    """A mesh over all devices (or ``devices``), ``data`` taking what ``fsdp`` and ``tensor`` leave.
+    """A mesh over all devices of all processes, which have to call this together, or over ``devices``.
+
+    ``data`` takes what ``fsdp`` and ``tensor`` leave.
 
     Raises InputError if the number of devices is not a multiple of ``fsdp * tensor``.
     """
-    devices = jax.devices() if devices is None else devices
+    everything = devices is None
+    devices = jax.devices() if everything else devices
     if len(devices) % (fsdp * tensor):
         raise InputError(f"{len(devices)} devices cannot be split into fsdp {fsdp} x tensor {tensor}", "mesh")
     shape = (len(devices) // (fsdp * tensor), fsdp, tensor)
     # Auto, not the default Explicit: with explicit axes ``image @ text.T`` of two batch-sharded arrays is a type error.
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    if everything:
+        distributed.connect(mesh)
+    return mesh
 
 
 def check_batch_size(size: int, mesh: Mesh, where: str) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from patience import DEADLINE
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -70,7 +71,7 @@ class Running:
         """Sends a signal to the command and all its processes, as a terminal does."""
         os.killpg(self.pid, number)
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = DEADLINE) -> None:
         """Waits until ``condition`` holds."""
         end = time.monotonic() + seconds
         while not condition():
@@ -116,7 +117,7 @@ class Server:
 
     def close(self) -> None:
         self._process.stdin.close()
-        self._process.wait(60)
+        self._process.wait(DEADLINE)
 
 
 @pytest.fixture(scope="session")

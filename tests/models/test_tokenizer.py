@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import DEADLINE
 
 from salmu_jax.errors import InputError
 from salmu_jax.models import tokenizer as tokenizer_module
@@ -259,7 +260,7 @@ def test_workers_started_afresh_agree():
     queue = context.Queue()
     worker = context.Process(target=_in_child, args=(queue, "Zoë &amp; co"))
     worker.start()
-    assert queue.get(timeout=60) == ClipTokenizer()(["Zoë &amp; co"]).tolist()
+    assert queue.get(timeout=DEADLINE) == ClipTokenizer()(["Zoë &amp; co"]).tolist()
     worker.join()
 
 

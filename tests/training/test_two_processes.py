@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from patience import DEADLINE, PATIENT_XLA
 
 from salmu_jax import cli
 from salmu_jax.training.checkpoint import load_model
@@ -33,10 +34,12 @@ OPTIONS = (
 COMMANDS = """
 import json, sys
 from salmu_jax import cli
-for line in sys.argv[1:]:
-    sys.argv = ["salmu", *json.loads(line)]
-    status = cli.main()
-sys.exit(status)
+*first, last = map(json.loads, sys.argv[1:])
+for arguments in first:
+    if status := cli.main(arguments):
+        sys.exit(status)
+sys.argv = ["salmu", *last]
+cli.main()  # the program: it ends the process
 """
 
 
@@ -47,7 +50,9 @@ class Run:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{probe.getsockname()[1]}"
-        flags = f"--xla_force_host_platform_device_count={8 // processes} --xla_backend_optimization_level=0"
+        flags = (
+            f"--xla_force_host_platform_device_count={8 // processes} --xla_backend_optimization_level=0 {PATIENT_XLA}"
+        )
         lines = [json.dumps([str(part) for part in (*command, *OPTIONS)]) for command in commands]
         number = len(list(directory.glob("*.log")))
         self.logs = [directory / f"{number}.{index}.log" for index in range(processes)]
@@ -72,7 +77,7 @@ class Run:
 
     def wait(self) -> list[int]:
         try:
-            return [process.wait(180) for process in self._processes]
+            return [process.wait(DEADLINE) for process in self._processes]
         finally:
             for process in self._processes:
                 process.kill()

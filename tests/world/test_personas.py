@@ -12,6 +12,7 @@ import phonenumbers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import DEADLINE
 from stdnum import iban as stdnum_iban
 from stdnum import luhn as stdnum_luhn
 
@@ -168,7 +169,7 @@ def test_a_person_does_not_depend_on_the_count(people):
 
 def test_another_process_makes_the_same_people(people):
     code = "from data_pipelines.world.personas import make_personas; print(repr(make_personas(7, 12)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=DEADLINE)
     assert done.stdout.strip() == repr(people[:12])
 
 
