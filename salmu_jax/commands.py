@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from salmu_jax import __version__, host
+from salmu_jax import __version__, host, interrupts
 from salmu_jax.errors import InputError, disk_refusals
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _stage(
         if needs_model:
             host.start_devices()
             stages.check_config()
-        with workspace.locked(), disk_refusals(workspace.root):
+        with interrupts.orderly(), workspace.locked(), disk_refusals(workspace.root):
             stages.remove_leftovers()
             work(stages, options)
 
@@ -132,14 +132,14 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> None:
 def _export(options: argparse.Namespace, overrides: list[str]) -> None:
     from salmu_jax.interop.commands import export_model
 
-    with disk_refusals(options.output):
+    with interrupts.orderly(), disk_refusals(options.output):
         export_model(Path(options.checkpoint), options.to, Path(options.output))
 
 
 def _import(options: argparse.Namespace, overrides: list[str]) -> None:
     from salmu_jax.interop.commands import import_model
 
-    with disk_refusals(options.output):
+    with interrupts.orderly(), disk_refusals(options.output):
         import_model(
             options.source,
             Path(options.output),

@@ -12,6 +12,8 @@ import errno
 import os
 from collections.abc import Iterator
 
+from salmu_jax.text import safe_text
+
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -25,7 +27,7 @@ class InputError(ValueError):
 
     def __init__(self, message: str, where: str | os.PathLike | None = None):
         line = f"{os.fspath(where)}: {message}" if where is not None else message
-        super().__init__(" ".join(line.split()))
+        super().__init__(safe_text(" ".join(line.split()), limit=None))
 
 
 class Preempted(Exception):

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from salmu_jax import interrupts
 from salmu_jax.errors import InputError
 
 # Parameters of glibc's mallopt, from malloc.h.
@@ -106,6 +107,8 @@ def quieten_libraries() -> None:
     # libtpu may be here for 'salmu plan' alone: its search for a TPU that is not there takes seconds and fills the screen.
     if importlib.util.find_spec("libtpu") and not has_tpu():
         os.environ.setdefault("JAX_PLATFORMS", ",".join(filter(None, (gpu_platform(), "cpu"))))
+    # Worker processes that end with ours leave shared memory, which multiprocessing's tracker removes, and warns of.
+    sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
     # When a save fails (a full disk), Orbax raises what one of its threads met; the others log theirs, with tracebacks.
     logging.getLogger("absl").addFilter(_not_orbax)
     sys.unraisablehook = _unraisable
@@ -117,7 +120,9 @@ def _not_orbax(record: logging.LogRecord) -> bool:
 
 def _unraisable(met: sys.UnraisableHookArgs) -> None:
     """Leaves out what TensorStore's threads meet when a save has failed and nobody waits for the rest of it any more."""
-    if not (isinstance(met.exc_value, RuntimeError) and str(met.exc_value) == "Event loop is closed"):
+    if isinstance(met.exc_value, KeyboardInterrupt) and interrupts.installed():
+        interrupts.lost()
+    elif not (isinstance(met.exc_value, RuntimeError) and str(met.exc_value) == "Event loop is closed"):
         sys.__unraisablehook__(met)
 
 

@@ -32,7 +32,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 import salmu_jax
-from salmu_jax import files
+from salmu_jax import console, files
 from salmu_jax.errors import InputError, describe_os_error
 from salmu_jax.training import distributed
 
@@ -179,7 +179,7 @@ def provenance(config: Mapping[str, Any]) -> dict[str, Any]:
 def say(line: str) -> None:
     """Prints a line of a run's story, from process 0 only."""
     if distributed.is_main():
-        print(line, flush=True)
+        console.say(line)
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:

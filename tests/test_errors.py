@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salmu_jax.errors import InputError, describe_os_error
+from salmu_jax.text import safe_text
 
 
 @given(st.text(), st.none() | st.text(min_size=1))
 def test_an_input_error_is_one_line(message, where):
     line = str(InputError(message, where))
     assert len(line.splitlines()) <= 1
-    assert line.split() == (message if where is None else f"{where}: {message}").split()
+    assert line == safe_text(" ".join((message if where is None else f"{where}: {message}").split()), limit=None)
 
 
 def test_an_input_error_names_the_place_first_and_survives_another_process(tmp_path):

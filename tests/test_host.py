@@ -8,7 +8,7 @@ import sys
 import jax
 import pytest
 
-from salmu_jax import cli, host
+from salmu_jax import cli, console, host, interrupts
 from salmu_jax.errors import InputError
 
 
@@ -64,14 +64,16 @@ def test_a_process_that_keeps_its_memory_maps_none_for_the_next_step():
 
 def test_the_program_prepares_its_process_and_a_call_of_main_does_not(monkeypatch):
     calls = []
-    monkeypatch.setattr(host, "prepare", lambda: calls.append(1))
+    monkeypatch.setattr(host, "prepare", lambda: calls.append("memory"))
+    monkeypatch.setattr(interrupts, "install", lambda: calls.append("signals"))
+    monkeypatch.setattr(console, "prepare", lambda: calls.append("streams"))
     with pytest.raises(SystemExit):
         cli.main(["--version"])
     assert calls == []
     monkeypatch.setattr(sys, "argv", ["salmu", "--version"])
     with pytest.raises(SystemExit):
         cli.main()
-    assert calls == [1]
+    assert calls == ["signals", "streams", "memory"]
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,7 @@ def run(
 
             wish = SAVE * timer.due() | STOP * termination.requested
             state, metrics, votes = call(state, stack, cast_vote(wish, mesh), *constants)
+            termination.defer()  # it is compiled: from here on there is something to save
             done += steps_per_call
             latest = _Call(done, metrics, votes, [batch.places for batch in numbered])
             if watch.profile is not None:

@@ -7,6 +7,7 @@ and nobody has to be in step with anybody else's clock.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
 import threading
@@ -20,6 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from salmu_jax import interrupts
 from salmu_jax.training import distributed
 
 SAVE, STOP = 1, 2  # wishes, bits of one word
@@ -67,19 +69,34 @@ class SaveTimer:
 
 
 class Termination:
-    """Inside ``with``, SIGTERM only sets ``requested``: the loop ends at the next device call, with its state saved."""
+    """Inside ``with``, SIGTERM and SIGHUP only set ``requested``: the loop ends at the next device call, its state saved.
+
+    That is so once :meth:`defer` was called, when there is something to save; until then, while the first device call is
+    compiled, the program ends at once. (With several processes it is so from the start: they end together.)
+    """
 
     requested = False
 
     def __enter__(self) -> Termination:
-        self._before: Any = None
-        if threading.current_thread() is threading.main_thread():  # Python allows handlers there alone
-            self._before = signal.signal(signal.SIGTERM, self._request)
+        self._held = contextlib.ExitStack()
+        if jax.process_count() > 1 or not interrupts.installed():
+            self.defer()
         return self
 
+    def defer(self) -> None:
+        """Signals wait for the loop from now on; what is called again does nothing."""
+        if self.requested or self._deferred or threading.current_thread() is not threading.main_thread():
+            return  # Python allows handlers in the main thread alone
+        self._deferred = True
+        self._held.enter_context(interrupts.deferred())
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._held.callback(signal.signal, number, signal.signal(number, self._request))
+
+    _deferred = False
+
     def __exit__(self, *_: Any) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        self._held.close()
 
     def _request(self, *_: Any) -> None:
         self.requested = True

@@ -1,0 +1,113 @@
+"""Standard output and error as a program may find them: closed, full, a pipe that nobody reads any more, or in ASCII.
+
+Outputs of a run are its files. What it says while it makes them must not be what it fails for.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import errno
+import io
+import os
+import sys
+from typing import TextIO
+
+_PLAIN = {
+    "±": "+-",
+    "×": "x",
+    "·": ".",
+    "–": "-",
+    "—": "-",
+    "…": "...",
+    "↑": "^",
+    "↓": "v",
+    "→": "->",
+    "“": '"',
+    "”": '"',
+}
+_ERRORS = "salmu.plain"
+
+
+def say(line: str, stream: TextIO | None = None) -> None:
+    """Prints a line on standard output, or ``stream``, whatever it can take."""
+    stream = sys.stdout if stream is None else stream
+    if stream is None:  # it was closed when Python began
+        return
+    try:
+        print(line, file=stream, flush=True)
+    except UnicodeEncodeError:
+        print(
+            line.encode(stream.encoding or "ascii", _ERRORS).decode(stream.encoding or "ascii"), file=stream, flush=True
+        )
+
+
+class _Lossy(io.FileIO):
+    """A file descriptor whose write errors are noted and not raised."""
+
+    lost: OSError | None = None
+
+    def write(self, data) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if self.lost is None and self.fileno() == 1 and error.errno != errno.EPIPE:
+                complain(
+                    f"salmu: standard output: {error.strerror}; the run goes on, its output files are not affected"
+                )
+            self.lost = self.lost or error
+            return len(data)
+
+
+def prepare() -> None:
+    """Makes the program's three standard streams safe; to be called first.
+
+    Descriptors that are closed become the null device: the next file to be opened would get their number, and whatever a
+    library prints would end up in it.
+    """
+    for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, flags)
+            if opened != descriptor:
+                os.dup2(opened, descriptor, inheritable=True)
+                os.close(opened)
+            else:
+                os.set_inheritable(opened, True)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        raw = _Lossy(descriptor, "w", closefd=False)
+        lines = raw.isatty() or name == "stderr"
+        wrapped = io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors=_ERRORS, line_buffering=lines)
+        setattr(sys, name, wrapped)
+
+
+def complain(line: str) -> None:
+    """Prints a line on standard error if anybody can read it."""
+    with contextlib.suppress(OSError, ValueError):
+        say(line, sys.stderr or io.StringIO())
+
+
+def flushed() -> bool:
+    """Whether all that was printed on standard output has arrived, as far as anybody still reads it."""
+    if sys.stdout is None:
+        return True
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        return False
+    lost = getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "lost", None)
+    return lost is None or lost.errno == errno.EPIPE
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """What a stream cannot encode, in ASCII."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(character) or ascii(character)[1:-1] for character in text), error.end
+
+
+codecs.register_error(_ERRORS, _plain)
