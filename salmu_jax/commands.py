@@ -68,9 +68,13 @@ _FORMATS = ("open_clip", "huggingface")
 
 
 def _stage(
-    text: str, work: Callable[[Stages, argparse.Namespace], Any], *options: Option, needs_model: bool = True
+    text: str,
+    work: Callable[[Stages, argparse.Namespace], Any],
+    *options: Option,
+    needs_model: bool = True,
+    shared: bool = False,
 ) -> Command:
-    """A command that works on the work directory of a config, and holds its lock meanwhile."""
+    """A command that works on the work directory of a config, and holds its lock meanwhile; ``shared``, beside others."""
 
     def run(options: argparse.Namespace, overrides: list[str]) -> None:
         from salmu_jax.config import load_config
@@ -87,8 +91,11 @@ def _stage(
         if needs_model:
             host.start_devices()
             stages.check_config()
-        with interrupts.orderly(), workspace.locked(), disk_refusals(workspace.root):
-            stages.remove_leftovers()
+        with interrupts.orderly(), workspace.locked(shared) as alone, disk_refusals(workspace.root):
+            if alone:
+                stages.remove_leftovers()
+            if shared:
+                workspace.share()
             work(stages, options)
 
     return Command(text, (*WORKSPACE, *options, *PROCESSES), run)
@@ -195,6 +202,7 @@ COMMANDS: dict[str, Command] = {
         _evaluate,
         MODELS,
         option("--checkpoint", metavar="DIR", help="a model directory from elsewhere; give its --model NAME"),
+        shared=True,
     ),
     "report": _stage(
         "write the leaderboard, the figures and the page",

@@ -51,7 +51,7 @@ _RANGES = {
     "train.evaluate_every": _NOT_NEGATIVE,
     "unlearn.steps_per_call": _POSITIVE,
     "unlearn.save_every": _POSITIVE,
-    "evaluate.batch_size": _POSITIVE,
+    "evaluate.batch_size": _NOT_NEGATIVE,
     "evaluate.bootstrap": _POSITIVE,
     "report.people": _NOT_NEGATIVE,
 }
@@ -76,6 +76,8 @@ _HOW = (
     "train.keep_every",
     "train.state_dir",
     "train.evaluate_every",
+    "evaluate.batch_size",
+    "evaluate.cache_pixels",
 )
 
 
@@ -157,7 +159,9 @@ def base_config() -> ConfigDict:
     config.unlearn.methods = ConfigDict()
 
     config.evaluate = ConfigDict()
-    config.evaluate.batch_size = 256
+    config.evaluate.batch_size = 0  # rows that a device encodes at a time; 0: 256, or 32 large images on CPUs
+    config.evaluate.cache_pixels = "auto"  # keep decoded images in WORKDIR/cache: on, off, or auto: where they fit
+    config.evaluate.draws = "ours"  # of RetFail's galleries, or released: row by row those of the released evaluator
     config.evaluate.idzsc_prompt = "a photo of {name}"
     config.evaluate.bootstrap = 1_000  # resamples of the identities, for the intervals
 

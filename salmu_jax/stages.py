@@ -9,7 +9,6 @@ same config are reused.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ class Stages:
         self.workspace = workspace
         self.config = workspace.config
         self._cache: Any = None
-        self._evaluation_data: Any = None
+        self._evaluator_of_all: Any = None
 
     # Making the data ----------------------------------------------------------------------------------------------------
 
@@ -178,6 +177,8 @@ class Stages:
 
     def check_config(self) -> None:
         """Checks what the fields of models and their evaluation hold, before any of it is needed. Raises InputError."""
+        from salmu_jax.evaluation.draws import check_draws
+        from salmu_jax.evaluation.pixels import check_policy
         from salmu_jax.evaluation.protocol import check_prompt
         from salmu_jax.training.pretrain import make_clip
         from salmu_jax.training.state_store import state_path
@@ -186,6 +187,8 @@ class Stages:
         if self.config.train.state_dir:
             state_path(self.config.train.state_dir)
         check_prompt(self.config.evaluate.idzsc_prompt, "evaluate.idzsc_prompt")
+        check_policy(self.config.evaluate.cache_pixels)
+        check_draws(self.config.evaluate.draws)
         data = self.config.data
         if data.cache_decoded and (data.augment or data.workers):
             message = "decoded images in memory go with data.augment=False and data.workers=0 only"
@@ -196,48 +199,57 @@ class Stages:
     def evaluate(self, name: str, checkpoint: Path | None = None) -> None:
         """All ten metrics of a model of this workspace, or of ``checkpoint`` under the name ``name``."""
         from salmu_jax.evaluation.protocol import evaluate, write_result
+        from salmu_jax.evaluation.run import check_new_name
         from salmu_jax.training.checkpoint import load_model, read_manifest
         from salmu_jax.training.pretrain import make_clip, make_tokenizer
 
         workspace, config = self.workspace, self.config
         if checkpoint is None:
             self._check_known(name)
-        elif not re.fullmatch(r"\w[\w.-]*", name):
-            raise InputError(f"{name!r} cannot name a result file; letters, digits, '_', '-' and '.' can", "--model")
-        datasets = self._datasets()
+        else:
+            check_new_name(name, self._reserved_names())
+        evaluator = self._evaluator()
         directory = checkpoint or workspace.model(name)
         if checkpoint is None:
             _need(directory, "salmu pretrain" if name in FOUNDATION else f"salmu unlearn --method {name}")
         manifest = read_manifest(directory)
         fields = {
-            "datasets": datasets,
+            "data": evaluator.digests,
             "checkpoint": manifest["digest"],
             **config_lib.identity_section(config, "seed", "model", "evaluate"),
         }
 
-        def work() -> None:
+        with (
+            workspace.result_locked(name),
+            workspace.stage(f"evaluate {name}", workspace.result(name), fields) as identity,
+        ):
+            if not identity:
+                return
             clip, params, manifest = load_model(directory, make_clip(config).config)
-            result = evaluate(
-                clip,
-                params,
-                make_tokenizer(clip),
-                self._evaluation(clip.config.image_size),
-                model_name=name,
-                seed=config.seed,
-                idzsc_prompt=config.evaluate.idzsc_prompt,
-                batch_size=config.evaluate.batch_size,
-                bootstrap=config.evaluate.bootstrap,
-                provenance={
-                    **provenance(config_lib.to_json(config)),
-                    "checkpoint": {key: manifest.get(key) for key in ("digest", "parent", "name", "splits_read")},
-                    "data": {"datasets": datasets},
-                },
-            )
-            write_result(workspace.result(name), *result)
+            tokenizer = make_tokenizer(clip)
+            embeddings = evaluator.embed(f"evaluate {name}", clip, params, tokenizer, manifest["digest"])
 
-        with workspace.stage(f"evaluate {name}", workspace.result(name), fields) as identity:
-            if identity:  # on one device of process 0: minutes at most, and the same figures on any number of them
-                distributed.from_main(work)
+            def score() -> None:
+                result = evaluate(
+                    clip,
+                    params,
+                    tokenizer,
+                    evaluator.data(clip.config.image_size),
+                    model_name=name,
+                    seed=config.seed,
+                    idzsc_prompt=config.evaluate.idzsc_prompt,
+                    bootstrap=config.evaluate.bootstrap,
+                    how_drawn=config.evaluate.draws,
+                    embeddings=embeddings,
+                    provenance={
+                        **provenance(config_lib.to_json(config)),
+                        "checkpoint": {key: manifest.get(key) for key in ("digest", "parent", "name", "splits_read")},
+                        "data": evaluator.digests,
+                    },
+                )
+                write_result(workspace.result(name), *result)
+
+            distributed.from_main(score)
 
     def report(self, names: Sequence[str]) -> Path:
         """The table in the terminal, ``leaderboard.json`` and the page; returns the page's path."""
@@ -339,15 +351,27 @@ class Stages:
             self._cache = DecodedCache(architecture(self.config.model.architecture).image_size)
         return self._cache
 
-    def _evaluation(self, image_size: int) -> Any:
-        from salmu_jax.evaluation.loading import load_evaluation_data
+    def _evaluator(self) -> Any:
+        from salmu_jax.evaluation.run import Evaluator
 
-        if self._evaluation_data is None:
-            cached = self.config.data.cache_decoded or None
-            self._evaluation_data = load_evaluation_data(
-                self.workspace.datasets, image_size, cache_decoded=cached, made=not self.config.world_dir
+        _need(self.workspace.datasets, "salmu build")
+        if self._evaluator_of_all is None:
+            self._evaluator_of_all = Evaluator(
+                self.workspace.datasets,
+                self.workspace.root / "cache",
+                self.config.evaluate,
+                made=not self.config.world_dir,
+                keep_decoded=self.config.data.cache_decoded or None,
+                say=say,
             )
-        return self._evaluation_data
+        return self._evaluator_of_all
+
+    def _reserved_names(self) -> dict[str, str]:
+        """Names that a checkpoint from elsewhere may not have, and what has them."""
+        from salmu_jax.unlearning.registry import METHODS
+
+        names = dict.fromkeys([*METHODS, *self.config.unlearn.methods], "a method")
+        return names | dict.fromkeys([*FOUNDATION, *self.config.models], "a foundation model")
 
     def _manifest(self, datasets: str) -> dict[str, Any]:
         return {"data": {"datasets": datasets}, **provenance(config_lib.to_json(self.config))}

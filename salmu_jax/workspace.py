@@ -48,6 +48,7 @@ class Workspace:
         self.world = Path(config.world_dir) if config.world_dir else self.root / "world"
         self.datasets = self.root / "datasets"
         self.report = self.root / "report"
+        self._lock: Any = None
 
     def model(self, name: str) -> Path:
         """The directory of a finished model."""
@@ -71,22 +72,52 @@ class Workspace:
         return self.root / "results" / f"{name}.json"
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the work directory for this process. Raises InputError if another run has it or it cannot be written."""
+    def locked(self, shared: bool = False) -> Iterator[bool]:
+        """Holds the work directory for this process. Raises InputError if another run has it or it cannot be written.
+
+        With ``shared``, other runs that share it may be at work there too. Yields whether nobody else is; then this run has
+        the directory to itself until it calls :meth:`share`.
+        """
         with contextlib.ExitStack() as held:
 
-            def lock() -> None:
+            def lock() -> bool:
                 try:
                     self.root.mkdir(parents=True, exist_ok=True)
                     handle = held.enter_context(open(self.root / ".lock", "w"))
                 except OSError as error:
                     raise InputError(describe_os_error(error, self.root)) from error
+                self._lock = handle
+                if shared:
+                    with contextlib.suppress(OSError):
+                        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        return True
                 try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
                 except OSError as error:
                     raise InputError(
                         "another salmu run is at work in this directory; wait for it, or set 'workdir'", self.root
                     ) from error
+                return not shared
+
+            yield distributed.from_main(lock)
+
+    def share(self) -> None:
+        """Lets other runs that share the work directory in."""
+        distributed.from_main(lambda: fcntl.flock(self._lock, fcntl.LOCK_SH))
+
+    @contextlib.contextmanager
+    def result_locked(self, name: str) -> Iterator[None]:
+        """Holds a result for this process. Raises InputError if another run is making it."""
+        with contextlib.ExitStack() as held:
+
+            def lock() -> None:
+                path = self.result(name).with_name(f".{name}.lock")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle = held.enter_context(open(path, "w"))
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise InputError("another salmu run is making it; wait for it", self.result(name)) from error
 
             distributed.from_main(lock)
             yield

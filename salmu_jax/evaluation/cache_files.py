@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ from salmu_jax.errors import InputError
 SCHEMA = "salmu_jax.cache/1"
 MARK = "cache.json"  # in every directory of a cache: what it holds, and that it is ours
 _LOCK = ".lock"
+_PARTIAL = ".partial-"
 
 
 class Damaged(Exception):
@@ -50,7 +52,19 @@ def write(path: Path, fields: Mapping[str, Any], payload: np.ndarray | None = No
     described = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     header = json.dumps({"schema": SCHEMA, "payload": described, **fields}, ensure_ascii=True).encode()
     digest = hashlib.sha256(header).hexdigest().encode()
-    files.write_bytes(path, b"".join([digest, b"\n", header, b"\n", data]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Two runs, on two machines even, may write the same file at once: neither may meet the other's beginning.
+    partial = path.with_name(f"{path.name}{_PARTIAL}{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with open(partial, "xb") as handle:
+            handle.writelines((digest, b"\n", header, b"\n", data))
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def read(path: Path, payload: bool = True) -> CacheFile:
@@ -95,12 +109,16 @@ def claim(directory: Path, about: Mapping[str, Any]) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True)
     if not is_ours(directory):
         strange = [
-            path.name for path in directory.iterdir() if path.name not in (_LOCK, MARK) and ".partial-" not in path.name
+            path.name for path in directory.iterdir() if path.name not in (_LOCK, MARK) and _PARTIAL not in path.name
         ]
         if strange:
             raise InputError(f"holds '{min(strange)}', which is no cache of ours; move it away", directory)
         files.write_json(directory / MARK, {"schema": SCHEMA, **about})
     with open(directory / _LOCK, "a") as handle:
+        with contextlib.suppress(OSError):  # nobody else is here: what kills have left is of no use
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for leftover in directory.rglob(f"*{_PARTIAL}*"):
+                leftover.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # without locks nothing is ever removed, see _unused
             fcntl.flock(handle, fcntl.LOCK_SH)
         with contextlib.suppress(OSError):

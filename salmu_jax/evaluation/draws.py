@@ -3,11 +3,21 @@
 A draw depends on the seed, its purpose and the sizes involved, and on nothing else: not on the order of metrics or
 models, nor on batch sizes. Identical checkpoints therefore get identical results, and two models are compared on the
 same galleries, the same negatives and the same resampled identities.
+
+RetFail's galleries can also be drawn as the released evaluator draws them (``released``), so that ranks may be compared row
+by row with a published result file. The other draws of the released evaluator cannot be repeated: it does not reset its
+generator between models.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+
+from salmu_jax.errors import InputError
+
+DRAWS = ("ours", "released")
 
 TARGET_POOL = 401  # retrieval distractors from the split whose images are queried (forget, or a holdout)
 RETAIN_POOL = 402  # retrieval distractors from retain_disjoint
@@ -24,6 +34,33 @@ def generator(seed: int, purpose: int) -> np.random.Generator:
 def draw_pool(rows: int, size: int, seed: int, purpose: int) -> np.ndarray:
     """``min(size, rows)`` distinct row numbers out of ``rows``, int64, in increasing order."""
     return np.sort(generator(seed, purpose).choice(rows, size=min(size, rows), replace=False))
+
+
+def draw_pools(rows: Mapping[str, int], size: int, seed: int, how: str = "ours") -> dict[str, np.ndarray]:
+    """RetFail's pools of distractors: up to ``size`` row numbers for each entry of ``rows``, int64, in increasing order.
+
+    Args:
+      rows: how many captions each pool is drawn from: ``forget``, ``retain_disjoint``, and the holdouts.
+      how: ``ours``: each pool by itself, by :func:`draw_pool`. ``released``: numpy's legacy generator,
+        ``RandomState(seed)``, draws from forget, then from retain_disjoint; then from the rest, which the released
+        evaluator does not query.
+    """
+    check_draws(how)
+    if how == "ours":
+        purposes = {"retain_disjoint": RETAIN_POOL}
+        return {name: draw_pool(count, size, seed, purposes.get(name, TARGET_POOL)) for name, count in rows.items()}
+    legacy = np.random.RandomState(seed)
+    first = [name for name in ("forget", "retain_disjoint") if name in rows]
+    return {
+        name: np.sort(legacy.choice(rows[name], min(size, rows[name]), replace=False)).astype(np.int64)
+        for name in (*first, *(name for name in rows if name not in first))
+    }
+
+
+def check_draws(how: str, where: str = "evaluate.draws") -> None:
+    """Raises InputError for a way of drawing that is none of :data:`DRAWS`."""
+    if how not in DRAWS:
+        raise InputError(f"is {how!r}; {' and '.join(DRAWS)} are possible", where)
 
 
 def draw_negatives(rows: int, seed: int) -> np.ndarray:

@@ -144,6 +144,11 @@ class Encoder:
         return out
 
 
+def default_rows(clip: Any) -> int:
+    """Rows that a device takes at a time where nobody says: few large images on a CPU, whose every batch takes seconds."""
+    return 32 if jax.default_backend() == "cpu" and clip.config.image_size > 64 else 256
+
+
 def buckets(tokens: np.ndarray, tower: Any = None, most: int = MOST_BUCKETS) -> list[Bucket]:
     """Sorts token rows int32 [N, T] that end in zeros into at most ``most`` lengths, shortest first; each is one program.
 

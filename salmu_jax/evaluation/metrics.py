@@ -127,7 +127,13 @@ def classify(images: jax.Array, classes: jax.Array, block: int = BLOCK) -> jax.A
 
 
 def draw_gallery(
-    target: np.ndarray, target_ids: np.ndarray, retain: np.ndarray, retain_ids: np.ndarray, *, seed: int
+    target: np.ndarray,
+    target_ids: np.ndarray,
+    retain: np.ndarray,
+    retain_ids: np.ndarray,
+    *,
+    seed: int,
+    pools: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Gallery:
     """The shared distractors: up to :data:`POOL_SIZE` captions of the queried split and as many of ``retain_disjoint``.
 
@@ -135,9 +141,12 @@ def draw_gallery(
       target, target_ids: float32 [N, D], int32 [N], the captions of the split whose images are queried.
       retain, retain_ids: the same of ``retain_disjoint``.
       seed: the only source of the draw.
+      pools: the rows of both that have been drawn already (:func:`draws.draw_pools`); None: they are drawn here.
     """
-    first = draws.draw_pool(len(target), POOL_SIZE, seed, draws.TARGET_POOL)
-    second = draws.draw_pool(len(retain), POOL_SIZE, seed, draws.RETAIN_POOL)
+    if pools is None:
+        drawn = draws.draw_pools({"target": len(target), "retain_disjoint": len(retain)}, POOL_SIZE, seed)
+        pools = drawn["target"], drawn["retain_disjoint"]
+    first, second = pools
     return Gallery(
         np.concatenate([target[first], retain[second]]),
         np.concatenate([target_ids[first], retain_ids[second]]).astype(np.int32),

@@ -20,7 +20,7 @@ from salmu_jax.evaluation.caveats import TIES, caveats
 from salmu_jax.evaluation.data import FIELDS, SPLITS, EvaluationData
 from salmu_jax.evaluation.embeddings import Embeddings, embed
 from salmu_jax.evaluation.result import SCHEMA, load_result, write_result
-from salmu_jax.evaluation.rows import COLUMNS, SUBSETS, TARGETS, RowScores, subset_rows
+from salmu_jax.evaluation.rows import COLUMNS, POOL_SIZE, SUBSETS, TARGETS, RowScores, subset_rows
 
 __all__ = ["IDZSC_PROMPT", "EvaluationData", "check_prompt", "evaluate", "load_result", "write_result"]
 
@@ -47,6 +47,7 @@ def evaluate(
     bootstrap: int = 1000,
     provenance: Mapping[str, Any],
     embeddings: Embeddings | None = None,
+    how_drawn: str = "ours",
 ) -> Evaluation:
     """Measures one model: all ten metrics, their intervals and breakdowns, and the row scores they come from.
 
@@ -60,6 +61,7 @@ def evaluate(
       bootstrap: samples of each interval; 0 for none.
       provenance: kept in the result, with the time of day and the seconds taken added.
       embeddings: the model's, of these data and this prompt; None: they are computed here, by this process alone.
+      how_drawn: RetFail's galleries, one of :data:`salmu_jax.evaluation.draws.DRAWS`.
 
     Raises:
       InputError: a prompt without ``{name}``, another image size, or embeddings that are not finite.
@@ -71,8 +73,9 @@ def evaluate(
             embeddings = embed(clip, params, tokenizer, data, idzsc_prompt=idzsc_prompt, batch_size=batch_size)
         except InputError as error:
             raise InputError(str(error), f"model {model_name!r}") from error
-    rows = score_rows(data, embeddings, seed=seed, idzsc_prompt=idzsc_prompt)
-    protocol = describe_protocol(data, rows, seed=seed, idzsc_prompt=idzsc_prompt, bootstrap=bootstrap)
+    settings = {"seed": seed, "idzsc_prompt": idzsc_prompt, "how_drawn": how_drawn}
+    rows = score_rows(data, embeddings, **settings)
+    protocol = describe_protocol(data, rows, **settings, bootstrap=bootstrap)
     result = make_result(model_name, rows, protocol, provenance)
     result["provenance"].setdefault("seconds", round(time.monotonic() - started, 3))
     return Evaluation(result, rows)
@@ -97,13 +100,20 @@ def make_result(
     return result
 
 
-def score_rows(data: EvaluationData, embeddings: Embeddings, *, seed: int, idzsc_prompt: str) -> RowScores:
+def score_rows(
+    data: EvaluationData, embeddings: Embeddings, *, seed: int, idzsc_prompt: str, how_drawn: str = "ours"
+) -> RowScores:
     """Measures every row of every split: the arrays of :data:`salmu_jax.evaluation.rows.COLUMNS`."""
     rows: RowScores = _groups(data)
     for split, values in data.splits.items():
         rows[f"{split}.similarity"] = _similarity(embeddings, split, embeddings.of(values.text))
+    retain = data.splits["retain_synth"]
+    disjoint = [retain.text[row] for row in np.flatnonzero(retain.subset == "retain_disjoint")]
+    counts = {split: len(data.splits[split]) for split in TARGETS} | {"retain_disjoint": len(disjoint)}
+    pools = draws.draw_pools(counts, POOL_SIZE, seed, how_drawn)
+    rows["retain_synth.gallery"] = pools["retain_disjoint"]
     for split in TARGETS:
-        rows |= _retrieve(data, embeddings, split, seed)
+        rows |= _retrieve(data, embeddings, split, disjoint, pools, seed)
 
     forget = data.splits["forget"]
     core = metrics.core_association(embeddings.images["forget"], *map(embeddings.of, data.core_texts()))
@@ -118,7 +128,7 @@ def score_rows(data: EvaluationData, embeddings: Embeddings, *, seed: int, idzsc
 
 
 def describe_protocol(
-    data: EvaluationData, rows: RowScores, *, seed: int, idzsc_prompt: str, bootstrap: int
+    data: EvaluationData, rows: RowScores, *, seed: int, idzsc_prompt: str, bootstrap: int, how_drawn: str = "ours"
 ) -> dict[str, Any]:
     """How ``rows`` were measured: what must agree between results that are compared."""
     gallery = {"forget": len(rows["forget.gallery"]), "retain": len(rows["retain_synth.gallery"])}
@@ -126,6 +136,7 @@ def describe_protocol(
     classes = 0 if task is None else len(task.classnames)
     return {
         "seed": seed,
+        "draws": how_drawn,
         "gallery": 1 + gallery["forget"] + gallery["retain"],
         "gallery_forget": gallery["forget"],
         "gallery_retain": gallery["retain"],
@@ -172,16 +183,25 @@ def _similarity(embeddings: Embeddings, split: str, captions: np.ndarray) -> np.
     return np.asarray(metrics.paired_similarity(embeddings.images[split], captions))
 
 
-def _retrieve(data: EvaluationData, embeddings: Embeddings, split: str, seed: int) -> RowScores:
+def _retrieve(
+    data: EvaluationData,
+    embeddings: Embeddings,
+    split: str,
+    disjoint: Sequence[str],
+    pools: Mapping[str, np.ndarray],
+    seed: int,
+) -> RowScores:
     """The ranks of the images of ``split`` against its own captions and those of retain_disjoint."""
-    retain = data.splits["retain_synth"]
-    disjoint = [retain.text[row] for row in np.flatnonzero(retain.subset == "retain_disjoint")]
     ids, retain_ids = (embeddings.bank.index(texts) for texts in (data.splits[split].text, disjoint))
-    captions = embeddings.texts[ids]
-    gallery = metrics.draw_gallery(captions, ids, embeddings.texts[retain_ids], retain_ids, seed=seed)
-    drawn = {f"{split}.gallery": gallery.target_rows, "retain_synth.gallery": gallery.retain_rows}
+    drawn = {f"{split}.gallery": pools[split]}
     if not len(ids):
         return {**drawn, f"{split}.rank": np.zeros(0, np.int32), f"{split}.left_out": np.zeros(0, np.int32)}
+    captions, retain, both = (
+        embeddings.texts[ids],
+        embeddings.texts[retain_ids],
+        (pools[split], pools["retain_disjoint"]),
+    )
+    gallery = metrics.draw_gallery(captions, ids, retain, retain_ids, seed=seed, pools=both)
     ranks, left_out = metrics.retrieve(embeddings.images[split], captions, ids, gallery)
     return {**drawn, f"{split}.rank": ranks, f"{split}.left_out": left_out}
 

@@ -27,6 +27,7 @@ from salmu_jax.models.preprocess import preprocess_eval
 from salmu_jax.training import mesh as mesh_lib
 
 PAIRS, IMAGES = 1_024, 4_096  # at most
+DEFAULT_BATCH = 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ def make_online_evaluation(
     ``params`` stay as they lie on ``mesh``; each device encodes its share of a batch, of about ``batch_size`` rows over all
     of them. All processes have to call it, and get the same.
     """
-    rows = -(-batch_size // (mesh.shape["data"] * mesh.shape["fsdp"]))
+    rows = -(-(batch_size or DEFAULT_BATCH) // (mesh.shape["data"] * mesh.shape["fsdp"]))
 
     def evaluate(params: Any) -> dict[str, float]:
         encoder = Encoder(clip, params, rows, mesh, gather=True)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from salmu_jax.errors import InputError
 from salmu_jax.evaluation import aggregate, draws, metrics
 from salmu_jax.evaluation.logistic import fit_logistic
 
@@ -109,6 +110,24 @@ def test_gallery_is_drawn_without_replacement_by_the_seed_alone():
     assert (first.ids < 3000).sum() == 1000
     assert set(first.ids) != set(other.ids)
     np.testing.assert_array_equal(first.embeddings, np.concatenate([target, retain])[first.ids])
+
+
+def test_galleries_as_the_released_evaluator_draws_them():
+    """numpy's legacy global generator, seeded once: forget's texts first, then retain_disjoint's, in released row order."""
+    texts = {"forget": [f"f{i}" for i in range(3000)], "retain_disjoint": [f"r{i}" for i in range(1600)]}
+    counts = {"forget": 3000, "holdout_identity": 1200, "retain_disjoint": 1600}
+    found = draws.draw_pools(counts, 1000, 42, "released")
+    np.random.seed(42)  # noqa: NPY002 (what the released evaluator does)
+    for name in ("forget", "retain_disjoint"):
+        theirs = np.random.choice(texts[name], 1000, replace=False)  # noqa: NPY002
+        assert {texts[name][row] for row in found[name]} == set(theirs)
+    assert [len(found[name]) for name in counts] == [1000] * 3
+    ours = draws.draw_pools(counts, 1000, 42)
+    np.testing.assert_array_equal(ours["forget"], draws.draw_pool(3000, 1000, 42, draws.TARGET_POOL))
+    assert set(ours["forget"]) != set(found["forget"])
+    assert len(draws.draw_pools({"forget": 5, "retain_disjoint": 0}, 1000, 42, "released")["retain_disjoint"]) == 0
+    with pytest.raises(InputError, match=r"evaluate.draws: is 'theirs'; ours and released are possible"):
+        draws.draw_pools(counts, 1000, 42, "theirs")
 
 
 def test_memory_is_bounded_at_the_published_size():

@@ -194,6 +194,17 @@ def test_images_are_decoded_once_for_all_models(tiny):
     assert "forget row 0 (forget.jpg)" in calls
 
 
+def test_the_galleries_can_be_the_released_ones_and_the_protocol_says_so(tiny, data, monkeypatch):
+    monkeypatch.setattr("salmu_jax.evaluation.protocol.POOL_SIZE", 20)
+    ours, released = (tiny.measure(data, how_drawn=how) for how in ("ours", "released"))
+    assert (ours.result["protocol"]["draws"], released.result["protocol"]["draws"]) == ("ours", "released")
+    legacy = np.random.RandomState(42)
+    for name, count in (("forget", len(data.splits["forget"])), ("retain_synth", 34)):
+        assert set(released.rows[f"{name}.gallery"]) == set(legacy.choice(count, 20, replace=False))
+    assert (ours.rows["forget.rank"] != released.rows["forget.rank"]).any()
+    np.testing.assert_array_equal(ours.rows["forget.similarity"], released.rows["forget.similarity"])
+
+
 def test_identical_texts_are_encoded_once_and_identically(tiny, data):
     texts = ["b", "a", "b", "c", "a", "b"]
     found = encode_texts(tiny.clip(), tiny.params(), tiny.tokenizer(), texts, batch_size=2)

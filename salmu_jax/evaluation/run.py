@@ -1,0 +1,186 @@
+"""The evaluation of the models of one work directory: the data opened once, and the caches that outlive a process.
+
+    WORKDIR/cache/pixels/DIGEST-224-VERSION/       decoded images and columns of a data set (pixels.py)
+    WORKDIR/cache/embeddings/CHECKPOINT-DATA-.../  of one model (embedding_cache.py)
+
+Everything in ``cache/`` can be deleted at any time; it is made again. By itself it stays bounded: pixels of other data or of
+another image size are removed when they are no longer evaluated, and embeddings, which are of use to a run that was killed or
+that repeats an evaluation with other draws, are kept up to 4 GiB, the latest ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import PIL
+
+import salmu_jax
+from salmu_jax import contents, files
+from salmu_jax.errors import InputError
+from salmu_jax.evaluation import cache_files, pixels
+from salmu_jax.evaluation.data import ZEROSHOT, EvaluationData
+from salmu_jax.evaluation.embedding_cache import KEEP_BYTES, directory_of
+from salmu_jax.evaluation.embeddings import Embeddings, embed
+from salmu_jax.evaluation.encode import default_rows
+from salmu_jax.evaluation.loading import load_evaluation_data
+from salmu_jax.training import distributed
+
+Say = Callable[[str], None]
+
+
+class Evaluator:
+    """Embeds models on the data sets of a work directory. All processes of a run have one, and call it alike.
+
+    Args:
+      datasets: the built data sets.
+      cache: the directory of the caches.
+      options: the config's section ``evaluate``.
+      made: whether the data are a made world.
+      keep_decoded: keep all decoded images in memory; None: where they are few.
+      say: prints a line.
+    """
+
+    def __init__(
+        self,
+        datasets: Path,
+        cache: Path,
+        options: Any,
+        *,
+        made: bool,
+        keep_decoded: bool | None,
+        say: Say = lambda line: None,
+    ):
+        self.digests = data_digests(datasets)
+        self._datasets, self._cache, self._options, self._made = datasets, cache, options, made
+        self._keep, self._say = keep_decoded, say
+        self._data: dict[int, EvaluationData] = {}
+
+    def data(self, image_size: int) -> EvaluationData:
+        """The data at an image size."""
+        if image_size not in self._data:
+            write = distributed.from_main(lambda: self._decide(image_size))
+            self._data[image_size] = load_evaluation_data(
+                self._datasets,
+                image_size,
+                cache_decoded=self._keep,
+                directories=self._pixel_directories(image_size),
+                write_pixels=write,
+                made=self._made,
+                say=self._say,
+            )
+        return self._data[image_size]
+
+    def embed(self, label: str, clip: Any, params: Any, tokenizer: Any, checkpoint: str) -> Embeddings | None:
+        """The embeddings of a model in process 0, None in others; ``checkpoint`` is the digest of its parameters."""
+        size = clip.config.image_size
+        key = {
+            "checkpoint": checkpoint,
+            "data": self.digests,
+            "dtype": clip.config.compute_dtype,
+            "architecture": clip.config.to_dict(),
+            "tokenizer": tokenizer.digest,
+            "pixels": pixel_version(),
+            "code": code_digest(),
+            "platform": f"{jax.default_backend()} jax {jax.__version__}",  # kernels differ by more than the last bits
+        }
+        directory = directory_of(self._cache / "embeddings", key)
+        with contextlib.ExitStack() as held:
+
+            def claim() -> None:
+                held.enter_context(cache_files.claim(directory, {"of": key}))
+                for name, pixel_directory in self._pixel_directories(size).items():
+                    about = {"data": self.digests[name], "image_size": size, "version": pixel_version()}
+                    held.enter_context(cache_files.claim(pixel_directory, about))
+
+            distributed.from_main(claim)
+            data = self.data(size)
+            before = data.counts.decoded
+            embeddings = embed(
+                clip,
+                params,
+                tokenizer,
+                data,
+                idzsc_prompt=self._options.idzsc_prompt,
+                batch_size=self._options.batch_size or default_rows(clip),
+                directory=directory,
+                label=label,
+                say=lambda line: self._say(f"{label}: {line}"),
+            )
+            total = sum(map(len, data.images.values()))
+            self._say(f"{label}: {data.counts.decoded - before:,} of {total:,} images decoded for it")
+            distributed.from_main(self._prune)
+        return embeddings
+
+    def _decide(self, image_size: int) -> bool:
+        """Whether decoded pixels are kept on the disk."""
+        directories = self._pixel_directories(image_size)
+        stores = load_evaluation_data(self._datasets, image_size, directories=directories).images.values()
+        missing = sum(store.missing_pixels() for store in stores)
+        return pixels.decide(
+            self._options.cache_pixels,
+            missing,
+            image_size,
+            self._cache / "pixels",
+            lambda line: self._say(f"evaluate: {line}"),
+        )
+
+    def _pixel_directories(self, image_size: int) -> dict[str, Path]:
+        return {
+            name: self._cache / "pixels" / f"{digest[:16]}-{image_size}-{pixel_version()[:8]}"
+            for name, digest in self.digests.items()
+            if digest
+        }
+
+    def _prune(self) -> None:
+        """Removes caches that are no longer useful; those that this run or another one holds stay."""
+        for directory in [
+            *cache_files.prune(self._cache / "embeddings", KEEP_BYTES),
+            *cache_files.prune(self._cache / "pixels", 0),
+        ]:
+            self._say(f"evaluate: {directory} removed, it was of no use any more")
+
+
+def data_digests(datasets: Path) -> dict[str, str | None]:
+    """The content digests of the built data sets that an evaluation reads; None for one that is absent."""
+    found = contents.read_contents(datasets)
+    if found is None:
+        raise InputError("has no contents.json, which says what it holds; run 'salmu build' again", datasets)
+    digests = contents.data_digests(found)
+    return {name: digests.get(name) for name in ("salmu", ZEROSHOT)}
+
+
+@functools.cache
+def pixel_version() -> str:
+    """A digest of what decides the pixels of an encoded image: our code, and the version of the decoder."""
+    source = Path(salmu_jax.__file__).parent / "models" / "preprocess.py"
+    return files.sha256_json([files.sha256_file(source), PIL.__version__, cache_files.SCHEMA])
+
+
+@functools.cache
+def code_digest() -> str:
+    """A digest of the code that makes embeddings of pixels and texts."""
+    package = Path(salmu_jax.__file__).parent
+    sources = [*sorted((package / "models").glob("*.py")), *sorted((package / "models" / "data").glob("*.gz"))]
+    return files.sha256_json([[path.name, files.sha256_file(path)] for path in sources])
+
+
+def check_new_name(name: str, taken: Mapping[str, str]) -> None:
+    """Raises InputError for a name that cannot be that of a foreign checkpoint's result.
+
+    ``taken`` says of each reserved name what it is.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+        raise InputError(f"{name!r} cannot name a result file; letters, digits, '_', '-' and '.' can", "--model")
+    if name.lower() in {other.lower() for other in taken}:
+        what = next(what for other, what in taken.items() if other.lower() == name.lower())
+        raise InputError(
+            f"{name!r} is the name of {what} of this work directory, whose result it would replace; take another for a"
+            " checkpoint from elsewhere",
+            "--model",
+        )
