@@ -5,6 +5,9 @@ device, where the model subtracts ``IMAGE_MEAN`` and divides by ``IMAGE_STD``. T
 matters: an image is resized in its *own* mode (a palette image by nearest neighbour, since PIL cannot blend palette
 indices, an RGBA image premultiplied), then cropped, and only then turned into RGB. EXIF orientation is not applied.
 
+What is decoded is bounded, whoever made the bytes: only formats of :data:`FORMATS` (PIL would start Ghostscript for an EPS,
+whatever the file is called), at most :data:`MAX_PIXELS`, and large images a few at a time.
+
 Reference: ``image_transform`` of open_clip 3.3.0, with torchvision's ``Resize``, ``CenterCrop``, ``RandomResizedCrop``.
 """
 
@@ -14,6 +17,7 @@ import contextlib
 import io
 import math
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -25,19 +29,26 @@ from salmu_jax.errors import InputError
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # as PIL names them; none of their decoders starts a program
+MAX_PIXELS = 50_000_000
+_LARGE_PIXELS = 8_000_000
+_LARGE_AT_A_TIME = threading.BoundedSemaphore(2)  # many threads decode; 64 images of 50 Mpx would take 13 GB and more
+
 # A sliver of 1 x 5,000 pixels would be resized to 224 x 1,120,000 before its centre is cut out. Beyond this many pixels
 # only the part that the crop keeps is computed: the same picture up to rounding, in bounded memory.
 _MAX_RESIZED_PIXELS = 1 << 25
 
 # PIL's advice to convert such images to RGBA does not apply: OpenCLIP drops the transparency, and so do we.
 warnings.filterwarnings("ignore", message="Palette images with Transparency", category=UserWarning)
+# PIL warns of images of 89 Mpx; they are refused here before they are decoded.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def preprocess_eval(data: bytes, image_size: int, where: str | os.PathLike | None = None) -> np.ndarray:
     """OpenCLIP's evaluation transform: shortest side to ``image_size`` (bicubic, antialiased), centre crop, RGB.
 
     Args:
-      data: an encoded image (JPEG, PNG, WebP, ... of any mode).
+      data: an encoded image (one of :data:`FORMATS`, of any mode).
       image_size: the side S of the result, in pixels.
       where: names the image in an error message (file, row).
 
@@ -45,10 +56,25 @@ def preprocess_eval(data: bytes, image_size: int, where: str | os.PathLike | Non
       uint8 ``[S, S, 3]``.
 
     Raises:
-      InputError: the bytes are no image that PIL can decode, are cut short, or decode to a decompression bomb.
+      InputError: the bytes are no image of these formats, are cut short, or hold more than :data:`MAX_PIXELS`.
     """
     with _decoding(data, where) as image:
         return _to_array(_resize_and_crop(image, image_size))
+
+
+def check_image(data: bytes, where: str | os.PathLike | None = None) -> str | None:
+    """Decodes an image wholly and drops it.
+
+    Returns:
+      What is odd about it though it can be used, or None: pixels of 16 bits or floats are clipped at 255, so that such an
+      image becomes mostly white or black, here as in OpenCLIP.
+
+    Raises:
+      InputError: as :func:`preprocess_eval`.
+    """
+    with _decoding(data, where) as image:
+        deep = image.mode.startswith("I") or image.mode == "F"
+        return "images of 16-bit or float pixels, mostly white or black as in OpenCLIP" if deep else None
 
 
 def random_resized_crop(
@@ -113,21 +139,44 @@ def random_crop_box(
 def _decoding(data: bytes, where: str | os.PathLike | None) -> Iterator[Image.Image]:
     """Yields the decoded image; whatever PIL raises inside the block is told as an InputError."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            yield image
-    except Image.DecompressionBombError as error:
-        raise InputError(
-            f"{error}; an image of at most {2 * Image.MAX_IMAGE_PIXELS} pixels is needed", where
-        ) from error
-    except MemoryError:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            pixels = image.width * image.height
+            if pixels > MAX_PIXELS:
+                raise _too_large(f"{image.width:,} x {image.height:,} pixels", where)
+            with _LARGE_AT_A_TIME if pixels > _LARGE_PIXELS else contextlib.nullcontext():
+                image.load()
+                yield image
+    except (InputError, MemoryError):
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(str(error), where) from error
     except Image.UnidentifiedImageError as error:
-        raise InputError(f"not an image ({len(data)} bytes); encoded JPEG, PNG or WebP is needed", where) from error
+        raise InputError(f"not an image ({_described(data)}); {_WANTED} is needed", where) from error
     except Exception as error:  # PIL's decoders let OSError, SyntaxError, struct.error, IndexError and others through
         raise InputError(
-            f"undecodable image ({len(data)} bytes: {error}); a whole JPEG, PNG or WebP is needed", where
+            f"undecodable image ({len(data)} bytes: {error}); a whole {_WANTED} is needed", where
         ) from error
+
+
+_WANTED = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+
+
+def _too_large(found: str, where: str | os.PathLike | None) -> InputError:
+    return InputError(f"{found}; an image of at most {MAX_PIXELS:,} pixels is needed", where)
+
+
+def _described(data: bytes) -> str:
+    kind = next((name for start, name in _NO_IMAGES.items() if data.startswith(start)), None)
+    return f"{len(data)} bytes" + (f" of {kind}" if kind else "")
+
+
+_NO_IMAGES = {
+    b"%!PS": "PostScript",
+    b"\xc5\xd0\xd3\xc6": "PostScript",
+    b"%PDF": "PDF",
+    b"<svg": "SVG",
+    b"version https://git-lfs": "a pointer of Git LFS",
+}
 
 
 def _resize_and_crop(image: Image.Image, size: int) -> Image.Image:

@@ -6,15 +6,17 @@ import contextlib
 import functools
 import importlib.util
 import io
+import subprocess
+import threading
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from salmu_jax.errors import InputError
 from salmu_jax.models import preprocess
-from salmu_jax.models.preprocess import preprocess_eval, random_crop_box, random_resized_crop
+from salmu_jax.models.preprocess import check_image, preprocess_eval, random_crop_box, random_resized_crop
 
 
 def pixels(width, height, channels=3, seed=0):
@@ -138,12 +140,36 @@ def bomb():
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
+def png_of(width, height):
+    """A PNG of a few kilobytes, all black."""
+    return encoded(Image.new("1", (width, height)))
+
+
+def postscript():
+    """An EPS that a decoder would hand to Ghostscript, which would write a file."""
+    return (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\n"
+        b"(/tmp/salmu-was-here) (w) file closefile\nshowpage\n%%EOF\n"
+    )
+
+
+def dos_postscript():
+    """The binary form of the same."""
+    body = postscript()
+    return b"\xc5\xd0\xd3\xc6" + (32).to_bytes(4, "little") + len(body).to_bytes(4, "little") + bytes(20) + body
+
+
+def unlisted(kind):
+    return encoded(Image.fromarray(pixels(20, 20)), kind)
+
+
 def broken_chunk():
     data = bytearray(encoded(Image.fromarray(pixels(90, 70))))
     data[60] ^= 0xFF
     return bytes(data)
 
 
+@pytest.mark.filterwarnings("ignore:Image size")  # pytest undoes the module's own filter
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -154,12 +180,28 @@ def broken_chunk():
         (truncated("GIF"), "undecodable"),
         (truncated("WEBP"), "image"),
         (broken_chunk(), "undecodable"),
-        (bomb(), "pixels"),
+        (bomb(), "at most 50,000,000 pixels"),
+        (png_of(13_000, 13_000), "13,000 x 13,000 pixels; an image of at most 50,000,000"),
+        (png_of(7_072, 7_072), "7,072 x 7,072 pixels; an image of at most 50,000,000"),
+        (postscript(), "not an image .* of PostScript"),
+        (dos_postscript(), "not an image .* of PostScript"),
+        (unlisted("PPM"), "JPEG, PNG, WEBP, GIF, BMP or TIFF is needed"),
+        (unlisted("PDF"), "not an image .* of PDF"),
+        (unlisted("TGA"), "not an image"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "not an image .* a pointer of Git LFS"),
     ],
-    ids=["empty", "html", "jpeg", "png", "gif", "webp", "bit flip", "bomb"],
+    ids=[
+        *("empty", "html", "jpeg", "png", "gif", "webp", "bit flip", "bomb", "13,000 px", "just above 50 Mpx"),
+        *("eps", "eps with a DOS header", "ppm", "pdf", "tga", "git-lfs"),
+    ],
 )
-def test_bad_images_are_named(data, message):
+def test_bad_images_are_named(data, message, monkeypatch):
+    def no_program(*_, **__):
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr(subprocess, "Popen", no_program)
     for decode in (
+        lambda: check_image(data, "forget.parquet row 7"),
         lambda: preprocess_eval(data, 32, "forget.parquet row 7"),
         lambda: random_resized_crop(data, 32, np.random.default_rng(0), where="forget.parquet row 7"),
     ):
@@ -167,6 +209,53 @@ def test_bad_images_are_named(data, message):
             decode()
         assert str(error.value).startswith("forget.parquet row 7: ")
         assert "\n" not in str(error.value)
+
+
+def test_images_of_all_listed_formats_are_read():
+    for kind in preprocess.FORMATS:
+        data = encoded(Image.fromarray(pixels(40, 30)), kind)
+        assert preprocess_eval(data, 32).shape == (32, 32, 3)
+        assert check_image(data) is None
+
+
+def test_deep_pixels_are_kept_as_open_clip_has_them_and_told():
+    deep = pixels(40, 30, 1)[..., 0]
+    for image, kind in ((deep.astype(np.uint16) * 257, "PNG"), (deep.astype(np.float32), "TIFF")):
+        data = encoded(Image.fromarray(image), kind)
+        assert "16-bit or float" in check_image(data)
+        assert preprocess_eval(data, 32).shape == (32, 32, 3)
+
+
+def test_large_images_are_decoded_two_at_a_time(monkeypatch):
+    """Threads times 50 Mpx would not fit in memory; a failing image gives its place back."""
+    monkeypatch.setattr(preprocess, "_LARGE_PIXELS", 100)
+    whole, cut = encoded(Image.fromarray(pixels(40, 30))), truncated("PNG")
+    at_once, most, lock = 0, 0, threading.Lock()
+    load = ImageFile.ImageFile.load
+
+    def counted(image):
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        try:
+            return load(image)
+        finally:
+            with lock:
+                at_once -= 1
+
+    def work(data):
+        with contextlib.suppress(InputError):
+            check_image(data)
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", counted)
+    threads = [threading.Thread(target=work, args=(data,)) for data in [whole, cut] * 10]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert 1 <= most <= 2
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (200, 90), (30, 300)])
