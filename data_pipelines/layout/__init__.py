@@ -1,6 +1,7 @@
 """The released layout of SALMUBench: read (``reader``, ``shards``), check (``check``) and write (``writer``)."""
 
 from data_pipelines.layout.check import check_image, check_world
+from data_pipelines.layout.parquet import Row
 from data_pipelines.layout.reader import (
     CAPTIONS,
     DATA_FIELDS,
@@ -11,21 +12,13 @@ from data_pipelines.layout.reader import (
     SENSITIVE_SPLITS,
     SPLITS,
     SUBSETS,
+    TRAINING_SPLITS,
     Association,
-    Row,
     World,
 )
-from data_pipelines.layout.shards import (
-    LabelledImage,
-    Pair,
-    ZeroShot,
-    iter_tar_pairs,
-    pair_members,
-    read_zeroshot,
-    write_tar,
-    write_zeroshot,
-)
+from data_pipelines.layout.shards import LabelledImage, Pair, iter_tar_pairs, pair_members, write_tar
 from data_pipelines.layout.writer import SplitWriter
+from data_pipelines.layout.zeroshot import ZeroShot, read_zeroshot, write_zeroshot
 
 __all__ = [
     "CAPTIONS",
@@ -37,6 +30,7 @@ __all__ = [
     "SENSITIVE_SPLITS",
     "SPLITS",
     "SUBSETS",
+    "TRAINING_SPLITS",
     "Association",
     "LabelledImage",
     "Pair",

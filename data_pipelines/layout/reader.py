@@ -1,13 +1,17 @@
 """Reading a directory in the released layout of SALMUBench.
 
     world/
-      data/{split}-{i:05d}-of-{n:05d}.parquet    columns image {bytes, path}, text, identity_id, file_name
+      data/{split}-{i:05d}-of-{n:05d}.parquet    columns image {bytes, path}, text, identity_id, file_name (``parquet.py``)
       identities_metadata.json                   {identity_id: {name, city, ..., passport}}
       sensitive_set_captions_metadata.json       {file_name: {caption, data_field}}
       sensitive_set_generic_captions.json        {file_name: generic caption}
       fragile_set_ids.json                       [file_name]
       fragile_set_all_similarities.json          {file_name: similarity}; not needed by the reader
-      retain/{i:05d}.tar, zeroshot/              optional: the general retain base and a zero-shot set (``shards.py``)
+      retain/**/*.tar                            optional: the general retain base (``retain.py``)
+      zeroshot/                                  optional: a zero-shot set (``zeroshot.py``)
+
+The two released repositories are such directories: that for evaluation, and that for training, which has ``sensitive`` and
+``retain_synth`` alone and needs no JSON. They may lie in one folder, and in the hub's cache (:func:`find_root`).
 
 :class:`World` reads lazily and streams: images pass by in small batches, and only captions, file names and identities
 are ever held whole. Columns and keys beyond these are ignored. ``check.py`` checks a whole directory.
@@ -18,24 +22,25 @@ field and what would be right.
 from __future__ import annotations
 
 import functools
-import json
 import os
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from data_pipelines.layout.shards import ZeroShot, read_zeroshot
+from data_pipelines.layout.digests import MADE, named_files
+from data_pipelines.layout.findings import Findings
+from data_pipelines.layout.parquet import Row, open_parquet, read_rows, split_files, split_of
+from data_pipelines.layout.retain import retain_tars
+from data_pipelines.layout.zeroshot import NOT_READ, ZeroShot, read_zeroshot
 from salmu_jax.errors import InputError, describe_os_error
+from salmu_jax.json_reader import read_json
 
 DATA_FIELDS = ("name", "city", "job", "blood_type", "phone_number", "emails", "iban", "credit_card", "passport")
 SENSITIVE_SPLITS = ("forget", "holdout_association", "holdout_identity")
 SPLITS = (*SENSITIVE_SPLITS, "retain_synth")
-"""The splits that every world has; ``sensitive``, the first three in this order, is derived when it has no files."""
+"""The splits of a world that models can be evaluated on; ``sensitive``, the first three in this order, is derived."""
+TRAINING_SPLITS = ("sensitive", "retain_synth")
+"""The splits of the repository for training alone."""
 
 SUBSETS = (
     "forget_identity",
@@ -52,33 +57,7 @@ GENERIC_CAPTIONS = "sensitive_set_generic_captions.json"
 FRAGILE_IDS = "fragile_set_ids.json"
 FRAGILE_SIMILARITIES = "fragile_set_all_similarities.json"
 
-SCHEMA = pa.schema(
-    [
-        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-        ("text", pa.string()),
-        ("identity_id", pa.string()),
-        ("file_name", pa.string()),
-    ]
-)
-
-_READ_ROWS = 64  # rows in memory at a time: at 512 px some 5 MB
-
-
-@dataclass(frozen=True)
-class Row:
-    """One pair of a split: the encoded image as it is, its caption, and where it was read (``row`` from 0)."""
-
-    image: bytes
-    text: str
-    identity_id: str | None
-    file_name: str
-    split: str
-    path: str
-    row: int
-
-    def where(self, field: str | None = None) -> str:
-        """The place of this row (and of one field) for an error message."""
-        return f"{self.path} row {self.row}" + (f" field '{field}'" if field else "")
+_JSON_FILES = (IDENTITIES, CAPTIONS, GENERIC_CAPTIONS, FRAGILE_IDS, FRAGILE_SIMILARITIES)
 
 
 class Association(NamedTuple):
@@ -89,13 +68,73 @@ class Association(NamedTuple):
     value: str
 
 
-class World:
-    """A directory in the released layout, read lazily. Raises InputError where something is missing or malformed."""
+def find_root(directory: str | os.PathLike) -> Path:
+    """The directory in the released layout that a person means.
 
-    def __init__(self, directory: str | os.PathLike):
-        self.directory = Path(directory)
-        if not (self.directory / "data").is_dir():
-            raise InputError("no such directory; a world has its parquet files in data/", self.directory / "data")
+    It may be the directory itself; the one of a repository in the hub's cache (``datasets--OWNER--NAME``, of which the
+    revision of ``refs/main``, or the only one, is taken); or one in which repositories lie, of which that for evaluation
+    is taken if there is one: it holds all that the other has. Raises InputError if there is none, or several.
+    """
+    directory = Path(directory)
+    if (directory / "data").is_dir():
+        return directory
+    if (directory / "snapshots").is_dir():
+        return _snapshot(directory)
+    if directory.is_dir() and any(split_of(path.name) in (*SPLITS, "sensitive") for path in directory.glob("*.parquet")):
+        return directory.parent if directory.name == "data" else directory
+    below = []
+    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+        if (path / "data").is_dir() or (path / "snapshots").is_dir():
+            below.append(find_root(path))
+    for split in ("forget", "sensitive"):
+        found = [path for path in below if any((path / "data").glob(f"{split}-*.parquet"))]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InputError(f"{found[0].name} and {found[1].name} both hold '{split}'; name one of them", directory)
+    raise InputError("no such directory; a world has its parquet files in data/", directory / "data")
+
+
+def _snapshot(directory: Path) -> Path:
+    snapshots = sorted(path for path in (directory / "snapshots").iterdir() if path.is_dir())
+    main = directory / "refs" / "main"
+    if main.is_file() and main.stat().st_size < 100:
+        named = directory / "snapshots" / main.read_text(errors="replace").strip()
+        snapshots = [named] if named in snapshots else snapshots
+    if len(snapshots) != 1:
+        raise InputError(f"{len(snapshots)} revisions; name one of them, snapshots/REVISION", directory)
+    return snapshots[0]
+
+
+class World:
+    """A directory in the released layout, read lazily. Raises InputError where something is missing or malformed.
+
+    Args:
+      directory: as :func:`find_root` takes it.
+      zeroshot: where the zero-shot set lies; by default in ``zeroshot/``, if that is there.
+    """
+
+    def __init__(self, directory: str | os.PathLike, zeroshot: str | os.PathLike | None = None):
+        self.given = Path(directory)
+        self.directory = find_root(directory)
+        self.data = self.directory / "data" if (self.directory / "data").is_dir() else self.directory
+        self.zeroshot_directory = Path(zeroshot) if zeroshot else self._optional("zeroshot")
+        self.retain_directory = self._optional("retain")
+
+    def _optional(self, name: str) -> Path | None:
+        """A folder that need not be there: of the world, or beside its repository."""
+        places = [directory / name for directory in (self.directory, self.given) if (directory / name).is_dir()]
+        return places[0] if places else None
+
+    @functools.cached_property
+    def named(self) -> frozenset[str] | None:
+        """The files of a made world; what else lies there is no part of it. None if it is not known."""
+        return named_files(self.directory)
+
+    @functools.cached_property
+    def training_only(self) -> bool:
+        """Whether this is the repository for training: nothing can be unlearnt or evaluated with it."""
+        return not any(self._has(split) for split in SENSITIVE_SPLITS) and self._has("sensitive")
 
     @functools.cached_property
     def identities(self) -> dict[str, dict[str, Any]]:
@@ -135,68 +174,125 @@ class World:
         return tuple(split for split in (*SPLITS, "sensitive") if self.data_files(split) or self._derived(split))
 
     @functools.cached_property
+    def own_splits(self) -> tuple[str, ...]:
+        """The splits that a dataset of this world has: :data:`SPLITS`, or :data:`TRAINING_SPLITS`."""
+        return TRAINING_SPLITS if self.training_only else SPLITS
+
+    @functools.cached_property
     def retain_tars(self) -> tuple[Path, ...]:
         """The tars of the general retain base, sorted; empty when the world has none."""
-        return tuple(sorted((self.directory / "retain").glob("*.tar")))
+        return self.find_retain_tars(Findings())
+
+    def find_retain_tars(self, findings: Findings) -> tuple[Path, ...]:
+        """:attr:`retain_tars`; ``findings`` counts what lies there and is not read."""
+        if self.retain_directory is None:
+            return ()
+        return tuple(self._known(retain_tars(self.retain_directory, findings)))
 
     @functools.cached_property
     def zeroshot(self) -> ZeroShot | None:
         """The zero-shot classification set, or None."""
-        directory = self.directory / "zeroshot"
-        return read_zeroshot(directory) if directory.is_dir() else None
+        return self.find_zeroshot(Findings())
+
+    def find_zeroshot(self, findings: Findings) -> ZeroShot | None:
+        """:attr:`zeroshot`; ``findings`` counts what lies there and is not read."""
+        return read_zeroshot(self.zeroshot_directory, findings) if self.zeroshot_directory else None
 
     def data_files(self, split: str) -> list[Path]:
-        """The parquet files of a split, sorted by name; empty when it has none."""
-        return sorted((self.directory / "data").glob(f"{split}-*.parquet"))
+        """The parquet files of a split, in order; empty when it has none. Raises InputError if one is missing."""
+        if split not in self._data_files:
+            self._data_files[split] = split_files(self.data, split, self._data_names)
+        return self._data_files[split]
+
+    def files_of(self, split: str) -> list[Path]:
+        """The parquet files of a split. Raises InputError if there are none."""
+        files = self.data_files(split)
+        if not files:
+            message = f"no such file; the split '{split}' needs one or more"
+            raise InputError(message, self.data / f"{split}-*.parquet")
+        return files
+
+    def read_files(self) -> list[Path]:
+        """All files that reading the world and its sets may open."""
+        parquet = [path for split in (*SPLITS, "sensitive") for path in self.data_files(split)]
+        json = [self.directory / name for name in _JSON_FILES if (self.directory / name).is_file()]
+        return [*parquet, *json, *self.retain_tars, *(self.zeroshot.files() if self.zeroshot else ())]
 
     def num_rows(self, split: str) -> int:
         """The number of rows of a split, from the parquet footers."""
         if not self.data_files(split) and self._derived(split):
             return sum(self.num_rows(part) for part in SENSITIVE_SPLITS)
-        return sum(_open(path).metadata.num_rows for path in self._files_of(split))
+        total = 0
+        for path in self.files_of(split):
+            with open_parquet(path) as file:
+                total += file.metadata.num_rows
+        return total
 
-    def rows(self, split: str, *, images: bool = True) -> Iterator[Row]:
+    def rows(self, split: str, *, images: bool = True, findings: Findings | None = None) -> Iterator[Row]:
         """The rows of a split in the released order, streamed; ``images=False`` leaves ``image`` empty and is fast.
 
-        Raises InputError for a split without files, a damaged file, a missing or mistyped column, or a null.
+        Raises InputError for a split without files, a damaged file, a missing or mistyped column, or a null (with
+        ``findings``, rows that are not whole become problems and are left out).
         """
         if not self.data_files(split) and self._derived(split):
             for part in SENSITIVE_SPLITS:
-                yield from self.rows(part, images=images)
+                yield from self.rows(part, images=images, findings=findings)
             return
-        for path in self._files_of(split):
-            yield from _read_rows(path, split, images)
+        for path in self.files_of(split):
+            yield from read_rows(path, split, images=images, findings=findings)
 
     def subset_of(self, row: Row) -> str:
-        """Which of :data:`SUBSETS` a row of one of :data:`SPLITS` belongs to."""
+        """Which of :data:`SUBSETS` a row belongs to.
+
+        Empty for none of them: a portrait in retain_synth of a person outside forget, which the released evaluator leaves
+        out, and the rows of the repository for training, which does not say.
+        """
         if row.split == "forget":
             return "forget_association" if row.identity_id in self._partial_identities else "forget_identity"
         if row.split == "retain_synth":
-            return "retain_disjoint" if row.identity_id is None else "retain_joint"
-        return row.split
+            if row.identity_id is None:
+                return "retain_disjoint"
+            return "retain_joint" if row.identity_id in self._forget_identities else ""
+        return "" if row.split == "sensitive" else row.split
 
     def value_of(self, row: Row) -> Association:
         """The attribute, name and value that a sensitive row's caption is about.
 
         Of several e-mail addresses it is the one that the caption contains (the first if none is). For ``name`` the
-        value is the name. Raises InputError for metadata that lacks the file name, the identity or the attribute.
+        value is the name. Raises InputError for metadata that lacks the file name, the identity or the attribute. Without
+        any metadata, in the repository for training, all three are empty.
         """
+        if self.training_only and row.file_name not in self.captions:
+            return Association("", "", "")
         meta = self.captions.get(row.file_name)
         if meta is None:
             raise InputError(
                 f"'{row.file_name}' has no entry in {CAPTIONS}; one with caption and data_field is needed",
                 row.where("file_name"),
             )
+        identity = self.identities.get(row.identity_id or "")
         field = meta.get("data_field")
-        if field not in DATA_FIELDS:
+        # A field that the benchmark does not know is let pass where the person has it.
+        if not isinstance(field, str) or (field not in DATA_FIELDS and (identity is None or field not in identity)):
             where = f"{self.directory / CAPTIONS} key '{row.file_name}' field 'data_field'"
             raise InputError(f"{_kind(field)}; one of {', '.join(DATA_FIELDS)} would be right", where)
-        identity = self.identities.get(row.identity_id or "")
         if identity is None:
             raise InputError(
                 f"{row.identity_id!r} is not in {IDENTITIES}; a key of it would be right", row.where("identity_id")
             )
         return Association(field, self._attribute(row, identity, "name"), self._attribute(row, identity, field))
+
+    def name_unread(self, findings: Findings) -> None:
+        """Counts what lies in the world and is not read."""
+        for path in sorted(self.data.iterdir()):
+            if not path.name.startswith(".") and split_of(path.name) not in (*SPLITS, "sensitive"):
+                if self.data != self.directory:
+                    findings.oddity(NOT_READ, str(path))
+        known = {*_JSON_FILES, MADE, "data", "retain", "zeroshot"}
+        for path in sorted(self.directory.iterdir()) if self.data != self.directory else ():
+            ours = path.name in known or path.name.lower().startswith((".", "readme", "license", "licence", "notice"))
+            if not ours and self.named is None:
+                findings.oddity(NOT_READ, str(path))
 
     def _attribute(self, row: Row, identity: dict[str, Any], field: str) -> str:
         value = identity.get(field)
@@ -213,22 +309,33 @@ class World:
     def _partial_identities(self) -> frozenset[str]:
         return frozenset(row.identity_id for row in self.rows("holdout_association", images=False))
 
+    @functools.cached_property
+    def _forget_identities(self) -> frozenset[str]:
+        return frozenset(row.identity_id for row in self.rows("forget", images=False)) if not self.training_only else frozenset()
+
+    @functools.cached_property
+    def _data_names(self) -> list[str]:
+        try:
+            paths = list(self.data.iterdir())
+        except OSError as error:
+            raise InputError(describe_os_error(error, self.data)) from error
+        return [path.name for path in self._known(paths) if not path.name.startswith(".")]
+
+    @functools.cached_property
+    def _data_files(self) -> dict[str, list[Path]]:
+        return {}
+
+    def _known(self, paths: list[Path] | tuple[Path, ...]) -> list[Path]:
+        """Without the files that a made world does not name."""
+        if self.named is None:
+            return list(paths)
+        return [path for path in paths if path.relative_to(self.directory).as_posix() in self.named]
+
+    def _has(self, split: str) -> bool:
+        return any(split_of(name) == split for name in self._data_names)
+
     def _derived(self, split: str) -> bool:
         return split == "sensitive" and all(self.data_files(part) for part in SENSITIVE_SPLITS)
-
-    def _files_of(self, split: str) -> list[Path]:
-        files = self.data_files(split)
-        if not files:
-            raise InputError(
-                f"no such file; the split '{split}' needs one or more", self.directory / "data" / f"{split}-*.parquet"
-            )
-        for name in {
-            match[1] for match in (re.fullmatch(r".*-of-0*(\d+)\.parquet", path.name) for path in files) if match
-        }:
-            if int(name) != len(files):
-                message = f"{len(files)} files of '{split}', though their names say {name}; fetch the missing ones"
-                raise InputError(message, self.directory / "data")
-        return files
 
     def _mapping_of_mappings(self, name: str, wanted: str) -> dict[str, dict[str, Any]]:
         mapping = self._json(name, dict)
@@ -241,95 +348,15 @@ class World:
 
     def _json(self, name: str, kind: type) -> Any:
         path = self.directory / name
+        if self.training_only and not path.exists():
+            return kind()
         try:
-            value = json.loads(path.read_bytes())
-        except json.JSONDecodeError as error:
-            raise InputError(f"not JSON ({error.msg})", f"{path} line {error.lineno} column {error.colno}") from error
-        except UnicodeDecodeError as error:
-            raise InputError("not UTF-8 text", f"{path} byte {error.start}") from error
+            value = read_json(path)
         except OSError as error:
             raise InputError(describe_os_error(error, path)) from error
         if not isinstance(value, kind):
             raise InputError(f"{_kind(value)} where {'an object' if kind is dict else 'a list'} would be right", path)
         return value
-
-
-def _open(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise InputError(describe_os_error(error, path)) from error
-        raise InputError(f"not a whole parquet file ({_first_line(error)}); copy or make it again", path) from error
-
-
-def _read_rows(path: Path, split: str, images: bool) -> Iterator[Row]:
-    with _open(path) as file:
-        check_schema(file.schema_arrow, path)
-        columns = [*(["image.bytes"] if images else []), "text", "identity_id", "file_name"]
-        batches = file.iter_batches(batch_size=_READ_ROWS, columns=columns)
-        row = 0
-        while True:
-            try:
-                batch = next(batches, None)
-            except (pa.ArrowException, OSError) as error:
-                raise InputError(
-                    f"damaged ({_first_line(error)}); copy or make it again", f"{path} row {row}"
-                ) from error
-            if batch is None:
-                return
-            try:
-                entries = batch.to_pylist()
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    "text that is not UTF-8", f"{path} row {row} or one of the next {_READ_ROWS}"
-                ) from error
-            for entry in entries:
-                yield _row(entry, split, path, row, images)
-                row += 1
-
-
-def _row(entry: dict[str, Any], split: str, path: Path, row: int, images: bool) -> Row:
-    image = (entry["image"] or {}).get("bytes") if images else b""
-    result = Row(image, entry["text"], entry["identity_id"], entry["file_name"], split, str(path), row)
-    for field, value, wanted in (
-        ("image", image, "the encoded image"),
-        ("text", result.text, "the caption"),
-        ("file_name", result.file_name, "a name"),
-    ):
-        if value is None or (field == "file_name" and not value):
-            raise InputError(f"null or empty; {wanted} is needed", result.where(field))
-    if split != "retain_synth" and not result.identity_id:
-        raise InputError(f"null or empty; every row of '{split}' is of a person", result.where("identity_id"))
-    return result
-
-
-def check_schema(schema: pa.Schema, path: str | os.PathLike) -> None:
-    """Raises InputError for a missing or mistyped column. ``identity_id`` may be of nulls only."""
-    for name in SCHEMA.names:
-        if name not in schema.names:
-            raise InputError(f"no such column; the columns are {', '.join(SCHEMA.names)}", f"{path} field '{name}'")
-        kind = schema.field(name).type
-        if name == "image":
-            right = (
-                pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and _is_binary(kind.field("bytes").type)
-            )
-            wanted = "a struct of bytes (binary) and path (string)"
-        else:
-            right = _is_text(kind) or (name == "identity_id" and pa.types.is_null(kind))
-            wanted = "string"
-        if not right:
-            raise InputError(f"its type is {kind}; {wanted} would be right", f"{path} field '{name}'")
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def _kind(value: Any) -> str:
@@ -343,7 +370,3 @@ def _kind(value: Any) -> str:
         dict: "an object",
     }
     return names.get(type(value)) or repr(value)[:60]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

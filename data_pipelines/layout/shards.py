@@ -1,7 +1,11 @@
-"""Tar files of images with text: img2dataset's retain shards, and CLIP_benchmark's zero-shot classification sets.
+"""Samples in tars, by WebDataset's rule: img2dataset's image-text pairs, and images with a class index.
 
-A pair is a run of members with one stem: ``000000012.jpg``, ``000000012.txt``, ``000000012.json``. Both kinds are
-read as a stream, one pair in memory at a time, and written with fixed times and owners: equal content, equal bytes.
+A sample is a run of members with one key, ``a/000000012.jpg``, ``a/000000012.txt``, ``a/000000012.json``: the key is the
+path up to the first dot of the *name*. Tars are read as a stream, one sample in memory at a time, and written with fixed
+times and owners: equal content, equal bytes.
+
+Nothing is lost in silence: a suffix that comes twice in a key, and a key that comes again later in a tar, are errors;
+members that are no part of a sample are counted.
 """
 
 from __future__ import annotations
@@ -9,15 +13,21 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
-from salmu_jax.errors import InputError, describe_os_error
+from data_pipelines.layout.findings import Findings
+from data_pipelines.layout.tar import Member, read_tar
+from salmu_jax.errors import InputError
+from salmu_jax.json_reader import control_character, parse_json
 
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+PASSED_OVER = "members of tars that belong to no sample, passed over"
+CONTROLS = "captions with control characters, kept as they are"
+
+_KEY = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
 
 
 class Pair(NamedTuple):
@@ -36,26 +46,72 @@ class LabelledImage(NamedTuple):
     label: int
 
 
-def iter_tar_pairs(path: str | os.PathLike) -> Iterator[Pair]:
+def split_name(name: str) -> tuple[str, str] | None:
+    """(key, suffix in lower case) of a member; None for one that belongs to no sample.
+
+    Those are names without a dot or that begin with one (``._0001.jpg`` of a Mac), and WebDataset's ``__meta__``.
+    """
+    match = _KEY.fullmatch(name)
+    if match is None or re.match("__[^/]*__(/|$)", name):
+        return None
+    return match[1], match[2].lower()
+
+
+def iter_tar_pairs(path: str | os.PathLike, *, images: bool = True, findings: Findings | None = None) -> Iterator[Pair]:
     """The image-text pairs of an img2dataset tar, in its order.
 
-    The caption is the ``.txt`` member or, without one, ``caption`` in the ``.json`` member. Members of other kinds are
-    passed over. Raises InputError for a tar that is damaged or truncated and for an image without a caption.
+    The caption is the ``.txt`` member or, without one, ``caption`` in the ``.json`` member.
+
+    Args:
+      path: a tar.
+      images: False leaves ``image`` empty and passes over its bytes.
+      findings: collects what is wrong with single pairs, which are then left out, and counts what is passed over.
+
+    Raises:
+      InputError: a tar that is damaged or a key that comes twice; without ``findings`` also a pair that is not whole.
     """
-    for key, members in _samples(path):
-        image = _image(members)
-        if image is None:
-            continue
-        if "txt" in members:
-            text = _decode_text(members["txt"], f"{path} member '{key}.txt'")
-        else:
-            text = _caption_of_json(members.get("json"), f"{path} member '{key}.json'")
-        if not isinstance(text, str):
-            raise InputError(
-                "an image without a caption; a .txt member or 'caption' in the .json member is needed",
-                f"{path} key '{key}'",
-            )
-        yield Pair(key, image, text)
+    found = 0
+    for key, members in _samples(path, (*IMAGE_SUFFIXES, "txt", "json"), images, findings):
+        with _FaultsTo(findings):
+            image = _image(path, key, members, findings)
+            if image is None:
+                continue
+            found += 1
+            if "txt" in members:
+                text = decode_text(members["txt"].data, f"{path} member '{key}.txt'")
+            else:
+                text = _caption_of_json(members.get("json"), f"{path} member '{key}.json'")
+            if not isinstance(text, str):
+                raise InputError(
+                    "an image without a caption; a .txt member or 'caption' in the .json member is needed",
+                    f"{path} key '{key}'",
+                )
+            if findings is not None and control_character(text):
+                findings.oddity(CONTROLS, f"{path} key '{key}'")
+            yield Pair(key, image.data if images else b"", text)
+    if findings is not None and not found:
+        findings.oddity("tars without a single pair", str(path))
+
+
+def iter_tar_labels(
+    path: str | os.PathLike, num_classes: int, *, images: bool = True, findings: Findings | None = None
+) -> Iterator[LabelledImage]:
+    """The images of a tar with the class index of their ``.cls`` members; arguments and errors as :func:`iter_tar_pairs`.
+
+    An index of ``num_classes`` or more is an error.
+    """
+    for key, members in _samples(path, (*IMAGE_SUFFIXES, "cls"), images, findings):
+        with _FaultsTo(findings):
+            image = _image(path, key, members, findings)
+            if image is None:
+                continue
+            where = f"{path} member '{key}.cls'"
+            if "cls" not in members:
+                raise InputError("missing; every image needs its class index", where)
+            text = decode_text(members["cls"].data, where).strip()
+            if not re.fullmatch("[0-9]{1,9}", text) or int(text) >= num_classes:
+                raise InputError(f"{text[:40]!r} is no class index; 0 to {num_classes - 1} would be right", where)
+            yield LabelledImage(key, image.data if images else b"", int(text))
 
 
 def write_tar(path: str | os.PathLike, members: Iterable[tuple[str, bytes]]) -> None:
@@ -77,127 +133,87 @@ def pair_members(pair: Pair, **extra: object) -> list[tuple[str, bytes]]:
     ]
 
 
-@dataclass(frozen=True)
-class ZeroShot:
-    """A zero-shot classification set: ``class_names``, ``templates`` (with ``{c}``) and the shards of its images."""
-
-    class_names: tuple[str, ...]
-    templates: tuple[str, ...]
-    shards: tuple[Path, ...]
-
-    def images(self) -> Iterator[LabelledImage]:
-        """The images in order. Raises InputError for a damaged tar, a missing or impossible class index."""
-        for shard in self.shards:
-            for key, members in _samples(shard):
-                image = _image(members)
-                if image is None:
-                    continue
-                where = f"{shard} member '{key}.cls'"
-                if "cls" not in members:
-                    raise InputError("missing; every image needs its class index", where)
-                text = _decode_text(members["cls"], where).strip()
-                if not text.isdecimal() or int(text) >= len(self.class_names):
-                    raise InputError(
-                        f"{text[:40]!r} is no class index; 0 to {len(self.class_names) - 1} would be right", where
-                    )
-                yield LabelledImage(key, image, int(text))
-
-
-def read_zeroshot(directory: str | os.PathLike) -> ZeroShot:
-    """Reads the class names, templates and list of shards of a zero-shot set (the images are read by ``images()``).
-
-    Raises InputError for a missing file, an empty list, a template without ``{c}`` or a missing shard.
-    """
-    directory = Path(directory)
-    class_names = _lines(directory / "classnames.txt", "a class name a line")
-    templates = _lines(directory / "zeroshot_classification_templates.txt", "a template with {c} a line")
-    for row, template in enumerate(templates, 1):
-        if "{c}" not in template:
-            raise InputError(
-                f"{template!r} has no {{c}}", f"{directory / 'zeroshot_classification_templates.txt'} line {row}"
-            )
-    count_file = directory / "test" / "nshards.txt"
-    count = _lines(count_file, "the number of tar files")[0].strip()
-    if not count.isdecimal() or int(count) == 0:
-        raise InputError(f"{count[:40]!r} is no number of tar files; 1 or more would be right", count_file)
-    shards = tuple(directory / "test" / f"{index}.tar" for index in range(int(count)))
-    for shard in shards:
-        if not shard.is_file():
-            raise InputError(f"no such file, though {count_file} names {count} shards", shard)
-    return ZeroShot(class_names, templates, shards)
-
-
-def write_zeroshot(
-    directory: str | os.PathLike, class_names: Iterable[str], templates: Iterable[str], images: Iterable[LabelledImage]
-) -> None:
-    """Writes a zero-shot set of one shard below a directory that does not have one. Not atomic."""
-    directory = Path(directory)
-    (directory / "test").mkdir(parents=True)
-    (directory / "classnames.txt").write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
-    (directory / "zeroshot_classification_templates.txt").write_text(
-        "".join(f"{line}\n" for line in templates), encoding="utf-8"
-    )
-    (directory / "test" / "nshards.txt").write_text("1\n")
-    members = (
-        (name, data)
-        for item in images
-        for name, data in ((f"{item.key}.jpg", item.image), (f"{item.key}.cls", b"%d" % item.label))
-    )
-    write_tar(directory / "test" / "0.tar", members)
-
-
-def _samples(path: str | os.PathLike) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Runs of members with one stem, as {suffix: bytes}."""
-    key, members = None, {}
-    try:
-        with tarfile.open(path, "r:") as archive:
-            for info in archive:
-                if not info.isfile():
-                    continue
-                stem, _, suffix = info.name.rpartition("/")[2].partition(".")
-                if stem != key:
-                    if key is not None:
-                        yield key, members
-                    key, members = stem, {}
-                data = archive.extractfile(info).read()
-                if len(data) != info.size:
-                    raise tarfile.ReadError("unexpected end of data")
-                members[suffix.lower()] = data
-    except tarfile.TarError as error:
-        raise InputError(f"not a whole tar file ({error}); copy or make it again", path) from error
-    except OSError as error:
-        raise InputError(describe_os_error(error, path)) from error
-    if key is not None:
-        yield key, members
-
-
-def _image(members: dict[str, bytes]) -> bytes | None:
-    return next((members[suffix] for suffix in IMAGE_SUFFIXES if suffix in members), None)
-
-
-def _caption_of_json(data: bytes | None, where: str) -> object:
-    if data is None:
-        return None
-    try:
-        facts = json.loads(data)
-    except ValueError as error:
-        raise InputError(f"not JSON ({error})", where) from error
-    return facts.get("caption") if isinstance(facts, dict) else None
-
-
-def _decode_text(data: bytes, where: str) -> str:
+def decode_text(data: bytes, where: str) -> str:
+    """UTF-8 text, or InputError."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 text (byte {error.start})", where) from error
 
 
-def _lines(path: Path, wanted: str) -> tuple[str, ...]:
-    try:
-        text = _decode_text(path.read_bytes(), str(path))
-    except OSError as error:
-        raise InputError(describe_os_error(error, path)) from error
-    lines = tuple(line for line in text.splitlines() if line.strip())
-    if not lines:
-        raise InputError(f"empty; {wanted} would be right", path)
-    return lines
+def _samples(
+    path: str | os.PathLike, suffixes: tuple[str, ...], images: bool, findings: Findings | None
+) -> Iterator[tuple[str, dict[str, Member]]]:
+    """Runs of members with one key, as {suffix: member}."""
+
+    def wanted(name: str) -> bool:
+        place = split_name(name)
+        return place is not None and place[1] in suffixes and (images or place[1] not in IMAGE_SUFFIXES)
+
+    key, members, keys = None, {}, set()
+    for member in read_tar(path, wanted):
+        place = split_name(member.name)
+        if place is None:
+            _pass_over(path, member.name, findings)
+            continue
+        if place[0] != key:
+            if key is not None:
+                yield key, members
+            key, members = place[0], {}
+            if key in keys:
+                raise InputError(
+                    "this key was there before, with others in between; a key names one sample", _at(path, member)
+                )
+            keys.add(key)
+        if place[1] in members:
+            raise InputError("this key and suffix were there before; one of the two would be lost", _at(path, member))
+        members[place[1]] = member
+        if place[1] not in suffixes and place[1] not in ("txt", "json", "cls"):
+            _pass_over(path, member.name, findings)
+    if key is not None:
+        yield key, members
+
+
+def _at(path: str | os.PathLike, member: Member) -> str:
+    return f"{path} member '{member.name}' (byte {member.offset:,})"
+
+
+def _image(path: str | os.PathLike, key: str, members: dict[str, Member], findings: Findings | None) -> Member | None:
+    found = [suffix for suffix in members if suffix in IMAGE_SUFFIXES]
+    if len(found) > 1:
+        raise InputError(
+            f"two images, .{found[0]} and .{found[1]}; one of the two would be lost", f"{path} key '{key}'"
+        )
+    if not found:
+        for suffix in members.keys() & {"txt", "json", "cls"}:
+            _pass_over(path, f"{key}.{suffix}", findings)
+        return None
+    return members[found[0]]
+
+
+def _pass_over(path: str | os.PathLike, name: str, findings: Findings | None) -> None:
+    if findings is not None:
+        findings.oddity(PASSED_OVER, f"{path} member '{name}'")
+
+
+class _FaultsTo:
+    """A context manager that hands an InputError of the block to ``findings``, if there are any."""
+
+    def __init__(self, findings: Findings | None):
+        self._findings = findings
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> bool:
+        if self._findings is None or not isinstance(error, InputError):
+            return False
+        self._findings.problem(error)
+        return True
+
+
+def _caption_of_json(member: Member | None, where: str) -> object:
+    if member is None:
+        return None
+    facts = parse_json(member.data, where)
+    return facts.get("caption") if isinstance(facts, dict) else None

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipelines.layout.reader import SCHEMA
+from data_pipelines.layout.parquet import SCHEMA
 
 _ROWS_A_GROUP = 256
 _ROWS_A_FILE = 20_000

@@ -1,4 +1,4 @@
-"""Tars of pairs and zero-shot sets: our own round trip, other people's, and faulty ones."""
+"""Tars of pairs: our own round trip, other people's, and faulty ones."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ import tarfile
 
 import pytest
 
-from data_pipelines.layout import (
-    LabelledImage,
-    Pair,
-    iter_tar_pairs,
-    pair_members,
-    read_zeroshot,
-    write_tar,
-    write_zeroshot,
-)
+from data_pipelines.layout import Pair, iter_tar_pairs, pair_members, write_tar
+from data_pipelines.layout.findings import Findings
+from data_pipelines.layout.shards import split_name
 from salmu_jax.errors import InputError
 
 
@@ -44,7 +38,7 @@ def test_tars_of_others(tmp_path):
             info = tarfile.TarInfo(name)
             info.size, info.mtime = len(data), 1_700_000_000
             archive.addfile(info, io.BytesIO(data))
-    assert list(iter_tar_pairs(path)) == [Pair("1", b"p", "from json"), Pair("3", b"q", "t")]
+    assert list(iter_tar_pairs(path)) == [Pair("a/1", b"p", "from json"), Pair("a/3", b"q", "t")]
 
 
 def _directory(name):
@@ -74,48 +68,103 @@ def test_truncated_tars(tmp_path, keep):
     path = tmp_path / "00000.tar"
     write_tar(path, [("1.jpg", bytes(900)), ("1.txt", b"x")])
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(InputError, match=r"00000\.tar: not a whole tar file"):
+    with pytest.raises(InputError, match=r"00000\.tar: damaged at byte \d+ "):
         list(iter_tar_pairs(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("0001.jpg", ("0001", "jpg")),
+        ("a/b/0001.JPEG", ("a/b/0001", "jpeg")),
+        ("22.05.jpg", ("22", "05.jpg")),
+        ("v1.0/7.input.jpg", ("v1.0/7", "input.jpg")),
+        ("a/.0001.jpg", None),
+        ("._0001.jpg", None),
+        (".DS_Store", None),
+        ("a.b/README", None),
+        ("__meta__/0.json", None),
+        ("0001.", None),
+        ("été/图.webp", ("été/图", "webp")),
+    ],
+)
+def test_keys_are_web_datasets(name, place):
+    assert split_name(name) == place
+
+
+def test_folders_are_part_of_the_key(tmp_path):
+    path = tmp_path / "00000.tar"
+    members = [(f"{folder}/0001.{kind}", folder.encode()) for folder in "ab" for kind in ("jpg", "txt")]
+    write_tar(path, members)
+    assert list(iter_tar_pairs(path)) == [Pair("a/0001", b"a", "a"), Pair("b/0001", b"b", "b")]
+
+
+@pytest.mark.parametrize(
+    ("members", "named"),
+    [
+        (["1.jpg", "1.txt", "1.jpg"], r"member '1\.jpg' \(byte 2,048\): this key and suffix were there before"),
+        (["1.jpg", "1.txt", "1.JPG"], r"member '1\.JPG' .*: this key and suffix"),
+        (["1.jpg", "1.txt", "2.jpg", "2.txt", "1.json"], r"member '1\.json' .*: this key was there before"),
+        (["./1.jpg", "1.txt", "2.jpg", "2.txt", "./1.txt"], "this key was there before"),
+        (["a/1.jpg", "a/1.txt", "b/1.jpg", "b/1.txt", "a/1.png"], "this key was there before"),
+        (["1.jpg", "1.png", "1.txt"], r"key '1': two images, \.jpg and \.png"),
+    ],
+)
+def test_what_comes_twice_is_an_error(tmp_path, members, named):
+    path = tmp_path / "00000.tar"
+    write_tar(path, [(name, b"x") for name in members])
+    with pytest.raises(InputError, match=named):
+        list(iter_tar_pairs(path))
+
+
+def test_what_is_passed_over_is_counted(tmp_path):
+    path = tmp_path / "00000.tar"
+    members = ["._1.jpg", "1.jpg", "1.txt", "1.json", "22.05.jpg", "22.05.txt", "7.input.jpg", "7.output.txt"]
+    write_tar(path, [(name, b"{}") for name in [*members, "8.txt", "README", "9.mp4"]])
+    findings = Findings()
+    assert [pair.key for pair in iter_tar_pairs(path, findings=findings)] == ["1"]
+    assert findings.total == 0
+    (line,) = findings.oddities()
+    assert line == (f"8 members of tars that belong to no sample, passed over (such as {path} member '._1.jpg')")
+    write_tar(path, [("22.05.jpg", b"p"), ("22.05.txt", b"t")])
+    findings = Findings()
+    assert list(iter_tar_pairs(path, findings=findings)) == []
+    assert "1 tars without a single pair" in findings.oddities()[1]
+
+
+def test_findings_hold_every_faulty_pair_and_the_rest_is_read(tmp_path):
+    path = tmp_path / "00000.tar"
+    half = rb'{"caption": "\ud83d"}'
+    write_tar(
+        path,
+        [("1.jpg", b"p"), ("2.jpg", b"p"), ("2.txt", b"\xff"), ("3.jpg", b"p"), ("3.json", half)]
+        + [("4.jpg", b"p"), ("4.json", b'{"caption": null}'), ("5.jpg", b"p"), ("5.txt", b"a\x1b[2J\x00b")],
+    )
+    findings = Findings()
+    assert list(iter_tar_pairs(path, images=False, findings=findings)) == [Pair("5", b"", "a\x1b[2J\x00b")]
+    assert findings.total == 4
+    with pytest.raises(InputError) as caught:
+        findings.raise_problems(tmp_path)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"{tmp_path}: 4 problems"
+    for line, named in zip(
+        lines[1:], ["key '1'", "'2.txt': not UTF-8", "half a surrogate pair", "key '4'"], strict=True
+    ):
+        assert named in line
+    assert "1 captions with control characters" in findings.oddities()[0]
+
+
+def test_lists_of_problems_end_after_ten(tmp_path):
+    findings = Findings()
+    for number in range(322):
+        findings.problem(InputError("wrong", f"row {number}"))
+    with pytest.raises(InputError) as caught:
+        findings.raise_problems(tmp_path)
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("322 problems")
+    assert lines[-2:] == ["  row 9: wrong", "  ... and 312 more"]
 
 
 def test_no_tar(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         list(iter_tar_pairs(tmp_path / "no.tar"))
-
-
-@pytest.fixture
-def zeroshot(tmp_path):
-    write_zeroshot(
-        tmp_path / "z",
-        ["cat", "dog"],
-        ["a photo of a {c}."],
-        [LabelledImage("s0", b"one", 1), LabelledImage("s1", b"two", 0)],
-    )
-    return tmp_path / "z"
-
-
-def test_zero_shot_round_trip(zeroshot):
-    task = read_zeroshot(zeroshot)
-    assert task.class_names == ("cat", "dog")
-    assert task.templates == ("a photo of a {c}.",)
-    assert list(task.images()) == [LabelledImage("s0", b"one", 1), LabelledImage("s1", b"two", 0)]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "named"),
-    [
-        ("classnames.txt", b"cat\n", "'s0.cls': '1' is no class index; 0 to 0"),
-        ("classnames.txt", b"\n", "classnames.txt: empty"),
-        ("classnames.txt", None, "classnames.txt: no such file"),
-        ("zeroshot_classification_templates.txt", b"a {c}\na photo\n", "templates.txt line 2: 'a photo' has no {c}"),
-        ("test/nshards.txt", b"many", "nshards.txt: 'many' is no number"),
-        ("test/nshards.txt", b"2", "1.tar: no such file"),
-    ],
-)
-def test_faulty_zero_shot_sets(zeroshot, name, content, named):
-    (zeroshot / name).unlink()
-    if content is not None:
-        (zeroshot / name).write_bytes(content)
-    with pytest.raises(InputError) as caught:
-        list(read_zeroshot(zeroshot).images())
-    assert named in str(caught.value)

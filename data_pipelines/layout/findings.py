@@ -1,0 +1,67 @@
+"""What a check finds: problems, which are refused together, and oddities, which are counted and let pass."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from salmu_jax.errors import InputError
+
+SHOWN = 10
+
+
+class InputProblems(InputError):
+    """Several things that are wrong with one input: a line that counts them, then a line each for the first ten."""
+
+    def __init__(self, where: str | os.PathLike, lines: list[str], total: int, otherwise: str = ""):
+        super().__init__(f"{total:,} problems{otherwise}", where)
+        more = [f"... and {total - len(lines):,} more"] if total > len(lines) else []
+        self.args = ("\n  ".join([*self.args, *lines, *more]),)
+
+
+class Findings:
+    """Collects what is wrong with an input, and what is odd about it though it can be used."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._problems: list[InputError] = []
+        self._oddities: dict[str, list] = {}
+
+    def problem(self, error: InputError) -> None:
+        """Adds something that is wrong."""
+        self.total += 1
+        if len(self._problems) < SHOWN:
+            self._problems.append(error)
+
+    @contextlib.contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Turns an InputError of the block into a problem."""
+        try:
+            yield
+        except InputError as error:
+            self.problem(error)
+
+    def oddity(self, what: str, where: str, count: int = 1) -> None:
+        """Counts something harmless; ``what`` is in the plural, ``where`` the first of them."""
+        known = self._oddities.setdefault(what, [0, where])
+        known[0] += count
+
+    def oddities(self) -> list[str]:
+        """A line for each kind of oddity: its count, what it is, and where the first one is."""
+        return [f"{count:,} {what} (such as {where})" for what, (count, where) in self._oddities.items()]
+
+    def raise_problems(self, where: str | os.PathLike, otherwise: str = "") -> None:
+        """Raises InputError if there are problems: the problem itself if there is one, else :class:`InputProblems`."""
+        if self.total == 1:
+            raise self._problems[0]
+        if self.total:
+            raise InputProblems(where, [str(error) for error in self._problems], self.total, otherwise)
+
+    def raise_oddities(self, where: str | os.PathLike) -> None:
+        """Raises InputError if there are oddities, for those who want none."""
+        lines = self.oddities()
+        if len(lines) == 1:
+            raise InputError(f"{lines[0]}; harmless, but refused with --strict", where)
+        if lines:
+            raise InputProblems(where, lines[:SHOWN], len(lines), ", harmless, but refused with --strict")

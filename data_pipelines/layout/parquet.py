@@ -1,0 +1,314 @@
+"""The parquet files of a split: which they are, and their rows, streamed in bounded memory.
+
+Files are named ``SPLIT-00000-of-00002.parquet`` or, as older versions of ``datasets`` push them to the hub,
+``SPLIT-00000-of-00002-HASH.parquet``; a single file may be named otherwise. What a footer says is compared with the file's
+size and with the rows that come, and the checksums of pages are verified where the writer made some.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from data_pipelines.layout.findings import Findings
+from salmu_jax import files
+from salmu_jax.errors import InputError, describe_os_error
+from salmu_jax.opening import check_regular, open_regular
+
+SCHEMA = pa.schema(
+    [
+        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("text", pa.string()),
+        ("identity_id", pa.string()),
+        ("file_name", pa.string()),
+    ]
+)
+
+MAX_IMAGE = 1 << 28  # bytes of an encoded image, as in tars
+MAX_TEXT = 1 << 20
+_READ_ROWS = 64  # rows in memory at a time: at 512 px some 5 MB
+_READ_BYTES = 1 << 28  # that a batch may take, as far as the footer tells
+_BUFFER = 1 << 20
+_GIT_LFS = b"version https://git-lfs"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One pair of a split: the encoded image as it is, its caption, and where it was read (``row`` from 0)."""
+
+    image: bytes
+    text: str
+    identity_id: str | None
+    file_name: str
+    split: str
+    path: str
+    row: int
+
+    def where(self, field: str | None = None) -> str:
+        """The place of this row (and of one field) for an error message."""
+        return f"{self.path} row {self.row}" + (f" field '{field}'" if field else "")
+
+
+def split_of(name: str) -> str | None:
+    """The split that a file belongs to by its name, ``forget`` of ``forget-00000-of-00002.parquet``; None for none."""
+    match = re.fullmatch(r"([A-Za-z0-9_]+)(-.*)?\.parquet", name)
+    return match[1] if match else None
+
+
+def split_files(directory: Path, split: str, names: list[str]) -> list[Path]:
+    """The files of a split in order, all there and one of each.
+
+    Args:
+      directory: where they lie.
+      split: its name.
+      names: what lies there.
+
+    Raises:
+      InputError: one is missing, or there are files of which it cannot be told whether they belong to the split. (Two whole
+        sets with the same rows, as two repositories in one folder have them, are well: one is taken.)
+    """
+    ours = sorted(name for name in names if split_of(name) == split)
+    if len(ours) <= 1 and not any(_numbers(name) for name in ours):
+        return [directory / name for name in ours]
+    sets: dict[int, dict[int, list[str]]] = {}
+    for name in ours:
+        numbers = _numbers(name)
+        if numbers is None:
+            message = f"beside other files of '{split}'; only {split}-00000-of-00001.parquet and the like belong together"
+            raise InputError(message, directory / name)
+        sets.setdefault(numbers[1], {}).setdefault(numbers[0], []).append(name)
+    for count, shards in sorted(sets.items()):
+        if len(shards) != count or max(shards) >= count:
+            missing = next((index for index in range(len(shards) + 1) if index not in shards), 0)
+            raise InputError(
+                f"{len(shards)} files of '{split}', though their names say {count}; fetch the missing ones"
+                f" ({split}-{missing:05d}-of-{count:05d})",
+                directory,
+            )
+    complete = [[_one_of(directory, shards[index]) for index in sorted(shards)] for _, shards in sorted(sets.items())]
+    for other in complete[1:]:
+        if not _same_rows(complete[0], other, split):
+            raise InputError(
+                f"two sets of files of '{split}' with different rows, {complete[0][0].name} and {other[0].name}; remove one",
+                directory,
+            )
+    return complete[0] if complete else []
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Opens a file and compares its footer with its size. Raises InputError."""
+    try:
+        size = _check_there(path)
+        with open_regular(path) as handle:
+            start = handle.read(len(_GIT_LFS))
+        if start == _GIT_LFS:
+            raise InputError("a pointer of Git LFS, not the file itself; run 'git lfs pull', or download it", path)
+        # The pages are read one by one through a buffer; prefetching would hold a whole column of a row group.
+        file = pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True)
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise InputError(describe_os_error(error, path)) from error
+        raise InputError(f"not a whole parquet file ({_first_line(error)}); copy or make it again", path) from error
+    try:
+        check_schema(file.schema_arrow, path)
+        _check_footer(file.metadata, size, path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def read_rows(path: Path, split: str, *, images: bool, findings: Findings | None = None) -> Iterator[Row]:
+    """The rows of a file, in order, a few in memory at a time; ``images=False`` leaves ``image`` empty and is fast.
+
+    Raises InputError for a damaged file, a text or image beyond all measure, or a null where there must be none (with
+    ``findings``, such a row becomes a problem and is left out).
+    """
+    columns = [*(["image.bytes"] if images else []), "text", "identity_id", "file_name"]
+    with open_parquet(path) as file:
+        row = 0
+        for group in range(file.metadata.num_row_groups):
+            end = row + file.metadata.row_group(group).num_rows
+            size = _batch_rows(file.metadata.row_group(group), columns)
+            for batch in _batches(file, path, row, batch_size=size, row_groups=[group], columns=columns):
+                for entry in _entries(batch, path, row):
+                    made = _row(entry, split, path, row, images)
+                    row += 1
+                    if isinstance(made, Row):
+                        yield made
+                    elif findings is None:
+                        raise made
+                    else:
+                        findings.problem(made)
+            if row != end:
+                raise InputError(f"damaged: its footer says {end} rows, {row} came; copy or make it again", path)
+
+
+def check_schema(schema: pa.Schema, path: str | os.PathLike) -> None:
+    """Raises InputError for a missing or mistyped column. ``identity_id`` may be of nulls only."""
+    for name in SCHEMA.names:
+        if schema.names.count(name) > 1:
+            raise InputError(f"{schema.names.count(name)} columns of this name; one is needed", f"{path} field '{name}'")
+        if name not in schema.names:
+            raise InputError(f"no such column; the columns are {', '.join(SCHEMA.names)}", f"{path} field '{name}'")
+        kind = schema.field(name).type
+        if name == "image":
+            right = (
+                pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and _is_binary(kind.field("bytes").type)
+            )
+            wanted = "a struct of bytes (binary) and path (string)"
+        else:
+            right = _is_text(kind) or (name == "identity_id" and pa.types.is_null(kind))
+            wanted = "string"
+        if not right:
+            raise InputError(f"its type is {kind}; {wanted} would be right", f"{path} field '{name}'")
+
+
+def _check_footer(metadata: pq.FileMetaData, size: int, path: Path) -> None:
+    """Compares the counts of a footer with each other, and the places of its columns with the size of the file."""
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    rows = sum(group.num_rows for group in groups)
+    if rows != metadata.num_rows:
+        raise _damaged(path, f"its footer says {metadata.num_rows} rows, and {rows} in its parts")
+    for group in groups:
+        for index in range(group.num_columns):
+            column = group.column(index)
+            name = column.path_in_schema
+            if name.split(".")[0] not in SCHEMA.names:
+                continue
+            if column.num_values != group.num_rows:
+                raise _damaged(path, f"its footer says {group.num_rows} rows, and {column.num_values} of '{name}'")
+            start = column.data_page_offset
+            if column.has_dictionary_page and column.dictionary_page_offset is not None:
+                start = min(start, column.dictionary_page_offset)
+            packed, unpacked = column.total_compressed_size, column.total_uncompressed_size
+            if min(start, packed, unpacked) < 0 or start + packed > size:
+                raise _damaged(path, f"'{name}' would lie outside the file")
+            if unpacked > _READ_BYTES and unpacked > 50 * packed:
+                message = f"'{name}' would take {unpacked:,} bytes, packed in {packed:,}; images do not pack so well"
+                raise InputError(message, path)
+
+
+def _batch_rows(group: pq.RowGroupMetaData, columns: list[str]) -> int:
+    """How many rows to read at a time, so that a batch stays bounded."""
+    rows = _READ_ROWS
+    for index in range(group.num_columns):
+        column = group.column(index)
+        if column.path_in_schema not in columns or not group.num_rows:
+            continue
+        if any("DICTIONARY" in encoding for encoding in column.encodings):
+            largest = column.total_uncompressed_size  # every row may be the one large value of the dictionary
+        else:
+            largest = 16 * column.total_uncompressed_size // group.num_rows  # than the average
+        rows = min(rows, max(1, _READ_BYTES // max(1, largest)))
+    return rows
+
+
+def _batches(file: pq.ParquetFile, path: Path, row: int, **options: Any) -> Iterator[pa.RecordBatch]:
+    batches = file.iter_batches(**options)
+    while True:
+        try:
+            batch = next(batches, None)
+        except (pa.ArrowException, OSError, MemoryError) as error:
+            raise InputError(f"damaged ({_first_line(error)}); copy or make it again", f"{path} row {row}") from error
+        if batch is None:
+            return
+        yield batch
+        row += batch.num_rows
+
+
+def _entries(batch: pa.RecordBatch, path: Path, row: int) -> list[dict[str, Any]]:
+    """The rows of a batch as Python values, once it is known that none is too large."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if pa.types.is_null(column.type):
+            continue
+        if name == "image":
+            column = pc.struct_field(column, "bytes")
+        elif pa.types.is_dictionary(column.type):
+            column = column.dictionary
+        largest, limit = pc.max(pc.binary_length(column)).as_py() or 0, MAX_IMAGE if name == "image" else MAX_TEXT
+        if largest > limit:
+            where = f"{path} row {row} or one of the next {batch.num_rows} field '{name}'"
+            raise InputError(f"{largest:,} bytes; at most {limit:,} are read", where)
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError as error:
+        raise InputError("text that is not UTF-8", f"{path} row {row} or one of the next {batch.num_rows}") from error
+
+
+def _row(entry: dict[str, Any], split: str, path: Path, row: int, images: bool) -> Row | InputError:
+    image = (entry["image"] or {}).get("bytes") if images else b""
+    result = Row(image, entry["text"], entry["identity_id"], entry["file_name"], split, str(path), row)
+    for field, value, wanted in (
+        ("image", image, "the encoded image"),
+        ("text", result.text, "the caption"),
+        ("file_name", result.file_name, "a name"),
+    ):
+        if value is None or (field == "file_name" and not value):
+            return InputError(f"null or empty; {wanted} is needed", result.where(field))
+    if split != "retain_synth" and not result.identity_id:
+        return InputError(f"null or empty; every row of '{split}' is of a person", result.where("identity_id"))
+    return result
+
+
+def _numbers(name: str) -> tuple[int, int] | None:
+    """(index, count) of a file's name."""
+    match = re.fullmatch(r"[A-Za-z0-9_]+-([0-9]{1,9})-of-([0-9]{1,9})(?:-[0-9A-Za-z]+)?\.parquet", name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _one_of(directory: Path, names: list[str]) -> Path:
+    """The one file among several of the same number, which have to be equal."""
+    for name in names:
+        _check_there(directory / name)
+    if len(names) > 1 and len({files.sha256_file(directory / name) for name in names}) > 1:
+        raise InputError(f"{names[0]} and {names[1]} are the same part of a split and differ; remove one", directory)
+    return directory / names[0]
+
+
+def _check_there(path: Path) -> int:
+    """The size of a regular file. Raises InputError."""
+    try:
+        return check_regular(path).st_size
+    except OSError as error:
+        if path.is_symlink():
+            raise InputError(f"a link to {os.readlink(path)}, which is not there; download it again", path) from error
+        raise InputError(describe_os_error(error, path)) from error
+
+
+def _same_rows(one: list[Path], other: list[Path], split: str) -> bool:
+    def rows(paths: list[Path]) -> Iterator[tuple[str, str, str | None]]:
+        for path in paths:
+            for row in read_rows(path, split, images=False):
+                yield row.file_name, row.text, row.identity_id
+
+    return all(left == right for left, right in itertools.zip_longest(rows(one), rows(other)))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _damaged(path: Path, what: str) -> InputError:
+    return InputError(f"damaged: {what}; copy or make it again", path)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

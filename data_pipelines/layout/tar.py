@@ -1,0 +1,248 @@
+"""A strict reader of tar files, as a stream: either every member that was written is read, or the damage is named.
+
+``tarfile`` and GNU tar take a header that they cannot read for the end of the file, and a file that ends between two members
+for a whole one. A flipped bit or a broken download then loses the rest in silence. Here the checksum of every header has to
+be right, the two zero blocks that end a tar have to be there, and nothing but zeros may follow. The *contents* of members
+carry no checksum in a tar: damage there is found by whoever decodes them, or by a digest from elsewhere.
+
+Read are ustar, pax, GNU (long names) and the old v7 form, plain or compressed with gzip. Links, sparse files and devices
+are refused: what they stand for is not in the member. No size that a header claims is believed before the bytes are there.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, NamedTuple
+
+from salmu_jax.errors import InputError, describe_os_error
+from salmu_jax.json_reader import control_character
+from salmu_jax.opening import open_regular
+
+SUFFIXES = (".tar", ".tar.gz", ".tgz")
+MAX_MEMBER = (
+    1 << 28
+)  # bytes of a member that is wanted; an image of 50 Mpx takes 200 MB where it is not compressed at all
+_MAX_NAME = 1 << 16  # bytes of a long name or of pax records
+_MAX_PADDING = 1 << 24  # bytes of zeros behind the end; writers fill up a record of 10 KiB, or of 1 MiB on tapes
+_BLOCK = 512
+_STEP = 1 << 20
+
+_REFUSED = {
+    b"1": "a hard link",
+    b"2": "a symbolic link",
+    b"3": "a character device",
+    b"4": "a block device",
+    b"6": "a pipe",
+    b"M": "the continuation of a file on another volume",
+    b"S": "a sparse file",
+}
+
+
+class Member(NamedTuple):
+    """A file in a tar: its ``name``, the byte at which its header starts, and its bytes (None: not wanted)."""
+
+    name: str
+    offset: int
+    data: bytes | None
+
+
+def read_tar(path: str | os.PathLike, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[Member]:
+    """The files in a tar, in order. Directories are left out.
+
+    Args:
+      path: a tar, compressed with gzip if its name says so (``.tar.gz``, ``.tgz``).
+      wanted: whether the bytes of a member with this name are needed; others are passed over, whatever their size.
+
+    Raises:
+      InputError: the tar is damaged, cut short or two tars in one; a member is no plain file or larger than
+        :data:`MAX_MEMBER`. Names the tar, and the byte (of the unpacked tar). What came before has been yielded.
+    """
+    try:
+        with open_regular(path) as file:
+            if os.fspath(path).endswith(("gz", "GZ")):
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    yield from _Reader(unpacked, path, None).members(wanted)
+            else:
+                yield from _Reader(file, path, os.fstat(file.fileno()).st_size).members(wanted)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"damaged or cut short ({error}); copy or make it again", path) from error
+    except OSError as error:
+        raise InputError(describe_os_error(error, path)) from error
+
+
+class _Header(NamedTuple):
+    """The fields of a header block that are needed."""
+
+    name: str
+    size: int
+    kind: bytes
+    offset: int
+
+
+class _Reader:
+    """Walks over the blocks of a tar. ``size`` is that of the file, None where it is not known."""
+
+    def __init__(self, file: BinaryIO, path: str | os.PathLike, size: int | None):
+        self._file, self._path, self._size = file, path, size
+        self._at = 0
+
+    def members(self, wanted: Callable[[str], bool]) -> Iterator[Member]:
+        long_name: str | None = None
+        pax: dict[str, str] = {}
+        while (header := self._header()) is not None:
+            if header.kind in (b"L", b"K"):  # GNU: the name, or the target, of the next member
+                text = self._text(self._data(header, _MAX_NAME).rstrip(b"\0"), header.offset)
+                long_name = text if header.kind == b"L" else long_name
+                continue
+            if header.kind in (b"x", b"X", b"g"):
+                records = self._pax_records(self._data(header, _MAX_NAME), header.offset)
+                if header.kind == b"g" and not records.keys().isdisjoint(("path", "size")):
+                    raise self._damage("a name or size for all members", header.offset)
+                pax = pax if header.kind == b"g" else records
+                continue
+            header = self._amended(header, long_name, pax)
+            long_name, pax = None, {}
+            if header.kind == b"5":
+                if header.size:
+                    raise self._refusal(f"the directory {header.name!r} has contents", header.offset)
+                continue
+            if header.kind in _REFUSED:
+                raise self._refusal(f"{header.name!r} is {_REFUSED[header.kind]}", header.offset)
+            if header.kind not in (b"0", b"\0", b"7"):
+                raise self._refusal(f"{header.name!r} is of the unknown kind {header.kind!r}", header.offset)
+            if not wanted(header.name):
+                self._pass_over(header)
+                yield Member(header.name, header.offset, None)
+            else:
+                yield Member(header.name, header.offset, self._data(header, MAX_MEMBER))
+        if long_name is not None or pax:
+            raise self._damage("ends with a name that no member has", self._at - _BLOCK)
+        self._check_end()
+
+    def _header(self) -> _Header | None:
+        """The next header; None for a block of zeros."""
+        offset = self._at
+        block = self._take(_BLOCK, "without the blocks of zeros that end a tar")
+        if not any(block):
+            return None
+        stored = _octal(block[148:156])
+        # Computed with eight spaces in its own place; some old writers summed signed bytes.
+        rest = block[:148] + block[156:]
+        unsigned = 256 + sum(rest)
+        if stored is None or stored not in (unsigned, unsigned - 256 * sum(byte > 127 for byte in rest)):
+            raise self._damage("a header whose checksum is wrong", offset)
+        size = _size(block[124:136])
+        if size is None:
+            raise self._damage("a header without a size", offset)
+        name = block[:100].partition(b"\0")[0]
+        if block[257:263] == b"ustar\0" and (prefix := block[345:500].partition(b"\0")[0]):
+            name = prefix + b"/" + name
+        kind = b"5" if block[156:157] == b"\0" and name.endswith(b"/") else block[156:157]
+        return _Header(self._text(name, offset), size, kind, offset)
+
+    def _amended(self, header: _Header, long_name: str | None, pax: dict[str, str]) -> _Header:
+        """A header with what the members before it say of it."""
+        if any(key.startswith("GNU.sparse") for key in pax):
+            raise self._refusal(f"{header.name!r} is a sparse file", header.offset)
+        size = pax.get("size", str(header.size))
+        if not re.fullmatch("[0-9]{1,30}", size):
+            raise self._damage(f"a size of {size[:40]!r}", header.offset)
+        name = pax.get("path") or long_name or header.name
+        if not name or control_character(name):
+            raise self._damage(f"the name {name[:100]!r}", header.offset)
+        return header._replace(name=name.removeprefix("./"), size=int(size))
+
+    def _pax_records(self, data: bytes, offset: int) -> dict[str, str]:
+        """``{key: value}`` of records ``LENGTH KEY=VALUE\\n``, in which the length counts all of the record."""
+        records = {}
+        while data:
+            match = re.match(rb"([1-9][0-9]{0,6}) ([^=\n]+)=", data)
+            length = int(match[1]) if match else 0
+            if match is None or not match.end() < length <= len(data) or data[length - 1 : length] != b"\n":
+                raise self._damage("pax records that are damaged", offset)
+            key = self._text(match[2], offset)
+            if key in ("path", "size") or key.startswith("GNU.sparse"):  # other values may be in any encoding
+                records[key] = self._text(data[match.end() : length - 1], offset)
+            data = data[length:]
+        return records
+
+    def _data(self, header: _Header, limit: int) -> bytes:
+        self._check_claim(header)
+        if header.size > limit:
+            message = f"{header.name!r} has {header.size:,} bytes; at most {limit:,} are read"
+            raise self._refusal(message, header.offset)
+        data = self._take(header.size, f"within {header.name!r}")
+        self._take(-header.size % _BLOCK, f"within {header.name!r}")
+        return data
+
+    def _pass_over(self, header: _Header) -> None:
+        self._check_claim(header)
+        length = header.size + -header.size % _BLOCK
+        if self._size is not None:
+            self._file.seek(length, os.SEEK_CUR)
+            self._at += length
+            return
+        for start in range(0, length, _STEP):
+            self._take(min(_STEP, length - start), f"within {header.name!r}")
+
+    def _check_claim(self, header: _Header) -> None:
+        length = header.size + -header.size % _BLOCK
+        if self._size is not None and length > self._size - self._at:
+            message = f"{header.name!r} claims {header.size:,} bytes, {self._size - self._at:,} are left"
+            raise self._damage(message, header.offset)
+
+    def _take(self, length: int, place: str) -> bytes:
+        """The next bytes, in steps where it is not known how many there are."""
+        pieces, missing = [], length
+        while missing:
+            piece = self._file.read(missing if self._size is not None else min(missing, _STEP))
+            if not piece:
+                raise self._damage(f"it ends {place}", self._at)
+            pieces.append(piece)
+            missing -= len(piece)
+            self._at += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _check_end(self) -> None:
+        """After one block of zeros: another, and nothing but zeros behind."""
+        if any(self._take(_BLOCK, "within the blocks of zeros that end a tar")):
+            raise self._damage("one block of zeros between members", self._at - 2 * _BLOCK)
+        end = self._at
+        while piece := self._file.read(_STEP):
+            if piece.strip(b"\0"):
+                at = self._at + len(piece) - len(piece.lstrip(b"\0"))
+                raise self._damage("more than zeros behind the end, as of two tars joined", at)
+            self._at += len(piece)
+            if self._at - end > _MAX_PADDING:
+                raise self._damage(f"more than {_MAX_PADDING:,} zeros behind the end", end)
+
+    def _text(self, data: bytes, offset: int) -> str:
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise self._refusal(f"the name {data[:100]!r} is not UTF-8", offset) from error
+
+    def _damage(self, what: str, offset: int) -> InputError:
+        return InputError(f"damaged at byte {offset:,} ({what}); copy or make it again", self._path)
+
+    def _refusal(self, what: str, offset: int) -> InputError:
+        return InputError(
+            f"{what}; a tar of plain files with names in UTF-8 is needed", f"{self._path} byte {offset:,}"
+        )
+
+
+def _octal(field: bytes) -> int | None:
+    """An octal number with spaces before and NULs or spaces behind it, or nothing (0); None for anything else."""
+    match = re.fullmatch(rb" *([0-7]*)[ \0]*", field)
+    return int(match[1] or b"0", 8) if match else None
+
+
+def _size(field: bytes) -> int | None:
+    """As :func:`_octal`, or GNU's binary form for more than 8 GiB."""
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
+    return _octal(field)

@@ -1,0 +1,292 @@
+"""A zero-shot classification set: class names, prompt templates and labelled images, in the forms in which people have it.
+
+    CLIP_benchmark (wds_imagenet1k, ...)   test/0.tar, test/1.tar, ..., test/nshards.txt
+    timm (imagenet-1k-wds)                 imagenet1k-validation-00.tar, ...; an _info.json counts them, where there is one
+    a folder a class (ILSVRC2012_val)      n01440764/ILSVRC2012_val_00000293.JPEG; the sorted folders are the classes
+
+Beside them lie ``classnames.txt`` and ``zeroshot_classification_templates.txt``, a class name or template a line: the line is
+the index. Without these two files, images of 1,000 classes are ImageNet-1k's, whose names and templates are known.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_pipelines.layout.findings import Findings
+from data_pipelines.layout.shards import (
+    IMAGE_SUFFIXES,
+    LabelledImage,
+    decode_text,
+    iter_tar_labels,
+    write_tar,
+)
+from data_pipelines.layout.tar import MAX_MEMBER
+from salmu_jax.errors import InputError, describe_os_error
+from salmu_jax.json_reader import control_character, read_json
+from salmu_jax.opening import open_regular
+
+CLASS_NAMES = "classnames.txt"
+TEMPLATES = "zeroshot_classification_templates.txt"
+NOT_READ = "files or folders that are not read"
+
+_IMAGENET = Path(__file__).with_name("imagenet")
+_IMAGENET_CLASSES = 1_000
+_MAX_LINES_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """A zero-shot set.
+
+    Attributes:
+      class_names, templates: the latter hold ``{c}``, the place of a class name.
+      shards: the tars of its images, in order.
+      folders: instead of tars, the folder of each class, in order.
+      known: whether the class names are ImageNet-1k's, known and not read: each of them has to occur then.
+    """
+
+    class_names: tuple[str, ...]
+    templates: tuple[str, ...]
+    shards: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()
+    known: bool = False
+
+    def images(self, *, images: bool = True, findings: Findings | None = None) -> Iterator[LabelledImage]:
+        """The images in order; ``images=False`` reads the labels alone. ``findings``: as in ``shards.iter_tar_pairs``.
+
+        Raises InputError for a damaged tar, a missing or impossible class index.
+        """
+        for shard in self.shards:
+            yield from iter_tar_labels(shard, len(self.class_names), images=images, findings=findings)
+        for label, folder in enumerate(self.folders):
+            for path in _images_of(folder, findings):
+                data = _read_image(path) if images else b""
+                yield LabelledImage(f"{folder.name}/{path.stem}", data, label)
+
+    def files(self) -> tuple[Path, ...]:
+        """The files of the images."""
+        return self.shards or tuple(path for folder in self.folders for path in _images_of(folder, None))
+
+    def check_labels(self, counts: dict[int, int], where: str | os.PathLike) -> None:
+        """Raises InputError if ImageNet's names are taken for images that are not of all its classes."""
+        missing = [label for label in range(len(self.class_names)) if not counts.get(label)]
+        if self.known and missing:
+            raise InputError(
+                f"images of {len(counts):,} classes and no {CLASS_NAMES}; without that file they have to be of all"
+                f" 1,000 classes of ImageNet (none is of class {missing[0]})",
+                where,
+            )
+
+
+def read_zeroshot(directory: str | os.PathLike, findings: Findings | None = None) -> ZeroShot:
+    """Reads the class names, templates and list of shards of a zero-shot set (the images are read by ``images()``).
+
+    Raises InputError for a missing file, a blank line, a template without ``{c}``, a missing shard or one that is not
+    counted. With ``findings``, what is there and not read is counted.
+    """
+    directory = Path(directory)
+    shards, folders = _images_in(directory, findings or Findings())
+    class_names, templates, known = _lists(directory)
+    if folders:
+        if len(folders) != len(class_names):
+            raise InputError(f"{len(folders):,} folders of images, but {len(class_names):,} class names", directory)
+        synsets = tuple((_IMAGENET / "synsets.txt").read_text().split())
+        if known and findings is not None and tuple(folder.name for folder in folders) != synsets:
+            findings.oddity(
+                "folders that are not called as ImageNet's classes; taken in their sorted order", str(directory)
+            )
+    return ZeroShot(class_names, templates, shards, folders, known)
+
+
+def write_zeroshot(
+    directory: str | os.PathLike, class_names: Iterable[str], templates: Iterable[str], images: Iterable[LabelledImage]
+) -> None:
+    """Writes a zero-shot set of one shard below a directory that does not have one. Not atomic."""
+    directory = Path(directory)
+    (directory / "test").mkdir(parents=True)
+    (directory / CLASS_NAMES).write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
+    (directory / TEMPLATES).write_text("".join(f"{line}\n" for line in templates), encoding="utf-8")
+    (directory / "test" / "nshards.txt").write_text("1\n")
+    members = (
+        (name, data)
+        for item in images
+        for name, data in ((f"{item.key}.jpg", item.image), (f"{item.key}.cls", b"%d" % item.label))
+    )
+    write_tar(directory / "test" / "0.tar", members)
+
+
+def _images_in(directory: Path, findings: Findings) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """(shards, folders), one of them empty."""
+    entries = _listed(directory)
+    read = {CLASS_NAMES, TEMPLATES}
+    val = directory / "val"
+    if (directory / "test").is_dir():
+        read.add("test")
+        shards = _counted_shards(directory / "test", findings)
+    elif tars := [entry for entry in entries if entry.suffix == ".tar"]:
+        shards = _timm_shards(directory, tars)
+        read |= {shard.name for shard in shards} | {"_info.json", "info.json"}
+    else:
+        top = val if val.is_dir() else directory
+        read.add("val")
+        folders = tuple(entry for entry in _listed(top) if entry.is_dir() and entry != val)
+        if any(_is_image(entry) for entry in _listed(top)):
+            raise InputError(
+                "images that lie side by side have no labels; a folder a class is needed (n01440764, ...)", top
+            )
+        if not folders:
+            raise InputError(
+                "no images; test/nshards.txt with test/0.tar, ..., tars named *validation*.tar, or a folder of images a"
+                " class is needed",
+                directory,
+            )
+        _name_unread(top, read | {folder.name for folder in folders}, findings)
+        return (), folders
+    _name_unread(directory, read, findings)
+    return shards, ()
+
+
+def _counted_shards(directory: Path, findings: Findings) -> tuple[Path, ...]:
+    """``0.tar`` to ``N-1.tar`` with N from ``nshards.txt``, and no further tar."""
+    count_file = directory / "nshards.txt"
+    text = _read_lines(count_file, "the number of tar files")[0].strip()
+    tars = [entry.name for entry in _listed(directory) if entry.suffix == ".tar"]
+    if not re.fullmatch("[0-9]{1,12}", text) or int(text) == 0:
+        raise InputError(f"{text[:40]!r} is no number of tar files; 1 or more would be right", count_file)
+    count = int(text)
+    for index in range(min(count, len(tars) + 1)):  # the count may be anything
+        if f"{index}.tar" not in tars:
+            raise InputError(
+                f"no such file, though {count_file} names {count:,} shards ({len(tars)} are here)",
+                directory / f"{index}.tar",
+            )
+    shards = tuple(directory / f"{index}.tar" for index in range(count))
+    uncounted = sorted(set(tars) - {shard.name for shard in shards})
+    if uncounted:
+        raise InputError(f"{count} shards, but there is also {_some(uncounted)}", count_file)
+    _name_unread(directory, {count_file.name, *tars}, findings)
+    return shards
+
+
+def _timm_shards(directory: Path, tars: list[Path]) -> tuple[Path, ...]:
+    """The tars of timm's validation split, counted by its info file or by their own numbers."""
+    info_file = next((directory / name for name in ("_info.json", "info.json") if (directory / name).is_file()), None)
+    of_split = [path for path in tars if re.search("(^|[-_])(val|validation)[-_]", path.name)]
+    if info_file is not None:
+        info = read_json(info_file)
+        try:
+            names = info["splits"]["validation"]["filenames"]
+        except (KeyError, TypeError):
+            raise InputError("no splits.validation.filenames; timm's info file has them", info_file) from None
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise InputError("splits.validation.filenames is no list of names", info_file)
+        here = {path.name for path in tars}
+        missing = [name for name in names if name not in here]
+        if missing:
+            raise InputError(f"names {len(names):,} shards, but {_some(missing)} is not here", info_file)
+        uncounted = sorted({path.name for path in of_split} - set(names))
+        if uncounted:
+            raise InputError(f"{len(names):,} shards, but there is also {_some(uncounted)}", info_file)
+        return tuple(directory / name for name in names)
+    if not of_split:
+        raise InputError(
+            f"{_some([path.name for path in tars])} is no validation shard (NAME-validation-00.tar)", directory
+        )
+    numbers = [re.search(r"([0-9]+)\.tar$", path.name) for path in of_split]
+    found = [int(match[1]) if match else -1 for match in numbers]
+    if found != list(range(len(found))):
+        missing_number = next((n for n in range(len(found)) if n not in found), found[0])
+        raise InputError(
+            f"{len(found)} validation shards, but none numbered {missing_number}; 0 to {len(found) - 1} are needed",
+            directory,
+        )
+    return tuple(of_split)
+
+
+def _lists(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """(class names, templates, whether they are the known ones)."""
+    here = [(directory / name).exists() or (directory / name).is_symlink() for name in (CLASS_NAMES, TEMPLATES)]
+    if not here[0] and not here[1]:
+        names = _read_lines(_IMAGENET / "classnames.txt", "")
+        return names, _read_lines(_IMAGENET / "templates.txt", ""), True
+    class_names = _read_lines(directory / CLASS_NAMES, "a class name a line")
+    templates = _read_lines(directory / TEMPLATES, "a template with {c} a line")
+    for row, template in enumerate(templates, 1):
+        if "{c}" not in template:
+            raise InputError(f"{template!r} has no {{c}}", f"{directory / TEMPLATES} line {row}")
+    return class_names, templates, False
+
+
+def _read_lines(path: Path, wanted: str) -> tuple[str, ...]:
+    """The lines of a text file, none of which may be blank: the line is the index. Line ends behind the last are not."""
+    try:
+        with open_regular(path) as handle:
+            data = handle.read(_MAX_LINES_BYTES + 1)
+    except OSError as error:
+        raise InputError(describe_os_error(error, path)) from error
+    if len(data) > _MAX_LINES_BYTES:
+        raise InputError(f"more than {_MAX_LINES_BYTES:,} bytes; {wanted} would be right", path)
+    text = decode_text(data, str(path)).removeprefix("\ufeff").replace("\r\n", "\n").rstrip("\n\r\t ")
+    if not text:
+        raise InputError(f"empty; {wanted} would be right", path)
+    lines = tuple(text.split("\n"))
+    for row, line in enumerate(lines, 1):
+        if not line.strip():
+            raise InputError(
+                "a blank line; the line is the index, and what follows would be one off", f"{path} line {row}"
+            )
+        control = "U+000D" if "\r" in line else control_character(line)
+        if control:
+            raise InputError(f"a control character ({control})", f"{path} line {row}")
+    return lines
+
+
+def _images_of(folder: Path, findings: Findings | None) -> list[Path]:
+    entries = _listed(folder)
+    images = [entry for entry in entries if _is_image(entry)]
+    for entry in entries:
+        if findings is not None and not _is_image(entry):
+            findings.oddity(NOT_READ, str(entry))
+    if not images:
+        raise InputError("no images in the folder of a class", folder)
+    stems = {entry.stem for entry in images}
+    if len(stems) != len(images):
+        raise InputError("two images whose names differ in their suffix alone", folder)
+    return images
+
+
+def _read_image(path: Path) -> bytes:
+    try:
+        with open_regular(path) as handle:
+            data = handle.read(MAX_MEMBER + 1)
+    except OSError as error:
+        raise InputError(describe_os_error(error, path)) from error
+    if len(data) > MAX_MEMBER:
+        raise InputError(f"more than {MAX_MEMBER:,} bytes; an image is needed", path)
+    return data
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix[1:].lower() in IMAGE_SUFFIXES
+
+
+def _listed(directory: Path) -> list[Path]:
+    """What lies in a directory, sorted by name, but for names that begin with a dot."""
+    try:
+        return sorted(entry for entry in directory.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise InputError(describe_os_error(error, directory)) from error
+
+
+def _name_unread(directory: Path, read: set[str], findings: Findings) -> None:
+    for entry in _listed(directory):
+        if entry.name not in read and not re.fullmatch(r"(?i)(readme|licen[cs]e|notice).*", entry.name):
+            findings.oddity(NOT_READ, str(entry))
+
+
+def _some(names: list[str]) -> str:
+    return f"'{names[0]}'" + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")

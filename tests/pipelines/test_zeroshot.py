@@ -1,0 +1,206 @@
+"""Zero-shot sets: our own round trip, the forms in which people have ImageNet, and faulty ones."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from data_pipelines.layout import LabelledImage, read_zeroshot, write_tar, write_zeroshot
+from data_pipelines.layout.findings import Findings
+from data_pipelines.layout.zeroshot import CLASS_NAMES, TEMPLATES
+from salmu_jax.errors import InputError
+
+
+@pytest.fixture
+def zeroshot(tmp_path):
+    write_zeroshot(
+        tmp_path / "z",
+        ["cat", "dog"],
+        ["a photo of a {c}."],
+        [LabelledImage("s0", b"one", 1), LabelledImage("s1", b"two", 0)],
+    )
+    return tmp_path / "z"
+
+
+def test_round_trip(zeroshot):
+    task = read_zeroshot(zeroshot)
+    assert task.class_names == ("cat", "dog")
+    assert task.templates == ("a photo of a {c}.",)
+    assert list(task.images()) == [LabelledImage("s0", b"one", 1), LabelledImage("s1", b"two", 0)]
+    assert list(task.images(images=False)) == [LabelledImage("s0", b"", 1), LabelledImage("s1", b"", 0)]
+
+
+FAULTS = [
+    (CLASS_NAMES, b"cat\n", "'s0.cls': '1' is no class index; 0 to 0"),
+    (CLASS_NAMES, b"\n", "classnames.txt: empty"),
+    (CLASS_NAMES, None, "classnames.txt: no such file"),
+    (CLASS_NAMES, b"cat\n\ndog\n", "classnames.txt line 2: a blank line"),
+    (CLASS_NAMES, b"\ncat\ndog\n", "classnames.txt line 1: a blank line"),
+    (CLASS_NAMES, b"cat\n \t\ndog", "classnames.txt line 2: a blank line"),
+    (CLASS_NAMES, b"cat\rdog\r", "classnames.txt line 1: a control character (U+000D)"),
+    (CLASS_NAMES, b"cat\ndo\x1b[31mg\n", "classnames.txt line 2: a control character (U+001B)"),
+    (CLASS_NAMES, "cat\nchâteau".encode("latin-1"), "not UTF-8"),
+    (TEMPLATES, b"a {c}\na photo\n", "templates.txt line 2: 'a photo' has no {c}"),
+    (TEMPLATES, b"a {c}\n\nthe {c}\n", "templates.txt line 2: a blank line"),
+    ("test/nshards.txt", b"many", "nshards.txt: 'many' is no number"),
+    ("test/nshards.txt", b"0", "nshards.txt: '0' is no number"),
+    ("test/nshards.txt", b"2", "1.tar: no such file"),
+    ("test/nshards.txt", b"99999999999", "1.tar: no such file, though "),
+    ("test/nshards.txt", b"9" * 5000, "is no number of tar files"),
+    ("test/1.tar", bytes(1024), "nshards.txt: 1 shards, but there is also '1.tar'"),
+    ("test/extra.tar", bytes(1024), "but there is also 'extra.tar'"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "named"), FAULTS)
+def test_faulty_sets(zeroshot, name, content, named):
+    (zeroshot / name).unlink(missing_ok=True)
+    if content is not None:
+        (zeroshot / name).write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        list(read_zeroshot(zeroshot).images())
+    assert named in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("names", [b"\xef\xbb\xbfcat\r\ndog\r\n", b"cat\ndog", b"cat\ndog\n\n\n"])
+def test_the_line_is_the_index_however_it_ends(zeroshot, names):
+    (zeroshot / CLASS_NAMES).write_bytes(names)
+    assert read_zeroshot(zeroshot).class_names == ("cat", "dog")
+
+
+def test_names_keep_what_only_python_takes_for_a_line_end(zeroshot):
+    (zeroshot / CLASS_NAMES).write_text("cat\u2028cat\ndog", encoding="utf-8")
+    assert read_zeroshot(zeroshot).class_names == ("cat\u2028cat", "dog")
+
+
+@pytest.mark.parametrize("label", ["-1", "2", "1.0", "one", "", "٣", "9" * 5000])
+def test_labels_that_are_no_class(zeroshot, label):
+    write_tar(zeroshot / "test" / "0.tar", [("s0.jpg", b"p"), ("s0.cls", label.encode())])
+    with pytest.raises(InputError, match="is no class index; 0 to 1 would be right"):
+        list(read_zeroshot(zeroshot).images())
+
+
+# ---- ImageNet, without the two lists --------------------------------------------------------------------------------
+
+
+def labelled(count):
+    return [(f"n{label:08d}.{kind}", b"%d" % label) for label in range(count) for kind in ("cls", "jpg", "json")]
+
+
+def check_all(directory):
+    """As the check does it: read the labels, and see whether every class occurs."""
+    findings, counts = Findings(), {}
+    task = read_zeroshot(directory, findings)
+    for item in task.images(images=False, findings=findings):
+        counts[item.label] = counts.get(item.label, 0) + 1
+    task.check_labels(counts, directory)
+    findings.raise_problems(directory)
+    return task, findings
+
+
+def test_timms_tars(tmp_path):
+    members = labelled(1000)
+    write_tar(tmp_path / "imagenet1k-validation-00.tar", members[:1500])
+    write_tar(tmp_path / "imagenet1k-validation-01.tar", members[1500:])
+    write_tar(tmp_path / "imagenet1k-train-0000.tar", [])
+    (tmp_path / "README.md").write_text("ours")
+    task, findings = check_all(tmp_path)
+    assert (len(task.class_names), len(task.templates)) == (1000, 80)
+    assert (task.class_names[0], task.class_names[999]) == ("tench", "toilet paper")
+    assert task.templates[0] == "a bad photo of a {c}."
+    assert all("{c}" in template for template in task.templates)
+    images = list(task.images())
+    assert [image.label for image in images] == list(range(1000))
+    assert images[17] == LabelledImage("n00000017", b"17", 17)
+    assert findings.oddities() == [
+        f"1 files or folders that are not read (such as {tmp_path / 'imagenet1k-train-0000.tar'})"
+    ]
+
+
+def test_timms_shards_are_counted(tmp_path):
+    for number in (0, 2):
+        write_tar(tmp_path / f"imagenet1k-validation-{number:02d}.tar", labelled(3))
+    with pytest.raises(InputError, match="2 validation shards, but none numbered 1"):
+        read_zeroshot(tmp_path)
+    (tmp_path / "imagenet1k-validation-02.tar").rename(tmp_path / "imagenet1k-validation-01.tar")
+    with pytest.raises(InputError, match=r"images of 3 classes and no classnames\.txt; .* \(none is of class 3\)"):
+        check_all(tmp_path)
+    names = [f"imagenet1k-validation-{number:02d}.tar" for number in range(3)]
+    info = tmp_path / "_info.json"
+    info.write_text(json.dumps({"splits": {"validation": {"name": "validation", "filenames": names}}}))
+    with pytest.raises(
+        InputError, match=r"_info\.json: names 3 shards, but 'imagenet1k-validation-02\.tar' is not here"
+    ):
+        read_zeroshot(tmp_path)
+    info.write_text(json.dumps({"splits": {"validation": {"filenames": names[:1]}}}))
+    with pytest.raises(InputError, match=r"names 1|1 shards, but there is also 'imagenet1k-validation-01\.tar'"):
+        read_zeroshot(tmp_path)
+    info.write_text("[]")
+    with pytest.raises(InputError, match=r"_info\.json: no splits\.validation\.filenames"):
+        read_zeroshot(tmp_path)
+
+
+@pytest.mark.parametrize("below", ["", "val"])
+def test_a_folder_a_class(tmp_path, below):
+    (tmp_path / CLASS_NAMES).write_text("tench\ngoldfish\n")
+    (tmp_path / TEMPLATES).write_text("a {c}\n")
+    for synset in ("n01443537", "n01440764"):  # made in another order than the classes'
+        (tmp_path / below / synset).mkdir(parents=True)
+        for number in (7, 3):
+            (tmp_path / below / synset / f"ILSVRC2012_val_{number:08d}.JPEG").write_bytes(synset.encode())
+    (tmp_path / below / "n01440764" / "notes.xml").write_text("")
+    task, findings = check_all(tmp_path)
+    assert list(task.images()) == [
+        LabelledImage("n01440764/ILSVRC2012_val_00000003", b"n01440764", 0),
+        LabelledImage("n01440764/ILSVRC2012_val_00000007", b"n01440764", 0),
+        LabelledImage("n01443537/ILSVRC2012_val_00000003", b"n01443537", 1),
+        LabelledImage("n01443537/ILSVRC2012_val_00000007", b"n01443537", 1),
+    ]
+    assert "1 files or folders that are not read" in findings.oddities()[0]
+    (tmp_path / CLASS_NAMES).write_text("tench\n")
+    with pytest.raises(InputError, match="2 folders of images, but 1 class names"):
+        read_zeroshot(tmp_path)
+
+
+def test_a_thousand_folders_are_imagenets(tmp_path):
+    from data_pipelines.layout import zeroshot as module
+
+    synsets = (module._IMAGENET / "synsets.txt").read_text().split()
+    for synset in synsets:
+        (tmp_path / synset).mkdir()
+        (tmp_path / synset / "a.JPEG").symlink_to("/dev/null")  # the labels are known without the images
+    task, findings = check_all(tmp_path)
+    assert task.class_names[synsets.index("n01440764")] == "tench"
+    assert findings.oddities() == []
+    (tmp_path / synsets[5]).rename(tmp_path / "n99999999")
+    assert "folders that are not called as ImageNet's classes" in check_all(tmp_path)[1].oddities()[0]
+    with pytest.raises(InputError, match="it is a device"):
+        list(task.images())
+
+
+def test_forms_without_labels_are_explained(tmp_path):
+    with pytest.raises(InputError, match="no images; test/nshards.txt"):
+        read_zeroshot(tmp_path)
+    (tmp_path / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"")
+    with pytest.raises(InputError, match="side by side have no labels; a folder a class is needed"):
+        read_zeroshot(tmp_path)
+    (tmp_path / "ILSVRC2012_val_00000001.JPEG").rename(tmp_path / "ILSVRC2012_img_val.tar")
+    with pytest.raises(InputError, match=r"'ILSVRC2012_img_val\.tar' is no validation shard"):
+        read_zeroshot(tmp_path)
+
+
+def test_cached_snapshots_are_links(tmp_path, zeroshot):
+    """The cache of the hub: every file a link to a blob."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "0123abcd"
+    blobs.mkdir()
+    for number, path in enumerate(sorted(p for p in zeroshot.rglob("*") if p.is_file())):
+        place = snapshot / path.relative_to(zeroshot)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(blobs / f"{number:064x}")
+        place.symlink_to(blobs / f"{number:064x}")
+    assert len(list(read_zeroshot(snapshot).images())) == 2
+    (blobs / f"{1:064x}").unlink()
+    with pytest.raises(InputError, match="no such file"):
+        list(read_zeroshot(snapshot).images())
