@@ -37,7 +37,10 @@ def problems(directory: Path, paths: Iterable[Path]) -> list[InputError]:
     """What differs from its digest: all files of a made world, or those of ``paths`` whose digests the hub has left."""
     contents = contents_lib.read_contents(directory) if (directory / MADE).exists() else None
     if contents is not None:
-        return [InputError(f"{line}; run 'salmu generate' again", directory) for line in contents_lib.problems(directory, contents)]
+        return [
+            InputError(f"{line}; run 'salmu generate' again", directory)
+            for line in contents_lib.problems(directory, contents)
+        ]
     found = []
     for path in paths:
         try:
@@ -55,7 +58,9 @@ def _hub_digest(path: Path) -> str | None:
     if target.parent.name == "blobs" and _is_digest(target.name):
         return target.name
     for above in list(path.parents)[:4]:
-        facts = above / ".cache" / "huggingface" / "download" / path.relative_to(above).with_name(f"{path.name}.metadata")
+        facts = (
+            above / ".cache" / "huggingface" / "download" / path.relative_to(above).with_name(f"{path.name}.metadata")
+        )
         if facts.is_file():
             lines = facts.read_text(errors="replace").split("\n")  # commit, etag, time
             etag = lines[1].strip().strip('"') if len(lines) > 1 else ""

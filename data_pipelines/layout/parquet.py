@@ -83,7 +83,9 @@ def split_files(directory: Path, split: str, names: list[str]) -> list[Path]:
     for name in ours:
         numbers = _numbers(name)
         if numbers is None:
-            message = f"beside other files of '{split}'; only {split}-00000-of-00001.parquet and the like belong together"
+            message = (
+                f"beside other files of '{split}'; only {split}-00000-of-00001.parquet and the like belong together"
+            )
             raise InputError(message, directory / name)
         sets.setdefault(numbers[1], {}).setdefault(numbers[0], []).append(name)
     for count, shards in sorted(sets.items()):
@@ -159,7 +161,9 @@ def check_schema(schema: pa.Schema, path: str | os.PathLike) -> None:
     """Raises InputError for a missing or mistyped column. ``identity_id`` may be of nulls only."""
     for name in SCHEMA.names:
         if schema.names.count(name) > 1:
-            raise InputError(f"{schema.names.count(name)} columns of this name; one is needed", f"{path} field '{name}'")
+            raise InputError(
+                f"{schema.names.count(name)} columns of this name; one is needed", f"{path} field '{name}'"
+            )
         if name not in schema.names:
             raise InputError(f"no such column; the columns are {', '.join(SCHEMA.names)}", f"{path} field '{name}'")
         kind = schema.field(name).type

@@ -80,7 +80,9 @@ def find_root(directory: str | os.PathLike) -> Path:
         return directory
     if (directory / "snapshots").is_dir():
         return _snapshot(directory)
-    if directory.is_dir() and any(split_of(path.name) in (*SPLITS, "sensitive") for path in directory.glob("*.parquet")):
+    if directory.is_dir() and any(
+        split_of(path.name) in (*SPLITS, "sensitive") for path in directory.glob("*.parquet")
+    ):
         return directory.parent if directory.name == "data" else directory
     below = []
     for path in sorted(directory.iterdir()) if directory.is_dir() else ():
@@ -252,7 +254,7 @@ class World:
         if row.split == "retain_synth":
             if row.identity_id is None:
                 return "retain_disjoint"
-            return "retain_joint" if row.identity_id in self._forget_identities else ""
+            return "retain_joint" if not self.training_only and row.identity_id in self._forget_identities else ""
         return "" if row.split == "sensitive" else row.split
 
     def value_of(self, row: Row) -> Association:
@@ -284,14 +286,12 @@ class World:
 
     def name_unread(self, findings: Findings) -> None:
         """Counts what lies in the world and is not read."""
-        for path in sorted(self.data.iterdir()):
-            if not path.name.startswith(".") and split_of(path.name) not in (*SPLITS, "sensitive"):
-                if self.data != self.directory:
-                    findings.oddity(NOT_READ, str(path))
+        if self.named is not None:
+            return  # a made world is what its manifest names
         known = {*_JSON_FILES, MADE, "data", "retain", "zeroshot"}
-        for path in sorted(self.directory.iterdir()) if self.data != self.directory else ():
-            ours = path.name in known or path.name.lower().startswith((".", "readme", "license", "licence", "notice"))
-            if not ours and self.named is None:
+        for path in sorted({*self.directory.iterdir(), *self.data.iterdir()}):
+            read = path.name in known or split_of(path.name) in (*SPLITS, "sensitive")
+            if not read and not path.name.lower().startswith((".", "readme", "license", "licence", "notice")):
                 findings.oddity(NOT_READ, str(path))
 
     def _attribute(self, row: Row, identity: dict[str, Any], field: str) -> str:
@@ -311,7 +311,11 @@ class World:
 
     @functools.cached_property
     def _forget_identities(self) -> frozenset[str]:
-        return frozenset(row.identity_id for row in self.rows("forget", images=False)) if not self.training_only else frozenset()
+        return (
+            frozenset(row.identity_id for row in self.rows("forget", images=False))
+            if not self.training_only
+            else frozenset()
+        )
 
     @functools.cached_property
     def _data_names(self) -> list[str]:

@@ -84,4 +84,6 @@ def _count_gaps(tars: list[Path], findings: Findings) -> None:
         missing = max(numbers) - min(numbers) + 1 - len(numbers)
         if missing:
             first = next(number for number in range(min(numbers), max(numbers)) if number not in numbers)
-            findings.oddity("numbers that no tar has, though others before and behind are there", f"{first} in {folder}", missing)
+            findings.oddity(
+                "numbers that no tar has, though others before and behind are there", f"{first} in {folder}", missing
+            )

@@ -151,7 +151,7 @@ def _decoding(data: bytes, where: str | os.PathLike | None) -> Iterator[Image.Im
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(str(error), where) from error
     except Image.UnidentifiedImageError as error:
-        raise InputError(f"not an image ({_described(data)}); {_WANTED} is needed", where) from error
+        raise InputError(f"undecodable image (not an image: {_described(data)}); {_WANTED} is needed", where) from error
     except Exception as error:  # PIL's decoders let OSError, SyntaxError, struct.error, IndexError and others through
         raise InputError(
             f"undecodable image ({len(data)} bytes: {error}); a whole {_WANTED} is needed", where

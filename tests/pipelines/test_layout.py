@@ -292,10 +292,6 @@ def holdout_association_of_a_stranger(world):
     world.frames["holdout_association"].loc[0, "identity_id"] = "00000031"
 
 
-def joint_of_a_holdout(world):
-    world.frames["retain_synth"].loc[0, "identity_id"] = "00000031"
-
-
 def unknown_identity(world):
     world.frames["forget"].loc[0, "identity_id"] = "99999999"
 
@@ -385,10 +381,6 @@ FAULTS = [
         ["holdout_association-00000-of-00001.parquet row 0 field 'identity_id'", "not in forget"],
     ),
     (
-        joint_of_a_holdout,
-        ["retain_synth-00000-of-00001.parquet row 0 field 'identity_id'", "'00000031' is not in the split forget"],
-    ),
-    (
         unknown_identity,
         ["forget-00000-of-00001.parquet row 0 field 'identity_id'", "'99999999' is not in identities_metadata.json"],
     ),
@@ -411,9 +403,10 @@ def test_each_fault_is_one_line(released, tmp_path, spoil, named):
     directory = released.write(tmp_path / "w")
     with pytest.raises(InputError) as caught:
         check_world(directory)
-    assert "\n" not in str(caught.value)
-    for fragment in named:
-        assert fragment in str(caught.value)
+    lines = str(caught.value).splitlines()
+    assert any(all(fragment in line for fragment in named) for line in lines)
+    if len(lines) > 1:  # a fault that shows in several places
+        assert lines[0] == f"{directory}: {len(lines) - 1} problems; the images were not looked at yet"
 
 
 def test_decoding_can_be_left_out(released, tmp_path):
@@ -435,9 +428,9 @@ def test_damaged_files(released, tmp_path):
     captions = directory / "sensitive_set_captions_metadata.json"
     good = captions.read_bytes()
     captions.write_bytes(b'{\n "a": {"caption": "x",}\n}')
-    raises_on(directory, "sensitive_set_captions_metadata.json line 2 column ", "not JSON")
+    raises_on(directory, "sensitive_set_captions_metadata.json: not JSON", "line 2 column 23")
     captions.write_bytes(b'{"\xff": 1}')
-    raises_on(directory, "sensitive_set_captions_metadata.json byte ", "not UTF-8")
+    raises_on(directory, "sensitive_set_captions_metadata.json: not UTF-8", "at byte 2")
     captions.write_bytes(good)
     parquet = directory / "data" / "holdout_identity-00000-of-00001.parquet"
     whole = parquet.read_bytes()

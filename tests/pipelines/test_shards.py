@@ -137,8 +137,10 @@ def test_findings_hold_every_faulty_pair_and_the_rest_is_read(tmp_path):
     half = rb'{"caption": "\ud83d"}'
     write_tar(
         path,
-        [("1.jpg", b"p"), ("2.jpg", b"p"), ("2.txt", b"\xff"), ("3.jpg", b"p"), ("3.json", half)]
-        + [("4.jpg", b"p"), ("4.json", b'{"caption": null}'), ("5.jpg", b"p"), ("5.txt", b"a\x1b[2J\x00b")],
+        [
+            *[("1.jpg", b"p"), ("2.jpg", b"p"), ("2.txt", b"\xff"), ("3.jpg", b"p"), ("3.json", half)],
+            *[("4.jpg", b"p"), ("4.json", b'{"caption": null}'), ("5.jpg", b"p"), ("5.txt", b"a\x1b[2J\x00b")],
+        ],
     )
     findings = Findings()
     assert list(iter_tar_pairs(path, images=False, findings=findings)) == [Pair("5", b"", "a\x1b[2J\x00b")]

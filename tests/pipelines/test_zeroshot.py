@@ -181,7 +181,7 @@ def test_a_thousand_folders_are_imagenets(tmp_path):
 
 
 def test_forms_without_labels_are_explained(tmp_path):
-    with pytest.raises(InputError, match="no images; test/nshards.txt"):
+    with pytest.raises(InputError, match=r"no images; test/nshards\.txt"):
         read_zeroshot(tmp_path)
     (tmp_path / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"")
     with pytest.raises(InputError, match="side by side have no labels; a folder a class is needed"):
