@@ -184,7 +184,10 @@ COMMANDS: dict[str, Command] = {
         "make a world of fictitious people", lambda stages, options: stages.generate(), needs_model=False
     ),
     "build": _stage(
-        "check a world and turn it into TFDS data sets", lambda stages, options: stages.build(), needs_model=False
+        "check a world and turn it into TFDS data sets",
+        lambda stages, options: stages.build(strict=options.strict),
+        option("--strict", action="store_true", help="refuse harmless deviations, too, which are else counted"),
+        needs_model=False,
     ),
     "pretrain": _stage(
         "train the foundation models, clean and compromised",

@@ -91,6 +91,8 @@ def base_config() -> ConfigDict:
 
     # A directory in the released layout; empty: a world is made, from the fields of 'world'.
     config.world_dir = ""
+    # A zero-shot set (CLIP_benchmark's or timm's tars, or a folder a class) for GenKnow; empty: the world's zeroshot/.
+    config.zeroshot_dir = ""
     config.world = ConfigDict()
     config.world.seed = 0
     config.world.personas = 774

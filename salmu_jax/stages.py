@@ -59,19 +59,34 @@ class Stages:
             if identity:
                 distributed.from_main(generate)
 
-    def build(self) -> None:
-        """Checks the world and turns it into TFDS data sets."""
+    def build(self, strict: bool = False) -> None:
+        """Checks the world and turns it into TFDS data sets; ``strict`` refuses harmless deviations, too."""
         from data_pipelines.builders import build_datasets
 
         workspace = self.workspace
         _need(workspace.world, "salmu generate", "or name a directory in the released layout as 'world_dir'")
+        zeroshot = self.config.zeroshot_dir
+        if zeroshot and not Path(zeroshot).is_dir():
+            raise InputError(f"no such directory: {zeroshot}", "zeroshot_dir")
 
         def build() -> None:
-            summary = build_datasets(workspace.world, workspace.datasets, progress=lambda line: say(f"build: {line}"))
+            summary = build_datasets(
+                workspace.world,
+                workspace.datasets,
+                zeroshot_dir=zeroshot or None,
+                strict=strict,
+                progress=lambda line: say(f"build: {line}"),
+            )
             rows = {f"{name}/{split}": n for name, data in summary.items() for split, n in data["splits"].items()}
-            say("build: " + ", ".join(f"{count:,} {split}" for split, count in rows.items()))
+            counts = ", ".join(f"{count:,} {split}" for split, count in rows.items())
+            say("; ".join([f"build: {counts}", *(f"let pass: {line}" for line in summary.oddities)]))
 
-        with workspace.stage("build", workspace.datasets, {"world": fingerprint(workspace.world)}) as identity:
+        fields = {
+            "world": fingerprint(workspace.world),
+            **({"zeroshot": fingerprint(Path(zeroshot))} if zeroshot else {}),
+            **({"strict": True} if strict else {}),  # what was let pass before is looked at again
+        }
+        with workspace.stage("build", workspace.datasets, fields) as identity:
             if identity:
                 distributed.from_main(build)
 

@@ -15,28 +15,39 @@ from data_pipelines.builders.retain_pairs import RetainPairs
 from data_pipelines.builders.salmu import Salmu
 from data_pipelines.builders.source import CLASSES_FILE
 from data_pipelines.builders.zeroshot import Zeroshot
-from data_pipelines.layout import World, check_world
+from data_pipelines.layout import Checked, World, check_world
 from salmu_jax import contents, files
 from salmu_jax.errors import InputError
+
+
+class Summary(dict[str, Any]):
+    """``{dataset: {"splits": {split: rows}, "digest": SHA-256 of its files}}``; ``oddities`` is what the check let pass."""
+
+    oddities: tuple[str, ...] = ()
 
 
 def build_datasets(
     world_dir: str | os.PathLike,
     out_dir: str | os.PathLike,
     *,
+    zeroshot_dir: str | os.PathLike | None = None,
     check: bool = True,
+    strict: bool = False,
     progress: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
+) -> Summary:
     """Writes the datasets ``salmu``, ``retain_pairs`` and ``zeroshot`` of a world below ``out_dir``, all or nothing.
 
     Args:
-      world_dir: a directory in the released layout; without ``retain/`` or ``zeroshot/`` those datasets are absent.
+      world_dir: a directory in the released layout; without ``retain/`` or ``zeroshot/`` those datasets are absent, and
+        from the repository for training ``salmu`` has the splits sensitive and retain_synth alone.
       out_dir: becomes ``{dataset}/{version}/...``; what is there already is replaced.
+      zeroshot_dir: where the zero-shot set lies, if not in the world.
       check: check the whole world first, decoding every image (``data_pipelines.layout.check_world``).
+      strict: let the check refuse harmless deviations, too.
       progress: is called with one line for every step.
 
     Returns:
-      ``{dataset: {"splits": {split: rows}, "digest": SHA-256 of its files}}``; equal worlds have equal digests.
+      What was built; equal worlds have equal digests.
 
     Raises:
       InputError: the world is not as it should be.
@@ -44,20 +55,22 @@ def build_datasets(
     """
     report = progress or (lambda line: None)
     world_dir, out_dir = Path(world_dir), Path(out_dir)
-    if out_dir.resolve() == world_dir.resolve():
-        raise InputError(
-            "the datasets would replace the world that they are built from; another directory is needed", out_dir
-        )
+    for source in filter(None, (world_dir, zeroshot_dir)):
+        if Path(source).resolve().is_relative_to(out_dir.resolve()):
+            message = f"the datasets would replace {source}, which they are built from; another directory is needed"
+            raise InputError(message, out_dir)
+    checked = Checked()
     if check:
         report(f"checking {world_dir}")
-        check_world(world_dir)
-    world = World(world_dir)
+        checked = check_world(world_dir, zeroshot=zeroshot_dir, strict=strict, progress=report)
+    world = World(world_dir, zeroshot_dir, left_out=checked.left_out)
     builders: list[type[OrderedBuilder]] = [Salmu]
     if world.retain_tars:
         builders.append(RetainPairs)
     if world.zeroshot is not None:
         builders.append(Zeroshot)
-    summary: dict[str, Any] = {}
+    summary = Summary()
+    summary.oddities = checked.oddities
     with files.new_directory(out_dir) as partial:
         for kind in builders:
             report(f"building {kind.name}")

@@ -8,11 +8,10 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from data_pipelines.builders.base import ENCODED_IMAGE, OrderedBuilder
-from data_pipelines.layout import iter_tar_pairs
 
 
 class RetainPairs(OrderedBuilder):
-    """One split, train: the pairs of ``retain/*.tar``, tar by tar, each in its order."""
+    """One split, train: the pairs of the tars in ``retain/``, tar by tar, each in its order."""
 
     description = "General image-caption pairs, the retain base of both foundation models."
     split_names = ("train",)
@@ -26,6 +25,5 @@ class RetainPairs(OrderedBuilder):
         }
 
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
-        for tar in self._world.retain_tars:
-            for pair in iter_tar_pairs(tar):
-                yield {"image": pair.image, "text": pair.text, "key": pair.key}
+        for pair in self._world.retain_pairs():
+            yield {"image": pair.image, "text": pair.text, "key": pair.key}

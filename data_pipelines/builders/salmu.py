@@ -9,18 +9,21 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data_pipelines.builders.base import ENCODED_IMAGE, OrderedBuilder
-from data_pipelines.layout import SENSITIVE_SPLITS, SPLITS
 
 
 class Salmu(OrderedBuilder):
     """Splits forget, holdout_association, holdout_identity, retain_synth, rows in the released order.
 
-    A feature that a row does not have is the empty text: ``identity_id`` of retain_disjoint; ``data_field``, ``name``
-    and ``value`` of retain_synth; ``generic_caption`` of an image without one.
+    Of the repository for training: sensitive and retain_synth. A feature that a row does not have is the empty text:
+    ``identity_id`` of retain_disjoint; ``data_field``, ``name`` and ``value`` of retain_synth; ``generic_caption`` of an
+    image without one.
     """
 
     description = "SALMUBench: portraits of fictitious people with sensitive and with generic captions."
-    split_names = SPLITS
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        return self._world.own_splits
 
     @property
     def feature_types(self) -> dict[str, Any]:
@@ -41,7 +44,7 @@ class Salmu(OrderedBuilder):
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
         world = self._world
         for row in world.rows(split):
-            data_field, name, value = world.value_of(row) if split in SENSITIVE_SPLITS else ("", "", "")
+            data_field, name, value = world.value_of(row) if split != "retain_synth" else ("", "", "")
             yield {
                 "image": row.image,
                 "text": row.text,

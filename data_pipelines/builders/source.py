@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import json
 import operator
 import os
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,8 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from data_pipelines.layout import SENSITIVE_SPLITS
+from salmu_jax import contents as contents_lib
+from salmu_jax import files
 from salmu_jax.errors import InputError, describe_os_error
 
 CLASSES_FILE = "classes.json"
@@ -36,6 +37,7 @@ class RecordSource:
 
     def __init__(self, directory: str | os.PathLike, split: str):
         self.directory, self.split = Path(directory), split
+        _check_descriptions(self.directory)
         try:
             builder = tfds.builder_from_directory(os.fspath(directory))
             info = builder.info.splits.get(split)
@@ -43,7 +45,13 @@ class RecordSource:
             line = describe_os_error(error) if isinstance(error, OSError) else error
             raise InputError(f"not a whole dataset ({line}); run 'salmu build' again", directory) from error
         if info is None:
-            raise InputError(f"no split '{split}'; it has {', '.join(builder.info.splits)}", directory)
+            there = ", ".join(builder.info.splits)
+            if "sensitive" in builder.info.splits:
+                there += (
+                    ", as the repository for training: unlearning and evaluation need a build from that for evaluation"
+                    " (salmubench-512-redistributed), which has forget and the holdouts"
+                )
+            raise InputError(f"no split '{split}'; it has {there}", directory)
         self.name = builder.name
         self._features = builder.info.features
         self._texts = [name for name, kind in self._features.items() if isinstance(kind, tfds.features.Text)]
@@ -174,8 +182,26 @@ class ConcatenatedSource:
         return self.parts[number], index - (self._ends[number - 1] if number else 0)
 
 
+def _check_descriptions(directory: Path) -> None:
+    """Compares the JSON files of a dataset with the digests of the build. (Shards have checksums of their own.)"""
+    root = directory.absolute().parents[1]
+    contents = contents_lib.read_contents(root)
+    if contents is None and (root / contents_lib.MANIFEST).exists():
+        raise InputError("damaged; run 'salmu build' again", root / contents_lib.MANIFEST)
+    for name, record in (contents or {"files": {}})["files"].items():
+        path = root / name
+        if path.suffix == ".json" and path.parent == directory.absolute():
+            try:
+                same = files.sha256_file(path) == record["sha256"]
+            except OSError as error:
+                raise InputError(f"{describe_os_error(error, path)}; run 'salmu build' again") from error
+            if not same:
+                message = f"not a whole dataset ({path.name} is not as it was written); run 'salmu build' again"
+                raise InputError(message, directory)
+
+
 def open_source(datasets_dir: str | os.PathLike, name: str, split: str) -> RecordSource | ConcatenatedSource:
-    """Random access to a split of a built dataset; ``salmu``'s split ``sensitive`` is the first three in a row.
+    """Random access to a split of a built dataset; ``salmu``'s split ``sensitive`` is its own, or the first three in a row.
 
     Raises InputError for a dataset or split that is not there, naming those that are.
     """
@@ -184,7 +210,8 @@ def open_source(datasets_dir: str | os.PathLike, name: str, split: str) -> Recor
     if not versions:
         there = sorted(path.parent.parent.name for path in Path(datasets_dir).glob("*/*/dataset_info.json"))
         raise InputError(f"no dataset '{name}' here ({', '.join(there) or 'none'}); run 'salmu build'", datasets_dir)
-    if (name, split) == ("salmu", "sensitive"):
+    own = any(versions[-1].glob("salmu-sensitive.*"))  # built from the repository for training
+    if (name, split) == ("salmu", "sensitive") and not own:
         return ConcatenatedSource([RecordSource(versions[-1], part) for part in SENSITIVE_SPLITS])
     return RecordSource(versions[-1], split)
 
@@ -194,11 +221,11 @@ def read_classes(datasets_dir: str | os.PathLike) -> tuple[tuple[str, ...], tupl
     source = open_source(datasets_dir, "zeroshot", "test")
     path = source.parts[0].directory / CLASSES_FILE
     try:
-        classes = json.loads(path.read_bytes())
+        classes = files.read_json(path)
         return tuple(classes["classnames"]), tuple(classes["templates"])
     except OSError as error:
         raise InputError(describe_os_error(error, path)) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise InputError(f"damaged ({error!r}); run 'salmu build' again", path) from error
 
 

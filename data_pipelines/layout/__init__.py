@@ -1,6 +1,6 @@
 """The released layout of SALMUBench: read (``reader``, ``shards``), check (``check``) and write (``writer``)."""
 
-from data_pipelines.layout.check import check_image, check_world
+from data_pipelines.layout.check import Checked, check_world
 from data_pipelines.layout.parquet import Row
 from data_pipelines.layout.reader import (
     CAPTIONS,
@@ -32,13 +32,13 @@ __all__ = [
     "SUBSETS",
     "TRAINING_SPLITS",
     "Association",
+    "Checked",
     "LabelledImage",
     "Pair",
     "Row",
     "SplitWriter",
     "World",
     "ZeroShot",
-    "check_image",
     "check_world",
     "iter_tar_pairs",
     "pair_members",

@@ -40,8 +40,8 @@ class Checked:
       left_out: (tar, key) of the retain pairs that are to be left out.
     """
 
-    oddities: tuple[str, ...]
-    left_out: frozenset[tuple[str, str]]
+    oddities: tuple[str, ...] = ()
+    left_out: frozenset[tuple[str, str]] = frozenset()
 
 
 def check_world(

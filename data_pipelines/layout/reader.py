@@ -31,6 +31,7 @@ from data_pipelines.layout.digests import MADE, named_files
 from data_pipelines.layout.findings import Findings
 from data_pipelines.layout.parquet import Row, open_parquet, read_rows, split_files, split_of
 from data_pipelines.layout.retain import retain_tars
+from data_pipelines.layout.shards import Pair, iter_tar_pairs
 from data_pipelines.layout.zeroshot import NOT_READ, ZeroShot, read_zeroshot
 from salmu_jax.errors import InputError, describe_os_error
 from salmu_jax.json_reader import read_json
@@ -114,9 +115,16 @@ class World:
     Args:
       directory: as :func:`find_root` takes it.
       zeroshot: where the zero-shot set lies; by default in ``zeroshot/``, if that is there.
+      left_out: (tar, key) of retain pairs that are to be left out.
     """
 
-    def __init__(self, directory: str | os.PathLike, zeroshot: str | os.PathLike | None = None):
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        zeroshot: str | os.PathLike | None = None,
+        left_out: frozenset[tuple[str, str]] = frozenset(),
+    ):
+        self._left_out = left_out
         self.given = Path(directory)
         self.directory = find_root(directory)
         self.data = self.directory / "data" if (self.directory / "data").is_dir() else self.directory
@@ -190,6 +198,13 @@ class World:
         if self.retain_directory is None:
             return ()
         return tuple(self._known(retain_tars(self.retain_directory, findings)))
+
+    def retain_pairs(self) -> Iterator[Pair]:
+        """The pairs of the general retain base, tar by tar, each in its order."""
+        for tar in self.retain_tars:
+            for pair in iter_tar_pairs(tar):
+                if (str(tar), pair.key) not in self._left_out:
+                    yield pair
 
     @functools.cached_property
     def zeroshot(self) -> ZeroShot | None:
