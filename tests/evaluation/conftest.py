@@ -106,7 +106,7 @@ def tiny_sources(identities: int = 9) -> dict[str, Records]:
                 add(split, text=text, generic_caption="a portrait" if copy else "", subset=subset, **shared)
     for index in range(40):
         subset = "retain_joint" if index < 6 else "retain_disjoint"
-        identity = f"{index % identities:08d}" if index < 6 else ""
+        identity = f"{index % 2:08d}" if index < 6 else ""  # of forget
         text, fragile = f"a portrait, number {index // 2}", int(30 <= index < 35)
         add("retain_synth", text=text, identity_id=identity, subset=subset, fragile=fragile)
     return sources
