@@ -209,7 +209,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "report": _stage(
         "write the leaderboard, the figures and the page",
-        lambda stages, options: stages.report(options.model or stages.all_models()),
+        lambda stages, options: stages.report(options.model),
         MODELS,
         needs_model=False,
     ),

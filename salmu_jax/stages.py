@@ -266,25 +266,22 @@ class Stages:
 
             distributed.from_main(score)
 
-    def report(self, names: Sequence[str]) -> Path:
-        """The table in the terminal, ``leaderboard.json`` and the page; returns the page's path."""
-        from salmu_jax.evaluation.result import load_result, load_rows
-        from salmu_jax.evaluation.rows import SPLITS
+    def report(self, names: Sequence[str] | None = None) -> Path:
+        """The table in the terminal, ``leaderboard.json`` and the page, over ``names`` or what is there; returns the page."""
+        from salmu_jax.report.gather import choose, gather
         from salmu_jax.report.leaderboard import build_leaderboard
         from salmu_jax.report.page import write_report
         from salmu_jax.report.samples import sample_pictures
         from salmu_jax.report.table import print_table
+        from salmu_jax.unlearning.registry import METHODS
 
         workspace, config = self.workspace, self.config
-        for name in names:
+        for name in names or ():
             if not workspace.result(name).exists():
                 self._check_known(name)
-            _need(workspace.result(name), f"salmu evaluate --model {name}")
-        results = [load_result(workspace.result(name)) for name in names]
-        similarity = {}
-        for name, result in zip(names, results, strict=True):
-            rows = load_rows(workspace.result(name), result)
-            similarity[result["model"]] = {split: rows[f"{split}.similarity"] for split in SPLITS}
+        directory = workspace.result("clean").parent
+        names = choose(directory, names, self.all_models(), METHODS, say)
+        results, similarity, rows = gather(directory, names, say)
         fields = {
             "results": {name: fingerprint(workspace.result(name)) for name in names},
             **config_lib.section(config, "name", "report"),
@@ -295,7 +292,7 @@ class Stages:
                 workspace.report,
                 results,
                 similarity,
-                sample_pictures(workspace.datasets, people=config.report.people),
+                sample_pictures(workspace.datasets, rows, people=config.report.people),
                 title=f"SALMUBench: {config.name}",
                 run={
                     "command": provenance({})["command"],
@@ -325,7 +322,7 @@ class Stages:
         for name in methods:
             self.unlearn(name)
             self.evaluate(name)
-        return self.report([*FOUNDATION, *methods])
+        return self.report()
 
     def remove_leftovers(self) -> None:
         """Removes what killed runs left half-written."""

@@ -57,7 +57,7 @@ class Verified:
 
 
 def verify_results(
-    paths: Sequence[Path], *, workdir: Path | None = None, checkpoint: Path | None = None, thorough: bool = True
+    paths: Sequence[Path], *, workdir: Path | None = None, checkpoint: Path | None = None, at_hand: bool = True
 ) -> list[Verified]:
     """Verifies result files, one by one and side by side.
 
@@ -66,9 +66,9 @@ def verify_results(
       workdir: the work directory whose models and data sets the digests are compared with; None: the one that a result lies
         in (``WORKDIR/results/NAME.json``), if it does.
       checkpoint: the model directory that the one result was measured on, where that is not ``WORKDIR/models/NAME``.
-      thorough: also read the files of the models and data sets again; else their manifests are believed.
+      at_hand: whether to look for models and data sets beside the results, and to read their files again.
     """
-    found = [_verify_one(path, workdir, checkpoint, thorough) for path in paths]
+    found = [_verify_one(path, workdir, checkpoint, at_hand) for path in paths]
     usable = [one for one in found if one.usable]
     if len(paths) > 1:
         _compare(found, usable)
@@ -77,7 +77,7 @@ def verify_results(
     return found
 
 
-def _verify_one(path: Path, workdir: Path | None, checkpoint: Path | None, thorough: bool) -> Verified:
+def _verify_one(path: Path, workdir: Path | None, checkpoint: Path | None, at_hand: bool) -> Verified:
     try:
         result = read_result(path)
     except InputError as error:
@@ -108,9 +108,10 @@ def _verify_one(path: Path, workdir: Path | None, checkpoint: Path | None, thoro
         found += checks.lineage_problems(result)
         if "protocol" not in bad:
             found += checks.config_problems(result)
-        at_hand, seen = _at_hand(path, result, workdir, checkpoint, thorough)
-        found += at_hand
-        checked += seen
+        if at_hand:
+            beside, seen = _at_hand(path, result, workdir, checkpoint)
+            found += beside
+            checked += seen
     return Verified(path, result, rows, not errors and rows is not None, list(dict.fromkeys(found)), checked)
 
 
@@ -125,7 +126,7 @@ def _name_problems(path: Path, result: dict[str, Any]) -> Iterator[str]:
 
 
 def _at_hand(
-    path: Path, result: dict[str, Any], workdir: Path | None, checkpoint: Path | None, thorough: bool
+    path: Path, result: dict[str, Any], workdir: Path | None, checkpoint: Path | None
 ) -> tuple[list[str], list[str]]:
     """Problems with, and a note of, the checkpoint and the data that lie beside the result."""
     root = workdir or (path.absolute().parent.parent if path.absolute().parent.name == "results" else None)
@@ -134,7 +135,7 @@ def _at_hand(
     recorded = provenance.get("checkpoint") or {}
     found, seen = [], []
     if model is not None and (model / "manifest.json").is_file():
-        found += _model_problems(model, recorded, thorough)
+        found += _model_problems(model, recorded)
         seen.append("checkpoint")
     elif checkpoint is not None:
         found.append(f"no model in {safe_text(checkpoint, None)}")
@@ -154,13 +155,13 @@ def _at_hand(
             found.append(
                 f"it was measured on other data ({_short(digest)}) than {there} ({_short(now[name])}): evaluate again"
             )
-    if thorough and (damaged := problems(datasets, contents)):
+    if damaged := problems(datasets, contents):
         found.append(f"{datasets}: {damaged[0]}")
     seen.append("data")
     return found, seen
 
 
-def _model_problems(model: Path, recorded: dict[str, Any], thorough: bool) -> Iterator[str]:
+def _model_problems(model: Path, recorded: dict[str, Any]) -> Iterator[str]:
     where = safe_text(model, None)
     try:
         manifest = read_json(model / "manifest.json")
@@ -177,7 +178,7 @@ def _model_problems(model: Path, recorded: dict[str, Any], thorough: bool) -> It
     for key in ("parent", "root", "name", "splits_read"):
         if key in recorded and recorded[key] != manifest.get(key):
             yield f"'provenance > checkpoint > {key}' is {_short(recorded[key])}, {where} says {_short(manifest.get(key))}"
-    contents = read_contents(model) if thorough else None
+    contents = read_contents(model)
     if contents and contents.get("files") and (damaged := problems(model, contents)):
         yield f"{where}: {damaged[0]}"
 

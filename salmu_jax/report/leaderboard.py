@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from salmu_jax.errors import InputError
+from salmu_jax.evaluation.board import data_fields, incomparable, missing_references
+from salmu_jax.evaluation.checks import REFERENCES
 from salmu_jax.evaluation.diagnosis import (
     CATASTROPHIC,
     CATASTROPHIC_POINTS,
@@ -21,9 +23,10 @@ from salmu_jax.evaluation.diagnosis import (
 )
 from salmu_jax.evaluation.result import METRICS, leaderboard_row
 from salmu_jax.files import sha256_json
+from salmu_jax.text import safe_text
 
 SCHEMA = "salmu_jax.leaderboard/1"
-REFERENCES = ("clean", "compromised")
+NAME_LIMIT = 64  # characters of a name
 FAILURE_MODES = (INEFFECTIVE, CATASTROPHIC, OVER_GENERALISED, PARTLY_OVER_GENERALISED)
 ORDERING = (
     "Clean and Compromised come first; then methods by the number of failure modes (a partial one counts half, an "
@@ -70,7 +73,13 @@ def build_leaderboard(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for rank, row in enumerate(methods, start=1):
         row["rank"] = rank
     rows = references + methods
-    caveats = (caveat for row in rows for caveat in by_model[row["model"]]["caveats"])
+    caveats = [caveat for row in rows for caveat in by_model[row["model"]]["caveats"]]
+    caveats += [
+        f"What the model of {display_name(row['model'])} descends from is not recorded; that it is this Compromised is its"
+        " maker's word."
+        for row in methods
+        if not (row["provenance"]["checkpoint"] or {}).get("parent")
+    ]
     return {
         "schema": SCHEMA,
         "ordering": ORDERING,
@@ -91,17 +100,11 @@ def check_comparable(results: Sequence[dict[str, Any]]) -> None:
     repeated = sorted({model for model in models if models.count(model) > 1})
     if repeated:
         raise InputError(f"more than one result for {', '.join(map(repr, repeated))}; give one result file a model")
-    missing = [model for model in REFERENCES if model not in models]
-    if missing:
+    if missing := missing_references(models):
         raise InputError(f"no result for {' and '.join(map(repr, missing))}; every other model is judged by these two")
-    reference = dict(_measured_by(next(result for result in results if result["model"] == "clean")))
-    complaints = []
-    for result in results:
-        own = dict(_measured_by(result))
-        fields = [field for field in sorted(reference.keys() | own.keys()) if reference.get(field) != own.get(field)]
-        if fields:
-            detail = ", ".join(f"{f} {_brief(own.get(f))} instead of {_brief(reference.get(f))}" for f in fields)
-            complaints.append(f"{result['model']!r} ({detail})")
+    clean = next(result for result in results if result["model"] == "clean")
+    differing = {result["model"]: incomparable(result, clean) for result in results}
+    complaints = [f"{model!r} ({', '.join(fields)})" for model, fields in differing.items() if fields]
     if complaints:
         raise InputError(
             f"results that cannot be compared with 'clean': {'; '.join(complaints)}; "
@@ -112,30 +115,7 @@ def check_comparable(results: Sequence[dict[str, Any]]) -> None:
 def display_name(model: str) -> str:
     """The name of a model as the literature writes it; an unknown one as it is, with spaces."""
     key = "".join(character for character in model.lower() if character.isalnum())
-    return _TITLES.get(key) or model.replace("_", " ")
-
-
-def _measured_by(result: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What must agree between comparable results, as (dotted field, value)."""
-    yield "schema", result["schema"]
-    yield from _flatten("protocol", result["protocol"])
-    provenance = result["provenance"]
-    for field, value in _data_fields(provenance):
-        yield f"provenance.{field}", value
-    yield "provenance.versions.salmu_jax", (provenance.get("versions") or {}).get("salmu_jax")
-
-
-def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, child in value.items():
-            yield from _flatten(f"{prefix}.{key}", child)
-    else:
-        yield prefix, value
-
-
-def _brief(value: Any) -> str:
-    text = "(none)" if value is None else str(value)
-    return text if len(text) <= 24 else f"{text[:12]}..."
+    return _TITLES.get(key) or safe_text(model.replace("_", " "), NAME_LIMIT)
 
 
 def _row(result: dict[str, Any], clean: dict[str, Any], compromised: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +147,7 @@ def _row(result: dict[str, Any], clean: dict[str, Any], compromised: dict[str, A
         "retrieval": result["extra"]["retrieval"],
         "provenance": {
             "checkpoint": provenance.get("checkpoint"),
-            "data": dict(_data_fields(provenance)),
+            "data": data_fields(provenance),
             "config_sha256": sha256_json(provenance.get("config")),
             "command": provenance.get("command"),
         },
@@ -196,19 +176,11 @@ def _measured_on(clean: dict[str, Any]) -> dict[str, Any]:
     versions = provenance.get("versions") or {}
     return {
         "protocol": clean["protocol"],
-        "data": dict(_data_fields(provenance)),
+        "data": data_fields(provenance),
         "version": versions.get("salmu_jax"),
         "versions": versions,
         "device": provenance.get("device"),
     }
-
-
-def _data_fields(provenance: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What the data was, not where it lay."""
-    data = provenance.get("data") or {}
-    if isinstance(data, dict):
-        data = {key: value for key, value in data.items() if key not in ("path", "directory")}
-    yield from _flatten("data", data)
 
 
 def _thresholds(clean: dict[str, Any], compromised: dict[str, Any]) -> dict[str, float | None]:

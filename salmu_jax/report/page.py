@@ -34,6 +34,9 @@ from salmu_jax.report.findings import findings
 from salmu_jax.report.leaderboard import FAILURE_MODES, build_leaderboard, display_name
 from salmu_jax.report.pictures import data_uri, people_html, scenes_html
 from salmu_jax.report.table import describe_measurement
+from salmu_jax.text import safe_text, safe_value
+
+_TEXT_LIMIT = 4000  # characters of a text on the page
 
 _MODE_MEANING = dict(
     zip(
@@ -299,8 +302,9 @@ def _measured(leaderboard: dict[str, Any], run: dict[str, Any]) -> str:
         f"<tr><th scope='col'>Model</th><th scope='col'>Checkpoint</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
     if run.get("config"):
-        text = json.dumps(run["config"], indent=1, ensure_ascii=False, default=str)
-        parts.append(f"<details><summary>Config</summary><pre><code>{_escape(text)}</code></pre></details>")
+        text = json.dumps(safe_value(run["config"]), indent=1, ensure_ascii=False, default=str)
+        text = html.escape(text, quote=True)  # its lines are ours
+        parts.append(f"<details><summary>Config</summary><pre><code>{text}</code></pre></details>")
     return "\n".join(parts)
 
 
@@ -327,4 +331,5 @@ def _decimal(value: float | None, digits: int) -> str:
 
 
 def _escape(text: Any) -> str:
-    return html.escape(str(text), quote=True)
+    """Any text of others as HTML that shows it and does nothing."""
+    return html.escape(safe_text(text, _TEXT_LIMIT), quote=True)

@@ -11,7 +11,9 @@ from typing import Any
 from PIL import Image
 
 from salmu_jax.errors import InputError
+from salmu_jax.text import safe_text
 
+_CAPTION_LIMIT = 1000  # characters
 LONGEST_SIDE = 256  # pixels; larger pictures are embedded smaller, and shown at most at half of this
 _GROUPS = (
     ("gone", "To be forgotten entirely", "Every fact about this person is in forget."),
@@ -74,11 +76,11 @@ def _person(identity: str, rows: Sequence[dict[str, Any]], title: str, explanati
                 shots.append(_shot(images[index], caption, f"Portrait of {name}, {word}", style, word))
             else:
                 shots.append(
-                    f"<figure class='{style}'><figcaption><b>{word}</b> {html.escape(caption)}</figcaption></figure>"
+                    f"<figure class='{style}'><figcaption><b>{word}</b> {_escape(caption)}</figcaption></figure>"
                 )
     return (
         f"<article class='person'><p class='fate'>{title}</p>"
-        f"<h3>{html.escape(name)} <span>identity {html.escape(identity)}</span></h3>"
+        f"<h3>{_escape(name)} <span>identity {_escape(identity)}</span></h3>"
         f"<p class='note'>{explanation}</p>"
         f"<div class='shots'>{''.join(shots)}</div></article>"
     )
@@ -88,9 +90,13 @@ def _shot(data: bytes, caption: str, alt: str, style: str, word: str) -> str:
     mime, encoded, (width, height) = thumbnail(data)
     return (
         f"<figure class='{style}'><img src='{data_uri(encoded, mime)}' width='{width}' height='{height}' "
-        f"alt='{html.escape(alt, quote=True)}'>"
-        f"<figcaption><b>{html.escape(word)}</b> {html.escape(caption)}</figcaption></figure>"
+        f"alt='{_escape(alt)}'>"
+        f"<figcaption><b>{_escape(word)}</b> {_escape(caption)}</figcaption></figure>"
     )
+
+
+def _escape(text: Any) -> str:
+    return html.escape(safe_text(text, _CAPTION_LIMIT), quote=True)
 
 
 def thumbnail(data: bytes) -> tuple[str, bytes, tuple[int, int]]:

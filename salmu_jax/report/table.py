@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from salmu_jax.evaluation.diagnosis import EFFECTIVE
 from salmu_jax.report.leaderboard import display_name
+from salmu_jax.text import safe_text
 
 WIDTH = 150
 _NAME = 22
@@ -77,6 +78,7 @@ def format_table(leaderboard: dict[str, Any], *, colour: bool = False) -> str:
         "come first, then those nearest to full forgetting at full utility."
     )
     for paragraph in (legend, f"Measured on {describe_measurement(leaderboard)}.", *leaderboard["caveats"]):
+        paragraph = safe_text(paragraph, None)
         lines += [f"{_DIM}{part}{_RESET}" if colour else part for part in textwrap.wrap(paragraph, WIDTH)]
     return "\n".join(lines) + "\n"
 

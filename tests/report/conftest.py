@@ -101,7 +101,7 @@ def make_result(model: str, values: tuple[float, ...] | None = None, rows: int =
         },
         "caveats": ["Measured on the embedded made world, not on the released data: figures are not the paper's."],
         "provenance": {
-            "checkpoint": {"digest": f"{len(model):02d}" * 32, "path": f"runs/{model}"},
+            "checkpoint": {"digest": f"{len(model):02d}" * 32, "parent": "c" * 64, "path": f"runs/{model}"},
             "data": {"datasets": "d" * 64, "path": "datasets"},
             "config": {"name": "mini", "seed": 42},
             "versions": {"salmu_jax": "0.1.0", "jax": "0.10.2"},

@@ -1,0 +1,79 @@
+"""Which results a report is made of: those that are there and verify, named where they are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from salmu_jax.errors import InputError
+from salmu_jax.evaluation.checks import REFERENCES
+from salmu_jax.evaluation.data import SPLITS
+from salmu_jax.evaluation.rows import RowScores
+from salmu_jax.evaluation.verify import verify_results
+
+
+class Gathered(NamedTuple):
+    """Verified results, and what the report needs of their row scores."""
+
+    results: list[dict[str, Any]]
+    similarity: dict[str, dict[str, Any]]  # model -> split -> float32 [N]
+    rows: RowScores  # of Clean
+
+
+def choose(
+    directory: Path,
+    asked: Sequence[str] | None,
+    configured: Sequence[str],
+    known: Collection[str],
+    say: Callable[[str], None],
+) -> list[str]:
+    """The models of a report, the references first.
+
+    Args:
+      directory: where the results lie.
+      asked: the models that were asked for; None: all that are there, but for methods that the config does not run.
+      configured: the models of the config, in its order.
+      known: the names of all methods; a result of another name is of a checkpoint from elsewhere.
+      say: is told what is missing and what is left out.
+
+    Raises InputError for a model that was asked for and has no result, or without one of the references.
+    """
+    there = {path.stem for path in directory.glob("*.json")}
+    if asked is not None:
+        missing = [name for name in asked if name not in there]
+        names = list(dict.fromkeys(asked))
+    else:
+        elsewhere = sorted(there - set(known) - set(configured) - set(REFERENCES))
+        names = [name for name in [*dict.fromkeys([*REFERENCES, *configured]), *elsewhere] if name in there]
+        missing = [name for name in REFERENCES if name not in there]
+        if absent := [name for name in configured if name not in there and name not in REFERENCES]:
+            say(f"report: no result of {', '.join(absent)}; 'salmu evaluate' makes them")
+        if others := sorted(there - set(names)):
+            say(f"report: left out {', '.join(others)}, which the config does not run; --model takes them in")
+    if missing:
+        raise InputError(
+            f"not there yet; run 'salmu evaluate --model {missing[0]}' first", directory / f"{missing[0]}.json"
+        )
+    return names
+
+
+def gather(directory: Path, names: Sequence[str], say: Callable[[str], None]) -> Gathered:
+    """Reads and verifies the results of ``names``; the models and data beside them are taken to have been compared.
+
+    Says every problem, a line each. Raises InputError if there is any.
+    """
+    found = verify_results([directory / f"{name}.json" for name in names], at_hand=False)
+    wrong = [one for one in found if one.problems]
+    for one in wrong:
+        for line in one.lines():
+            say(line)
+    if wrong:
+        bad = ", ".join(one.path.stem for one in wrong[:10])
+        raise InputError(
+            f"{len(wrong)} of {len(found)} results do not verify ({bad}); evaluate them again, or leave them out with --model",
+            directory,
+        )
+    similarity = {one.result["model"]: {split: one.rows[f"{split}.similarity"] for split in SPLITS} for one in found}
+    clean = next(one.rows for one in found if one.result["model"] == "clean")
+    return Gathered([one.result for one in found], similarity, clean)
