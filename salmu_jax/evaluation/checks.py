@@ -48,7 +48,7 @@ def row_problems(rows: RowScores, protocol: Mapping[str, Any]) -> Iterator[str]:
     yield from _class_problems(rows, protocol)
     spared = ~rows["forget.has_generic"] & (rows["forget.generic"] != 0)
     yield from _rows_where(spared, rows["forget.generic"], "forget.generic", "0, as there is no generic caption")
-    yield from draw_problems(rows, protocol["seed"])
+    yield from draw_problems(rows, protocol)
 
 
 def computable(rows: RowScores) -> bool:
@@ -57,14 +57,20 @@ def computable(rows: RowScores) -> bool:
     return finite and all((rows[f"{split}.rank"] > 0).all() for split in TARGETS)
 
 
-def draw_problems(rows: RowScores, seed: int) -> Iterator[str]:
+def draw_problems(rows: RowScores, protocol: Mapping[str, Any]) -> Iterator[str]:
     """Draws that are not those of the seed: pools of distractors, and the captions that images are wrongly paired with."""
+    seed, how = protocol["seed"], protocol["draws"]
+    counts = {split: len(rows[f"{split}.rank"]) for split in TARGETS}
+    counts["retain_disjoint"] = subset_rows(rows)["retain_disjoint"]
+    try:
+        pools = draws.draw_pools(counts, POOL_SIZE, seed, how)
+    except ValueError:  # the released evaluator's generator takes seeds of 32 bits
+        yield f"'protocol > seed' is {seed}, with which nothing can be drawn as {how!r}"
+        return
     drawn = {
-        **{f"{split}.gallery": _pool(rows, split, seed, draws.TARGET_POOL) for split in TARGETS},
-        "retain_synth.gallery": draws.draw_pool(
-            subset_rows(rows)["retain_disjoint"], POOL_SIZE, seed, draws.RETAIN_POOL
-        ),
-        "forget.negative_row": draws.draw_negatives(len(rows["forget.rank"]), seed),
+        **{f"{split}.gallery": pools[split] for split in TARGETS},
+        "retain_synth.gallery": pools["retain_disjoint"],
+        "forget.negative_row": draws.draw_negatives(counts["forget"], seed),
     }
     wrong = [name for name, expected in drawn.items() if not np.array_equal(rows[name], expected)]
     if wrong:
@@ -148,7 +154,7 @@ def config_problems(result: Result) -> Iterator[str]:
     config = config if isinstance(config, dict) else {}
     evaluate = config.get("evaluate")
     given = {"seed": config.get("seed"), **(evaluate if isinstance(evaluate, dict) else {})}
-    for key in ("seed", "idzsc_prompt", "bootstrap"):
+    for key in ("seed", "draws", "idzsc_prompt", "bootstrap"):
         if given.get(key) is not None and given[key] != protocol[key]:
             shown, configured = (safe_text(value, 40) for value in (protocol[key], given[key]))
             yield f"'protocol > {key}' is {shown}, in 'provenance > config' it is {configured}"
@@ -226,7 +232,3 @@ def _class_problems(rows: RowScores, protocol: Mapping[str, Any]) -> Iterator[st
     ):
         outside = (rows[name] < 0) | (rows[name] >= classes)
         yield from _rows_where(outside, rows[name], name, f"one of {classes:,} classes")
-
-
-def _pool(rows: RowScores, split: str, seed: int, purpose: int) -> np.ndarray:
-    return draws.draw_pool(len(rows[f"{split}.rank"]), POOL_SIZE, seed, purpose)

@@ -64,6 +64,7 @@ def comparable(path: Path) -> dict[str, Any]:
     for field in ("created", "seconds", "command"):
         del result["provenance"][field]
     del result["provenance"]["config"]["workdir"]
+    del result["digest"]  # of all of it, times and paths included
     return result
 
 

@@ -149,6 +149,7 @@ def _results(workdir: Path, *, provenance: bool = True) -> dict[str, dict]:
     """The result files by name, without what may differ between two equal runs: times and paths."""
     found = {path.stem: json.loads(path.read_text()) for path in sorted((workdir / "results").glob("*.json"))}
     for result in found.values():
+        del result["digest"]  # of all of it, times and paths included
         if not provenance:
             del result["provenance"]
             continue

@@ -243,16 +243,30 @@ def test_a_checkpoint_of_another_architecture(salmu, bench, run_copy):
 
 
 def test_a_checkpoint_from_elsewhere_is_evaluated_under_its_name(salmu, bench, run_copy, results):
-    checkpoint = bench[0] / "models" / "clean"
+    checkpoint = bench[0] / "models" / "delete"
     finished = salmu.run("evaluate", "--workdir", run_copy, "--checkpoint", checkpoint, "--model", "mine")
     assert finished.status == 0, finished.err
     found = results(run_copy, provenance=False)
-    assert {**found["mine"], "model": "clean"} == found["clean"]
-    finished = salmu.run(
-        "report", "--workdir", run_copy, "--model", "clean", "--model", "compromised", "--model", "mine"
-    )
+    rows = {**found["mine"]["rows"], "file": "delete.rows.npz"}
+    assert {**found["mine"], "model": "delete", "rows": rows} == found["delete"]
+    # Beside the model that it is a copy of it is refused; without it, it is on the board.
+    finished = salmu.run("report", "--workdir", run_copy)
+    finished.assert_bad_input("2 of 5 results do not verify (delete, mine)")
+    assert "mine.json: it is of the same checkpoint as 'delete'" in finished.out
+    (run_copy / "results" / "delete.json").unlink()
+    finished = salmu.run("report", "--workdir", run_copy)
     assert finished.status == 0, finished.err
-    assert "mine" in finished.out
+    assert "report: no result of delete; 'salmu evaluate' makes them" in finished.out
+    assert any(line.startswith("mine ") for line in finished.out.splitlines())
+    finished = salmu.run("verify", run_copy / "results", config=None)
+    assert finished.status == 0, finished.out
+
+
+def test_clean_handed_in_as_a_method_is_refused(salmu, bench, run_copy):
+    checkpoint = bench[0] / "models" / "clean"
+    finished = salmu.run("evaluate", "--workdir", run_copy, "--checkpoint", checkpoint, "--model", "mine")
+    assert finished.status == 0, finished.err
+    salmu.run("report", "--workdir", run_copy).assert_bad_input("1 of 5 results do not verify (mine)")
 
 
 def test_a_damaged_checkpoint(salmu, run_copy):
