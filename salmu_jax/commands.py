@@ -117,7 +117,7 @@ def _evaluate(stages: Stages, options: argparse.Namespace) -> None:
     if options.checkpoint and len(options.model or ()) != 1:
         raise InputError("a checkpoint from elsewhere needs one --model NAME, which names its result", "--checkpoint")
     for name in options.model or stages.all_models():
-        stages.evaluate(name, Path(options.checkpoint) if options.checkpoint else None)
+        stages.evaluate(name, Path(options.checkpoint) if options.checkpoint else None, options.architecture)
 
 
 # Other commands ----------------------------------------------------------------------------------------------------------
@@ -204,7 +204,12 @@ COMMANDS: dict[str, Command] = {
         "compute all ten metrics of models",
         _evaluate,
         MODELS,
-        option("--checkpoint", metavar="DIR", help="a model directory from elsewhere; give its --model NAME"),
+        option(
+            "--checkpoint",
+            metavar="PATH",
+            help="a model directory or PyTorch weights from elsewhere; give the result's --model NAME",
+        ),
+        option("--architecture", metavar="NAME", help="of weights without a config, such as ViT-B-16"),
         shared=True,
     ),
     "report": _stage(

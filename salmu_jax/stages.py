@@ -9,6 +9,7 @@ same config are reused.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -211,10 +212,15 @@ class Stages:
 
     # Measuring ----------------------------------------------------------------------------------------------------------
 
-    def evaluate(self, name: str, checkpoint: Path | None = None) -> None:
-        """All ten metrics of a model of this workspace, or of ``checkpoint`` under the name ``name``."""
+    def evaluate(self, name: str, checkpoint: Path | None = None, architecture: str | None = None) -> None:
+        """All ten metrics of a model of this workspace, or of ``checkpoint`` under the name ``name``.
+
+        A checkpoint is a model directory, or PyTorch weights as they are: of OpenCLIP or transformers, a file or a directory;
+        ``architecture`` is for those that do not say theirs.
+        """
         from salmu_jax.evaluation.protocol import evaluate, write_result
         from salmu_jax.evaluation.run import check_new_name
+        from salmu_jax.interop.foreign import is_foreign, load_foreign
         from salmu_jax.training.checkpoint import load_model, read_manifest
         from salmu_jax.training.pretrain import make_clip, make_tokenizer
 
@@ -227,7 +233,13 @@ class Stages:
         directory = checkpoint or workspace.model(name)
         if checkpoint is None:
             _need(directory, "salmu pretrain" if name in FOUNDATION else f"salmu unlearn --method {name}")
-        manifest = read_manifest(directory)
+        clip, params = make_clip(config), None
+        if is_foreign(directory):
+            theirs, params, manifest = load_foreign(directory, architecture=architecture)
+            dtype = config.model.compute_dtype
+            clip = dataclasses.replace(clip, config=dataclasses.replace(theirs.config, compute_dtype=dtype))
+        else:
+            manifest = read_manifest(directory)
         fields = {
             "data": evaluator.digests,
             "checkpoint": manifest["digest"],
@@ -240,7 +252,8 @@ class Stages:
         ):
             if not identity:
                 return
-            clip, params, manifest = load_model(directory, make_clip(config).config)
+            if params is None:
+                _, params, manifest = load_model(directory, clip.config)
             tokenizer = make_tokenizer(clip)
             embeddings = evaluator.embed(f"evaluate {name}", clip, params, tokenizer, manifest["digest"])
 
@@ -258,7 +271,10 @@ class Stages:
                     embeddings=embeddings,
                     provenance={
                         **provenance(config_lib.to_json(config)),
-                        "checkpoint": {key: manifest.get(key) for key in ("digest", "parent", "name", "splits_read")},
+                        "checkpoint": {
+                            **{key: manifest.get(key) for key in ("digest", "parent", "name", "splits_read")},
+                            **{key: manifest[key] for key in ("root", "source") if key in manifest},
+                        },
                         "data": evaluator.digests,
                     },
                 )

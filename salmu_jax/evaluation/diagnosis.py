@@ -166,7 +166,7 @@ def _check_comparable(*results: Mapping[str, Any]) -> None:
     """Figures of different galleries, tasks or rows must not be compared."""
     first = results[-1]
     for other in results[:-1]:
-        for key in ("seed", "gallery", "gallery_forget", "gallery_retain", "idzsc_prompt", "genknow", "rows"):
+        for key in ("seed", "draws", "gallery", "gallery_forget", "gallery_retain", "idzsc_prompt", "genknow", "rows"):
             expected, found = (result["protocol"].get(key) for result in (first, other))
             if expected != found:
                 raise InputError(

@@ -9,6 +9,7 @@ import pytest
 
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation import draws
+from salmu_jax.evaluation.checks import draw_problems
 from salmu_jax.evaluation.data import FIELDS, EvaluationData
 from salmu_jax.evaluation.embeddings import embed, encode_texts
 
@@ -195,12 +196,18 @@ def test_images_are_decoded_once_for_all_models(tiny):
 
 
 def test_the_galleries_can_be_the_released_ones_and_the_protocol_says_so(tiny, data, monkeypatch):
-    monkeypatch.setattr("salmu_jax.evaluation.protocol.POOL_SIZE", 20)
+    for module in ("protocol", "checks"):
+        monkeypatch.setattr(f"salmu_jax.evaluation.{module}.POOL_SIZE", 20)
     ours, released = (tiny.measure(data, how_drawn=how) for how in ("ours", "released"))
     assert (ours.result["protocol"]["draws"], released.result["protocol"]["draws"]) == ("ours", "released")
     legacy = np.random.RandomState(42)
     for name, count in (("forget", len(data.splits["forget"])), ("retain_synth", 34)):
         assert set(released.rows[f"{name}.gallery"]) == set(legacy.choice(count, 20, replace=False))
+    for measured, other in ((released, ours), (ours, released)):
+        assert list(draw_problems(measured.rows, measured.result["protocol"])) == []
+        assert "not what seed 42 draws" in next(draw_problems(measured.rows, other.result["protocol"]))
+    large = {**released.result["protocol"], "seed": 2**40}
+    assert "with which nothing can be drawn" in next(draw_problems(released.rows, large))
     assert (ours.rows["forget.rank"] != released.rows["forget.rank"]).any()
     np.testing.assert_array_equal(ours.rows["forget.similarity"], released.rows["forget.similarity"])
 

@@ -1,0 +1,107 @@
+"""``salmu evaluate``: beside other evaluations, of checkpoints from elsewhere, without decoding anything twice."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from salmu_jax.evaluation.result import load_result
+from salmu_jax.training.checkpoint import load_model, save_model
+
+
+def figures(workdir, name):
+    result = json.loads((workdir / "results" / f"{name}.json").read_text())
+    return {key: result[key] for key in ("efficacy", "utility", "extra", "protocol")}
+
+
+@pytest.fixture
+def held():
+    """``held(path, kind)`` locks a file as another run does."""
+    with contextlib.ExitStack() as handles:
+        yield lambda path, kind: fcntl.flock(handles.enter_context(open(path, "w")), kind)
+
+
+def test_the_next_command_decodes_nothing_whatever_the_batch_and_the_stage_is_the_same(salmu, run_copy):
+    before = figures(run_copy, "delete")
+    finished = salmu.run("evaluate", "--workdir", run_copy, "--model", "delete", "--config.evaluate.batch_size=7")
+    assert "evaluate delete: reused" in finished.out, finished
+    (run_copy / "results" / "delete.json").unlink()
+    shutil.rmtree(run_copy / "cache" / "embeddings")
+    finished = salmu.run("evaluate", "--workdir", run_copy, "--model", "delete", "--config.evaluate.batch_size=7")
+    assert finished.status == 0, finished.err
+    assert re.search(r"evaluate delete: 0 of \d+ images decoded for it", finished.out)
+    after = figures(run_copy, "delete")
+    assert after["efficacy"]["1.1_RetFail"] == before["efficacy"]["1.1_RetFail"]
+    assert after["efficacy"]["1.2_AssocStr"]["mean"] == pytest.approx(
+        before["efficacy"]["1.2_AssocStr"]["mean"], abs=1e-6
+    )
+    # Another cache policy is no other result either.
+    finished = salmu.run("evaluate", "--workdir", run_copy, "--model", "delete", "--config.evaluate.cache_pixels=off")
+    assert "evaluate delete: reused" in finished.out
+
+
+def test_two_evaluations_at_once_and_none_beside_another_stage(salmu, run_copy, held):
+    before = {name: figures(run_copy, name) for name in ("delete", "clean")}
+    for name in before:
+        (run_copy / "results" / f"{name}.json").unlink()
+    shutil.rmtree(run_copy / "cache")
+    running = [salmu.start("evaluate", "--workdir", run_copy, "--model", name) for name in before]
+    for finished in (run.wait() for run in running):
+        assert finished.status == 0, finished.err
+    assert {name: figures(run_copy, name) for name in before} == before
+    held(run_copy / "results" / ".clean.lock", fcntl.LOCK_EX)
+    held(run_copy / ".lock", fcntl.LOCK_SH)
+    salmu.run("evaluate", "--workdir", run_copy, "--model", "clean").assert_bad_input(
+        "results/clean.json", "another salmu run is making it"
+    )
+    assert salmu.run("evaluate", "--workdir", run_copy, "--model", "delete").status == 0
+    salmu.run("report", "--workdir", run_copy).assert_bad_input("another salmu run is at work")
+
+
+def test_nothing_is_evaluated_while_another_stage_is_at_work(salmu, run_copy, held):
+    held(run_copy / ".lock", fcntl.LOCK_EX)
+    salmu.run("evaluate", "--workdir", run_copy).assert_bad_input("another salmu run is at work")
+
+
+@pytest.mark.parametrize("name", ["clean", "compromised", "delete", "finetuning", "Clean"])
+def test_a_checkpoint_from_elsewhere_does_not_replace_a_model_of_ours(salmu, bench, run_copy, name):
+    before = (run_copy / "results" / "clean.json").read_bytes()
+    checkpoint = bench[0] / "models" / "compromised"
+    finished = salmu.run("evaluate", "--workdir", run_copy, "--checkpoint", checkpoint, "--model", name)
+    finished.assert_bad_input("--model", f"'{name}'", "take another")
+    assert (run_copy / "results" / "clean.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("form", ["open_clip", "huggingface"])
+def test_weights_of_other_libraries_are_evaluated_as_they_are(salmu, run_copy, tmp_path, form):
+    exported = tmp_path / "exported"
+    clean = run_copy / "models" / "clean"
+    assert salmu.run("export", "--to", form, "--checkpoint", clean, "--output", exported, config=None).status == 0
+    finished = salmu.run("evaluate", "--workdir", run_copy, "--checkpoint", exported, "--model", "theirs")
+    assert finished.status == 0, finished.err
+    assert figures(run_copy, "theirs") == figures(run_copy, "clean")
+    checkpoint = load_result(run_copy / "results" / "theirs.json")["provenance"]["checkpoint"]
+    assert checkpoint["digest"] == json.loads((clean / "manifest.json").read_text())["digest"]
+    assert checkpoint["source"]["format"] == form
+
+
+def test_an_overflow_is_no_forgetting(salmu, run_copy, tmp_path):
+    clip, params, manifest = load_model(run_copy / "models" / "compromised")
+    for scale in (1e37, 1e-38):
+        scaled = {**params, "visual": {**params["visual"], "proj": params["visual"]["proj"] * np.float32(scale)}}
+        fields = {
+            key: value for key, value in manifest.items() if key in ("name", "parent", "splits_read", "tokenizer")
+        }
+        save_model(tmp_path / f"{scale}", clip, jax.tree.map(np.asarray, scaled), fields)
+        finished = salmu.run(
+            "evaluate", "--workdir", run_copy, "--checkpoint", tmp_path / f"{scale}", "--model", "mine"
+        )
+        finished.assert_bad_input("which is no forgetting")
+        assert not (run_copy / "results" / "mine.json").exists()
