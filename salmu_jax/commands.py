@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from salmu_jax import __version__, host, interrupts
 from salmu_jax.errors import InputError, disk_refusals
+from salmu_jax.paths import local_path
 
 if TYPE_CHECKING:
     from salmu_jax.stages import Stages
@@ -82,8 +83,9 @@ def _stage(
         from salmu_jax.training import distributed
         from salmu_jax.workspace import Workspace
 
-        given = {"workdir": options.workdir, "world_dir": options.world_dir}
-        overrides = [*overrides, *(f"{field}={value}" for field, value in given.items() if value)]
+        given = {"workdir": (options.workdir, "--workdir"), "world_dir": (options.world_dir, "--world-dir")}
+        paths = {field: local_path(*one) for field, one in given.items() if one[0] is not None}
+        overrides = [*overrides, *(f"{field}={path}" for field, path in paths.items())]
         config = load_config(options.config, overrides)
         distributed.initialize(options.distributed, options.coordinator, options.processes, options.process)
         workspace = Workspace(config)
@@ -114,10 +116,14 @@ def _unlearn(stages: Stages, options: argparse.Namespace) -> None:
 
 
 def _evaluate(stages: Stages, options: argparse.Namespace) -> None:
-    if options.checkpoint and len(options.model or ()) != 1:
+    if options.checkpoint is not None and len(options.model or ()) != 1:
         raise InputError("a checkpoint from elsewhere needs one --model NAME, which names its result", "--checkpoint")
     for name in options.model or stages.all_models():
-        stages.evaluate(name, Path(options.checkpoint) if options.checkpoint else None, options.architecture)
+        stages.evaluate(name, _given(options.checkpoint, "--checkpoint"), options.architecture)
+
+
+def _given(path: str | None, where: str) -> Path | None:
+    return None if path is None else local_path(path, where)
 
 
 # Other commands ----------------------------------------------------------------------------------------------------------
@@ -131,7 +137,7 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> None:
     prepare_environment(options.topology)
     from salmu_jax.training import plan_report
 
-    output = Path(options.output) if options.output else None
+    output = _given(options.output, "--output")
     sizes = {"pairs": options.pairs, "bytes_per_pair": options.bytes_per_pair}
     plan_report.run(config, options.topology, **sizes, fast=options.fast, output=output)
 
@@ -139,17 +145,19 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> None:
 def _export(options: argparse.Namespace, overrides: list[str]) -> None:
     from salmu_jax.interop.commands import export_model
 
-    with interrupts.orderly(), disk_refusals(options.output):
-        export_model(Path(options.checkpoint), options.to, Path(options.output))
+    output = local_path(options.output, "--output")
+    with interrupts.orderly(), disk_refusals(output):
+        export_model(local_path(options.checkpoint, "--checkpoint"), options.to, output)
 
 
 def _import(options: argparse.Namespace, overrides: list[str]) -> None:
     from salmu_jax.interop.commands import import_model
 
-    with interrupts.orderly(), disk_refusals(options.output):
+    output = local_path(options.output, "--output")
+    with interrupts.orderly(), disk_refusals(output):
         import_model(
-            options.source,
-            Path(options.output),
+            str(local_path(options.source, "FILE-OR-DIR")),
+            output,
             source_format=options.source_format,
             architecture=options.architecture,
             image_size=options.image_size,
@@ -161,13 +169,13 @@ def _import(options: argparse.Namespace, overrides: list[str]) -> None:
 def _verify(options: argparse.Namespace, overrides: list[str]) -> None:
     from salmu_jax.evaluation.verify import verify_results
 
-    given = [Path(name) for name in options.results]
+    given = [local_path(name, "RESULT") for name in options.results]
     paths = [file for path in given for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
-    if options.checkpoint and len(paths) != 1:
+    if options.checkpoint is not None and len(paths) != 1:
         raise InputError("is the model of one result; give that result alone", "--checkpoint")
     if not paths:
         raise InputError("no result files (NAME.json) in it", given[0])
-    workdir, checkpoint = (Path(path) if path else None for path in (options.workdir, options.checkpoint))
+    workdir, checkpoint = _given(options.workdir, "--workdir"), _given(options.checkpoint, "--checkpoint")
     found = verify_results(paths, workdir=workdir, checkpoint=checkpoint)
     for one in found:
         print("\n".join(one.lines()), flush=True)

@@ -8,54 +8,57 @@ has a wrong type is answered with one line.
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
-import math
+import inspect
 import runpy
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from salmu_jax.errors import InputError
+from salmu_jax.limits import ADAMW, AT_LEAST_ONE, NOT_NEGATIVE, Limits
+from salmu_jax.paths import local_path, storage_path
+from salmu_jax.text import safe_text
 
 # The keys below this path are method names, checked against the registry of methods by ``unlearning``.
 _METHODS = "unlearn.methods"
 
-# The least and the greatest value of numbers; those of 'world' are checked where worlds are made.
-_POSITIVE, _NOT_NEGATIVE = (1, math.inf), (0, math.inf)
-_RANGES = {
-    "seed": (0, 2**32 - 1),
-    "model.image_size": _NOT_NEGATIVE,
-    "data.workers": _NOT_NEGATIVE,
-    "mesh.fsdp": _POSITIVE,
-    "mesh.tensor": _POSITIVE,
-    "train.epochs": (0, 1e6),
-    "train.batch_size": _POSITIVE,
-    "train.learning_rate": _NOT_NEGATIVE,
-    "train.warmup_steps": _NOT_NEGATIVE,
-    "train.weight_decay": _NOT_NEGATIVE,
-    "train.b1": (0, 1),
-    "train.b2": (0, 1),
-    "train.eps": _NOT_NEGATIVE,
-    "train.clip_norm": _NOT_NEGATIVE,
-    "train.steps_per_call": _POSITIVE,
-    "train.loss_chunk": _POSITIVE,
-    "train.microbatch": _NOT_NEGATIVE,
-    "train.save_every": _POSITIVE,
-    "train.save_minutes": _NOT_NEGATIVE,
-    "train.keep_last": _POSITIVE,
-    "train.keep_every": _NOT_NEGATIVE,
-    "train.evaluate_every": _NOT_NEGATIVE,
-    "unlearn.steps_per_call": _POSITIVE,
-    "unlearn.save_every": _POSITIVE,
-    "evaluate.batch_size": _NOT_NEGATIVE,
-    "evaluate.bootstrap": _POSITIVE,
-    "report.people": _NOT_NEGATIVE,
+# What numbers may be; those of 'world' are checked where worlds are made.
+_LIMITS = {
+    "seed": Limits(0, 2**32 - 1),
+    "model.image_size": Limits(0, 4_096),
+    "data.workers": Limits(-1, 1_024),
+    "mesh.fsdp": AT_LEAST_ONE,
+    "mesh.tensor": AT_LEAST_ONE,
+    "train.epochs": Limits(0, 1_000_000, low_open=True),
+    "train.batch_size": AT_LEAST_ONE,
+    "train.steps_per_call": AT_LEAST_ONE,
+    "train.loss_chunk": AT_LEAST_ONE,
+    "train.microbatch": NOT_NEGATIVE,
+    "train.save_every": AT_LEAST_ONE,
+    "train.save_minutes": NOT_NEGATIVE,
+    "train.keep_last": AT_LEAST_ONE,
+    "train.keep_every": NOT_NEGATIVE,
+    "train.evaluate_every": NOT_NEGATIVE,
+    "unlearn.steps_per_call": AT_LEAST_ONE,
+    "unlearn.save_every": AT_LEAST_ONE,
+    "evaluate.batch_size": NOT_NEGATIVE,
+    "evaluate.bootstrap": Limits(1, 1_000_000),
+    "report.people": NOT_NEGATIVE,
+    **{f"train.{name}": limits for name, limits in ADAMW.items()},
 }
-
+# What may stand in a tuple; none may be empty or hold anything twice.
+_CHOICES = {
+    "models": ("clean", "compromised"),
+    "unlearn.retain": ("salmu/retain_synth", "retain_pairs/train"),  # what a method may see besides forget
+}
+_PATHS = {"workdir": local_path, "world_dir": local_path, "train.state_dir": storage_path}
+_MAY_BE_EMPTY = ("world_dir", "train.state_dir")
 
 # Fields that change how something is computed, and what is kept on the way, but not what comes out, but for the last bits of
 # sums: a run may go on with others, on other hardware. (steps_per_call is none of them: whole calls make up a run.)
@@ -182,14 +185,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
     Raises InputError for a missing file, a file that fails, an unknown field, a wrong type or a value out of range, naming
     it.
     """
-    path = Path(path)
+    path = local_path(path, "--config")
     if not path.is_file():
         raise InputError("no such config file; configs/mini.py is the one to start from", path)
     try:
-        namespace = runpy.run_path(str(path))
-        if not callable(namespace.get("get_config")):
-            raise InputError("it has no function get_config() that returns the config", path)
-        config = namespace["get_config"]()
+        with _as_a_script(path):
+            namespace = runpy.run_path(str(path))
+            get_config = namespace.get("get_config")
+            if not callable(get_config):
+                raise InputError("it has no function get_config() that returns the config", path)
+            _check_takes_nothing(get_config, path)
+            config = get_config()
         values = _flatten(config.to_dict()) if isinstance(config, ConfigDict) else {}
     except InputError:
         raise
@@ -200,15 +206,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise InputError(f"get_config() returned a {type(config).__name__}, not an ml_collections ConfigDict", path)
     schema = {field: value for field, value in _flatten(base_config().to_dict()).items() if field != _METHODS}
-    _check_fields(values, schema, str(path))
+    values |= _check_fields(values, schema, str(path))
     for override in overrides:
         field, separator, text = override.partition("=")
-        where = f"--config.{override}"
+        where = safe_text(f"--config.{override}")
         if not separator:
             raise InputError("an override is --config.FIELD=VALUE", where)
         value = _parse(text, schema.get(field))
         fields = _flatten({field: value})
-        _check_fields(fields, schema, where)
+        fields |= _check_fields(fields, schema, where)
         values = {name: kept for name, kept in values.items() if not _nested(name, field)} | fields
     return _build({**schema, **values})
 
@@ -238,7 +244,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return value
+    return safe_text(value, limit=None) if isinstance(value, str) else value  # a directory's name need be no UTF-8
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -256,7 +262,41 @@ def _nested(one: str, other: str) -> bool:
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
-def _check_fields(values: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> None:
+@contextlib.contextmanager
+def _as_a_script(path: Path) -> Iterator[None]:
+    """A config file runs as ``python FILE`` does: it may import what lies beside it. What it prints goes to stderr.
+
+    Modules from beside it are forgotten afterwards, so that a config elsewhere may have others of the same names.
+    """
+    beside = str(path.resolve().parent)
+    modules, arguments = set(sys.modules), sys.argv
+    sys.path.insert(0, beside)
+    sys.argv = [str(path)]
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.argv = arguments
+        with contextlib.suppress(ValueError):
+            sys.path.remove(beside)
+        for name in set(sys.modules) - modules:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and Path(file).parent == Path(beside) and not name.startswith("configs"):
+                del sys.modules[name]
+
+
+def _check_takes_nothing(get_config: Callable[..., Any], path: Path) -> None:
+    try:
+        inspect.signature(get_config).bind()
+    except TypeError as error:
+        raise InputError(f"get_config() has to take no arguments ({error})", path) from None
+    except ValueError:  # something callable without a signature
+        pass
+
+
+def _check_fields(values: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Checks fields; returns those whose values are to be replaced (paths, which are expanded). Raises InputError."""
+    replaced = {}
     for field, value in values.items():
         if f"{field}.".startswith(f"{_METHODS}."):
             if field.count(".") <= _METHODS.count(".") + 1 and not isinstance(value, Mapping):
@@ -267,23 +307,47 @@ def _check_fields(values: Mapping[str, Any], schema: Mapping[str, Any], where: s
             raise InputError(
                 f"no field {field!r} in the config" + (f"; did you mean {close[0]!r}?" if close else ""), where
             )
-        default = schema[field]
-        right = type(default)
-        fits = isinstance(value, right) and isinstance(value, bool) == isinstance(default, bool)
-        if (
-            not fits
-            and not (right is float and type(value) is int)
-            and not (right is tuple and isinstance(value, list))
-        ):
-            raise InputError(
-                f"field {field!r} is {value!r} ({type(value).__name__}), but has to be a {right.__name__}", where
-            )
-        if right is float and not abs(value) <= sys.float_info.max:  # NaN is not, nor a whole number of 400 digits
-            raise InputError(f"field {field!r} is {value!r}, but has to be a finite number", where)
-        least, most = _RANGES.get(field, (value, value))
-        if not least <= value <= most:
-            limits = f"at least {least}" if most == math.inf else f"{least} to {most}"
+        _check_type(field, value, schema[field], where)
+        limits = _LIMITS.get(field)
+        if limits is not None and not limits.allow(value):
             raise InputError(f"field {field!r} is {value!r}, but has to be {limits}", where)
+        if field in _CHOICES:
+            _check_choices(field, value, where)
+        if field in _PATHS and (value or field not in _MAY_BE_EMPTY):
+            try:
+                replaced[field] = str(_PATHS[field](value, f"field {field!r}"))
+            except InputError as error:
+                raise InputError(str(error), where) from None
+        elif isinstance(value, str) and value != safe_text(value, limit=None):
+            raise InputError(f"field {field!r} is {value!r}; control characters and half characters are no text", where)
+    return replaced
+
+
+def _check_type(field: str, value: Any, default: Any, where: str) -> None:
+    right = type(default)
+    fits = isinstance(value, right) and isinstance(value, bool) == isinstance(default, bool)
+    fits = fits or (right is float and type(value) is int) or (right is tuple and isinstance(value, list))
+    if not fits:
+        how = f", written {_written(_CHOICES.get(field, default))}" if right is tuple else ""
+        raise InputError(
+            f"field {field!r} is {value!r} ({type(value).__name__}), but has to be a {right.__name__}{how}", where
+        )
+    if right is float and not abs(value) <= sys.float_info.max:  # NaN is not, nor a whole number of 400 digits
+        raise InputError(f"field {field!r} is {value!r}, but has to be a finite number", where)
+
+
+def _check_choices(field: str, value: Sequence[Any], where: str) -> None:
+    choices = _CHOICES[field]
+    wrong = [item for item in value if not isinstance(item, str) or item not in choices]
+    if wrong or not value or len(set(value)) < len(value):
+        problem = f"holds {wrong[0]!r}" if wrong else "is empty" if not value else f"is {value!r}, with a name twice"
+        possible = " and ".join(map(repr, choices))
+        raise InputError(f"field {field!r} {problem}; {possible} are possible, written {_written(choices)}", where)
+
+
+def _written(choices: Sequence[str]) -> str:
+    """How a tuple is written, whole and with one element only."""
+    return f'"{tuple(choices)!r}", or "({choices[0]!r},)" with its comma for one alone'
 
 
 def _parse(text: str, default: Any) -> Any:

@@ -40,7 +40,7 @@ class Program:
             if place:
                 time.sleep(apart)
             self._process.send_signal(number)
-        self.out, err = self._process.communicate(timeout=30)
+        self.out, err = self._process.communicate(timeout=120)
         return self._process.returncode, err.splitlines()
 
 

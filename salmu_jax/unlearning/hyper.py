@@ -10,6 +10,7 @@ from typing import Any
 import optax
 
 from salmu_jax.errors import InputError
+from salmu_jax.limits import ADAMW, POSITIVE
 from salmu_jax.training.optimizer import OptimizerConfig, make_optimizer
 
 WARMUP_FRACTION = 0.05  # the published baselines warm up linearly, over a length that is not public: this one is ours
@@ -54,14 +55,10 @@ class Hyper:
             value = getattr(self, field)
             if value is None and field == "clip_norm":
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-                raise InputError(f"must be a finite number of at least 0, not {value!r}", field)
-        for field in ("b1", "b2"):
-            if getattr(self, field) >= 1:
-                raise InputError(f"must be below 1, not {getattr(self, field)!r}", field)
-        for field in ("eps", "clip_norm"):
-            if getattr(self, field) == 0:
-                raise InputError("must be above 0", field)
+            limits = POSITIVE if field == "clip_norm" else ADAMW[field]  # None is for no clipping
+            is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if not is_number or not limits.allow(value):
+                raise InputError(f"must be a finite number {limits}, not {value!r}", field)
         if self.warmup_steps is not None and self.warmup_steps > self.total_steps:
             raise InputError(
                 f"{self.warmup_steps} steps of warm-up do not fit into total_steps = {self.total_steps}", "warmup_steps"
