@@ -1,0 +1,255 @@
+"""Parquet files of a split: which they are, and that no footer, page or cell makes a reader lose rows or memory."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_pipelines.layout import parquet
+from data_pipelines.layout.parquet import SCHEMA, read_rows, split_files
+from salmu_jax.errors import InputError
+
+
+def table(rows, *, kind=None, start=0):
+    names = [f"{number:03d}.jpg" for number in range(start, start + rows)]
+    made = pa.table(
+        {
+            "image": [{"bytes": name.encode() * 9, "path": name} for name in names],
+            "text": [f"caption {number % 3}" for number in range(rows)],
+            "identity_id": pa.array(["7"] * rows, pa.string()),
+            "file_name": names,
+        },
+        SCHEMA,
+    )
+    if kind == "large":
+        made = made.cast(
+            pa.schema(
+                [
+                    ("image", pa.struct([("bytes", pa.large_binary()), ("path", pa.large_string())])),
+                    *[(name, pa.large_string()) for name in ("text", "identity_id", "file_name")],
+                ]
+            )
+        )
+    if kind == "dictionary":
+        made = made.set_column(1, "text", made["text"].dictionary_encode())
+    return made
+
+
+def read(path, **options):
+    return [(row.file_name, row.text, row.image) for row in read_rows(path, "retain_synth", images=True, **options)]
+
+
+WHOLE = [(f"{n:03d}.jpg", f"caption {n % 3}", f"{n:03d}.jpg".encode() * 9) for n in range(46)]
+
+
+@pytest.mark.parametrize("kind", [None, "large", "dictionary"])
+@pytest.mark.parametrize("options", [{}, {"compression": "zstd", "row_group_size": 7}, {"data_page_version": "2.0"}])
+def test_what_others_write_is_read(tmp_path, kind, options):
+    """As pandas and ``datasets`` write it: large strings, dictionaries, row groups, metadata of their own."""
+    made = table(46, kind=kind)
+    features = {"info": {"features": {"image": {"_type": "Image"}, "text": {"dtype": "string", "_type": "Value"}}}}
+    made = made.replace_schema_metadata({"huggingface": json.dumps(features)})
+    pq.write_table(made, tmp_path / "a.parquet", **options)
+    assert read(tmp_path / "a.parquet") == WHOLE
+
+
+def write(directory, names):
+    for start, name in enumerate(names):
+        pq.write_table(table(2, start=2 * start), directory / name)
+    return split_files(directory, "forget", sorted(path.name for path in directory.iterdir()))
+
+
+def numbered(*numbers, tail=""):
+    return [f"forget-{index:05d}-of-{count:05d}{tail}.parquet" for index, count in numbers]
+
+
+def test_files_of_a_split(tmp_path):
+    names = ["forget-00001-of-00002-6f3344faa23e9b0a.parquet", "forget-00000-of-00002-0ed44e77.parquet"]
+    assert [path.name for path in write(tmp_path, names)] == names[::-1]
+    assert split_files(tmp_path, "holdout", [*names, "holdout_identity-00000-of-00001.parquet"]) == []
+    assert split_files(tmp_path, "forget", ["forget.parquet"]) == [tmp_path / "forget.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (
+            numbered((0, 2)),
+            r"1 files of 'forget', though their names say 2; fetch the missing ones \(forget-00001-of-00002",
+        ),
+        (numbered((1, 2)), r"\(forget-00000-of-00002\)"),
+        (numbered((0, 2), tail="-6f3344faa23e9b0a"), "though their names say 2"),
+        (numbered((0, 3), (2, 3)), r"2 files of 'forget', though their names say 3; .*\(forget-00001-of-00003\)"),
+        (numbered((0, 2), (5, 2)), "fetch the missing ones"),
+        (numbered((0, 1), (0, 2)), "though their names say 2"),
+        ([*numbered((0, 1)), "forget.parquet"], "beside other files of 'forget'"),
+        ([*numbered((0, 1)), "forget-old.parquet"], "beside other files of 'forget'"),
+        (["forget-a.parquet", "forget-b.parquet"], "beside other files of 'forget'"),
+        ([*numbered((0, 1), tail="-aa"), *numbered((0, 1), tail="-bb")], "are the same part of a split and differ"),
+        (numbered((0, 1), (0, 2), (1, 2)), "two sets of files of 'forget' with different rows"),
+        (numbered((0, 999_999_999)), "1 files of 'forget', though their names say 999999999"),
+    ],
+)
+def test_missing_and_doubtful_files(tmp_path, names, line):
+    with pytest.raises(InputError, match=line):
+        write(tmp_path, names)
+
+
+def test_two_sets_with_the_same_rows_are_one(tmp_path):
+    """As both repositories in one folder have retain_synth, in another number of files."""
+    pq.write_table(table(10), tmp_path / "retain_synth-00000-of-00001.parquet")
+    for index, (start, rows) in enumerate(((0, 4), (4, 6))):
+        part = table(10).slice(start, rows)
+        pq.write_table(part, tmp_path / f"retain_synth-{index:05d}-of-00002.parquet")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert [path.name for path in split_files(tmp_path, "retain_synth", names)] == names[:1]
+    twice = tmp_path / "retain_synth-00000-of-00001-ab12.parquet"
+    twice.write_bytes((tmp_path / names[0]).read_bytes())
+    assert len(split_files(tmp_path, "retain_synth", [names[0], twice.name])) == 1
+
+
+@pytest.mark.parametrize("places", [[35], [60], [105], [112], [35, 112], [35, 60, 99, 105, 112]])
+def test_footers_that_claim_other_rows(tmp_path, places):
+    """63 rows of 46, in any of the places in which a footer says how many there are."""
+    path = tmp_path / "retain_synth-00000-of-00001.parquet"
+    pq.write_table(table(46), path, store_schema=False)
+    data = path.read_bytes()
+    length = int.from_bytes(data[-8:-4], "little")
+    footer = bytearray(data[-8 - length : -8])
+    counts = [place for place, byte in enumerate(footer) if byte == 2 * 46]  # as a varint
+    assert len(counts) > 5
+    for place in counts if len(places) == 5 else [counts[places[0] % len(counts)]]:
+        footer[place] = 2 * 63
+    path.write_bytes(data[: -8 - length] + bytes(footer) + data[-8:])
+    try:
+        found = read(path)
+    except InputError as error:
+        assert str(error).startswith(str(path))  # noqa: PT017 (either of the two is right)
+    else:
+        assert found == WHOLE
+
+
+def flipped(data, rng):
+    data = bytearray(data)
+    data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
+    return bytes(data)
+
+
+def test_flipped_bits_are_found_where_pages_have_checksums(tmp_path):
+    path = tmp_path / "retain_synth-00000-of-00001.parquet"
+    pq.write_table(table(46), path, write_page_checksum=True, compression="none")
+    data, rng, found = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(100):
+        path.write_bytes(flipped(data, rng))
+        try:
+            assert read(path) == WHOLE
+        except InputError as error:
+            found += 1
+            assert "\n" not in str(error)  # noqa: PT017
+    assert found > 50
+
+
+def test_no_row_is_lost_to_a_flipped_bit(tmp_path):
+    """Without checksums an image may differ, but never is a row missing."""
+    path = tmp_path / "retain_synth-00000-of-00001.parquet"
+    pq.write_table(table(46), path, compression="none")
+    data, rng = path.read_bytes(), np.random.default_rng(1)
+    for _ in range(100):
+        path.write_bytes(flipped(data, rng))
+        try:
+            assert len(read(path)) == 46
+        except InputError:
+            continue
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory", "link to nothing", "git-lfs", "text", "empty"])
+def test_what_is_no_parquet_file(tmp_path, kind):
+    path = tmp_path / "retain_synth-00000-of-00001.parquet"
+    lines = {
+        "pipe": "it is a pipe",
+        "device": "it is a device",
+        "directory": "it is a directory",
+        "link to nothing": r"a link to .*blobs/0, which is not there; download it again",
+        "git-lfs": "a pointer of Git LFS, not the file itself",
+        "text": "not a whole parquet file",
+        "empty": "not a whole parquet file",
+    }
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "link to nothing":
+        path.symlink_to("../blobs/0")
+    else:
+        lfs = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"
+        path.write_text({"git-lfs": lfs, "text": "<html>404</html>" * 9, "empty": ""}[kind])
+    with pytest.raises(InputError, match=lines[kind]) as caught:
+        read(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_cells_beyond_all_measure(tmp_path, monkeypatch):
+    path = tmp_path / "retain_synth-00000-of-00001.parquet"
+    pq.write_table(table(46), path)
+    monkeypatch.setattr(parquet, "MAX_IMAGE", 60)
+    with pytest.raises(InputError, match=r"row 0 or one of the next 46 field 'image': 63 bytes; at most 60 are read"):
+        read(path)
+    monkeypatch.setattr(parquet, "MAX_IMAGE", 63)
+    monkeypatch.setattr(parquet, "MAX_TEXT", 8)
+    for kind in (None, "dictionary", "large"):
+        pq.write_table(table(46, kind=kind), path)
+        with pytest.raises(InputError, match=r"field 'text': 9 bytes; at most 8 are read"):
+            read(path)
+
+
+def test_columns_twice_and_lists(tmp_path):
+    path = tmp_path / "retain_synth-00000-of-00001.parquet"
+    made = table(3)
+    pq.write_table(made.append_column("text", made["text"]), path)
+    with pytest.raises(InputError, match="field 'text': 2 columns of this name"):
+        read(path)
+    pq.write_table(made.set_column(1, "text", pa.array([["a"], [], ["b"]])), path)
+    with pytest.raises(InputError, match="field 'text': its type is list"):
+        read(path)
+
+
+def images(pixels, rows):
+    """A table whose images are all the same bytes."""
+    names = [f"{number}.jpg" for number in range(rows)]
+    image = pa.StructArray.from_arrays(
+        [pa.array([pixels]).take(pa.array([0] * rows)), pa.array(names)], ["bytes", "path"]
+    )
+    return pa.table({"image": image, "text": names, "identity_id": pa.nulls(rows, pa.string()), "file_name": names})
+
+
+def test_an_image_packed_beyond_measure_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "_READ_BYTES", 1 << 20)
+    path = tmp_path / "retain_synth-00000-of-00001.parquet"
+    pq.write_table(images(bytes(1 << 16), 40), path, compression="zstd", use_dictionary=False)
+    assert path.stat().st_size < 1 << 14
+    with pytest.raises(
+        InputError, match=r"'image\.bytes' would take 2,621,\d+ bytes, packed in .*; images do not pack"
+    ):
+        read(path)
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_batches_are_as_small_as_the_images_are_large(tmp_path, monkeypatch, dictionary):
+    """60 rows that are all the one value of a dictionary: few bytes on the disk, and gigabytes as rows."""
+    monkeypatch.setattr(parquet, "_READ_BYTES", 1 << 20)
+    rows, entries = [], parquet._entries
+    monkeypatch.setattr(parquet, "_entries", lambda batch, *rest: rows.append(batch.num_rows) or entries(batch, *rest))
+    path = tmp_path / "retain_synth-00000-of-00001.parquet"
+    large = np.random.default_rng(0).bytes(300 << 10)
+    options = {"dictionary_pagesize_limit": 1 << 30} if dictionary else {"use_dictionary": False}
+    pq.write_table(images(large, 60), path, compression="none", **options)
+    assert (path.stat().st_size < 1 << 20) == dictionary
+    assert [image for _, _, image in read(path)] == [large] * 60
+    assert max(rows) == (3 if dictionary else 1)
