@@ -16,7 +16,7 @@ from salmu_jax.errors import InputError, describe_os_error
 # Endings of files that may hold pairs, so that to pass over them would lose some; also unfinished downloads (.tar.part).
 _DATA = re.compile(
     r"\.(tar|tgz|zst|gz|bz2|xz|zip|7z|rar|parquet|arrow|tfrecord|tfrecords|array_record|lmdb|npz|h5|hdf5"
-    rf"|{'|'.join(IMAGE_SUFFIXES)})(\.|$)",
+    rf"|{'|'.join(IMAGE_SUFFIXES)})([.-]|$)",
     re.IGNORECASE,
 )
 
@@ -34,7 +34,7 @@ def retain_tars(directory: Path, findings: Findings) -> tuple[Path, ...]:
         if stems[_stem(path)] != path:
             raise InputError(f"beside {stems[_stem(path)].name}; one of the two has to go", path)
     for path in paths:
-        if path in tars or path.name.startswith((".", "_")):
+        if path in tars:
             continue
         beside = _stem(path) in stems  # 00000.parquet with img2dataset's facts about 00000.tar
         if _DATA.search(path.name) and not (beside and path.suffix == ".parquet"):
@@ -65,7 +65,7 @@ def _files(directory: Path) -> Iterator[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        yield from (Path(folder, name) for name in names)
+        yield from (Path(folder, name) for name in names if not name.startswith("."))  # such as ._00000.tar of a Mac
 
 
 def _stem(path: Path) -> Path:
