@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from salmu_jax import __version__, host, interrupts
+from salmu_jax import __version__, console, host, interrupts
 from salmu_jax.errors import InputError, disk_refusals
 from salmu_jax.paths import local_path
 
@@ -178,7 +178,8 @@ def _verify(options: argparse.Namespace, overrides: list[str]) -> None:
     workdir, checkpoint = _given(options.workdir, "--workdir"), _given(options.checkpoint, "--checkpoint")
     found = verify_results(paths, workdir=workdir, checkpoint=checkpoint)
     for one in found:
-        print("\n".join(one.lines()), flush=True)
+        for line in one.lines():
+            console.say(line)
     wrong = sum(bool(one.problems) for one in found)
     if wrong:
         raise InputError(f"{wrong} of {len(found)} results do not verify")

@@ -333,7 +333,7 @@ class Stages:
         for name in methods:
             self.unlearn(name)
             self.evaluate(name)
-        return self.report()
+        return self.report([*FOUNDATION, *methods])
 
     def remove_leftovers(self) -> None:
         """Removes what killed runs left half-written."""
