@@ -74,8 +74,12 @@ def _stage(
     *options: Option,
     needs_model: bool = True,
     shared: bool = False,
+    computes: bool = True,
 ) -> Command:
-    """A command that works on the work directory of a config, and holds its lock meanwhile; ``shared``, beside others."""
+    """A command that works on the work directory of a config, and holds its lock meanwhile; ``shared``, beside others.
+
+    One that does not compute itself leaves the devices to its child processes: they can be had by one at a time.
+    """
 
     def run(options: argparse.Namespace, overrides: list[str]) -> None:
         from salmu_jax.config import load_config
@@ -90,8 +94,9 @@ def _stage(
         distributed.initialize(options.distributed, options.coordinator, options.processes, options.process)
         workspace = Workspace(config)
         stages = Stages(workspace)
-        if needs_model:
+        if needs_model and computes:
             host.start_devices()
+        if needs_model:
             stages.check_config()
         with interrupts.orderly(), workspace.locked(shared) as alone, disk_refusals(workspace.root):
             if alone:
@@ -188,7 +193,11 @@ def _verify(options: argparse.Namespace, overrides: list[str]) -> None:
 # The table ---------------------------------------------------------------------------------------------------------------
 
 COMMANDS: dict[str, Command] = {
-    "bench": _stage("run the whole benchmark: every stage below, in order", lambda stages, options: stages.bench()),
+    "bench": _stage(
+        "run the whole benchmark: every stage below, in order",
+        lambda stages, options: stages.bench(),
+        computes=False,
+    ),
     "generate": _stage(
         "make a world of fictitious people", lambda stages, options: stages.generate(), needs_model=False
     ),
@@ -208,6 +217,7 @@ COMMANDS: dict[str, Command] = {
         "run unlearning methods on the compromised model",
         _unlearn,
         option("--method", action="append", metavar="NAME", help="only this method; may be repeated"),
+        computes=False,
     ),
     "evaluate": _stage(
         "compute all ten metrics of models",

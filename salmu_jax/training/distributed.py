@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -151,22 +152,41 @@ def leave(seconds: float) -> None:
         thread.join(seconds)
 
 
+def for_child() -> dict[str, Any]:
+    """Arguments of :func:`initialize` for a child of this process: it joins the children of the other processes.
+
+    All processes have to call it, each time that they start their children.
+    """
+    if process_count() == 1:
+        return {"mode": "off"}
+
+    def free_port() -> int:
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return probe.getsockname()[1]
+
+    state = _state()
+    address = state.coordinator_address.rpartition(":")[0]
+    return {
+        "mode": "auto",
+        "coordinator": f"{address}:{from_main(free_port)}",
+        "processes": state.num_processes,
+        "process": state.process_id,
+    }
+
+
 def process_count() -> int:
-    """How many processes take part in what is being done. It starts no backend where there is but one."""
+    """How many processes take part in what is being done. It starts no backend: the devices may be a child's."""
     if _alone or "jax" not in sys.modules:
         return 1
     import jax
 
-    return jax.process_count() if jax.distributed.is_initialized() else 1
+    return _state().num_processes if jax.distributed.is_initialized() else 1
 
 
 def is_main() -> bool:
     """True in the one process that speaks and writes files."""
-    if process_count() == 1:
-        return True
-    import jax
-
-    return jax.process_index() == 0
+    return process_count() == 1 or _state().process_id == 0
 
 
 def barrier(name: str) -> None:
@@ -203,12 +223,10 @@ def from_main(compute: Callable[[], T]) -> T:
 
 def from_all(value: T) -> list[T]:
     """The JSON values of all processes, in order."""
-    import jax
-
     if process_count() == 1:
         return [value]
     key = f"salmu/{next(_rounds)}/from_all"
-    _client().key_value_set(f"{key}/{jax.process_index()}", json.dumps(value))
+    _client().key_value_set(f"{key}/{_state().process_id}", json.dumps(value))
     return [json.loads(_client().blocking_key_value_get(f"{key}/{i}", _WAIT_MS)) for i in range(process_count())]
 
 
@@ -250,6 +268,11 @@ def to_host(leaf: Any) -> Any:
 
 def _client() -> Any:
     """JAX's connection to process 0. Through it processes wait without their devices, for as long as they have to."""
+    return _state().client
+
+
+def _state() -> Any:
+    """How this process is connected to the others: their number, its own, and the address of process 0."""
     from jax._src import distributed
 
-    return distributed.global_state.client
+    return distributed.global_state
