@@ -14,6 +14,10 @@ from collections.abc import Iterator
 
 from salmu_jax.text import safe_text
 
+_SHARED_MEMORY = (
+    "/dev/shm: no space left in the memory that processes share; set data.workers=0, or give the container more"
+    " (docker run --shm-size=8g)"
+)
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -56,6 +60,8 @@ def disk_refusal(error: BaseException, directory: str | os.PathLike) -> InputErr
         seen.add(id(link))
         named = isinstance(link, OSError) and link.errno in _REFUSALS
         codes = [link.errno] if named else [code for code in _REFUSALS if os.strerror(code) in str(link)]
+        if codes and _in_shared_memory(link):
+            return InputError(_SHARED_MEMORY)
         if codes:
             path = link.filename if named and isinstance(link.filename, str | os.PathLike) else directory
             return InputError(describe_os_error(OSError(codes[0], os.strerror(codes[0])), path))
@@ -77,8 +83,23 @@ def disk_refusals(directory: str | os.PathLike) -> Iterator[None]:
         raise refusal from error
 
 
+def _in_shared_memory(error: BaseException) -> bool:
+    """Whether an error is of the memory that processes share, which is a small disk of its own in a container."""
+    name = getattr(error, "filename", None)
+    if isinstance(name, str) and name.startswith(("/dev/shm", "/psm_", "/mp-", "/wnsm_")):
+        return True
+    link, files = error.__traceback__, [str(error)]  # another process's traceback is text
+    while link is not None:
+        files.append(link.tb_frame.f_code.co_filename)
+        link = link.tb_next
+    modules = ("multiprocessing/shared_memory.py", "multiprocessing/synchronize.py", "multiprocessing/heap.py")
+    return any(module in text for module in (*modules, "shared_memory_array.py") for text in files)
+
+
 def describe_os_error(error: OSError, path: str | os.PathLike | None = None) -> str:
     """One line for an operating system error met while reading or writing ``path``."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) and _in_shared_memory(error):
+        return _SHARED_MEMORY
     where = os.fspath(path) if path is not None else (error.filename or "the output directory")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (

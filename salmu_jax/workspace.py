@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import importlib.metadata
 import platform
 import shlex
@@ -33,7 +32,8 @@ from ml_collections import ConfigDict
 
 import salmu_jax
 from salmu_jax import console, files
-from salmu_jax.errors import InputError, describe_os_error
+from salmu_jax.errors import InputError
+from salmu_jax.locks import Busy, Lock
 from salmu_jax.training import distributed
 
 _SMALL = 1 << 20  # bytes; larger files are recognised by name and size
@@ -78,45 +78,33 @@ class Workspace:
         With ``shared``, other runs that share it may be at work there too. Yields whether nobody else is; then this run has
         the directory to itself until it calls :meth:`share`.
         """
-        with contextlib.ExitStack() as held:
+        with Lock(self.root / ".lock", directory=True) as held:
 
             def lock() -> bool:
+                self._lock = held
                 try:
-                    self.root.mkdir(parents=True, exist_ok=True)
-                    handle = held.enter_context(open(self.root / ".lock", "w"))
-                except OSError as error:
-                    raise InputError(describe_os_error(error, self.root)) from error
-                self._lock = handle
-                if shared:
-                    with contextlib.suppress(OSError):
-                        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        return True
-                try:
-                    fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-                except OSError as error:
+                    return held.take(shared)
+                except Busy as error:
+                    who = f" ({error})" if str(error) else ""
                     raise InputError(
-                        "another salmu run is at work in this directory; wait for it, or set 'workdir'", self.root
+                        f"another salmu run is at work in this directory{who}; wait for it, or set 'workdir'", self.root
                     ) from error
-                return not shared
 
             yield distributed.from_main(lock)
 
     def share(self) -> None:
         """Lets other runs that share the work directory in."""
-        distributed.from_main(lambda: fcntl.flock(self._lock, fcntl.LOCK_SH))
+        distributed.from_main(self._lock.share)
 
     @contextlib.contextmanager
     def result_locked(self, name: str) -> Iterator[None]:
         """Holds a result for this process. Raises InputError if another run is making it."""
-        with contextlib.ExitStack() as held:
+        with Lock(self.result(name).with_name(f".{name}.lock")) as held:
 
             def lock() -> None:
-                path = self.result(name).with_name(f".{name}.lock")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                handle = held.enter_context(open(path, "w"))
                 try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError as error:
+                    held.take()
+                except Busy as error:
                     raise InputError("another salmu run is making it; wait for it", self.result(name)) from error
 
             distributed.from_main(lock)

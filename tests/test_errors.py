@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salmu_jax.errors import InputError, describe_os_error
+from salmu_jax.errors import InputError, describe_os_error, disk_refusal
 from salmu_jax.text import safe_text
 
 
@@ -53,3 +53,26 @@ def test_an_os_error_is_described_with_its_place(code, hint):
 def test_an_os_error_without_a_file_still_says_something():
     assert describe_os_error(OSError(errno.ENOSPC, "full")).startswith("the output directory: no space left")
     assert describe_os_error(OSError("odd")) == "the output directory: odd"
+
+
+def test_a_full_shared_memory_is_not_blamed_on_the_disk(tmp_path):
+    """Grain's and multiprocessing's ENOSPC has no file name, or one of shared memory."""
+
+    def raise_in(file):
+        scope = {}
+        code = "import errno, os\ndef fail(): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))"
+        exec(compile(code, f"/usr/lib/python3/{file}", "exec"), scope)
+        with pytest.raises(OSError, match="No space") as caught:
+            scope["fail"]()
+        return caught.value
+
+    errors = [raise_in(f"multiprocessing/{name}.py") for name in ("shared_memory", "synchronize", "heap")]
+    errors += [raise_in("site-packages/grain/_src/python/shared_memory_array.py")]
+    errors += [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name) for name in ("/psm_1a2b", "/dev/shm/x")]
+    errors += [RuntimeError(f'File "multiprocessing/shared_memory.py", line 1: {os.strerror(errno.ENOSPC)}')]
+    for error in errors:
+        line = str(disk_refusal(error, tmp_path))
+        assert line.startswith("/dev/shm: no space left in the memory that processes share; set data.workers=0")
+        if isinstance(error, OSError):
+            assert describe_os_error(error, tmp_path) == line
+    assert "/dev/shm" not in str(disk_refusal(raise_in("tarfile.py"), tmp_path))

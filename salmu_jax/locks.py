@@ -1,0 +1,151 @@
+"""Locks on directories and files that end with the process that holds them, on file systems with and without locks.
+
+A directory is locked itself, besides a file ``.lock`` in it: a person or a cleaning job may remove the file, and the next
+run would then lock another one. Where a directory cannot be locked (NFS) the file alone counts, and is looked at again after
+it is locked. Where nothing can be locked, a file that says who is at work stands for a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+from pathlib import Path
+
+from salmu_jax import console
+from salmu_jax.errors import InputError, describe_os_error
+
+_BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+
+
+class Busy(Exception):
+    """Somebody else holds the lock; the text says who, if that is known."""
+
+
+class Lock:
+    """A lock on a directory, or on a file beside what it protects; to be used in ``with`` after :meth:`take`.
+
+    Args:
+      path: the lock file, such as ``DIRECTORY/.lock``; its directory is made.
+      directory: whether the directory is locked as well.
+    """
+
+    def __init__(self, path: Path, *, directory: bool = False):
+        self._path, self._directory = path, directory
+        self._held: list[int] = []
+        self._owner: Path | None = None
+
+    def take(self, shared: bool = False) -> bool:
+        """Takes the lock without waiting; returns whether nobody else has it.
+
+        With ``shared``, others that share it may have it too. Raises Busy if somebody has it otherwise, and InputError if
+        the directory cannot be written.
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            return self._take(shared)
+        except OSError as error:
+            self.release()
+            raise InputError(describe_os_error(error, self._path.parent)) from error
+        except Busy:
+            self.release()
+            raise
+
+    def share(self) -> None:
+        """Lets others in that share the lock."""
+        for descriptor in self._held:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+    def release(self) -> None:
+        """Gives the lock back; the end of the process does so too."""
+        while self._held:
+            os.close(self._held.pop())
+        if self._owner is not None:
+            self._owner.unlink(missing_ok=True)
+            self._owner = None
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _take(self, shared: bool) -> bool:
+        if self._directory:
+            self._held.append(os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC))
+            try:
+                _flock(self._held[0], shared)
+            except OSError:  # a file system that locks no directories
+                os.close(self._held.pop())
+        while True:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._held.append(descriptor)
+            try:
+                alone = all([_flock(held, shared) for held in self._held]) if shared else _flock(descriptor, False)
+            except OSError as error:
+                self._stand_in(error)
+                return True
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(self._path)):
+                    return alone
+            os.close(self._held.pop())  # it was removed meanwhile: whoever comes next locks another one
+
+    def _stand_in(self, reason: OSError) -> None:
+        """A file that is made by one process only. That of a process of this machine that has ended is taken over."""
+        path = self._path.with_name(f"{self._path.name}-owner")
+        me = {"host": socket.gethostname(), "process": os.getpid()}
+        for _ in range(2):
+            try:
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            except FileExistsError:
+                owner = _owner(path)
+                if owner.get("host") != me["host"] or _runs(owner.get("process")):
+                    raise Busy(
+                        f"process {owner.get('process')} of {owner.get('host')}; if it has ended, remove {path}"
+                    ) from None
+                path.unlink(missing_ok=True)
+                continue
+            with os.fdopen(descriptor, "w") as handle:
+                json.dump(me, handle)
+            self._owner = path
+            console.complain(
+                f"salmu: {self._path.parent}: this file system has no locks ({reason.strerror}); {path.name} stands for one"
+            )
+            return
+        raise Busy("")
+
+
+def _flock(descriptor: int, shared: bool) -> bool:
+    """Locks; returns whether nobody else has it. Raises Busy, or OSError where locks are not to be had."""
+    for kind in (fcntl.LOCK_EX, fcntl.LOCK_SH) if shared else (fcntl.LOCK_EX,):
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _BUSY:
+                raise
+        else:
+            return kind == fcntl.LOCK_EX
+    raise Busy("")
+
+
+def _owner(path: Path) -> dict[str, object]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _runs(process: object) -> bool:
+    if not isinstance(process, int) or process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
