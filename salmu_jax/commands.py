@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from salmu_jax import __version__, console, host, interrupts
+from salmu_jax import __version__, host, interrupts
 from salmu_jax.errors import InputError, disk_refusals
 from salmu_jax.paths import local_path
 
@@ -74,12 +74,8 @@ def _stage(
     *options: Option,
     needs_model: bool = True,
     shared: bool = False,
-    computes: bool = True,
 ) -> Command:
-    """A command that works on the work directory of a config, and holds its lock meanwhile; ``shared``, beside others.
-
-    One that does not compute itself leaves the devices to its child processes: they can be had by one at a time.
-    """
+    """A command that works on the work directory of a config, and holds its lock meanwhile; ``shared``, beside others."""
 
     def run(options: argparse.Namespace, overrides: list[str]) -> None:
         from salmu_jax.config import load_config
@@ -94,9 +90,8 @@ def _stage(
         distributed.initialize(options.distributed, options.coordinator, options.processes, options.process)
         workspace = Workspace(config)
         stages = Stages(workspace)
-        if needs_model and computes:
-            host.start_devices()
         if needs_model:
+            host.start_devices()
             stages.check_config()
         with interrupts.orderly(), workspace.locked(shared) as alone, disk_refusals(workspace.root):
             if alone:
@@ -156,19 +151,26 @@ def _export(options: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _import(options: argparse.Namespace, overrides: list[str]) -> None:
-    from salmu_jax.interop.commands import import_model
+    from salmu_jax.interop.commands import import_as, import_model
 
-    output = local_path(options.output, "--output")
-    with interrupts.orderly(), disk_refusals(output):
-        import_model(
-            str(local_path(options.source, "FILE-OR-DIR")),
-            output,
-            source_format=options.source_format,
-            architecture=options.architecture,
-            image_size=options.image_size,
-            revision=options.revision,
-            allow_half=options.allow_half,
-        )
+    names = ("source_format", "architecture", "image_size", "revision", "allow_half")
+    settings = {name: getattr(options, name) for name in names}
+    source, output = str(local_path(options.source, "FILE-OR-DIR")), _given(options.output, "--output")
+    if (output is None) == (options.model is None):
+        raise InputError("one of them says where the model goes", "--output or --as")
+    if output is not None:
+        with interrupts.orderly(), disk_refusals(output):
+            import_model(source, output, **settings)
+        return
+    if options.config is None:
+        raise InputError("needs --config FILE, whose work directory the model goes into", "--as")
+    from salmu_jax.config import load_config
+    from salmu_jax.workspace import Workspace
+
+    workdir = _given(options.workdir, "--workdir")
+    workspace = Workspace(load_config(options.config, [*overrides, *([f"workdir={workdir}"] if workdir else [])]))
+    with interrupts.orderly(), workspace.locked(), disk_refusals(workspace.root):
+        import_as(options.model, source, workspace, **settings)
 
 
 def _verify(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -183,8 +185,7 @@ def _verify(options: argparse.Namespace, overrides: list[str]) -> None:
     workdir, checkpoint = _given(options.workdir, "--workdir"), _given(options.checkpoint, "--checkpoint")
     found = verify_results(paths, workdir=workdir, checkpoint=checkpoint)
     for one in found:
-        for line in one.lines():
-            console.say(line)
+        print("\n".join(one.lines()), flush=True)
     wrong = sum(bool(one.problems) for one in found)
     if wrong:
         raise InputError(f"{wrong} of {len(found)} results do not verify")
@@ -193,11 +194,7 @@ def _verify(options: argparse.Namespace, overrides: list[str]) -> None:
 # The table ---------------------------------------------------------------------------------------------------------------
 
 COMMANDS: dict[str, Command] = {
-    "bench": _stage(
-        "run the whole benchmark: every stage below, in order",
-        lambda stages, options: stages.bench(),
-        computes=False,
-    ),
+    "bench": _stage("run the whole benchmark: every stage below, in order", lambda stages, options: stages.bench()),
     "generate": _stage(
         "make a world of fictitious people", lambda stages, options: stages.generate(), needs_model=False
     ),
@@ -217,7 +214,6 @@ COMMANDS: dict[str, Command] = {
         "run unlearning methods on the compromised model",
         _unlearn,
         option("--method", action="append", metavar="NAME", help="only this method; may be repeated"),
-        computes=False,
     ),
     "evaluate": _stage(
         "compute all ten metrics of models",
@@ -279,7 +275,15 @@ COMMANDS: dict[str, Command] = {
         (
             option("source", metavar="FILE-OR-DIR", help="weights, their directory, salmu-clean or salmu-compromised"),
             option("--from", choices=_FORMATS, dest="source_format", help="their form, where it is not evident"),
-            option("--output", required=True, metavar="DIR", help="the model directory to make"),
+            option("--output", metavar="DIR", help="the model directory to make"),
+            option(
+                "--as",
+                choices=("clean", "compromised"),
+                dest="model",
+                help="instead, the model of a work directory that the stages then start from; with --config",
+            ),
+            option("--config", metavar="FILE", help="a config, such as configs/unlearn_vitb16.py; with --as"),
+            option("--workdir", metavar="DIR", help="the work directory (the config's workdir); with --as"),
             option("--architecture", metavar="NAME", help="for weights without a config, such as ViT-B-16-quickgelu"),
             option("--image-size", type=int, metavar="N", help="resample the positions for images of N pixels"),
             option("--revision", metavar="SHA", help="the commit of a published model on the hub"),

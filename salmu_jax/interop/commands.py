@@ -15,12 +15,13 @@ from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.interop import huggingface, parity, sealed
 from salmu_jax.interop.card import model_card
-from salmu_jax.interop.foreign import FORMATS, describe, load_foreign
+from salmu_jax.interop.foreign import FORMATS, describe, differences, load_foreign
 from salmu_jax.interop.mapping import to_state
+from salmu_jax.models import zoo
 from salmu_jax.models.clip import Clip
-from salmu_jax.training.checkpoint import load_model, save_model
-from salmu_jax.training.pretrain import make_tokenizer
-from salmu_jax.workspace import say
+from salmu_jax.training.checkpoint import load_model, read_manifest, save_model
+from salmu_jax.training.pretrain import make_clip, make_tokenizer
+from salmu_jax.workspace import Workspace, say
 
 
 def export_model(checkpoint: Path, to: str, output: Path) -> dict[str, Any]:
@@ -66,6 +67,30 @@ def import_model(source: str, output: Path, **options: Any) -> dict[str, Any]:
     clip, params, manifest = load_foreign(source, **options)
     saved = save_model(output, clip, params, manifest)
     say(f"import: {output}, {describe(manifest)}")
+    return saved
+
+
+def import_as(name: str, source: str, workspace: Workspace, **options: Any) -> dict[str, Any]:
+    """Writes the weights of ``source`` as the model ``name`` of a workspace, of which the caller holds the lock.
+
+    The stages take an imported model as it is: they train no other, and start from it. Returns its manifest; a model that is
+    there already is kept if it is the same. Raises InputError if it is another, or ``source`` has another architecture than
+    the config; and as :func:`~salmu_jax.interop.foreign.load_foreign`.
+    """
+    output = workspace.model(name)
+    clip, params, manifest = load_foreign(source, name=name, **options)
+    if different := differences(make_clip(workspace.config).config, clip.config):
+        right = zoo.name_of(clip.config)
+        hint = f" (--config.model.architecture={right} would fit)" if right else ""
+        raise InputError(f"not the architecture of the config{hint}: {', '.join(different)}", source)
+    if output.exists() and any(output.iterdir()):
+        if (output / "manifest.json").is_file() and read_manifest(output)["digest"] == manifest["digest"]:
+            load_model(output)  # as it was written?
+            say(f"import {name}: reused, {output} has the same parameters")
+            return read_manifest(output)
+        raise InputError(f"holds another model already; remove it to import {source} in its place", output)
+    saved = save_model(output, clip, params, manifest)
+    say(f"import {name}: {output}, {describe(manifest)}")
     return saved
 
 

@@ -12,10 +12,11 @@ from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.interop import huggingface, open_clip, released, sealed
 from salmu_jax.interop.mapping import from_state
-from salmu_jax.interop.reading import SUFFIXES, Weights, find_weights, listed, read_weights
+from salmu_jax.interop.reading import Weights, find_weights, listed, read_weights
 from salmu_jax.models import zoo
 from salmu_jax.models.clip import Clip, ClipConfig, Params
 from salmu_jax.models.positions import resample_positions
+from salmu_jax.opening import check_regular
 from salmu_jax.training.checkpoint import MODEL_SCHEMA
 from salmu_jax.training.pretrain import input_manifest, make_tokenizer
 from salmu_jax.training.records import leaf_records, tree_digest
@@ -61,6 +62,8 @@ def load_foreign(
     seal = sealed.read_seal(path.parent)
     sums = {file: files.sha256_file(file) for file in dict.fromkeys([path, *weights.files])}
     described = [beside for n in (library.CONFIG, *library.PREPARATION) if (beside := path.with_name(n)).exists()]
+    for file in described:
+        check_regular(file)
     sealed.check_files(seal, {**sums, **{file: files.sha256_file(file) for file in described}})
     published = released.by_digest(sums[path])
     if asked is not None and published != asked:
@@ -121,6 +124,13 @@ def load_foreign(
         "leaves": records,
     }
     return clip, params, manifest
+
+
+def differences(expected: ClipConfig, found: ClipConfig) -> list[str]:
+    """The fields of an architecture that differ, ``quick_gelu is True, not False``; what it computes in is none of it."""
+    ours, theirs = expected.to_dict(), found.to_dict()
+    names = [name for name in ours if ours[name] != theirs[name] and name not in ("compute_dtype", "logit_bias")]
+    return [f"{name} is {theirs[name]}, not {ours[name]}" for name in names]
 
 
 def describe(manifest: dict[str, Any]) -> str:
@@ -204,15 +214,10 @@ def _architecture(
     named = zoo.architecture(name)
     if described is None:
         return named
-    ours, theirs = named.to_dict(), described.to_dict()
-    different = [
-        field for field in ours if ours[field] != theirs[field] and field not in ("compute_dtype", "logit_bias")
-    ]
-    if different:
-        said = ", ".join(f"{field} is {theirs[field]}, not {ours[field]}" for field in different)
+    if different := differences(named, described):
         right = zoo.name_of(described)
         hint = f"; --architecture {right} is the right one" if right else "; leave --architecture out"
-        raise InputError(f"not {name}: {said}{hint}", beside)
+        raise InputError(f"not {name}: {', '.join(different)}{hint}", beside)
     return described
 
 
@@ -244,6 +249,3 @@ def _object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError("not a JSON object", path)
     return value
-
-
-__all__ = ["FORMATS", "SUFFIXES", "describe", "is_foreign", "load_foreign"]

@@ -100,7 +100,8 @@ def read_weights(path: Path) -> Weights:
 
 
 def _shard_name(name: str, index: Path) -> str:
-    if name in ("", ".", "..") or Path(name).name != name or Path(name).suffix not in SUFFIXES:
+    plain = name.isprintable() and Path(name).name == name
+    if not plain or name in ("", ".", "..") or Path(name).suffix not in SUFFIXES:
         raise InputError(f"{name[:80]!r} is no file of weights in the directory", index)
     return name
 

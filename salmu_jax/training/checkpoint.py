@@ -26,7 +26,7 @@ from salmu_jax.errors import InputError
 from salmu_jax.models.clip import Clip, ClipConfig, Params
 from salmu_jax.training import distributed
 from salmu_jax.training.records import leaf_records, mismatches, shape_records, tree_digest, without_digests
-from salmu_jax.training.state_store import first_line, local_checkpointer
+from salmu_jax.training.state_store import alone_options, first_line, local_checkpointer
 
 __all__ = ["leaf_records", "load_model", "mismatches", "read_manifest", "save_model", "shape_records", "tree_digest"]
 
@@ -53,8 +53,8 @@ def save_model(
             "leaves": records,
         }
         with files.new_directory(directory) as partial:
-            with local_checkpointer() as checkpointer:
-                checkpointer.save(partial.absolute() / "params", args=ocp.args.StandardSave(params))
+            with _saver() as checkpointer:
+                checkpointer.save(partial.absolute() / "params", args=ocp.args.PyTreeSave(params))
             files.write_text(partial / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in history))
             whole["files"] = contents.records(partial)
             files.write_json(partial / "manifest.json", whole)
@@ -114,6 +114,18 @@ def load_model(directory: Path, expected: ClipConfig | None = None) -> tuple[Cli
     if manifest["digest"] != tree_digest(records):
         raise InputError("field 'digest' of manifest.json is not the SHA-256 of its 'leaves'", directory)
     return clip, params, manifest
+
+
+def _saver() -> ocp.Checkpointer:
+    """An Orbax checkpointer as :func:`local_checkpointer`, that writes numpy arrays without copying all of them first.
+
+    The copies are for saves in the background. Without them 0.6 GB of parameters take 0.6 GB less.
+    """
+    handlers = ocp.type_handlers
+    registry = handlers.create_type_handler_registry((np.ndarray, handlers.NumpyHandler(deepcopy_host_arrays=False)))
+    alone = alone_options()
+    handler = ocp.PyTreeCheckpointHandler(type_handler_registry=registry, multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _architecture_of(manifest: Mapping[str, Any], directory: Path) -> ClipConfig:

@@ -202,10 +202,15 @@ def state_path(directory: str | Path | epath.Path) -> epath.Path:
 
 def local_checkpointer() -> ocp.Checkpointer:
     """An Orbax checkpointer that reads or writes in this process alone, waiting for no other."""
-    me = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me))
+    alone = alone_options()
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
     return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
+def alone_options() -> ocp.options.MultiprocessingOptions:
+    """What tells Orbax that this process works alone."""
+    me = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me))
 
 
 def first_line(error: Exception) -> str:

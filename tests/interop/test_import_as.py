@@ -1,0 +1,99 @@
+"""``salmu import --as``: foundation models of a work directory that were not trained here."""
+
+import fcntl
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from salmu_jax import cli
+from salmu_jax.interop import open_clip
+from salmu_jax.models.zoo import architecture
+from salmu_jax.training.checkpoint import load_model
+
+
+@pytest.fixture
+def source(states, tmp_path):
+    """OpenCLIP's weights of 'tiny', with their config."""
+    (tmp_path / "theirs").mkdir()
+    save_file(states["open_clip"], tmp_path / "theirs" / open_clip.WEIGHTS)
+    config = open_clip.model_config(architecture("tiny"))
+    (tmp_path / "theirs" / open_clip.CONFIG).write_text(json.dumps(config))
+    return tmp_path / "theirs"
+
+
+@pytest.fixture
+def run(source, tmp_path, capsys):
+    """``run(*options)``: (status, what was printed) of an import of ``source``."""
+
+    def command(*options, source=source):
+        status = cli.main(["import", str(source), *map(str, options)])
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    return command
+
+
+def into(tmp_path, name="compromised"):
+    return ("--as", name, "--config", "configs/tiny.py", "--workdir", tmp_path / "work")
+
+
+def test_it_becomes_a_model_of_the_work_directory(run, tmp_path, assert_same):
+    for name in ("clean", "compromised"):
+        status, said = run(*into(tmp_path, name))
+        assert status == 0, said
+        assert f"import {name}: " in said
+        directory = tmp_path / "work" / "models" / name
+        _, params, manifest = load_model(directory, architecture("tiny"))
+        assert_same(params)
+        assert manifest["name"] == name
+        assert manifest["source"]["file"] == open_clip.WEIGHTS
+
+
+def test_the_same_again_is_reused_and_another_refused(run, states, tmp_path):
+    run(*into(tmp_path))
+    before = (tmp_path / "work/models/compromised/manifest.json").read_bytes()
+    status, said = run(*into(tmp_path))
+    assert (status, "import compromised: reused" in said) == (0, True)
+    (tmp_path / "other").mkdir()
+    state = {**states["open_clip"], "logit_scale": np.float32(1.5)}
+    save_file({name: np.asarray(array) for name, array in state.items()}, tmp_path / "other" / "x.safetensors")
+    status, said = run(*into(tmp_path), "--architecture", "tiny", source=tmp_path / "other")
+    assert status == 2
+    assert "holds another model already; remove it to import " in said
+    assert (tmp_path / "work/models/compromised/manifest.json").read_bytes() == before
+
+
+def test_another_architecture_than_the_configs_names_what_differs(run, tmp_path):
+    status, said = run(*into(tmp_path), "--config.model.architecture=mini")
+    assert status == 2
+    assert (
+        "not the architecture of the config (--config.model.architecture=tiny would fit): embed_dim is 16, not 64"
+        in said
+    )
+    status, said = run(*into(tmp_path), "--image-size", 32)
+    assert "image_size is 32, not 16" in said
+    assert not (tmp_path / "work/models/compromised").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "--output or --as: one of them says where the model goes"),
+        (("--output", "x", "--as", "clean"), "--output or --as: one of them says where the model goes"),
+        (("--as", "clean"), "--as: needs --config FILE"),
+    ],
+)
+def test_options_that_do_not_say_where_it_goes(options, said, run):
+    assert run(*options) == (2, f"salmu: {said}\n") or said in run(*options)[1]
+
+
+def test_it_waits_for_no_other_run_in_the_directory(run, tmp_path):
+    (tmp_path / "work").mkdir()
+    with open(tmp_path / "work" / ".lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        status, said = run(*into(tmp_path))
+    assert status == 2
+    assert "another salmu run is at work in this directory" in said
+    assert not (tmp_path / "work" / "models").exists()
