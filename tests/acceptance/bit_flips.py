@@ -1,0 +1,154 @@
+"""Flips random bits in files that a run reads, one at a time, and counts what comes of it.
+
+    python tests/acceptance/bit_flips.py --flips 100 [--kind tar ...]
+
+Every flip has one of three ends: it is *refused* (one line), it is *harmless* (what is read is equal, bit for bit), or it
+*changes* what is read unnoticed. The last must not happen; the exit status is 1 if it does.
+
+A kind of file is a :class:`Kind`: where it lies, and how it is read. To add some, add a function to :data:`MAKERS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.builders import build_datasets, open_source, read_classes
+from data_pipelines.layout import SPLITS, World, check_world, iter_tar_pairs
+from data_pipelines.world.generate import generate_world
+from data_pipelines.world.scenes import CLASS_NAMES
+from data_pipelines.world.splits import MIN_PERSONAS
+from salmu_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file.
+
+    Attributes:
+      name: heads its line.
+      path: the file whose bits are flipped.
+      read: reads it as a run would, and returns what comes out, comparable with ``==``; raises InputError if it notices.
+      places: the bytes whose bits are flipped, by default all of them.
+    """
+
+    name: str
+    path: Path
+    read: Callable[[], Any]
+    places: tuple[int, ...] = ()
+
+
+def ends_of_flips(kind: Kind, flips: int, seed: int = 0) -> collections.Counter[str]:
+    """Flips one random bit after the other, and counts the ends: refused, harmless, changed. Leaves the file as it was."""
+    whole, data = kind.read(), kind.path.read_bytes()
+    rng, ends = np.random.default_rng(seed), collections.Counter[str]()
+    places = kind.places or range(len(data))
+    try:
+        for _ in range(flips):
+            flipped = bytearray(data)
+            flipped[places[int(rng.integers(len(places)))]] ^= 1 << int(rng.integers(8))
+            kind.path.write_bytes(flipped)
+            try:
+                ends["harmless" if kind.read() == whole else "changed"] += 1
+            except InputError:
+                ends["refused"] += 1
+    finally:
+        kind.path.write_bytes(data)
+    return ends
+
+
+def world_kinds(root: Path) -> Iterator[Kind]:
+    """The files of a made world, which has digests of all of them."""
+    world = tiny_world(root)
+
+    def read() -> list[Any]:
+        check_world(world, decode=False)
+        made = World(world)
+        rows = [list(made.rows(split)) for split in SPLITS]
+        return [rows, list(made.retain_pairs()), list(made.zeroshot.images()), made.identities, made.captions]
+
+    for name in (
+        *("data/forget-00000-of-00001.parquet", "retain/00000.tar", "zeroshot/test/0.tar", "zeroshot/classnames.txt"),
+        *("sensitive_set_captions_metadata.json", "identities_metadata.json", "world.json"),
+    ):
+        yield Kind(f"made world, {name}", world / name, read)
+
+
+def tar_kinds(root: Path) -> Iterator[Kind]:
+    """Headers of a tar that nobody has digests of. (The bytes of its images and captions have no checksum.)"""
+    path = tiny_world(root) / "retain" / "00000.tar"
+    data = path.read_bytes()
+    headers = [start for start in range(0, len(data), 512) if data[start + 257 : start + 262] == b"ustar"]
+    end = len(data.rstrip(b"\0"))
+    places = tuple(start + byte for start in headers for byte in range(512)) + tuple(range(end, len(data)))
+    yield Kind("tar of somebody else, headers and end", path, lambda: list(iter_tar_pairs(path)), places)
+
+
+def dataset_kinds(root: Path) -> Iterator[Kind]:
+    """Record shards and JSON files of built data sets."""
+    datasets = root / "datasets"
+    build_datasets(tiny_world(root), datasets, check=False)
+
+    def records(name: str, split: str) -> Callable[[], Any]:
+        return lambda: list(open_source(datasets, name, split))
+
+    (shard,) = datasets.rglob("salmu-forget.array_record*")
+    yield Kind("record shard", shard, records("salmu", "forget"))
+    for name in ("dataset_info.json", "features.json"):
+        (path,) = (datasets / "salmu").rglob(name)
+        yield Kind(f"data set, {name}", path, records("salmu", "forget"))
+    (classes,) = datasets.rglob("classes.json")
+    yield Kind("data set, classes.json", classes, lambda: read_classes(datasets))
+    yield Kind("data set, contents.json", datasets / "contents.json", records("salmu", "forget"))
+
+
+MAKERS: list[Callable[[Path], Iterable[Kind]]] = [world_kinds, tar_kinds, dataset_kinds]
+
+
+def tiny_world(root: Path) -> Path:
+    """The smallest world that the generator makes, below ``root``."""
+    directory = root / "world"
+    if not directory.exists():
+        counts = {
+            "retain_joint": 2,
+            "retain_disjoint": 6,
+            "fragile": 2,
+            "scenes": 20,
+            "zeroshot_images": len(CLASS_NAMES),
+        }
+        sizes = {"portrait_size": 16, "scene_size": 16, "personas": MIN_PERSONAS, "pairs_per_association": 1}
+        generate_world(directory, seed=0, workers=0, **counts, **sizes)
+    return directory
+
+
+def main() -> int:
+    """Prints a line for each kind, and returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--flips", type=int, default=100, metavar="N", help="of each kind (100)")
+    parser.add_argument("--kind", action="append", metavar="TEXT", help="only kinds whose names hold this")
+    options = parser.parse_args()
+    changed = 0
+    with tempfile.TemporaryDirectory() as root:
+        for maker in MAKERS:
+            for kind in maker(Path(root)):
+                if options.kind and not any(text in kind.name for text in options.kind):
+                    continue
+                ends = ends_of_flips(kind, options.flips)
+                changed += ends["changed"]
+                print(
+                    f"{kind.name:60} {ends['refused']:5} refused {ends['harmless']:5} harmless {ends['changed']:5} changed",
+                    flush=True,
+                )
+    return 1 if changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
