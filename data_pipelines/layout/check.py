@@ -122,7 +122,7 @@ class _Rows:
         self._disjoint: set[str] = set()
 
     def check(self) -> int:
-        """Returns how many rows there are in all splits that have files."""
+        """Returns how many rows there are in the splits that are built."""
         count = 0
         for split in self._world.own_splits:
             if split not in self._readable:
@@ -139,7 +139,7 @@ class _Rows:
                 self._findings.problem(InputError(message, where))
         if not self._world.training_only and self._readable.issuperset((*SENSITIVE_SPLITS, "sensitive")):
             with self._findings.collecting():
-                count += self._check_union()
+                self._check_union()
         return count
 
     def _check_row(self, row: Row) -> None:
@@ -205,15 +205,13 @@ class _Rows:
                     )
                     raise InputError(message, row.where("identity_id"))
 
-    def _check_union(self) -> int:
-        """Compares 'sensitive' with its three parts; returns its rows."""
+    def _check_union(self) -> None:
+        """Compares 'sensitive', where it has files of its own, with its three parts."""
         paths = self._world.data_files("sensitive")
         if not paths:
-            return 0
+            return
         seen: dict[str, tuple[str, int]] = {}
-        count = 0
         for row in self._world.rows("sensitive", images=False, findings=self._findings):
-            count += 1
             if row.file_name in seen:
                 message = f"'{row.file_name}' is also row {seen[row.file_name][1]} of {seen[row.file_name][0]}"
                 self._findings.problem(InputError(message, row.where("file_name")))
@@ -231,7 +229,6 @@ class _Rows:
         if len(seen) != len(self._texts):
             message = f"'sensitive' has {len(seen)} rows, its three parts {len(self._texts)}; they should be equal"
             self._findings.problem(InputError(message, paths[0]))
-        return count
 
 
 def _check_shards(world: World, findings: Findings) -> int:
@@ -281,10 +278,7 @@ def _decode(world: World, count: int, findings: Findings, progress: Callable[[st
 
 def _images(world: World) -> Iterator[tuple[bytes, str, tuple[str, str] | None]]:
     """(encoded image, where it is, (tar, key) of a retain pair) of everything."""
-    splits = [*world.own_splits]
-    if not world.training_only and world.data_files("sensitive"):
-        splits.append("sensitive")
-    for split in splits:
+    for split in world.own_splits:  # 'sensitive' beside its parts is compared with them, and not built
         for row in world.rows(split):
             yield row.image, f"{row.where('image')} ('{row.file_name}')", None
     for tar in world.retain_tars:

@@ -21,8 +21,8 @@ def workdir(tmp_path):
 
 @pytest.fixture
 def world(bench, tmp_path):
-    """A copy of the made world, to break."""
-    return shutil.copytree(bench[0] / "world", tmp_path / "world")
+    """A copy of the made world, to break: as somebody else's, without the digests of its files."""
+    return shutil.copytree(bench[0] / "world", tmp_path / "world", ignore=shutil.ignore_patterns("world.json"))
 
 
 def files_below(directory):
@@ -205,6 +205,40 @@ def test_a_broken_world(salmu, world, workdir, breaking):
     salmu.run("build", "--world-dir", world, "--workdir", workdir).assert_bad_input(*words)
     assert not files_below(workdir)
     assert not (workdir / "datasets").exists()
+
+
+def test_a_flipped_bit_in_a_made_world(salmu, bench, workdir, tmp_path):
+    world = shutil.copytree(bench[0] / "world", tmp_path / "world")
+    path = world / "retain" / "00000.tar"
+    data = bytearray(path.read_bytes())
+    data[600] ^= 1  # in the first picture
+    path.write_bytes(data)
+    salmu.run("build", "--world-dir", world, "--workdir", workdir).assert_bad_input(
+        world, "retain/00000.tar is not as it was written", "run 'salmu generate' again"
+    )
+    assert not (workdir / "datasets").exists()
+
+
+def test_several_problems_of_a_world_and_harmless_ones(salmu, world, workdir):
+    path = world / "sensitive_set_captions_metadata.json"
+    captions = json.loads(path.read_text())
+    first, second, *_ = captions
+    captions[first]["caption"] += "  "
+    path.write_text(json.dumps(captions))
+    finished = salmu.run("build", "--world-dir", world, "--workdir", workdir)
+    assert finished.status == 0, finished.err
+    *_, last, _ = finished.out.splitlines()  # behind it, how long it took
+    assert (
+        "; let pass: 1 captions that differ from sensitive_set_captions_metadata.json in white space (such as" in last
+    )
+    salmu.run("build", "--world-dir", world, "--workdir", workdir, "--strict").assert_bad_input("refused with --strict")
+    captions[first]["caption"] = captions[second]["data_field"] = "x"
+    path.write_text(json.dumps(captions))
+    finished = salmu.run("build", "--world-dir", world, "--workdir", workdir)
+    assert finished.status == 2
+    first_line, *lines = finished.err.splitlines()
+    assert first_line == f"salmu: {world}: 2 problems; the images were not looked at yet"
+    assert len(lines) == 2
 
 
 def test_no_world(salmu, workdir, tmp_path):
