@@ -1,6 +1,8 @@
 """The Clean foundation model at full size: ViT-B/16, 32 epochs over the retain pairs, global batch 32,768.
 
-``world_dir`` has to name the released training data, with the web pairs as img2dataset tars in its ``retain/``.
+``world_dir`` names the repository for training, ``cvc-mmu/salmu-512-redistributed``, with the web pairs as img2dataset tars in
+its ``retain/``. (The one for evaluation, ``cvc-mmu/salmubench-512-redistributed``, holds the same pairs and would do as well.)
+The settings are those of a pod; ``salmu plan`` says what they take.
 """
 
 from salmu_jax.config import base_config
@@ -11,13 +13,12 @@ def get_config():
     config.name = "vitb16"
     config.workdir = "runs/vitb16"
     config.models = ("clean",)
-    config.world_dir = "data/salmu-512"
+    config.world_dir = "data/salmu-512-redistributed"
 
     config.model.architecture = "ViT-B-16"
     config.model.compute_dtype = "bfloat16"
     config.model.scan_layers = True
     config.model.remat = "full"
-    config.data.workers = 16
 
     config.train.epochs = 32.0
     config.train.batch_size = 32_768

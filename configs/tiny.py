@@ -23,6 +23,7 @@ def get_config():
     config.model.architecture = "tiny"
     config.train.epochs = 4.0
     config.train.batch_size = 16
+    config.train.warmup_steps = 5
     config.train.steps_per_call = 5
     config.train.save_every = 10
     config.evaluate.bootstrap = 50

@@ -121,7 +121,7 @@ def base_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.cache_decoded = False  # keep all decoded images in memory: for small data sets
     config.data.augment = True  # random resized crops, scale 0.9 to 1 as in OpenCLIP
-    config.data.workers = 0  # processes that decode; 0: this one
+    config.data.workers = -1  # processes that decode; 0: this one; -1: as the machine and the data make sense of
 
     # How the devices are divided; 'data' takes what these leave.
     config.mesh = ConfigDict()

@@ -13,6 +13,7 @@ import logging
 import mmap
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from salmu_jax.errors import InputError
 # Parameters of glibc's mallopt, from malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 GPU_PRODUCTS_FLAG = "--xla_gpu_enable_triton_gemm"
+_FEW_CPUS, _FEW_PAIRS, _MOST_WORKERS = 2, 20_000, 16
 _GROWTH = 64 * 2**20  # bytes that the heap grows by at least
 
 # What figures depend on, of JAX's settings: the same on every machine, whatever its environment says.
@@ -56,7 +58,7 @@ _FAST_MATH = re.compile(r"--xla_(cpu|gpu)_(enable_)?fast_(math|min_max)\w*(=|$)"
 # XLA flags that no figure depends on, but for the last bits of sums.
 _HARMLESS = re.compile(
     r"--xla_(dump_|force_host_platform_device_count|backend_optimization_level|hlo_profile|gpu_cuda_data_dir"
-    r"|gpu_enable_latency_hiding|gpu_enable_command_buffer|cpu_multi_thread_eigen|cpu_parallel_codegen|\w*autotune)"
+    r"|gpu_enable_latency_hiding|gpu_enable_command_buffer|cpu_multi_thread_eigen|cpu_parallel_codegen|\w*autotune|\w*timeout)"
 )
 _RECORDED = ("LIBTPU_INIT_ARGS", "TF_XLA_FLAGS", "CUBLAS_WORKSPACE_CONFIG")
 
@@ -87,6 +89,44 @@ def cpu_count() -> int:
         with contextlib.suppress(OSError):
             return max(len(affinity(0)), 1)
     return getattr(os, "process_cpu_count", os.cpu_count)() or 1
+
+
+def decoding_workers(wanted: int, pairs: int, batch_bytes: int, *, cached: bool = False, streams: int = 1) -> int:
+    """How many processes decode images for each of ``streams``; 0: threads of this one do.
+
+    Args:
+      wanted: the config's ``data.workers``; -1 for as many as there are CPUs but one, up to 16, and none where they would
+        not pay: on one or two CPUs, for small data, or for images that are kept decoded.
+      pairs: of the data.
+      batch_bytes: of the pixels of a batch of this process.
+      cached: whether decoded images are kept in memory.
+
+    Raises:
+      InputError: as many as are asked for need more shared memory than there is: a worker that meets its end is killed.
+    """
+    each = 3 * streams * batch_bytes  # a batch that is made, and two that wait
+    free = _free_shared_memory()
+    if wanted < 0:
+        cpus = cpu_count()
+        if cpus <= _FEW_CPUS or pairs < _FEW_PAIRS or cached:
+            return 0
+        return max(min(cpus - 1, _MOST_WORKERS, free // max(each, 1)) // streams, 0)
+    if wanted * each > free:
+        raise InputError(
+            f"/dev/shm has {free / 2**20:,.0f} MiB free, and the batches of {wanted} workers take"
+            f" {wanted * each / 2**20:,.0f} MiB; choose data.workers=0, or give the container more (docker run"
+            " --shm-size=8g)",
+            "data.workers",
+        )
+    return wanted
+
+
+def _free_shared_memory() -> int:
+    """Bytes free in the memory that processes share; where it is no file system, as much as anybody wants."""
+    try:
+        return shutil.disk_usage("/dev/shm").free
+    except OSError:
+        return 2**62
 
 
 # How the process is set up -----------------------------------------------------------------------------------------------

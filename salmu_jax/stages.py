@@ -201,7 +201,7 @@ class Stages:
         check_policy(self.config.evaluate.cache_pixels)
         check_draws(self.config.evaluate.draws)
         data = self.config.data
-        if data.cache_decoded and (data.augment or data.workers):
+        if data.cache_decoded and (data.augment or data.workers > 0):
             message = "decoded images in memory go with data.augment=False and data.workers=0 only"
             raise InputError(message, "data.cache_decoded")
 

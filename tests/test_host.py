@@ -271,3 +271,38 @@ def test_cpus_are_counted_where_the_system_has_no_affinity(monkeypatch):
     assert host.cpu_count() == 12
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert host.cpu_count() == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cpus", "pairs", "options", "free", "found"),
+    [
+        (-1, 2, 10**6, {}, 2**40, 0),  # they would take the CPUs from the training
+        (-1, 16, 10**6, {}, 2**40, 15),
+        (-1, 64, 10**6, {}, 2**40, 16),
+        (-1, 16, 5_000, {}, 2**40, 0),  # starting them takes longer than decoding
+        (-1, 16, 10**6, {"cached": True}, 2**40, 0),
+        (-1, 16, 10**6, {"streams": 2}, 2**40, 7),
+        (-1, 16, 10**6, {}, 64 * 2**20, 2),  # a container's /dev/shm
+        (-1, 16, 10**6, {}, 2**20, 0),
+        (0, 16, 10**6, {}, 0, 0),
+        (5, 2, 100, {}, 2**40, 5),
+    ],
+)
+def test_workers_decode_where_they_pay(wanted, cpus, pairs, options, free, found, monkeypatch):
+    monkeypatch.setattr(host, "cpu_count", lambda: cpus)
+    monkeypatch.setattr(host, "_free_shared_memory", lambda: free)
+    assert host.decoding_workers(wanted, pairs, 10 * 2**20, **options) == found
+
+
+def test_workers_that_do_not_fit_into_shared_memory_are_refused_before_they_are_killed(monkeypatch):
+    monkeypatch.setattr(host, "_free_shared_memory", lambda: 64 * 2**20)
+    with pytest.raises(InputError, match=r"data.workers: /dev/shm has 64 MiB free.*4 workers take 120 MiB.*--shm-size"):
+        host.decoding_workers(4, 10**6, 10 * 2**20)
+
+
+def test_shared_memory_is_no_file_system_everywhere(monkeypatch):
+    def fail(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(host.shutil, "disk_usage", fail)
+    assert host.decoding_workers(8, 10**6, 10**9) == 8

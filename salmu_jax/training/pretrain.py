@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipelines.input import DecodedCache, PairSource, training_batches
+from salmu_jax import host
 from salmu_jax.config import to_json
 from salmu_jax.errors import InputError
 from salmu_jax.models import preprocess, zoo
@@ -160,6 +161,14 @@ def pretrain(
     if pairs < train.batch_size:
         raise InputError(f"{train.batch_size} pairs a step are more than the {pairs} there are", "train.batch_size")
     total_steps = loop.whole_calls(train.epochs * pairs / train.batch_size, train.steps_per_call)
+    if train.warmup_steps > total_steps:
+        raise InputError(
+            f"{train.warmup_steps:,} steps of warm-up do not fit into the run: train.epochs={train.epochs:g} passes over"
+            f" {pairs:,} pairs, {train.batch_size:,} a step, are {total_steps:,} steps",
+            "train.warmup_steps",
+        )
+    pixels = train.batch_size // jax.process_count() * clip.config.image_size**2 * 3
+    workers = host.decoding_workers(config.data.workers, pairs, pixels, cached=cache is not None)
 
     def batches(first_step: int) -> Iterator[Numbered]:
         for batch in training_batches(
@@ -171,7 +180,7 @@ def pretrain(
             start_step=first_step,
             augment=AUGMENT if config.data.augment else None,
             cache=cache,
-            num_workers=config.data.workers,
+            num_workers=workers,
             host_index=jax.process_index(),
             host_count=jax.process_count(),
         ):
@@ -203,7 +212,7 @@ def pretrain(
             history=history,
             label=f"pretrain {name}",
             identify=identifier({"pairs": source}),
-            watch=_watch(config, clip, tokenizer, mesh, name, logs or state_directory, datasets, profile),
+            watch=_watch(config, clip, tokenizer, mesh, name, logs or state_directory, datasets, profile, workers),
         )
 
     whole = {
@@ -229,8 +238,9 @@ def _watch(
     logs: Path,
     datasets: Path | None,
     profile: bool,
+    workers: int,
 ) -> Watch:
-    """How the config wants the run to be watched."""
+    """How the config wants the run to be watched; ``workers`` decode its images."""
     log, every = config.log, config.train.evaluate_every
     if log.wandb:
         import_wandb()  # before anything is trained
@@ -240,7 +250,7 @@ def _watch(
         evaluate = online_eval.make_online_evaluation(clip, data, mesh, config.evaluate.batch_size)
     return Watch(
         flops_per_item=train_flops_per_pair(clip.config),
-        feed=DataFeed(config.data.workers, cached=config.data.cache_decoded),
+        feed=DataFeed(workers, cached=config.data.cache_decoded),
         writers=lambda first_step: make_writers(log, logs, name, to_json(config), first_step),
         evaluate=evaluate,
         evaluate_every=every,

@@ -48,6 +48,11 @@ class DataFeed:
         )
 
 
+def _rate(rate: float) -> str:
+    """``1234.5`` -> ``1,234``; ``4.87`` -> ``4.9``; ``0.042``: a slow run is no standing one."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
 class Progress:
     """Reports step, metrics, items/s, MFU, the share of time spent waiting for data, and the time left.
 
@@ -114,7 +119,7 @@ class Progress:
         fields = [f"{self._label}: step {step:,}/{self._total:,}"]
         fields += [f"{name} {value:.4g}" for name, value in values.items()]
         fields += [
-            f"{rate:,.0f} {self._unit}/s",
+            f"{_rate(rate)} {self._unit}/s",
             *([f"MFU {100 * rate * self._utilisation:.1f} %"] if self._utilisation else []),
             f"data wait {100 * min(self._waited / elapsed, 1):.0f} %",
             f"{duration(remaining)} left" if step < self._total else f"{duration(now - self._start)} in all",

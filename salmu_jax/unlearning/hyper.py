@@ -58,7 +58,7 @@ class Hyper:
             limits = POSITIVE if field == "clip_norm" else ADAMW[field]  # None is for no clipping
             is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
             if not is_number or not limits.allow(value):
-                raise InputError(f"must be a finite number {limits}, not {value!r}", field)
+                raise InputError(f"must be a finite number, {limits}, and not {value!r}", field)
         if self.warmup_steps is not None and self.warmup_steps > self.total_steps:
             raise InputError(
                 f"{self.warmup_steps} steps of warm-up do not fit into total_steps = {self.total_steps}", "warmup_steps"

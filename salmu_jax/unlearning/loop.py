@@ -19,6 +19,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipelines.input import DecodedCache, PairSource, training_batches
+from salmu_jax import host
 from salmu_jax.errors import InputError
 from salmu_jax.models.clip import Clip, Params
 from salmu_jax.training import loop
@@ -128,6 +129,10 @@ def unlearn(
     forget_size, retain_size = method.batch_sizes(hyper)
     mesh_lib.check_batch_size(forget_size, mesh, f"unlearn.methods.{name}.batch_size")
 
+    streams = 2 if RETAIN in method.needs else 1
+    pixels = max(forget_size, retain_size) * clip.config.image_size**2 * 3
+    workers = host.decoding_workers(config.data.workers, len(forget), pixels, cached=cache is not None, streams=streams)
+
     def stream(source: PairSource, size: int, purpose: int, first_step: int) -> Iterator[Any]:
         return training_batches(
             source,
@@ -138,7 +143,7 @@ def unlearn(
             start_step=first_step,
             augment=None,
             cache=cache,
-            num_workers=config.data.workers,
+            num_workers=workers,
             host_index=jax.process_index(),
             host_count=jax.process_count(),
         )

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from salmu_jax.training.progress import DataFeed, Progress, duration
+from salmu_jax.training.progress import DataFeed, Progress, _rate, duration
 
 
 class Clock:
@@ -153,3 +153,8 @@ def test_a_long_wait_for_data_is_explained_every_ten_minutes():
 )
 def test_the_cause_of_a_wait_follows_from_how_batches_are_made(feed, cause):
     assert cause in feed.cause_of_waiting()
+
+
+def test_a_slow_run_is_no_standing_one():
+    rates = {12_345.6: "12,346", 99.7: "100", 4.87: "4.9", 0.4178: "0.42", 0.0042: "0.0042", 0: "0"}
+    assert {rate: _rate(rate) for rate in rates} == rates

@@ -92,8 +92,8 @@ def test_every_field_of_hyper_but_the_steps_can_be_set():
         ("cliperase", {"freeze": ["a", "("]}, "{}.freeze: '(' is not a regular expression: missing ), unterminated"),
         ("cliperase", {"batch_size": 7}, "{}: batch_size: cliperase halves the batch"),
         ("cliperase", {"batch_size": 0}, "{}: batch_size: must be a whole number of at least 1, not 0"),
-        ("cliperase", {"learning_rate": "1e-4"}, "{}: learning_rate: must be a finite number of at least 0"),
-        ("cliperase", {"b2": 1.0}, "{}: b2: must be below 1"),
+        ("cliperase", {"learning_rate": "1e-4"}, "{}: learning_rate: must be a finite number, at least 0"),
+        ("cliperase", {"b2": 1.0}, "{}: b2: must be a finite number, at least 0 and below 1, and not 1.0"),
         ("cliperase", {"epochs": 1, "warmup_steps": 11}, "{}: warmup_steps: 11 steps of warm-up do not fit into tot"),
     ],
 )
