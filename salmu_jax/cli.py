@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> tuple[str, int]:
     """Runs a sub-command; returns what there is to say at its end, on standard error, and the exit status."""
-    from salmu_jax import commands, host
+    from salmu_jax import commands, host, processes
     from salmu_jax.errors import InputError, Preempted, describe_os_error
     from salmu_jax.training import distributed
 
@@ -72,6 +72,8 @@ def _run(arguments: list[str]) -> tuple[str, int]:
         return f"salmu: {error}", 2
     except Preempted as error:
         return f"salmu: {error}" if distributed.is_main() else "", interrupts.TERMINATED
+    except processes.ChildFailed as error:
+        return f"salmu: {error}" if str(error) else "", 1
     except interrupts.Terminated as error:
         return f"\n{error}", interrupts.TERMINATED
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from salmu_jax import __version__, host, interrupts
+from salmu_jax import __version__, console, host, interrupts
 from salmu_jax.errors import InputError, disk_refusals
 from salmu_jax.paths import local_path
 
@@ -74,8 +74,12 @@ def _stage(
     *options: Option,
     needs_model: bool = True,
     shared: bool = False,
+    computes: bool = True,
 ) -> Command:
-    """A command that works on the work directory of a config, and holds its lock meanwhile; ``shared``, beside others."""
+    """A command that works on the work directory of a config, and holds its lock meanwhile; ``shared``, beside others.
+
+    One that does not compute itself leaves the devices to its child processes: they can be had by one at a time.
+    """
 
     def run(options: argparse.Namespace, overrides: list[str]) -> None:
         from salmu_jax.config import load_config
@@ -90,8 +94,9 @@ def _stage(
         distributed.initialize(options.distributed, options.coordinator, options.processes, options.process)
         workspace = Workspace(config)
         stages = Stages(workspace)
-        if needs_model:
+        if needs_model and computes:
             host.start_devices()
+        if needs_model:
             stages.check_config()
         with interrupts.orderly(), workspace.locked(shared) as alone, disk_refusals(workspace.root):
             if alone:
@@ -185,7 +190,8 @@ def _verify(options: argparse.Namespace, overrides: list[str]) -> None:
     workdir, checkpoint = _given(options.workdir, "--workdir"), _given(options.checkpoint, "--checkpoint")
     found = verify_results(paths, workdir=workdir, checkpoint=checkpoint)
     for one in found:
-        print("\n".join(one.lines()), flush=True)
+        for line in one.lines():
+            console.say(line)
     wrong = sum(bool(one.problems) for one in found)
     if wrong:
         raise InputError(f"{wrong} of {len(found)} results do not verify")
@@ -194,7 +200,11 @@ def _verify(options: argparse.Namespace, overrides: list[str]) -> None:
 # The table ---------------------------------------------------------------------------------------------------------------
 
 COMMANDS: dict[str, Command] = {
-    "bench": _stage("run the whole benchmark: every stage below, in order", lambda stages, options: stages.bench()),
+    "bench": _stage(
+        "run the whole benchmark: every stage below, in order",
+        lambda stages, options: stages.bench(),
+        computes=False,
+    ),
     "generate": _stage(
         "make a world of fictitious people", lambda stages, options: stages.generate(), needs_model=False
     ),
@@ -214,6 +224,7 @@ COMMANDS: dict[str, Command] = {
         "run unlearning methods on the compromised model",
         _unlearn,
         option("--method", action="append", metavar="NAME", help="only this method; may be repeated"),
+        computes=False,
     ),
     "evaluate": _stage(
         "compute all ten metrics of models",

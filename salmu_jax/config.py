@@ -239,6 +239,11 @@ def to_json(config: ConfigDict) -> dict[str, Any]:
     return _plain(config)
 
 
+def from_json(values: Mapping[str, Any]) -> ConfigDict:
+    """The config that :func:`to_json` was given, for another process of a run."""
+    return _build(_flatten(values))
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, ConfigDict | Mapping):
         return {key: _plain(item) for key, item in value.items()}

@@ -39,6 +39,8 @@ class _State:
 
     orderly = False  # whether an exception is to be raised in the main thread
     deferred = 0  # how many loops are going to end by themselves on SIGTERM
+    passed_on = False  # whether a child gets all signals and this process waits for its end
+    quiet = False  # whether somebody else says why this process ends
     pending = 0  # a signal that came before the main thread began what has to be put in order
     raised = False  # whether the one exception has been raised
     installed = False
@@ -48,8 +50,12 @@ _state = _State()
 _the_end = threading.Lock()  # held by the thread that ends the process
 
 
-def install() -> None:
-    """Handles signals from now on, in the program that owns this process; to be called in its main thread."""
+def install(*, quiet: bool = False) -> None:
+    """Handles signals from now on, in the program that owns this process; to be called in its main thread.
+
+    A ``quiet`` one leaves it to its parent to say why it ended.
+    """
+    _state.quiet = quiet
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -80,13 +86,15 @@ def orderly() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[None]:
-    """Inside ``with``, somebody else's handlers see to it that the process ends on SIGTERM and SIGHUP."""
+def deferred(*, all_signals: bool = False) -> Iterator[None]:
+    """Inside ``with``, somebody else's handlers see to it that the process ends on SIGTERM and SIGHUP, or for all signals."""
     _state.deferred += 1
+    _state.passed_on |= all_signals
     try:
         yield
     finally:
         _state.deferred -= 1
+        _state.passed_on &= not all_signals
 
 
 def line_of(number: int) -> str:
@@ -107,8 +115,9 @@ def end(number: int) -> None:
     if not _the_end.acquire(blocking=False):
         time.sleep(60)
     end_children()
-    with contextlib.suppress(OSError):
-        os.write(2, f"{line_of(number)}\n".encode())
+    if not _state.quiet:
+        with contextlib.suppress(OSError):
+            os.write(2, f"{line_of(number)}\n".encode())
     os._exit(INTERRUPTED if number == signal.SIGINT else TERMINATED)
 
 
@@ -146,7 +155,7 @@ def _watch(descriptor: int) -> None:
     first: float | None = None
     while True:
         number = os.read(descriptor, 1)[0]
-        if number not in ours or (_state.deferred and number != signal.SIGINT):
+        if number not in ours or _state.passed_on or (_state.deferred and number != signal.SIGINT):
             continue
         now = time.monotonic()
         if not _state.orderly or (first is not None and number == signal.SIGINT and now - first > _AGAIN):

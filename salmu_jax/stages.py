@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from salmu_jax import config as config_lib
-from salmu_jax import files
+from salmu_jax import files, processes
 from salmu_jax.errors import InputError
 from salmu_jax.training import distributed
 from salmu_jax.workspace import Workspace, fingerprint, provenance, say
@@ -33,6 +34,7 @@ class Stages:
         self.workspace = workspace
         self.config = workspace.config
         self._cache: Any = None
+        self._described: tuple[int, dict[str, Any]] = (0, {})
         self._evaluator_of_all: Any = None
 
     # Making the data ----------------------------------------------------------------------------------------------------
@@ -126,22 +128,21 @@ class Stages:
                 )
 
     def unlearn(self, name: str) -> None:
-        """Runs an unlearning method on the compromised model."""
-        from data_pipelines.input import PairSource
-        from salmu_jax.training.checkpoint import load_model, read_manifest
-        from salmu_jax.training.pretrain import make_clip
-        from salmu_jax.unlearning import registry
-        from salmu_jax.unlearning.loop import extra_text, make_plan, unlearn
+        """Runs an unlearning method on the compromised model, in a process of its own that sees nothing else."""
+        from salmu_jax.training.checkpoint import read_manifest
+        from salmu_jax.unlearning import isolation, view
 
         workspace, config = self.workspace, self.config
         datasets = self._datasets()
         compromised = workspace.model("compromised")
         _need(compromised, "salmu pretrain")
         parent = read_manifest(compromised)["digest"]
-        forget = PairSource.open(workspace.datasets, ["salmu/forget"], extra_text(registry.get(name)))
+        pairs = view.count_rows(workspace.datasets, view.FORGET)
+        method = self._describe([name], pairs)[name]
         method_fields = config_lib.to_json(config.unlearn.methods.get(name) or {})
-        plan = make_plan(name, method_fields, len(forget), config.unlearn.steps_per_call)
         retain = [split for split in config.unlearn.retain if (workspace.datasets / split.split("/")[0]).is_dir()]
+        if not retain and "retain" in method["needs"]:
+            raise InputError(f"none of {', '.join(config.unlearn.retain)} was built", "unlearn.retain")
         fields = {
             "datasets": datasets,
             "compromised": parent,
@@ -152,39 +153,22 @@ class Stages:
         }
         with workspace.stage(f"unlearn {name}", workspace.model(name), fields) as identity:
             if identity:
-                clip = make_clip(config)
-                _, params, _ = load_model(compromised, clip.config)
-                unlearn(
-                    config,
-                    plan,
-                    clip,
-                    params,
-                    forget,
-                    PairSource.open(workspace.datasets, retain),
-                    workspace.model(name),
-                    workspace.model_state(name),
-                    identity,
-                    manifest={**self._manifest(datasets), "parent": parent},
-                    cache=self._decoded_cache(),
-                    states=workspace.states(name),
+                isolation.unlearn(
+                    workspace,
+                    name,
+                    parent=compromised,
+                    splits=[view.FORGET, *(retain if "retain" in method["needs"] else [])],
+                    told={"fields": method_fields, "forget_pairs": pairs},
+                    identity=identity,
+                    manifest=lambda device: {**self._manifest(datasets, device), "parent": parent},
                 )
 
     def check_methods(self, names: Sequence[str]) -> None:
         """Checks the fields of all methods, before hours are spent on the first. Raises InputError."""
-        import jax
+        from salmu_jax.unlearning import view
 
-        from salmu_jax.training.pretrain import make_clip
-        from salmu_jax.unlearning.freeze import label_parameters
-        from salmu_jax.unlearning.loop import make_plan
-
-        shapes = jax.eval_shape(make_clip(self.config).init, jax.random.key(0))
-        for name in names:
-            fields = config_lib.to_json(self.config.unlearn.methods.get(name) or {})
-            plan = make_plan(name, fields, 1_000_000, self.config.unlearn.steps_per_call)
-            try:
-                label_parameters(shapes, plan.trainable)
-            except InputError as error:
-                raise InputError(str(error), f"unlearn.methods.{name}.freeze") from error
+        built = (self.workspace.datasets / "salmu").is_dir()
+        self._describe(names, view.count_rows(self.workspace.datasets, view.FORGET) if built else 1_000_000)
 
     def check_config(self) -> None:
         """Checks what the fields of models and their evaluation hold, before any of it is needed. Raises InputError."""
@@ -284,14 +268,14 @@ class Stages:
         from salmu_jax.report.page import write_report
         from salmu_jax.report.samples import sample_pictures
         from salmu_jax.report.table import print_table
-        from salmu_jax.unlearning.registry import METHODS
+        from salmu_jax.unlearning.isolation import method_names
 
         workspace, config = self.workspace, self.config
         for name in names or ():
             if not workspace.result(name).exists():
                 self._check_known(name)
         directory = workspace.result("clean").parent
-        names = choose(directory, names, self.all_models(), METHODS, say)
+        names = choose(directory, names, self.all_models(), method_names(), say)
         results, similarity, rows = gather(directory, names, say)
         fields = {
             "results": {name: fingerprint(workspace.result(name)) for name in names},
@@ -322,23 +306,36 @@ class Stages:
         return page
 
     def bench(self) -> Path:
-        """Everything, in order; returns the page's path."""
+        """Everything, in order; returns the page's path.
+
+        The devices can be had by one process at a time, and what a method can reach must not be where others are trained
+        or evaluated. So this process computes nothing until all models are there.
+        """
         methods = list(self.config.unlearn.methods)
         self.check_methods(methods)
-        self.generate()
-        self.build()
-        for name in FOUNDATION:
-            self.pretrain(name)
-            self.evaluate(name)
+        self._apart(("generate",), ("build",), *(("pretrain", name) for name in FOUNDATION))
         for name in methods:
             self.unlearn(name)
+        for name in [*FOUNDATION, *methods]:
             self.evaluate(name)
-        return self.report()
+        return self.report([*FOUNDATION, *methods])
+
+    def _apart(self, *calls: tuple[str, ...]) -> None:
+        """Calls stages in a process of their own, which leaves the devices free when it ends."""
+        told = {
+            "config": config_lib.to_json(self.config),
+            "calls": calls,
+            "argv": sys.argv,
+            "distributed": distributed.for_child(),
+        }
+        processes.run("salmu_jax.stage_process", told, label="salmu")
 
     def remove_leftovers(self) -> None:
-        """Removes what killed runs left half-written."""
+        """Removes what killed runs left half-written, and brings home the states of methods that were killed."""
+        from salmu_jax.unlearning import isolation
 
         def remove() -> None:
+            isolation.recover(self.workspace)
             root = self.workspace.root
             for directory in (root, root / "models", root / "results", root / "stages"):
                 for leftover in directory.glob("*.partial-*"):
@@ -359,11 +356,25 @@ class Stages:
 
     def _check_known(self, name: str) -> None:
         """Raises InputError for a name that no model of a workspace has."""
-        from salmu_jax.unlearning.registry import METHODS
+        from salmu_jax.unlearning.isolation import method_names
 
-        if name not in FOUNDATION and name not in METHODS:
-            known = ", ".join([*FOUNDATION, *METHODS])
+        if name not in FOUNDATION and name not in method_names():
+            known = ", ".join([*FOUNDATION, *method_names()])
             raise InputError(f"unknown model {name!r}; there are: {known}", "--model")
+
+    def _describe(self, names: Sequence[str], forget_pairs: int) -> dict[str, Any]:
+        """What methods are, with the fields that the config gives them, their passes counted over ``forget_pairs``.
+
+        All that have been asked for are described at once: it takes a process.
+        """
+        from salmu_jax.unlearning import isolation
+
+        pairs, known = self._described
+        if pairs != forget_pairs or not set(names) <= set(known):
+            fields = {name: self.config.unlearn.methods.get(name) or {} for name in dict.fromkeys([*known, *names])}
+            known = distributed.from_main(lambda: isolation.describe(self.config, fields, forget_pairs))
+            self._described = forget_pairs, known
+        return known
 
     def _decoded_cache(self) -> Any:
         """Decoded images that all models of this process share, if the config keeps them in memory."""
@@ -391,13 +402,13 @@ class Stages:
 
     def _reserved_names(self) -> dict[str, str]:
         """Names that a checkpoint from elsewhere may not have, and what has them."""
-        from salmu_jax.unlearning.registry import METHODS
+        from salmu_jax.unlearning.isolation import method_names
 
-        names = dict.fromkeys([*METHODS, *self.config.unlearn.methods], "a method")
+        names = dict.fromkeys([*method_names(), *self.config.unlearn.methods], "a method")
         return names | dict.fromkeys([*FOUNDATION, *self.config.models], "a foundation model")
 
-    def _manifest(self, datasets: str) -> dict[str, Any]:
-        return {"data": {"datasets": datasets}, **provenance(config_lib.to_json(self.config))}
+    def _manifest(self, datasets: str, device: str | None = None) -> dict[str, Any]:
+        return {"data": {"datasets": datasets}, **provenance(config_lib.to_json(self.config), device)}
 
 
 def _need(path: Path, command: str, otherwise: str = "") -> None:

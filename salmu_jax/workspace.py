@@ -169,10 +169,15 @@ def fingerprint(path: Path) -> str | None:
     return files.sha256_json(entries)
 
 
-def provenance(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What an output was made with: config, versions, command, devices, and the time of day."""
+def devices() -> str:
+    """The devices that this process computes on, ``8 x TPU v4 (tpu)``."""
     import jax
 
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})"
+
+
+def provenance(config: Mapping[str, Any], device: str | None = None) -> dict[str, Any]:
+    """What an output was made with: config, versions, command, devices (None: this process's), and the time of day."""
     packages = (
         "jax",
         "flax",
@@ -190,7 +195,7 @@ def provenance(config: Mapping[str, Any]) -> dict[str, Any]:
         "config": config,
         "versions": versions,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})",
+        "device": device or devices(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

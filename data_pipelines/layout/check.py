@@ -71,7 +71,7 @@ def check_world(
     end = "; the images were not looked at yet" if decode else ""
     readable = _check_files(world, findings)
     images = _Rows(world, findings, readable).check()
-    images += _check_shards(world, findings)
+    images += _check_shards(world, findings, readable)
     findings.raise_problems(world.directory, end)
     for problem in digests.problems(world.directory, world.read_files()):
         findings.problem(problem)
@@ -105,6 +105,7 @@ def _check_files(world: World, findings: Findings) -> set[str]:
         readable.add("zeroshot")
     with findings.collecting():
         world.find_retain_tars(findings)
+        readable.add("retain")
     world.name_unread(findings)
     return readable
 
@@ -231,15 +232,14 @@ class _Rows:
             self._findings.problem(InputError(message, paths[0]))
 
 
-def _check_shards(world: World, findings: Findings) -> int:
+def _check_shards(world: World, findings: Findings, readable: set[str]) -> int:
     """Everything in the tars but the images; returns how many of these there are."""
     count = 0
+    for tar in world.retain_tars if "retain" in readable else ():
+        with findings.collecting():
+            count += sum(1 for _ in iter_tar_pairs(tar, images=False, findings=findings))
     with findings.collecting():
-        for tar in world.retain_tars:
-            with findings.collecting():
-                count += sum(1 for _ in iter_tar_pairs(tar, images=False, findings=findings))
-    with findings.collecting():
-        if world.zeroshot is not None:
+        if "zeroshot" in readable and world.zeroshot is not None:
             counts: collections.Counter[int] = collections.Counter()
             for item in world.zeroshot.images(images=False, findings=findings):
                 counts[item.label] += 1

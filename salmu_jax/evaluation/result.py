@@ -182,11 +182,6 @@ def load_rows(path: str | os.PathLike, result: Mapping[str, Any]) -> dict[str, n
     return rows
 
 
-def released_form(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a result that the released evaluator's file holds, with its keys, structure and order."""
-    return {section: result[section] for section in ("efficacy", "utility")}
-
-
 def seal(result: Mapping[str, Any]) -> dict[str, Any]:
     """``result`` with ``digest``, the SHA-256 of everything else in it."""
     rest = {key: value for key, value in result.items() if key != "digest"}

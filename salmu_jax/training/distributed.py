@@ -11,23 +11,20 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from salmu_jax import console
 from salmu_jax.errors import InputError
+from salmu_jax.training import launchers
 
 T = TypeVar("T")
 
-# What 'auto' takes for a cluster: variables that launchers set in every process of one.
-_LAUNCHERS = (
-    "SLURM_STEP_NODELIST",
-    "OMPI_MCA_orte_hnp_uri",
-    "MEGASCALE_COORDINATOR_ADDRESS",
-    "JAX_COORDINATOR_ADDRESS",
-)
 _WAIT_MS = 24 * 3600 * 1000  # one process may build data or evaluate for hours while the others wait for it
+_NOTICE_SECONDS = 15  # how long the others are waited for in silence
 _SHUTDOWN_SECONDS = 60  # how long a process that ends waits for the others, before it ends alone
 
 _rounds = itertools.count()  # equal in all processes, which go through the same rounds
@@ -48,8 +45,9 @@ def initialize(
     """Joins the other processes of this run, before the first computation; at most once.
 
     Args:
-      mode: ``auto``: if an address is given below, or a launcher is seen in the environment (Slurm, Open MPI, a TPU pod of
-        several hosts); ``on``: JAX finds the cluster, or fails; ``off``: this process runs by itself.
+      mode: ``auto``: if an address is given below, or a launcher in the environment (Slurm, Open MPI, a TPU pod of several
+        hosts) says which of how many tasks this is; ``on``: JAX finds the cluster, or fails; ``off``: this process runs by
+        itself.
       coordinator: ``HOST:PORT`` of process 0, or ``SALMU_COORDINATOR``.
       processes: how many there are, or ``SALMU_PROCESSES``.
       process: which one this is, from 0, or ``SALMU_PROCESS``.
@@ -63,36 +61,72 @@ def initialize(
         "process": _number(process, "SALMU_PROCESS", environment),
     }
     by_hand = any(value is not None for value in given.values())
-    if mode == "off" or (mode == "auto" and not by_hand and not _launched(environment)):
+    if mode == "off":
         return
     arguments: dict[str, Any] = {}
+    others = ""  # who is waited for, and who says so
     if by_hand:
-        missing = [f"--{name}" for name, value in given.items() if value is None]
-        if missing:
-            raise InputError(f"{', '.join(missing)} missing; an address by hand takes all three", "--coordinator")
-        address, count, index = given["coordinator"], given["processes"], given["process"]
-        if not address.rpartition(":")[0] or not address.rpartition(":")[2].isdecimal():
-            raise InputError(f"{address!r} is not HOST:PORT", "--coordinator")
-        if not 0 <= index < count:
-            raise InputError(f"is {index}; 0 to {count - 1} is needed", "--process")
-        if count == 1:
+        arguments = _by_hand(**given)
+        if arguments["num_processes"] == 1:
             return
-        arguments = {"coordinator_address": address, "num_processes": count, "process_id": index}
+        others = f"{arguments['num_processes'] - 1} other processes of --processes (or SALMU_PROCESSES)"
+    elif mode == "auto":
+        launched, doubts = launchers.find(environment)
+        for doubt in doubts:
+            console.complain(f"salmu: {doubt}")
+        if launched is None:
+            return
+        arguments = {"num_processes": launched.tasks, "process_id": launched.task}
+        if launched.variable == "JAX_NUM_PROCESSES":
+            arguments["coordinator_address"] = environment["JAX_COORDINATOR_ADDRESS"]
+        elif launched.method:
+            arguments["cluster_detection_method"] = launched.method
+        elif not launched.variable.startswith("OMPI_"):
+            arguments = {}  # a TPU's own metadata have it all
+        others = f"{launched.tasks - 1} other processes of {launched.variable}"
     import jax
 
     if jax.distributed.is_initialized():
         return
     # JAX's own service takes SIGTERM for itself and stops at steps counted one by one; ours (loop.py) stops at device calls.
     jax.config.update("jax_enable_preemption_service", False)
+    notice = threading.Timer(
+        _NOTICE_SECONDS,
+        console.complain,
+        [f"salmu: waiting for the {others or 'other processes'}; --distributed off runs this one alone"],
+    )
+    notice.daemon = True
+    notice.start()
     try:
         jax.distributed.initialize(**arguments, shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # of many kinds: a variable that is missing, a name that is no host, nobody who answers
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"the processes of this run did not find each other ({first[:200]}); give --coordinator HOST:PORT,"
-            " --processes N and --process I to each",
+            f"the processes of this run did not find each other ({first[:200]}"
+            + (f"; waited for were {others}" if others else "")
+            + "); give --coordinator HOST:PORT, --processes N and --process I to each, or --distributed off",
             "--distributed",
         ) from error
+    finally:
+        notice.cancel()
+
+
+def _by_hand(coordinator: str | None, processes: int | None, process: int | None) -> dict[str, Any]:
+    given = {"coordinator": coordinator, "processes": processes, "process": process}
+    missing = [f"--{name} (or SALMU_{name.upper()})" for name, value in given.items() if value is None]
+    if coordinator is None or processes is None or process is None:
+        here = [f"--{name} (or SALMU_{name.upper()})" for name, value in given.items() if value is not None]
+        raise InputError(
+            f"{', '.join(missing)} missing; an address by hand takes all three, and --distributed off none", here[0]
+        )
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise InputError(f"{coordinator!r} is not HOST:PORT", "--coordinator (or SALMU_COORDINATOR)")
+    if processes < 1:
+        raise InputError(f"is {processes}; at least 1 is needed", "--processes (or SALMU_PROCESSES)")
+    if not 0 <= process < processes:
+        raise InputError(f"is {process}; 0 to {processes - 1} is needed", "--process (or SALMU_PROCESS)")
+    return {"coordinator_address": coordinator, "num_processes": processes, "process_id": process}
 
 
 def _number(value: int | None, name: str, environment: Mapping[str, str]) -> int | None:
@@ -102,11 +136,6 @@ def _number(value: int | None, name: str, environment: Mapping[str, str]) -> int
     if not text.isdecimal():
         raise InputError(f"{text!r} is not a number of processes", name)
     return int(text)
-
-
-def _launched(environment: Mapping[str, str]) -> bool:
-    hosts = environment.get("TPU_WORKER_HOSTNAMES", "").split(",")
-    return len(hosts) > 1 or any(name in environment for name in _LAUNCHERS)
 
 
 def leave(seconds: float) -> None:
@@ -123,22 +152,41 @@ def leave(seconds: float) -> None:
         thread.join(seconds)
 
 
+def for_child() -> dict[str, Any]:
+    """Arguments of :func:`initialize` for a child of this process: it joins the children of the other processes.
+
+    All processes have to call it, each time that they start their children.
+    """
+    if process_count() == 1:
+        return {"mode": "off"}
+
+    def free_port() -> int:
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return probe.getsockname()[1]
+
+    state = _state()
+    address = state.coordinator_address.rpartition(":")[0]
+    return {
+        "mode": "auto",
+        "coordinator": f"{address}:{from_main(free_port)}",
+        "processes": state.num_processes,
+        "process": state.process_id,
+    }
+
+
 def process_count() -> int:
-    """How many processes take part in what is being done. It starts no backend where there is but one."""
+    """How many processes take part in what is being done. It starts no backend: the devices may be a child's."""
     if _alone or "jax" not in sys.modules:
         return 1
     import jax
 
-    return jax.process_count() if jax.distributed.is_initialized() else 1
+    return _state().num_processes if jax.distributed.is_initialized() else 1
 
 
 def is_main() -> bool:
     """True in the one process that speaks and writes files."""
-    if process_count() == 1:
-        return True
-    import jax
-
-    return jax.process_index() == 0
+    return process_count() == 1 or _state().process_id == 0
 
 
 def barrier(name: str) -> None:
@@ -175,12 +223,10 @@ def from_main(compute: Callable[[], T]) -> T:
 
 def from_all(value: T) -> list[T]:
     """The JSON values of all processes, in order."""
-    import jax
-
     if process_count() == 1:
         return [value]
     key = f"salmu/{next(_rounds)}/from_all"
-    _client().key_value_set(f"{key}/{jax.process_index()}", json.dumps(value))
+    _client().key_value_set(f"{key}/{_state().process_id}", json.dumps(value))
     return [json.loads(_client().blocking_key_value_get(f"{key}/{i}", _WAIT_MS)) for i in range(process_count())]
 
 
@@ -222,6 +268,11 @@ def to_host(leaf: Any) -> Any:
 
 def _client() -> Any:
     """JAX's connection to process 0. Through it processes wait without their devices, for as long as they have to."""
+    return _state().client
+
+
+def _state() -> Any:
+    """How this process is connected to the others: their number, its own, and the address of process 0."""
     from jax._src import distributed
 
-    return distributed.global_state.client
+    return distributed.global_state

@@ -46,9 +46,26 @@ def make_mesh(fsdp: int = 1, tensor: int = 1, devices: list[jax.Device] | None =
     shape = (len(devices) // (fsdp * tensor), fsdp, tensor)
     # Auto, not the default Explicit: with explicit axes ``image @ text.T`` of two batch-sharded arrays is a type error.
     mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    _check_tensor_within_hosts(mesh)
     if everything:
         distributed.connect(mesh)
     return mesh
+
+
+def _check_tensor_within_hosts(mesh: Mesh) -> None:
+    """Raises InputError if devices that share each layer's products, and so need the same rows, are of several processes.
+
+    Each process makes its own rows of a batch, and JAX does not check that copies of rows are copies.
+    """
+    for group in mesh.devices.reshape(-1, mesh.shape["tensor"]):
+        processes = {device.process_index for device in group}
+        if len(processes) > 1:
+            raise InputError(
+                f"a group of {mesh.shape['tensor']} devices would lie in processes {', '.join(map(str, sorted(processes)))},"
+                " which read different rows; choose a number that divides the devices of one process, and split the rest"
+                " by mesh.fsdp",
+                "mesh.tensor",
+            )
 
 
 def check_batch_size(size: int, mesh: Mesh, where: str) -> None:

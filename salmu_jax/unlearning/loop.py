@@ -1,7 +1,8 @@
 """A run of an unlearning method, top to bottom: method, data, step, loop, checkpoint.
 
-Splits are a permission: this function is handed the ``forget`` pairs, the ``retain`` pairs and the Compromised model, and
-can reach nothing else. The manifest of the model that it writes lists every split that was read.
+Splits are a permission: this function is handed the ``forget`` pairs, the ``retain`` pairs and the Compromised model. It
+runs in a process of its own over a directory that holds nothing else, see ``isolation.py``, which also says in the model's
+manifest which splits these were.
 """
 
 from __future__ import annotations
@@ -91,6 +92,20 @@ def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int, steps_per
     return Plan(method, hyper, (*((pattern, FREEZE) for pattern in freeze), (".*", TRAIN)))
 
 
+def describe_plan(plan: Plan) -> dict[str, Any]:
+    """What a run depends on that follows from the method's code and the config's fields, in JSON values."""
+    method = plan.method
+    return {
+        "title": method.title,
+        "reference": method.reference,
+        "needs": sorted(method.needs),
+        "one_shot": method.one_shot,
+        "options": dataclasses.asdict(method),
+        "hyper": dataclasses.asdict(plan.hyper),
+        "trainable": [list(rule) for rule in plan.trainable],
+    }
+
+
 def extra_text(method: Method) -> tuple[str, ...]:
     """The further captions that the forget pairs have to carry for ``method``."""
     return ("generic_caption",) if GENERIC_CAPTIONS in method.needs else ()
@@ -102,18 +117,18 @@ def unlearn(
     clip: Clip,
     params: Params,
     forget: PairSource,
-    retain: PairSource,
+    retain: PairSource | None,
     directory: Path,
     state_directory: Path,
     identity: str,
     *,
-    manifest: Mapping[str, Any],
     cache: DecodedCache | None = None,
     states: str = "",
 ) -> dict[str, Any]:
     """Runs ``plan`` from the Compromised ``params`` and writes the unlearned model; returns its manifest.
 
-    ``forget`` carries ``generic_caption`` as extra text where the method needs it (:func:`extra_text`).
+    ``forget`` carries ``generic_caption`` as extra text where the method needs it (:func:`extra_text`). ``retain`` may be
+    None where it needs no retain pairs.
 
     A run of the same ``identity`` that was killed goes on from its states in ``state_directory`` or ``states``, as in
     :func:`salmu_jax.training.pretrain.pretrain`. All processes have to call it.
@@ -180,23 +195,18 @@ def unlearn(
             history=history,
             label=f"unlearn {name}",
             constants=(params, prepared),
-            identify=identifier({"forget": forget, "retain": retain}),
+            identify=identifier({"forget": forget, **({"retain": retain} if retain else {})}),
         )
 
-    read = [*forget.splits, *(retain.splits if RETAIN in method.needs else ())]
     whole = {
         **input_manifest(clip, tokenizer),
         "name": name,
         "method": {"title": method.title, "reference": method.reference, **dataclasses.asdict(method)},
         "hyper": dataclasses.asdict(hyper),
         "trainable": [list(rule) for rule in plan.trainable],
-        "splits_read": read,
         "steps": hyper.total_steps,
-        **manifest,
     }
-    saved = save_model(directory, clip, state.params, whole, history.records())
-    loop.remove_directory(state_directory)
-    return saved
+    return save_model(directory, clip, state.params, whole, history.records())
 
 
 def _pairs(batch: Mapping[str, np.ndarray]) -> Pairs:

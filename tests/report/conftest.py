@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_world
 from PIL import Image, ImageDraw
 
 from salmu_jax.report.page import write_report
@@ -178,6 +179,12 @@ RUN = {
     "config": {"seed": 42, "model": {"width": 64}},
     "stages": {"generate": 12.1, "pretrain": 141.0},
 }
+
+
+@pytest.fixture(scope="session")
+def honest(tmp_path_factory) -> Path:
+    """The work directory of an honest run, for reading only."""
+    return tiny_world.write_honest_run(tmp_path_factory.mktemp("honest"))
 
 
 @pytest.fixture

@@ -1,0 +1,250 @@
+"""A part of a run in a Python process of its own: what it is told, what it answers, and how both end together.
+
+The parent starts ``python -m MODULE`` and writes one line of JSON to its standard input, which stays open: when the parent
+is gone, however it ended, the child reads the end of it and ends too. The child answers with one line of JSON on a pipe:
+what the work returned, or the status and the one line that it ended with, which the parent raises as its own. Nothing else
+goes from one to the other; output and terminal are shared.
+
+SIGINT and SIGTERM are passed on to the child that is running, and end the parent once :func:`signals_held` ends, so that
+what the child has finished is taken over first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from salmu_jax import interrupts
+from salmu_jax.errors import InputError, Preempted, describe_os_error, disk_refusal
+
+_ROOT = Path(__file__).resolve().parents[1]
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_held: list[_Held] = []
+
+
+class ChildFailed(Exception):
+    """A child ended with a failure of ours, which it has printed; or by a signal, which the text says."""
+
+    def __init__(self, line: str = ""):
+        super().__init__(line)
+
+
+class ToldPreempted(Preempted):
+    """A Preempted of a child, in its own words."""
+
+    def __init__(self, line: str):
+        Exception.__init__(self, line)
+
+
+def run(
+    module: str,
+    told: Mapping[str, Any],
+    *,
+    label: str,
+    prefix: Sequence[str] = (),
+    cwd: str | os.PathLike | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Any:
+    """Runs ``python -m MODULE``, which calls :func:`serve`, and returns what its work returns.
+
+    Args:
+      module: which one.
+      told: what the work is called with, JSON values.
+      label: what it does, for an end without an answer.
+      prefix: a command that starts the command (a sandbox).
+      cwd: its working directory.
+      environment: its environment variables; None: ours.
+
+    Raises:
+      InputError, Preempted, KeyboardInterrupt: as the child did.
+      ChildFailed: it ended otherwise.
+    """
+    reader, writer = os.pipe()
+    variables = dict(os.environ if environment is None else environment)
+    inherited = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(_ROOT), *inherited]))
+    with signals_held() as held, open(reader, encoding="utf-8") as answers:
+        held.refuse_if_stopped()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)  # in the child, until it can answer them
+        try:
+            process = subprocess.Popen(
+                [*prefix, sys.executable, "-P", "-m", module, str(writer)],
+                stdin=subprocess.PIPE,
+                pass_fds=[writer],
+                cwd=cwd,
+                env=variables,
+                text=True,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            os.close(writer)
+        with held.passed_on(process), contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(told) + "\n")
+            process.stdin.flush()
+        said: list[str] = []
+        listener = threading.Thread(target=lambda: said.append(answers.read()), daemon=True)
+        listener.start()
+        with held.passed_on(process):
+            status = process.wait()
+        listener.join(10)  # another process may still hold the pipe
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+    return _outcome(said[0] if said else "", status, label)
+
+
+def serve(work: Callable[[dict[str, Any]], Any]) -> None:
+    """Is the main function of a child: calls ``work`` with what the parent says, answers, and ends the process."""
+    answers = int(sys.argv[1])
+    os.set_inheritable(answers, False)
+    sys.argv = [sys.argv[0]]
+    interrupts.install(quiet=True)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+    from salmu_jax import console, host
+
+    console.prepare()
+    try:
+        told = json.loads(sys.stdin.readline())
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        host.prepare()
+        host.quieten_libraries()
+        with host.fixed_numerics():
+            answer: dict[str, Any] = {"status": 0, "value": work(told)}
+    except InputError as error:
+        answer = {"status": 2, "line": str(error), "printed": _is_told(error)}
+    except Preempted as error:
+        answer = {"status": 75, "line": str(error)}
+    except interrupts.Terminated:
+        answer = {"status": interrupts.TERMINATED}
+    except KeyboardInterrupt:
+        answer = {"status": interrupts.INTERRUPTED}
+    except Exception as error:
+        line = host.environment_refusal(error) or disk_refusal(error, os.getcwd())
+        if line is None and isinstance(error, OSError) and error.errno is not None:
+            line = describe_os_error(error)
+        if line is None:
+            traceback.print_exc()
+        answer = {"status": 1} if line is None else {"status": 2, "line": str(line)}
+    interrupts.claim_the_end()
+    with contextlib.suppress(OSError), open(answers, "w", encoding="utf-8") as pipe:
+        pipe.write(json.dumps(answer) + "\n")
+    interrupts.end_children()
+    console.flushed()
+    if "jax" in sys.modules:
+        from salmu_jax.training import distributed
+
+        distributed.leave(60.0 if answer["status"] in (0, interrupts.TERMINATED) else 5.0)
+    os._exit(answer["status"])  # libraries' threads may still be at work; an orderly end would wait for them
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[_Held]:
+    """Holds SIGINT and SIGTERM back inside ``with``; one that came ends the run there. Of nested ones the outermost counts."""
+    if _held:
+        yield _held[0]
+        return
+    held = _Held()
+    _held.append(held)
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # Python allows handlers there alone
+        heard = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
+        before = {number: signal.signal(number, held.receive) for number in heard}
+    try:
+        with interrupts.deferred(all_signals=True):
+            yield held
+    finally:
+        _held.clear()
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    held.refuse_if_stopped()  # not after an exception, which says the same
+
+
+class _Held:
+    """What has been received meanwhile, and the child that it is passed on to."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._process: subprocess.Popen | None = None
+
+    def receive(self, number: int, frame: Any = None) -> None:
+        """Takes a signal."""
+        self.received.append(number)
+        self._pass(number if self.received.count(number) < 3 else signal.SIGKILL)
+
+    def refuse_if_stopped(self) -> None:
+        """Starts nothing more once the run has been told to end."""
+        if signal.SIGINT in self.received:
+            raise KeyboardInterrupt
+        if self.received:
+            raise interrupts.Terminated(interrupts.line_of(self.received[0]))
+
+    @contextlib.contextmanager
+    def passed_on(self, process: subprocess.Popen) -> Iterator[None]:
+        """Passes signals on to ``process`` inside ``with``; one that was received just before, at once."""
+        self._process = process
+        for number in dict.fromkeys(self.received):
+            self._pass(number)
+        try:
+            yield
+        finally:
+            self._process = None
+
+    def _pass(self, number: int) -> None:
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.send_signal(number)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the parent's end of standard input is closed."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    os._exit(1)
+
+
+def _is_told(error: InputError) -> bool:
+    """Whether another process of the run prints it."""
+    from salmu_jax.training.distributed import ToldInputError
+
+    return isinstance(error, ToldInputError)
+
+
+def _outcome(said: str, status: int, label: str) -> Any:
+    try:
+        answer = json.loads(said)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict) or "status" not in answer:
+        if status in (-signal.SIGINT, interrupts.INTERRUPTED):
+            raise KeyboardInterrupt
+        if status in (-signal.SIGTERM, -signal.SIGHUP, interrupts.TERMINATED):
+            raise interrupts.Terminated(interrupts.line_of(-status if status < 0 else signal.SIGTERM))
+        if status < 0:
+            name = signal.Signals(-status).name
+            why = " (the system does so when memory runs out)" if -status == signal.SIGKILL else ""
+            raise ChildFailed(f"{label}: its process was ended by {name}{why}")
+        raise ChildFailed(f"{label}: its process ended with status {status}, without an answer")
+    if answer["status"] == 0:
+        return answer.get("value")
+    line = str(answer.get("line", ""))
+    if answer["status"] == 2 and answer.get("printed"):
+        from salmu_jax.training.distributed import ToldInputError
+
+        raise ToldInputError(line)
+    if answer["status"] == 2:
+        raise InputError(line)
+    if answer["status"] == interrupts.TERMINATED:
+        raise ToldPreempted(line) if line else interrupts.Terminated(interrupts.line_of(signal.SIGTERM))
+    if answer["status"] == interrupts.INTERRUPTED:
+        raise KeyboardInterrupt
+    raise ChildFailed

@@ -1,0 +1,298 @@
+"""Methods run apart from what they may not see: a process of their own, over a view of the data.
+
+A *cell* is a directory outside of the work directory, with a name that leads nowhere, for as long as a method runs::
+
+    .salmu-5f1c.../view/    what the method may read (view.py)
+    .salmu-5f1c.../run/     what it writes: its states, and then its model
+
+The states of a run that was stopped are moved into the cell before it goes on, and back to ``models/NAME.state`` when it
+stops again. ``models/NAME.cell.json`` says which cell is in use, so that after a kill the next command brings the states
+home (:func:`recover`). A finished model is checked here, gets a manifest that is written here, and is moved to its place:
+what it was made from and which splits were read is said by this side, not by the method's.
+
+What this enforces, and what a determined program of the same user can still do, is in ``docs/permissions.md``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import pkgutil
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from salmu_jax import config as config_lib
+from salmu_jax import contents, files, processes
+from salmu_jax.errors import InputError
+from salmu_jax.training import distributed
+from salmu_jax.unlearning import child, view
+from salmu_jax.workspace import Workspace
+
+CELL_SCHEMA = "salmu_jax.cell/1"
+PLACE = "SALMU_CELLS"  # an environment variable: the directory to make cells in
+
+_CHILD = "salmu_jax.unlearning.child"
+# What a method's process says of its model that is taken over; the rest of the manifest is said here.
+_DECLARED = ("activation", "image", "tokenizer", "method", "hyper", "trainable", "steps")
+_PATIENCE = 30.0  # seconds that the process of a killed run has to notice
+
+
+def describe(config: Any, methods: Mapping[str, Any], forget_pairs: int) -> dict[str, Any]:
+    """Returns what ``methods`` (names with their fields) are, see :func:`child.describe`, without loading their code here."""
+    told = {
+        "task": "describe",
+        "config": _config_for_child(config),
+        "methods": {name: config_lib.to_json(fields) for name, fields in methods.items()},
+        "forget_pairs": forget_pairs,
+    }
+    with tempfile.TemporaryDirectory(prefix="salmu-") as empty:
+        environment = {**clean_environment([config.workdir, config.world_dir]), "JAX_PLATFORMS": "cpu"}
+        return processes.run(_CHILD, told, label="unlearn", cwd=empty, environment=environment)
+
+
+def unlearn(
+    workspace: Workspace,
+    name: str,
+    *,
+    parent: Path,
+    splits: Sequence[str],
+    told: Mapping[str, Any],
+    identity: str,
+    manifest: Callable[[str], Mapping[str, Any]],
+) -> None:
+    """Runs a method over ``splits`` (forget first) and ``parent`` in a process of its own, and writes ``models/NAME``.
+
+    All processes of a run have to call it.
+
+    Args:
+      told: the method's fields, and the pairs that its passes are counted over, for :func:`child.unlearn`.
+      identity: of the run, see ``state_store.py``.
+      manifest: what is added to the model's manifest, made from the name of the devices, which the method's process says.
+
+    Raises InputError, Preempted, KeyboardInterrupt or ChildFailed as the method's process ended.
+    """
+    done = False
+    with processes.signals_held():
+        opened = distributed.from_main(lambda: _open_cell(workspace, name, parent, splits))
+        cell = Path(opened["cell"])
+        try:
+            said = _run(workspace, cell, name, parent, {**told, "splits": list(splits), "identity": identity})
+            device = str(said.get("device") if isinstance(said, dict) else said)[:200]
+            distributed.from_main(lambda: _adopt(workspace, cell, name, parent, opened["view"], manifest(device)))
+            done = True
+        finally:
+            distributed.from_main(lambda: _close_cell(workspace, name, cell, keep_state=not done))
+
+
+def recover(workspace: Workspace) -> None:
+    """Brings home the states of methods that were killed, and removes their cells. The work directory has to be locked."""
+    for record in (workspace.root / "models").glob("*.cell.json"):
+        name = record.name.removesuffix(".cell.json")
+        try:
+            known = files.read_json(record)
+        except (OSError, InputError):
+            known = None
+        cell = Path(str(known.get("cell"))) if isinstance(known, dict) else None
+        if cell is not None and _is_cell(cell):
+            _wait_for_end(cell)
+            _close_cell(workspace, name, cell, keep_state=True)
+        else:
+            record.unlink(missing_ok=True)
+
+
+def method_names() -> list[str]:
+    """Returns the names of the methods that there are, without loading their code: each is a module of its name."""
+    return sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent / "methods")]))
+
+
+def clean_environment(hidden: Sequence[str | os.PathLike]) -> dict[str, str]:
+    """Returns the environment variables without those that name one of the ``hidden`` directories, or are for this side."""
+    paths = {form for path in hidden if path for form in (os.path.abspath(path), os.path.realpath(path))}
+    ours = ("PWD", "OLDPWD", PLACE)
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ours and not name.startswith("SALMU_") and not any(path in value for path in paths)
+    }
+
+
+def _config_for_child(config: Any) -> dict[str, Any]:
+    """The config without its paths."""
+    values = config_lib.to_json(config)
+    values["workdir"] = values["world_dir"] = values["train"]["state_dir"] = ""
+    return values
+
+
+def _run(workspace: Workspace, cell: Path, name: str, parent: Path, told: Mapping[str, Any]) -> Any:
+    """Runs the method's process. What it says of paths in the cell is told in those of the work directory."""
+    whole = {
+        "task": "unlearn",
+        "name": name,
+        "config": _config_for_child(workspace.config),
+        "states": workspace.states(name),
+        "distributed": distributed.for_child(),
+        **told,
+    }
+    hidden = [workspace.root, workspace.world, workspace.datasets]
+    try:
+        return processes.run(_CHILD, whole, label=f"unlearn {name}", cwd=cell, environment=clean_environment(hidden))
+    except distributed.ToldInputError:
+        raise
+    except InputError as error:
+        raise InputError(_at_home(str(error), workspace, name, cell, parent)) from error
+    except processes.ToldPreempted as error:
+        raise processes.ToldPreempted(_at_home(str(error), workspace, name, cell, parent)) from error
+
+
+def _at_home(line: str, workspace: Workspace, name: str, cell: Path, parent: Path) -> str:
+    """A line of the method's process, with the paths that its user knows."""
+    places = {
+        child.STATE: workspace.model_state(name),
+        child.VIEW / "datasets": workspace.datasets,
+        child.VIEW / "parent": parent,
+        child.MODEL: workspace.model(name),
+    }
+    for form in (str(cell.resolve()), str(cell)):
+        line = line.replace(f"{form}/", "")
+    for inside, home in places.items():
+        line = re.sub(rf"(?<![\w/.]){re.escape(str(inside))}(?![\w-])", lambda _, home=home: str(home), line)
+    return line
+
+
+# Cells -------------------------------------------------------------------------------------------------------------------
+
+
+def _open_cell(workspace: Workspace, name: str, parent: Path, splits: Sequence[str]) -> dict[str, Any]:
+    """Makes a cell with a view, and moves the states of a run that was stopped into it."""
+    recover(workspace)
+    cell = _place_for_cells(workspace) / f".salmu-{secrets.token_hex(8)}"
+    files.write_json(_record(workspace, name), {"schema": CELL_SCHEMA, "cell": str(cell)})
+    cell.mkdir(mode=0o700)
+    try:
+        for directory in (child.VIEW, child.STATE.parent):
+            (cell / directory).mkdir()
+        made = view.build_view(cell / child.VIEW, workspace.datasets, splits, parent)
+        state = workspace.model_state(name)
+        if state.is_dir():
+            _move(state, cell / child.STATE)
+    except BaseException:
+        _close_cell(workspace, name, cell, keep_state=True)
+        raise
+    return {"cell": str(cell), "view": contents.contents_digest(made)}
+
+
+def _close_cell(workspace: Workspace, name: str, cell: Path, *, keep_state: bool) -> None:
+    """Moves the states home, if they are to be kept, and removes the cell."""
+    state, home = cell / child.STATE, workspace.model_state(name)
+    if keep_state and state.is_dir() and not state.is_symlink():
+        if os.path.lexists(home):
+            raise InputError(
+                f"is there, and so are states of this method in {state}; keep one and remove the other", home
+            )
+        _move(state, home)
+    shutil.rmtree(cell, ignore_errors=True)
+    _record(workspace, name).unlink(missing_ok=True)
+
+
+def _record(workspace: Workspace, name: str) -> Path:
+    return workspace.root / "models" / f"{name}.cell.json"
+
+
+def _place_for_cells(workspace: Workspace) -> Path:
+    """Where cells are made: beside the work directory, on its file system, or where ``SALMU_CELLS`` says."""
+    if chosen := os.environ.get(PLACE):
+        place = Path(chosen).expanduser().absolute()
+        if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+            return place
+        raise InputError(f"{chosen!r} is not a directory that can be written to", PLACE)
+    beside = workspace.root.resolve().parent
+    return beside if os.access(beside, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+
+
+def _is_cell(cell: Path) -> bool:
+    return bool(re.fullmatch(r"\.salmu-[0-9a-f]{16}", cell.name)) and cell.is_dir() and not cell.is_symlink()
+
+
+def _wait_for_end(cell: Path) -> None:
+    """Waits for the process of a killed run, which ends when it notices that nobody is there to take its model."""
+    end = time.monotonic() + _PATIENCE
+    with contextlib.suppress(FileNotFoundError), open(cell / child.LOCK, "r+b") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise InputError("a method of a killed run is still at work here; end it first", cell) from None
+                time.sleep(0.1)
+            except OSError:  # a file system without locks
+                return
+
+
+def _move(source: Path, target: Path) -> None:
+    """Moves a directory, which appears whole."""
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copytree(source, f"{target}.moving", symlinks=True)
+        os.replace(f"{target}.moving", target)
+        shutil.rmtree(source)
+
+
+# Taking the model over ---------------------------------------------------------------------------------------------------
+
+
+def _adopt(workspace: Workspace, cell: Path, name: str, parent: Path, digest: str, manifest: Mapping[str, Any]) -> None:
+    """Checks the model that a method's process has left, and moves it to its place with a manifest of ours."""
+    made = cell / child.MODEL
+    said = _checked(made, name, parent)
+    whole = {
+        **{key: said[key] for key in ("schema", "digest", "architecture")},
+        **{key: said[key] for key in _DECLARED if key in said},
+        "name": name,
+        "splits_read": view.read_splits(cell / child.VIEW),
+        "isolation": {"process": True, "view": digest, "sandbox": False},
+        **manifest,
+        "leaves": said["leaves"],
+    }
+    with files.new_directory(workspace.model(name)) as partial:
+        for path in made.iterdir():
+            if path.name != "manifest.json":
+                shutil.move(path, partial / path.name)
+        if "files" in said:
+            whole["files"] = contents.records(partial)
+        files.write_json(partial / "manifest.json", whole)
+
+
+def _checked(made: Path, name: str, parent: Path) -> dict[str, Any]:
+    """The manifest that a method's process has written, once it fits the model that it began with.
+
+    That the arrays are those of the manifest is compared where the model is loaded.
+    """
+    from salmu_jax.training.checkpoint import read_manifest
+    from salmu_jax.training.records import mismatches, tree_digest, without_digests
+
+    for path in (made, *made.rglob("*")):
+        if path.is_symlink() or not (path.is_dir() or path.is_file()):
+            raise InputError(f"{path.relative_to(made.parent)} is neither a file nor a directory", f"unlearn {name}")
+    said, before = read_manifest(made), read_manifest(parent)
+    problems = mismatches(without_digests(before["leaves"]), without_digests(said["leaves"]))
+    if said.get("name") != name:
+        problems.append(f"it calls itself {said.get('name')!r}")
+    if said["digest"] != tree_digest(said["leaves"]):
+        problems.append("its digest is not that of its leaves")
+    if said.get("architecture") != before.get("architecture"):
+        problems.append("its architecture is not its parent's")
+    if problems:
+        raise InputError(f"left a model that cannot be taken over: {'; '.join(problems[:10])}", f"unlearn {name}")
+    return said

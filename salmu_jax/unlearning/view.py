@@ -1,0 +1,153 @@
+"""A view: the part of the data that an unlearning method may read, as a directory that holds nothing else.
+
+    datasets/salmu/1.0.0/           a whole TFDS data set, with the permitted splits alone in its dataset_info.json
+    datasets/retain_pairs/1.0.0/    where it is permitted and was built
+    parent/                         the model to unlearn from: its parameters, and of its manifest what describes them
+    contents.json                   every file with its SHA-256, as it is in the data sets and the model
+
+Nothing in a view leads back: it has no links to directories, and of the parent's manifest neither config nor command.
+What a method has read is what its view holds, whatever the method says (:func:`read_splits`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from salmu_jax import contents, files
+from salmu_jax.errors import InputError
+
+FORGET = "salmu/forget"
+PERMITTED_RETAIN = ("salmu/retain_synth", "retain_pairs/train")
+PERMITTED = (FORGET, *PERMITTED_RETAIN)
+
+# Of the parent's manifest: what loading it takes. The rest says where and how it was made.
+_DESCRIBES = ("schema", "digest", "architecture", "activation", "image", "tokenizer", "leaves", "name")
+# Bytes. Smaller files are copied, so that a method cannot damage the data sets; larger ones share their disk space.
+_LINKED_FROM = 64 * 2**20
+
+
+def build_view(directory: Path, datasets: Path, splits: Sequence[str], parent: Path) -> dict[str, Any]:
+    """Fills the empty ``directory`` with ``splits`` of ``datasets`` and the model ``parent``; returns its contents.
+
+    Raises InputError for a split that no method may read or that is not there, and for a file that has changed since it
+    was written.
+    """
+    forbidden = [split for split in splits if split not in PERMITTED]
+    if forbidden:
+        raise InputError(f"no method may read {', '.join(forbidden)}; it may read {', '.join(PERMITTED)}", "view")
+    known = contents.read_contents(datasets)
+    if known is None:
+        raise InputError("holds no readable contents.json; run 'salmu build' again", datasets)
+    digests: dict[str, str] = {}
+    for name in dict.fromkeys(split.partition("/")[0] for split in splits):
+        wanted = [split.partition("/")[2] for split in splits if split.startswith(f"{name}/")]
+        version = _version(datasets, name)
+        target = directory / "datasets" / version.relative_to(datasets)
+        target.mkdir(parents=True)
+        for path in _split_files(version, wanted):
+            place = target.relative_to(directory) / path.name
+            record = known["files"].get(path.relative_to(datasets).as_posix())
+            if record is None:
+                raise InputError("contents.json does not name it; run 'salmu build' again", path)
+            digests[place.as_posix()] = _place(path, directory / place, record["sha256"])
+        info = files.read_json(version / "dataset_info.json")
+        info["splits"] = [split for split in info["splits"] if split["name"] in wanted]
+        files.write_json(target / "dataset_info.json", info)
+    _place_model(parent, directory / "parent")
+    return _write_contents(directory, splits, digests)
+
+
+def read_splits(view: Path) -> list[str]:
+    """Returns the splits that a view holds, forget first: what a run over it has read."""
+    found = []
+    for path in sorted((view / "datasets").glob("*/*/dataset_info.json")):
+        info = files.read_json(path)
+        found += [f"{info['name']}/{split['name']}" for split in info["splits"]]
+    return sorted(found, key=lambda split: (split != FORGET, split not in PERMITTED, split))
+
+
+def count_rows(datasets: Path, split: str) -> int:
+    """Returns how many rows a split of built data sets has. Raises InputError if it is not there."""
+    name, _, wanted = split.partition("/")
+    info = files.read_json(_version(datasets, name) / "dataset_info.json")
+    for found in info["splits"]:
+        if found["name"] == wanted:
+            return sum(int(length) for length in found["shardLengths"])
+    raise InputError(f"no split '{split}'; run 'salmu build' again", datasets)
+
+
+def _version(datasets: Path, name: str) -> Path:
+    versions = sorted(path.parent for path in (datasets / name).glob("*/dataset_info.json"))
+    if not versions:
+        raise InputError(f"no dataset '{name}' here; run 'salmu build'", datasets)
+    return versions[-1]
+
+
+def _split_files(version: Path, splits: Sequence[str]) -> list[Path]:
+    """The files of some splits: their shards, and what describes the features of all."""
+    info = files.read_json(version / "dataset_info.json")
+    lengths = {split["name"]: split["shardLengths"] for split in info["splits"]}
+    found = [version / "features.json"]
+    for split in splits:
+        if split not in lengths:
+            raise InputError(f"no split '{split}'; it has {', '.join(lengths)}", version)
+        shards = sorted(version.glob(f"{info['name']}-{split}.*"))
+        if len(shards) != len(lengths[split]):
+            message = f"split '{split}' has {len(shards)} shards of {len(lengths[split])}; run 'salmu build' again"
+            raise InputError(message, version)
+        found += shards
+    return found
+
+
+def _place_model(parent: Path, target: Path) -> None:
+    """The parameters of a model; their digests are compared when they are loaded."""
+    manifest = files.read_json(parent / "manifest.json")
+    kept = {key: manifest[key] for key in _DESCRIBES if key in manifest}
+    (target / "params").mkdir(parents=True)
+    for path in contents.file_names(parent / "params"):
+        (target / "params" / path).parent.mkdir(parents=True, exist_ok=True)
+        _place(parent / "params" / path, target / "params" / path)
+    if isinstance(manifest.get("files"), Mapping):
+        kept["files"] = {
+            name: record for name, record in manifest["files"].items() if name.partition("/")[0] == "params"
+        }
+    files.write_json(target / "manifest.json", kept)
+
+
+def _place(source: Path, target: Path, digest: str | None = None) -> str:
+    """Puts a file into the view, without a way back to where it came from, and returns its SHA-256.
+
+    That of a copy is compared; a link is the very file that the stage has compared.
+    """
+    source = source.resolve()
+    if source.stat().st_size >= _LINKED_FROM and _link(source, target):
+        return digest or files.sha256_file(target)
+    shutil.copyfile(source, target)
+    found = files.sha256_file(target)
+    if digest not in (None, found):
+        raise InputError("is not as it was written (its SHA-256 differs); it has to be made again", source)
+    return found
+
+
+def _link(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        return False
+    return True
+
+
+def _write_contents(directory: Path, splits: Sequence[str], digests: Mapping[str, str]) -> dict[str, Any]:
+    """Writes ``contents.json``; ``digests`` are those of files that have been read already."""
+    found = {}
+    for name in contents.file_names(directory):
+        path = directory / name
+        digest = digests.get(name) or files.sha256_file(path)
+        found[name] = {"bytes": path.stat().st_size, "sha256": digest}
+    whole = {"schema": contents.SCHEMA, "kind": "view", "splits": list(splits), "files": found}
+    files.write_json(directory / contents.MANIFEST, whole)
+    return whole
