@@ -9,7 +9,12 @@ from benchmarks.run import add_utilisation, main, parse, summary
 
 @pytest.mark.parametrize(
     ("tasks", "expected"),
-    [("matmul,train,text_long", {"mfu", "flops"}), ("tokenizer", set()), ("preprocess", set())],
+    [
+        ("matmul,text_long", {"mfu", "flops"}),
+        pytest.param("train", {"mfu", "flops"}, marks=pytest.mark.slow),
+        ("tokenizer", set()),
+        ("preprocess", set()),
+    ],
 )
 def test_both_sides_compute_the_same(tasks, expected, tmp_path, capsys):
     output = tmp_path / "result.json"

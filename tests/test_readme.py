@@ -26,6 +26,7 @@ def workdir(tmp_path_factory):
     return tmp_path_factory.mktemp("readme") / "runs" / "mini"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", TABLE)
 def test_the_commands_of_the_table_run(command, workdir, capfd):
     """In the README's order, in one work directory: each finds what those before it have made."""
@@ -38,6 +39,7 @@ def test_the_commands_of_the_table_run(command, workdir, capfd):
     assert main([*arguments, "--workdir", str(place)]) == 0, capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_model_from_elsewhere_is_evaluated_as_the_readme_says(workdir):
     (command,) = re.findall(r"`(salmu evaluate [^`]*--checkpoint [^`]+)`", README)
     arguments = shlex.split(command)[1:]
@@ -52,6 +54,7 @@ def commands_in_blocks(stage):
     return [line for block in blocks for line in block.splitlines() if line.startswith(f"salmu {stage} ")]
 
 
+@pytest.mark.slow
 def test_a_plan_is_made_as_the_readme_says(capsys):
     """Of the tiny config, in a batch that splits over a small pod."""
     commands = commands_in_blocks("plan")
@@ -63,6 +66,7 @@ def test_a_plan_is_made_as_the_readme_says(capsys):
         assert "Nothing in it was measured" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_model_goes_to_pytorch_and_back_as_the_readme_says(workdir, tmp_path):
     commands = commands_in_blocks("export") + commands_in_blocks("import")
     assert len(commands) == 3

@@ -16,8 +16,10 @@ from salmu_jax.interop.parity import _pixels, fixed_batch
 from salmu_jax.models.clip import Clip, Execution
 from salmu_jax.training.checkpoint import load_model
 
+pytestmark = [pytest.mark.slow, pytest.mark.optimised]
+
 # So many images and captions: a few in the suite, which has minutes. The whole comparison:
-# ``SALMU_PARITY_ROWS=64 pytest tests/interop/test_parity.py``.
+# ``SALMU_PARITY_ROWS=64 python -m pytest -m slow tests/interop/test_parity.py``.
 ROWS = int(os.environ.get("SALMU_PARITY_ROWS", "8"))
 AT_A_TIME = 16
 

@@ -1,6 +1,7 @@
 """The towers against PyTorch: transformers' CLIPModel with the same random weights, and the loss against its loss."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from salmu_jax.models.zoo import architecture
 from salmu_jax.training.loss import contrastive_loss
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("config", [SMALL, dataclasses.replace(SMALL, quick_gelu=True), architecture("mini")])
 def test_features_equal_transformers(config):
     params = random_params(config, seed=1)
@@ -41,6 +43,7 @@ def test_features_equal_transformers(config):
     np.testing.assert_allclose(clip.encode_text(params, tokens), text.numpy(), atol=1e-5, rtol=0)
 
 
+@pytest.mark.optimised
 def test_gradients_equal_transformers():
     params = random_params(SMALL, seed=3)
     images, tokens = random_batch(SMALL, seed=4)
@@ -60,28 +63,33 @@ def test_gradients_equal_transformers():
     assert_gradients_equal(gradients, model, SMALL)
 
 
+SHALLOW = dataclasses.replace(SMALL, vision=dataclasses.replace(SMALL.vision, layers=2))
+
+
+@functools.cache
+def loss_and_gradients(execution, compute_dtype):
+    clip = Clip(dataclasses.replace(SHALLOW, compute_dtype=compute_dtype), execution)
+    images, tokens = random_batch(SHALLOW, seed=4)
+
+    def loss(params):
+        image, text = clip.encode_image(params, images), clip.encode_text(params, tokens)
+        return contrastive_loss(image, text, params["logit_scale"]), (image, text)
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))(random_params(SHALLOW, seed=3))
+
+
 # "none" unrolled is what the tests above have looked at.
+@pytest.mark.optimised
 @pytest.mark.parametrize(
     ("execution", "compute_dtype"),
     [
         (Execution(True, "full"), "float32"),
         (Execution(False, "dots"), "float32"),
-        (Execution(True, "full"), "bfloat16"),
+        pytest.param(Execution(True, "full"), "bfloat16", marks=pytest.mark.slow),
     ],
 )
 def test_scanned_and_rematerialised_towers_give_the_same_outputs_and_gradients(execution, compute_dtype):
-    config = dataclasses.replace(SMALL, compute_dtype=compute_dtype)
-    params = random_params(SMALL, seed=3)
-    images, tokens = random_batch(SMALL, seed=4)
-
-    def loss_and_gradients(clip):
-        def loss(params):
-            image, text = clip.encode_image(params, images), clip.encode_text(params, tokens)
-            return contrastive_loss(image, text, params["logit_scale"]), (image, text)
-
-        return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
-
-    expected, found = loss_and_gradients(Clip(config)), loss_and_gradients(Clip(config, execution))
+    expected, found = (loss_and_gradients(how, compute_dtype) for how in (Execution(), execution))
     tolerance = {"float32": 1e-5, "bfloat16": 6e-2}[compute_dtype]
     for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * max(np.max(np.abs(theirs)), 0.1))
@@ -96,7 +104,7 @@ def test_the_biases_of_keys_have_a_gradient_of_zero_and_no_others():
     """As in exact arithmetic: PyTorch's are the roundings of a sum that is 0."""
     params = random_params(SMALL, seed=3)
     images, _ = random_batch(SMALL, seed=4)
-    gradient = jax.grad(lambda params: jnp.sum(Clip(SMALL).encode_image(params, images)[:, 0]))(params)
+    gradient = jax.jit(jax.grad(lambda params: jnp.sum(Clip(SMALL).encode_image(params, images)[:, 0])))(params)
     queries, keys, values = np.split(gradient["visual"]["transformer"]["blocks_0"]["in_proj"]["bias"], 3)
     assert not np.any(keys)
     assert np.all(queries)

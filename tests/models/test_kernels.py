@@ -44,6 +44,7 @@ def check(found, expected):
         np.testing.assert_allclose(np.asarray(ours, np.float64) / scale, theirs / scale, rtol=0, atol=tolerance)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize(("rows", "width"), SHAPES)
 def test_the_norm_of_a_branch_is_pytorch_s(rows, width):
     x, skipped, slope = (draw(rows, width, seed) for seed in (0, 3, 4))
@@ -56,6 +57,7 @@ def test_the_norm_of_a_branch_is_pytorch_s(rows, width):
     check([y, *pull((skipped, slope))], [expected, *torch.autograd.grad(loss, theirs)])
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize(("rows", "width"), SHAPES)
 def test_the_gelu_of_a_sum_is_pytorch_s(rows, width, quick):
@@ -131,7 +133,10 @@ def without_them():
         return exact, run(kernels="plain")
 
 
-@pytest.mark.parametrize(("scan_layers", "remat"), [(False, "none"), (True, "full")])
+@pytest.mark.optimised
+@pytest.mark.parametrize(
+    ("scan_layers", "remat"), [(False, "none"), pytest.param(True, "full", marks=pytest.mark.slow)]
+)
 def test_towers_with_them_have_the_same_loss_and_gradients(scan_layers, remat, calls, without_them):
     (exact_loss, exact), (plain_loss, plain) = without_them
     loss, gradients = run(kernels="triton", scan_layers=scan_layers, remat=remat)
@@ -142,6 +147,7 @@ def test_towers_with_them_have_the_same_loss_and_gradients(scan_layers, remat, c
     assert np.all(off < 3 * plain_off + 0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
 def test_each_device_runs_them_on_its_part(calls):
     pairs = 256  # on 2 x 2 devices, which share hidden layers with two others each

@@ -44,6 +44,7 @@ def test_the_plan_of_the_local_devices_is_that_of_the_real_step(config, tmp_path
     assert {"caveat", "versions", "command", "config"} <= whole.keys()
 
 
+@pytest.mark.slow
 def test_remat_costs_flops_and_the_loops_do_not_hide_them(config):
     config = plan.changed(config, {"model.architecture": "ViT-B-32"})  # blocks enough that they are nearly all there is
     full = plan.changed(config, {"model.remat": "full", "model.scan_layers": True})
@@ -151,6 +152,7 @@ def test_devices_and_chips_of_the_generations(topology, count, per_chip):
     assert dict(mesh_lib.make_mesh(devices=devices).shape) == {"data": count, "fsdp": 1, "tensor": 1}
 
 
+@pytest.mark.slow
 def test_ring_and_chunked_need_a_third_of_plain_on_a_tpu():
     """The loss alone, 131,072 pairs over 256 chips; the figures of the whole step are in the README."""
     mesh = mesh_lib.make_mesh(devices=plan.topology_devices("v5e:16x16"))

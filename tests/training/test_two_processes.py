@@ -107,6 +107,7 @@ def figures(workdir):
     return {name: result[name] for name in ("efficacy", "utility")} | {"of": result["provenance"]["checkpoint"]}
 
 
+@pytest.mark.slow
 def test_two_processes_train_stop_go_on_and_evaluate_as_one_does(data, tmp_path):
     alone = shutil.copytree(data, tmp_path / "alone")
     clean = ("--model", "clean", "--workdir")
