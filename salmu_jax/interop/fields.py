@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.interop.reading import listed
 from salmu_jax.models.clip import ClipConfig, TowerConfig
@@ -122,6 +124,14 @@ def clip_of(fields: Mapping[str, Any], towers: Mapping[str, tuple[int, int, int,
         problems.append(f"image_size {size} is not a multiple of patch_size {patch}")
     raise_problems(problems, "not a model that is computed here", where)
     return ClipConfig(**fields, **{name: TowerConfig(*tower) for name, tower in towers.items()})
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises InputError if it holds none."""
+    value = files.read_json(path)
+    if not isinstance(value, dict):
+        raise InputError("not a JSON object", path)
+    return value
 
 
 def _same(value: Any, expected: Any) -> bool:

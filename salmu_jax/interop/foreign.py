@@ -11,6 +11,7 @@ from typing import Any
 from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.interop import huggingface, open_clip, released, sealed
+from salmu_jax.interop.fields import read_object
 from salmu_jax.interop.mapping import from_state
 from salmu_jax.interop.reading import Weights, find_weights, listed, read_weights
 from salmu_jax.models import zoo
@@ -59,12 +60,8 @@ def load_foreign(
     weights = read_weights(path)
     kind = _format(weights, source_format, path)
     library = FORMATS[kind]
-    seal = sealed.read_seal(path.parent)
     sums = {file: files.sha256_file(file) for file in dict.fromkeys([path, *weights.files])}
-    described = [beside for n in (library.CONFIG, *library.PREPARATION) if (beside := path.with_name(n)).exists()]
-    for file in described:
-        check_regular(file)
-    sealed.check_files(seal, {**sums, **{file: files.sha256_file(file) for file in described}})
+    seal = _compare_with_seal(path, library, sums)
     published = released.by_digest(sums[path])
     if asked is not None and published != asked:
         raise InputError(
@@ -76,54 +73,54 @@ def load_foreign(
     if kind == "open_clip" and "logit_bias" in weights.tensors:
         config = dataclasses.replace(config, logit_bias=True)
     config = _with_stored_positions(config, weights, library, image_size, path)
-    params = from_state(
-        weights.tensors,
-        library.table(config),
-        config,
-        ignored=library.IGNORED,
-        allow_half=allow_half,
-        where=str(path),
-    )
-    expected = {
-        weights.metadata.get(sealed.METADATA_KEY),
-        seal.get("digest") if path.name in seal.get("files", {}) else None,
-    }
-    records = leaf_records(params)
-    for digest in expected:
-        sealed.check_parameters(digest, tree_digest(records), path)
-    stored_size = config.image_size
-    if image_size is not None and image_size != stored_size:
+    library.check_beside(path.parent, config)
+    table, ignored = library.table(config), library.IGNORED
+    params = from_state(weights.tensors, table, config, ignored=ignored, allow_half=allow_half, where=str(path))
+    for digest in {weights.metadata.get(sealed.METADATA_KEY), seal.get("digest")} - {None}:
+        sealed.check_parameters(digest, tree_digest(leaf_records(params)), path)
+    if image_size is not None and image_size != config.image_size:
         params = resample_positions(params, config, image_size)
-        config = dataclasses.replace(config, image_size=image_size)
-        records = leaf_records(params)
-    clip = Clip(config)
-    calls_itself = published.name if published else seal.get("name")
-    half = sum(tensor.dtype != "float32" for key, tensor in weights.tensors.items() if key not in library.IGNORED)
+    clip = Clip(dataclasses.replace(config, image_size=image_size or config.image_size))
+    records = leaf_records(params)
+    source_fields = {
+        "format": kind,
+        "file": path.name,
+        "sha256": sums[path],
+        "shards": {file.name: sums[file] for file in weights.files if file != path},
+        "published": published.name if published else None,
+        "revision": revision,
+        "tensors": len(weights.tensors),
+        "within": weights.within,
+        "prefix": weights.prefix,
+        "passed_over": list(weights.passed_over[:10]),
+        "widened_from_half_precision": sum(weights.tensors[entry.name].dtype != "float32" for entry in table),
+        "positions_resampled_from": config.image_size if clip.config.image_size != config.image_size else None,
+    }
     manifest = {
         "schema": MODEL_SCHEMA,
         "digest": tree_digest(records),
-        "architecture": config.to_dict(),
+        "architecture": clip.config.to_dict(),
         **input_manifest(clip, make_tokenizer(clip)),
-        "name": name or calls_itself or path.stem,
+        "name": name or (published.name if published else seal.get("name")) or path.stem,
         "parent": None,
-        "source": {
-            "format": kind,
-            "file": path.name,
-            "sha256": sums[path],
-            "shards": {file.name: sums[file] for file in weights.files if file != path},
-            "published": published.name if published else None,
-            "revision": revision,
-            "tensors": len(weights.tensors),
-            "within": weights.within,
-            "prefix": weights.prefix,
-            "passed_over": list(weights.passed_over[:10]),
-            "widened_from_half_precision": half,
-            "positions_resampled_from": stored_size if stored_size != config.image_size else None,
-        },
+        "source": source_fields,
         **provenance({}),
         "leaves": records,
     }
     return clip, params, manifest
+
+
+def _compare_with_seal(weights: Path, library: ModuleType, sums: dict[Path, str]) -> dict[str, Any]:
+    """The seal of an export of ours, once the weights and what describes them are as they were exported; empty otherwise."""
+    seal = sealed.read_seal(weights.parent)
+    if weights.name not in seal.get("files", {}):
+        return {}
+    beside = [weights.with_name(name) for name in (library.CONFIG, *library.BESIDE)]
+    described = [path for path in beside if path.exists()]
+    for path in described:
+        check_regular(path)
+    sealed.check_files(seal, {**sums, **{path: files.sha256_file(path) for path in described}})
+    return seal
 
 
 def differences(expected: ClipConfig, found: ClipConfig) -> list[str]:
@@ -196,16 +193,11 @@ def _architecture(
 ) -> ClipConfig:
     """The architecture that the published file has, that the config beside the weights says, or ``name``, if they agree."""
     beside = weights.with_name(library.CONFIG)
-    described = library.clip_config(_object(beside), str(beside)) if beside.exists() else None
+    described = library.clip_config(read_object(beside), str(beside)) if beside.exists() else None
     if published is not None:
         if name not in (None, published.architecture):
             raise InputError(f"the published {published.name} is {published.architecture}, not {name}", weights)
         name = published.architecture
-    if described is not None:
-        for file in library.PREPARATION:
-            preparation = weights.with_name(file)
-            if preparation.exists():
-                library.check_preparation(_object(preparation), described, str(preparation))
     if name is None:
         if described is None:
             message = f"no {library.CONFIG} beside it: give --architecture, such as ViT-B-16 or ViT-B-16-quickgelu"
@@ -242,10 +234,3 @@ def _with_stored_positions(
             where,
         )
     return dataclasses.replace(config, image_size=stored)
-
-
-def _object(path: Path) -> dict[str, Any]:
-    value = files.read_json(path)
-    if not isinstance(value, dict):
-        raise InputError("not a JSON object", path)
-    return value

@@ -7,16 +7,17 @@ stored as they are multiplied.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from salmu_jax.interop.fields import Fields, clip_of, divide, raise_problems
+from salmu_jax.interop.fields import Fields, clip_of, divide, raise_problems, read_object
 from salmu_jax.interop.mapping import CONVOLUTION, LINEAR, Entry
 from salmu_jax.models.clip import SIGMOID_LOGIT_BIAS, ClipConfig
 from salmu_jax.models.preprocess import IMAGE_MEAN, IMAGE_STD
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 OTHER_WEIGHTS = ("open_clip_pytorch_model.bin",)  # as older versions call them
-PREPARATION = (CONFIG,)  # the files that say how images are prepared
+BESIDE = ()  # other files that say something of the model
 # Buffers of older versions, and what OpenAI's archives say of themselves.
 IGNORED = frozenset({"attn_mask", "input_resolution", "context_length", "vocab_size"})
 MARK = "visual.conv1.weight"  # a tensor that only this form has
@@ -156,11 +157,14 @@ def clip_config(values: Mapping[str, Any], where: str) -> ClipConfig:
     return clip_of(read, towers, where)
 
 
-def check_preparation(values: Mapping[str, Any], config: ClipConfig, where: str) -> None:
-    """Raises InputError for images prepared in another way than ours, as a file of :data:`PREPARATION` says."""
+def check_beside(directory: Path, config: ClipConfig) -> None:
+    """Raises InputError for images prepared in another way than ours, as the config beside the weights says."""
+    path = directory / CONFIG
+    if not path.exists():
+        return
     problems: list[str] = []
-    fields = Fields(values.get("preprocess_cfg") or {}, "preprocess_cfg", problems)
+    fields = Fields(read_object(path).get("preprocess_cfg") or {}, "preprocess_cfg", problems)
     size = config.image_size
     fields.only({**_PREPROCESS, "size": (size, [size, size], [3, size, size]), "mode": "RGB", "fill_color": 0})
     fields.refuse_rest()
-    raise_problems(problems, "images are not prepared as here", where)
+    raise_problems(problems, "images are not prepared as here", str(path))
