@@ -495,3 +495,42 @@ def test_the_command(board, capsys):
     elsewhere = shutil.copytree(board.root / "models" / "finetuning", board.root / "elsewhere")
     assert cli.main(["verify", str(board.path("delete")), "--checkpoint", str(elsewhere)]) == 2
     assert "it is of the checkpoint" in capsys.readouterr().out
+
+
+def leaves(value, path=()):
+    """The paths of everything in a JSON value; of a list its first two entries."""
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    for key, child in items:
+        yield from leaves(child, (*path, key))
+
+
+# Fields that hold any text or settings, and are covered by the digest alone.
+FREE = (
+    "digest",
+    *(
+        f"provenance > {key}"
+        for key in ("checkpoint > name", "checkpoint > splits_read", "created", "versions", "config")
+    ),
+    *(f"provenance > {key}" for key in ("command", "device")),
+)
+STRANGE = (None, True, -1, 1.5, 10**30, 1e300, "x", "\u202e", "a" * 100_000, [], {}, [[]], {"a": {}})
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_is_put_in_any_field_is_a_line(board, seed):
+    board.without_models()
+    rng = np.random.default_rng(seed)
+    result = board.read("delete")
+    fields = [path for path in leaves(result) if not " > ".join(map(str, path)).startswith(FREE)]
+    *parents, last = fields[rng.integers(len(fields))]
+    place = result
+    for key in parents:
+        place = place[key]
+    choices = [value for value in STRANGE if value != place[last]]
+    place[last] = choices[rng.integers(len(choices))]
+    board.write("delete", result)
+    lines = complaints(board).splitlines()
+    assert lines, (parents, last, place[last])
+    assert all(line.isprintable() and len(line) < 1_500 for line in lines)
