@@ -35,16 +35,16 @@ def directory_of(root: Path, key: Mapping[str, Any]) -> Path:
 
 
 class Parts:
-    """The rows of one stream that have been computed: float32 [N, D] in memory, and parts of it in a directory.
+    """The rows of one stream that have been computed, in memory, and parts of it in a directory.
 
     Args:
-      rows, width: N and D.
+      values: where they go, float32 [N, D].
       directory: where parts are written, or None: in memory alone.
       say: is told of each damaged part.
     """
 
-    def __init__(self, rows: int, width: int, directory: Path | None, say: Callable[[str], None] = lambda line: None):
-        self.values = np.zeros((rows, width), np.float32)
+    def __init__(self, values: np.ndarray, directory: Path | None, say: Callable[[str], None] = lambda line: None):
+        self.values = values
         self._directory, self._say = directory, say
         self._pending: list[Range] = []
         self._known: set[str] = set()
