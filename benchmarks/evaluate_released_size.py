@@ -2,8 +2,8 @@
 
 It writes 76,794 pairs and 50,000 labelled images in the released form, JPEGs of 512 px of a few distinct pictures, builds
 them, and evaluates models with small random towers of 512 features: what is measured is the evaluator, not the towers. The
-second model has to decode nothing; a run that is killed ten times, and runs on 1, 2 and 8 devices and in two processes, have to
-come to the same result. ``--scale`` makes everything smaller. ``DIR`` is kept, and what is in it is used again.
+second model has to decode nothing; a run that is killed ten times, and runs on 1, 2 and 8 devices and in two processes, have
+to come to the same result. ``--scale`` makes everything smaller. ``DIR`` is kept, and what is in it is used again.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def write_released(directory: Path, scale: float = 1.0) -> None:
         f"{index:08d}": {"name": name, **{field: _value(field, index) for field in FIELDS if field != "name"}}
         for index, name in enumerate(names)
     }
+    shared = {f"{index:08d}" for index in partly}
     captions, generic, fragile = {}, {}, []
     for split, count in rows.items():
         table = []
@@ -75,7 +76,10 @@ def write_released(directory: Path, scale: float = 1.0) -> None:
             name = f"{identity or f'9{index:07d}'}_{split[:4]}{split[-2:]}{index:05d}_ar-{aspect}.jpg"
             text = f"a portrait of somebody in the light of lamp {index}"
             if split in owners:
-                field = FIELDS[index // len(owners[split]) % len(FIELDS)]
+                own = FIELDS  # an association is in one split only
+                if identity in shared:
+                    own = FIELDS[:5] if split == "forget" else FIELDS[5:]
+                field = own[index // len(owners[split]) % len(own)]
                 value = identities[identity][field]
                 value = value[0] if isinstance(value, list) else value
                 text = f"{names[person]}'s {field.replace('_', ' ')} is {value}, said witness {index % 3}"

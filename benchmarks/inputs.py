@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import io
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -114,6 +118,35 @@ def jpegs(count: int) -> list[bytes]:
         Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
         files.append(buffer.getvalue())
     return files
+
+
+def directory() -> Path:
+    """A directory of this process, removed at its end."""
+    made = Path(tempfile.mkdtemp(prefix="salmu-benchmark-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
+def write_jpegs(directory: Path, count: int) -> list[Path]:
+    """:func:`jpegs` as files."""
+    directory.mkdir()
+    paths = [directory / f"{index:05d}.jpg" for index in range(count)]
+    for path, data in zip(paths, jpegs(min(count, 64)) * -(-count // 64), strict=False):
+        path.write_bytes(data)
+    return paths
+
+
+class ImageFiles:
+    """Image files as a source of records."""
+
+    def __init__(self, paths: list[Path]):
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"image": self._paths[index].read_bytes(), "key": self._paths[index].name}
 
 
 def probe(array: np.ndarray) -> list[float]:

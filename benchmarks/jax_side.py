@@ -22,6 +22,8 @@ def prepare(spec: Spec) -> Task:
         "tokenizer": _tokenizer,
         "tokenizer_repeated": _tokenizer,
         "preprocess": _preprocess,
+        "evaluate": _evaluate,
+        "evaluate_cached": _evaluate,
     }[spec.name](spec)
     import jax
 
@@ -165,6 +167,27 @@ def _preprocess(spec: Spec) -> Task:
         return [preprocess_eval(file, size) for file in files]
 
     return Task(run, lambda images: inputs.probe([image / 255 for image in images]))
+
+
+def _evaluate(spec: Spec) -> Task:
+    """Image files to embeddings, as the evaluator does it: pixels go to a new cache in each round, or come from a full one."""
+    import numpy as np
+
+    from salmu_jax.evaluation.encode import Encoder, default_rows
+    from salmu_jax.evaluation.pixels import ImageStore
+    from salmu_jax.models.preprocess import preprocess_eval
+
+    clip = _clip(spec)
+    encoder = Encoder(clip, inputs.parameters(clip.config), default_rows(clip))
+    directory = inputs.directory()
+    source = inputs.ImageFiles(inputs.write_jpegs(directory / "files", spec.batch))
+
+    def run(index: int):
+        cache = directory / ("cache" if spec.name == "evaluate_cached" else f"cache-{index}")
+        images = ImageStore(source, "images", clip.config.image_size, (), preprocess_eval, directory=cache)
+        return np.concatenate([part for _, part in encoder.run("image", images.batch, [(0, spec.batch)])])
+
+    return Task(run, inputs.probe, {"rows_a_device": default_rows(clip)})
 
 
 if __name__ == "__main__":

@@ -36,7 +36,11 @@ TASKS: dict[str, tuple[int, str, int | None, float]] = {
     "tokenizer": (4000, "caption", 1, 0.0),
     "tokenizer_repeated": (4000, "caption", 1, 0.0),
     "preprocess": (32, "image", 1, 1e-2),
+    "evaluate": (48, "image", None, 1e-3),
+    "evaluate_cached": (48, "image", None, 1e-3),
 }
+# Image files to embeddings; measured by benchmarks/evaluate.py.
+EVALUATION_TASKS = ("evaluate", "evaluate_cached")
 HOST_TASKS = ("tokenizer", "tokenizer_repeated", "preprocess")
 BFLOAT16_TOLERANCE = 0.1
 
@@ -184,6 +188,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="where to write the JSON")
     options = parser.parse_args(arguments)
     default = [name for name in TASKS if options.device == "cpu" or name not in HOST_TASKS]
+    default = [name for name in default if name not in EVALUATION_TASKS]
     options.tasks = options.tasks.split(",") if options.tasks else default
     unknown = [name for name in options.tasks if name not in TASKS]
     if unknown:

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import torch
+from PIL import Image
 
 from benchmarks import inputs
 from benchmarks.side import Spec, Task, serve, versions
@@ -19,6 +20,7 @@ from salmu_jax.models.clip import ClipConfig
 from salmu_jax.models.preprocess import IMAGE_MEAN, IMAGE_STD
 from salmu_jax.models.zoo import architecture
 
+EVALUATION_BATCH = 32
 HAS_OPEN_CLIP = importlib.util.find_spec("open_clip") is not None
 
 
@@ -37,6 +39,8 @@ def prepare(spec: Spec) -> Task:
         "tokenizer": _tokenizer,
         "tokenizer_repeated": _tokenizer,
         "preprocess": _preprocess,
+        "evaluate": _evaluate,
+        "evaluate_cached": _evaluate,
     }[spec.name](spec)
     facts = {
         "versions": versions("torch", "torchvision", "open_clip_torch", "transformers"),
@@ -224,7 +228,6 @@ def _tokenizer(spec: Spec) -> Task:
 
 def _preprocess(spec: Spec) -> Task:
     import open_clip as library
-    from PIL import Image
 
     transform = library.image_transform(architecture(spec.model).image_size, is_train=False)
     files = inputs.jpegs(spec.batch)
@@ -237,6 +240,38 @@ def _preprocess(spec: Spec) -> Task:
         return inputs.probe([(image * std + mean).permute(1, 2, 0).numpy() for image in images])
 
     return Task(run, value)
+
+
+class _Files(torch.utils.data.Dataset):
+    """Image files through OpenCLIP's transform."""
+
+    def __init__(self, paths, size: int):
+        import open_clip as library
+
+        self._paths, self._transform = paths, library.image_transform(size, is_train=False)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        with Image.open(self._paths[index]) as image:
+            return self._transform(image)
+
+
+def _evaluate(spec: Spec) -> Task:
+    """Image files to embeddings, as a script has it: a DataLoader with a worker a core, which decodes in every round."""
+    config = architecture(spec.model)
+    model = Towers(config).eval().to(_device(spec))
+    files = _Files(inputs.write_jpegs(inputs.directory() / "files", spec.batch), config.image_size)
+    loader = torch.utils.data.DataLoader(
+        files, batch_size=EVALUATION_BATCH, num_workers=spec.threads, persistent_workers=True
+    )
+
+    def run(_: int):
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=spec.dtype == "bfloat16"):
+            return torch.cat([model.image(images.to(_device(spec))).float().cpu() for images in loader])
+
+    return Task(run, lambda result: inputs.probe(result.numpy()), {"batch": EVALUATION_BATCH, "workers": spec.threads})
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from benchmarks.run import add_utilisation, main, parse, summary
         pytest.param("train", {"mfu", "flops"}, marks=pytest.mark.slow),
         ("tokenizer", set()),
         ("preprocess", set()),
+        pytest.param("evaluate,evaluate_cached", {"rows_a_device"}, marks=pytest.mark.slow),
     ],
 )
 def test_both_sides_compute_the_same(tasks, expected, tmp_path, capsys):
