@@ -9,6 +9,7 @@ to come to the same result. ``--scale`` makes everything smaller. ``DIR`` is kep
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import io
 import json
@@ -19,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,6 +175,22 @@ class Ended(NamedTuple):
         return int(DECODED.search(self.output)[1].replace(",", ""))
 
 
+class _Most(threading.Thread):
+    """Watches the most memory that a process has held. (What wait4 tells includes the parent's, from before the exec.)"""
+
+    def __init__(self, pid: int):
+        super().__init__(daemon=True)
+        self._path, self.gibibytes = Path(f"/proc/{pid}/status"), 0.0
+        self.start()
+
+    def run(self) -> None:
+        time.sleep(1)
+        with contextlib.suppress(OSError):
+            while line := re.search(r"VmHWM:\s+(\d+) kB", self._path.read_text()):
+                self.gibibytes = int(line[1]) / 2**20
+                time.sleep(0.1)
+
+
 class Bench:
     """Commands on one work directory."""
 
@@ -196,12 +214,11 @@ class Bench:
     def run(self, *arguments: str, **options: Any) -> Ended:
         began = time.monotonic()
         process = self.start(*arguments, **options)
-        output = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        most = _Most(process.pid)
+        output, _ = process.communicate()
         if process.returncode:
             sys.exit(f"salmu {' '.join(arguments)} ended with {process.returncode}:\n{output}")
-        return Ended(output, time.monotonic() - began, usage.ru_maxrss / 2**20)
+        return Ended(output, time.monotonic() - began, most.gibibytes)
 
     def evaluate(self, name: str, model: str, **options: Any) -> Ended:
         return self.run(*self.evaluation(name, model), **options)
