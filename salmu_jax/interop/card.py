@@ -24,9 +24,18 @@ model = open_clip.create_model("{architecture}", pretrained="THIS-DIRECTORY/open
 _PREPARATION = {
     "open_clip": "OpenCLIP's transform and tokenizer prepare images and captions as in training{cut}.",
     "huggingface": """CLIPProcessor does without two things that the training did. Captions: repair them first, with
-`html.unescape(html.unescape(ftfy.fix_text(caption)))`; the ids are then the same. Images: its centre crop cuts an odd
-margin one pixel off.""",
+`html.unescape(html.unescape(ftfy.fix_text(caption)))`; the ids are then the same. Images: its centre crop is one pixel
+off where the long side, once resized, is longer than the crop's {size} pixels by an odd number.""",
 }
+# What is made here has the project's licence. Of weights and data from elsewhere their makers say what may be done.
+_OURS = "license: apache-2.0"
+_THEIRS = """license: other
+license_name: as-the-source
+license_link: https://huggingface.co/cvc-mmu"""
+_TERMS = """It was made from weights or data of others. Their terms go on holding: the published models are for research only,
+the published data sets under CC BY 4.0.
+
+"""
 
 
 def model_card(manifest: Mapping[str, Any], to: str, config: ClipConfig) -> str:
@@ -35,11 +44,13 @@ def model_card(manifest: Mapping[str, Any], to: str, config: ClipConfig) -> str:
     merges = zoo.bpe_merges(config)
     loading = _LOADING[to] + (_BY_NAME.format(architecture=architecture) if _is_theirs(to, architecture) else "")
     cut = f", but for the vocabulary, cut after {merges:,} merges: its tokenizer is salmu_jax's" if merges else ""
-    preparation = _PREPARATION[to].format(cut=cut)
+    preparation = _PREPARATION[to].format(cut=cut, size=config.image_size)
+    elsewhere = manifest.get("source") or (manifest.get("config") or {}).get("world_dir")
     image, tokenizer = manifest.get("image") or {}, manifest.get("tokenizer") or {}
     read = manifest.get("splits_read")
+    name = " ".join(str(manifest.get("name") or "A CLIP").split())
     rows = [
-        ("name", manifest.get("name")),
+        ("name", name),
         ("architecture", architecture),
         ("activation", manifest.get("activation")),
         ("SHA-256 of the parameters", f"`{manifest['digest']}`"),
@@ -57,9 +68,10 @@ def model_card(manifest: Mapping[str, Any], to: str, config: ClipConfig) -> str:
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows if value is not None)
     return f"""---
+{_THEIRS if elsewhere else _OURS}
 tags: [clip, machine-unlearning, salmubench]
 ---
-# {manifest.get("name") or "A CLIP"} ({architecture})
+# {name} ({architecture})
 
 A model of SALMUBench, exported by salmu_jax from its checkpoint. The people whose data such models are taught, or made to
 forget, are fictitious. It is meant for measuring unlearning, not for use on real people. If it was trained on a made world
@@ -75,6 +87,7 @@ forget, are fictitious. It is meant for measuring unlearning, not for use on rea
 
 {preparation}
 
+{_TERMS if elsewhere else ""}`salmu.json` holds the digests of these files: `salmu import` compares them.
 `parity.json` says how far this directory, loaded by the library itself, is from the checkpoint on a fixed batch.
 """
 
