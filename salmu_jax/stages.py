@@ -208,7 +208,7 @@ class Stages:
             self._check_known(name)
         else:
             check_new_name(name, self._reserved_names())
-        evaluator = self._evaluator()
+        evaluator = self.evaluator()
         directory = checkpoint or workspace.model(name)
         if checkpoint is None:
             _need(directory, "salmu pretrain" if name in FOUNDATION else f"salmu unlearn --method {name}")
@@ -385,7 +385,8 @@ class Stages:
             self._cache = DecodedCache(architecture(self.config.model.architecture).image_size)
         return self._cache
 
-    def _evaluator(self) -> Any:
+    def evaluator(self) -> Any:
+        """What embeds models on the data of this workspace."""
         from salmu_jax.evaluation.run import Evaluator
 
         _need(self.workspace.datasets, "salmu build")
