@@ -27,6 +27,7 @@ from data_pipelines.world.generate import generate_world
 from data_pipelines.world.scenes import CLASS_NAMES
 from data_pipelines.world.splits import MIN_PERSONAS
 from salmu_jax.errors import InputError
+from salmu_jax.evaluation.verify import verify_results
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,24 @@ def dataset_kinds(root: Path) -> Iterator[Kind]:
     yield Kind("data set, contents.json", datasets / "contents.json", records("salmu", "forget"))
 
 
-MAKERS: list[Callable[[Path], Iterable[Kind]]] = [world_kinds, tar_kinds, dataset_kinds]
+def result_kinds(root: Path) -> Iterator[Kind]:
+    """A result and its row scores, as the report reads them."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+    from tiny_world import write_honest_run
+
+    results = write_honest_run(root / "honest") / "results"
+
+    def read() -> list[Any]:
+        (found,) = verify_results([results / "delete.json"], at_hand=False)
+        if found.problems:
+            raise InputError(found.problems[0])
+        return [found.result, {name: values.tolist() for name, values in found.rows.items()}]
+
+    yield Kind("result", results / "delete.json", read)
+    yield Kind("row scores of a result", results / "delete.rows.npz", read)
+
+
+MAKERS: list[Callable[[Path], Iterable[Kind]]] = [world_kinds, tar_kinds, dataset_kinds, result_kinds]
 
 
 def tiny_world(root: Path) -> Path:
