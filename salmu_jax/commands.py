@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from salmu_jax import __version__, console, host, interrupts
 from salmu_jax.errors import InputError, disk_refusals
-from salmu_jax.paths import local_path
+from salmu_jax.paths import local_path, model_path
 
 if TYPE_CHECKING:
     from salmu_jax.stages import Stages
@@ -128,7 +128,7 @@ def _evaluate(stages: Stages, options: argparse.Namespace) -> None:
 
 
 def _given(path: str | None, where: str) -> Path | None:
-    return None if path is None else local_path(path, where)
+    return None if path is None else model_path(path, where)
 
 
 # Other commands ----------------------------------------------------------------------------------------------------------
@@ -150,9 +150,9 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> None:
 def _export(options: argparse.Namespace, overrides: list[str]) -> None:
     from salmu_jax.interop.commands import export_model
 
-    output = local_path(options.output, "--output")
+    output = model_path(options.output, "--output")
     with interrupts.orderly(), disk_refusals(output):
-        export_model(local_path(options.checkpoint, "--checkpoint"), options.to, output)
+        export_model(model_path(options.checkpoint, "--checkpoint"), options.to, output)
 
 
 def _import(options: argparse.Namespace, overrides: list[str]) -> None:

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from salmu_jax.errors import InputError
 from salmu_jax.limits import ADAMW, AT_LEAST_ONE, NOT_NEGATIVE, Limits
-from salmu_jax.paths import local_path, storage_path
+from salmu_jax.paths import local_path, model_path, storage_path
 from salmu_jax.text import safe_text
 
 # The keys below this path are method names, checked against the registry of methods by ``unlearning``.
@@ -57,7 +57,7 @@ _CHOICES = {
     "models": ("clean", "compromised"),
     "unlearn.retain": ("salmu/retain_synth", "retain_pairs/train"),  # what a method may see besides forget
 }
-_PATHS = {"workdir": local_path, "world_dir": local_path, "train.state_dir": storage_path}
+_PATHS = {"workdir": model_path, "world_dir": local_path, "train.state_dir": storage_path}
 _MAY_BE_EMPTY = ("world_dir", "train.state_dir")
 
 # Fields that change how something is computed, and what is kept on the way, but not what comes out, but for the last bits of
@@ -249,7 +249,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return safe_text(value, limit=None) if isinstance(value, str) else value  # a directory's name need be no UTF-8
+    return value
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -47,7 +47,8 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes ``value`` as JSON to ``path`` atomically; NaN and infinities are refused, since JSON has none."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, f"{text}\n".encode("utf-8", "backslashreplace"))  # a file's name need be no UTF-8
 
 
 @contextlib.contextmanager
@@ -109,7 +110,7 @@ def sha256_file(path: str | os.PathLike) -> str:
 def sha256_json(value: Any) -> str:
     """The SHA-256 of a JSON value in canonical form (sorted keys, no spaces), in hexadecimal."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()  # a file's name need be no UTF-8
 
 
 def sha256_tree(directory: str | os.PathLike) -> str:

@@ -43,18 +43,35 @@ def local_path(text: str | os.PathLike, where: str) -> Path:
     return Path(text)
 
 
+def model_path(text: str | os.PathLike, where: str) -> Path:
+    """A :func:`local_path` below which models or states lie. Raises InputError also for one that is no UTF-8.
+
+    TensorStore, which stores arrays, would write to a directory of another name.
+    """
+    path = local_path(text, where)
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"is {str(path)!r}, or lies in a directory whose name is no UTF-8, and models cannot be stored there; choose"
+            " another one, or a link to it",
+            where,
+        ) from None
+    return path
+
+
 def storage_path(text: str, where: str) -> str:
     """A local directory, or a bucket's address ``gs://BUCKET/PATH`` or ``s3://BUCKET/PATH``, as text.
 
     ``gcs://`` and ``s3a://``, as other programs write them, become ``gs://`` and ``s3://``.
 
-    Raises InputError as :func:`local_path` does, and for an address that names no bucket.
+    Raises InputError as :func:`model_path` does, and for an address that names no bucket.
     """
     text = _checked(text, where)
     scheme, slashes, rest = _scheme(text)
     scheme = {"gcs": "gs", "s3a": "s3"}.get(scheme, scheme)
     if scheme not in ("gs", "s3"):
-        return str(local_path(text, where))
+        return str(model_path(text, where))
     if slashes != "//" or not rest.strip("/"):
         bucket = rest.strip("/") or "BUCKET/PATH"
         raise InputError(f"is {text!r}; a bucket is written {scheme}://{bucket}", where)

@@ -18,6 +18,7 @@ from typing import Any
 from salmu_jax import config as config_lib
 from salmu_jax import files, processes
 from salmu_jax.errors import InputError
+from salmu_jax.text import safe_value
 from salmu_jax.training import distributed
 from salmu_jax.workspace import Workspace, fingerprint, provenance, say
 
@@ -292,7 +293,7 @@ class Stages:
                 run={
                     "command": provenance({})["command"],
                     "stages": workspace.stage_seconds(),
-                    "config": config_lib.to_json(config),
+                    "config": safe_value(config_lib.to_json(config)),
                 },
             )
 

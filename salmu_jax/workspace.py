@@ -34,6 +34,7 @@ import salmu_jax
 from salmu_jax import console, files
 from salmu_jax.errors import InputError
 from salmu_jax.locks import Busy, Lock
+from salmu_jax.text import safe_text, safe_value
 from salmu_jax.training import distributed
 
 _SMALL = 1 << 20  # bytes; larger files are recognised by name and size
@@ -192,9 +193,9 @@ def provenance(config: Mapping[str, Any], device: str | None = None) -> dict[str
     versions = {"salmu_jax": salmu_jax.__version__, "python": platform.python_version()}
     versions |= {package: importlib.metadata.version(package) for package in packages}
     return {
-        "config": config,
+        "config": safe_value(config),  # the name of a directory need be no text
         "versions": versions,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": safe_text(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), limit=None),
         "device": device or devices(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

@@ -254,10 +254,20 @@ def test_paths_of_the_config_are_expanded(tmp_path, monkeypatch):
     assert config.train.state_dir == "gs://bucket/states/"
     config = load_config(path, [f"workdir=file://{tmp_path}/a%20b", "train.state_dir=~/states"])
     assert (config.workdir, config.train.state_dir) == (f"{tmp_path}/a b", f"{tmp_path}/states")
-    latin = os.fsdecode(str(tmp_path).encode() + b"/caf\xe9")
-    config = load_config(path, [f"workdir={latin}"])
-    assert config.workdir == latin
-    assert to_json(config)["workdir"] == f"{tmp_path}/caf\\udce9"  # a text, and JSON has no others
+
+
+def test_a_directory_whose_name_is_no_utf8_is_read_from_and_no_models_are_stored_in_it(plain, tmp_path, monkeypatch):
+    """TensorStore would make a directory of another name."""
+    latin = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    assert load_config(plain, [f"world_dir={latin}"]).world_dir == latin
+    for field in ("workdir", "train.state_dir"):
+        assert "models cannot be stored there; choose another one, or a link" in error_of(plain, f"{field}={latin}/run")
+    os.mkdir(latin)
+    monkeypatch.chdir(latin)
+    assert "lies in a directory whose name is no UTF-8" in error_of(plain, "workdir=runs/mini")
+    (tmp_path / "link").symlink_to(latin)
+    monkeypatch.chdir(tmp_path)
+    assert load_config(plain, ["workdir=link/run"]).workdir == "link/run"
 
 
 def test_a_value_that_fails_when_it_is_read_is_answered_with_one_line(tmp_path):
