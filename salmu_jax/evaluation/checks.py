@@ -130,6 +130,10 @@ def lineage_problems(result: Result) -> Iterator[str]:
     name, read = checkpoint.get("name"), checkpoint.get("splits_read")
     if name in REFERENCES and name != model:
         yield f"the checkpoint is that of {name!r}, handed in as {model!r}"
+    source = checkpoint.get("source")
+    published = str(source.get("published")) if isinstance(source, dict) else ""
+    if (reference := published.rpartition("-")[2]) in REFERENCES and reference != model:
+        yield f"the checkpoint is the published {safe_text(published)}, handed in as {model!r}"
     if model in REFERENCES:
         if parent is not None or root not in (None, digest):
             yield f"{model!r} is trained from scratch, but its checkpoint has a parent ({(parent or root)[:12]}...)"

@@ -26,7 +26,7 @@ from salmu_jax.evaluation import board, checks
 from salmu_jax.evaluation.data import SPLITS
 from salmu_jax.evaluation.result import read_result, schema_errors, seal_problems
 from salmu_jax.evaluation.rows import SUFFIX, RowScores, read_rows, rows_path
-from salmu_jax.files import read_json
+from salmu_jax.files import read_json, sha256_file
 from salmu_jax.text import safe_text
 
 SHOWN = 10  # problems of a file that are written out
@@ -139,7 +139,8 @@ def _at_hand(
         found += _model_problems(model, recorded)
         seen.append("checkpoint")
     elif checkpoint is not None:
-        found.append(f"no model in {safe_text(checkpoint, None)}")
+        found += _weights_problems(checkpoint, recorded)
+        seen.append("checkpoint")
     else:
         seen.append("checkpoint not at hand")
     if not recorded.get("parent") and result["model"] not in checks.REFERENCES:
@@ -182,6 +183,18 @@ def _model_problems(model: Path, recorded: dict[str, Any]) -> Iterator[str]:
     contents = read_contents(model)
     if contents and contents.get("files") and (damaged := problems(model, contents)):
         yield f"{where}: {damaged[0]}"
+
+
+def _weights_problems(path: Path, recorded: dict[str, Any]) -> Iterator[str]:
+    """The same for a file of PyTorch weights, or the directory that holds it."""
+    source = recorded.get("source")
+    source = source if isinstance(source, dict) else {}
+    file = path / str(source.get("file")) if path.is_dir() else path
+    where = safe_text(file, None)
+    if not file.is_file():
+        yield f"no model in {safe_text(path, None)}"
+    elif (digest := sha256_file(file)) != source.get("sha256"):
+        yield f"it is of weights with the SHA-256 {_short(source.get('sha256'))}, {where} has {_short(digest)}: evaluate again"
 
 
 def _compare(found: Sequence[Verified], usable: Sequence[Verified]) -> None:

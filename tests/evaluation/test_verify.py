@@ -6,6 +6,7 @@ something else has to find it. That the digests find the careless kind is one mo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -369,6 +370,10 @@ MANIPULATIONS: dict[str, tuple[Callable[[Board], object], str | list[str]]] = {
     ),
     "clean's scores, one in a thousand lower": (disguise_with_noise, "are those of 'clean', row by row"),
     "another method's scores, a little lower": (shifted_copy, "are those of 'finetuning', row by row"),
+    "the published clean handed in as a method": (
+        lambda b: b.set("provenance > checkpoint > source", {"published": "cvc-mmu/clip-vit-b-16-salmu-clean"}, "delete"),
+        "the checkpoint is the published cvc-mmu/clip-vit-b-16-salmu-clean, handed in as 'delete'",
+    ),
     "no parent": (
         lambda b: b.edit(lambda r: r["provenance"]["checkpoint"].update(parent=None, root=None), "delete"),
         "the checkpoint names no parent",
@@ -479,6 +484,21 @@ def test_a_model_from_elsewhere_whose_parent_nobody_recorded_is_let_pass_and_nam
     one = verify_results(board.paths())[2]
     assert not one.problems
     assert "what its model descends from is not recorded" in one.lines()[0]
+
+
+def test_weights_from_elsewhere_are_compared_by_their_sha256(board):
+    weights = board.root / "mine.pt"
+    weights.write_bytes(b"weights")
+    source = {"file": "mine.pt", "sha256": hashlib.sha256(b"weights").hexdigest()}
+    board.set("provenance > checkpoint > source", source, "delete")
+    board.without_models()
+    for given in (weights, board.root):
+        assert not verify_results([board.path("delete")], checkpoint=given)[0].problems
+    weights.write_bytes(b"others")
+    (problem,) = verify_results([board.path("delete")], checkpoint=weights)[0].problems
+    assert problem.startswith("it is of weights with the SHA-256")
+    (problem,) = verify_results([board.path("delete")], checkpoint=board.root / "none")[0].problems
+    assert problem.startswith("no model in")
 
 
 def test_the_command(board, capsys):
