@@ -122,7 +122,10 @@ def _saver() -> ocp.Checkpointer:
     The copies are for saves in the background. Without them 0.6 GB of parameters take 0.6 GB less.
     """
     handlers = ocp.type_handlers
-    registry = handlers.create_type_handler_registry((np.ndarray, handlers.NumpyHandler(deepcopy_host_arrays=False)))
+    registry = handlers.create_type_handler_registry(
+        (np.ndarray, handlers.NumpyHandler(deepcopy_host_arrays=False)),
+        (jax.Array, handlers.ArrayHandler()),  # there are none, but without it Orbax warns
+    )
     alone = alone_options()
     handler = ocp.PyTreeCheckpointHandler(type_handler_registry=registry, multiprocessing_options=alone)
     return ocp.Checkpointer(handler, multiprocessing_options=alone)

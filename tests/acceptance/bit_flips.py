@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from data_pipelines.builders import build_datasets, open_source, read_classes
@@ -28,6 +29,11 @@ from data_pipelines.world.scenes import CLASS_NAMES
 from data_pipelines.world.splits import MIN_PERSONAS
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation.verify import verify_results
+from salmu_jax.interop.commands import export_model
+from salmu_jax.interop.foreign import load_foreign
+from salmu_jax.models.clip import Clip
+from salmu_jax.models.zoo import architecture
+from salmu_jax.training.checkpoint import save_model
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,27 @@ def result_kinds(root: Path) -> Iterator[Kind]:
     yield Kind("row scores of a result", results / "delete.rows.npz", read)
 
 
-MAKERS: list[Callable[[Path], Iterable[Kind]]] = [world_kinds, tar_kinds, dataset_kinds, result_kinds]
+def weight_kinds(root: Path) -> Iterator[Kind]:
+    """An export of a model, and its weights as PyTorch's file, whose checksums are those of the zip archive."""
+    import torch
+    from safetensors.numpy import load_file
+
+    clip = Clip(architecture("tiny"))
+    save_model(root / "model", clip, clip.init(jax.random.key(0)), {"name": "tiny"})
+    export_model(root / "model", "open_clip", root / "export")
+    weights = root / "export" / "open_clip_model.safetensors"
+    state = {name: torch.tensor(array) for name, array in load_file(weights).items()}
+    torch.save({"model": state}, root / "weights.bin")
+
+    def read(path: Path) -> Callable[[], str]:
+        return lambda: load_foreign(path, architecture="tiny")[2]["digest"]
+
+    yield Kind("export, weights", weights, read(root / "export"))
+    yield Kind("export, config", root / "export" / "open_clip_config.json", read(root / "export"))
+    yield Kind("PyTorch's file", root / "weights.bin", read(root / "weights.bin"))
+
+
+MAKERS: list[Callable[[Path], Iterable[Kind]]] = [world_kinds, tar_kinds, dataset_kinds, result_kinds, weight_kinds]
 
 
 def tiny_world(root: Path) -> Path:
