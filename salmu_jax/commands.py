@@ -50,6 +50,7 @@ WORKSPACE = (
     option("--workdir", metavar="DIR", help="where all outputs go (the config's workdir)"),
     option("--world-dir", metavar="DIR", help="a world in the released layout (the config's world_dir)"),
 )
+RERUN = option("--rerun", action="store_true", help="make outputs anew that are up to date")
 MODELS = option("--model", action="append", metavar="NAME", help="only this model; may be repeated")
 PROCESSES = (  # in a group of their own
     option(
@@ -93,6 +94,7 @@ def _stage(
         config = load_config(options.config, overrides)
         distributed.initialize(options.distributed, options.coordinator, options.processes, options.process)
         workspace = Workspace(config)
+        workspace.rerun = options.rerun
         stages = Stages(workspace)
         if needs_model and computes:
             host.start_devices()
@@ -105,7 +107,7 @@ def _stage(
                 workspace.share()
             work(stages, options)
 
-    return Command(text, (*WORKSPACE, *options, *PROCESSES), run)
+    return Command(text, (*WORKSPACE, RERUN, *options, *PROCESSES), run)
 
 
 def _pretrain(stages: Stages, options: argparse.Namespace) -> None:
@@ -157,6 +159,7 @@ def _export(options: argparse.Namespace, overrides: list[str]) -> None:
 
 def _import(options: argparse.Namespace, overrides: list[str]) -> None:
     from salmu_jax.interop.commands import import_as, import_model
+    from salmu_jax.workspace import held_around
 
     names = ("source_format", "architecture", "image_size", "revision", "allow_half")
     settings = {name: getattr(options, name) for name in names}
@@ -164,7 +167,7 @@ def _import(options: argparse.Namespace, overrides: list[str]) -> None:
     if (output is None) == (options.model is None):
         raise InputError("one of them says where the model goes", "--output or --as")
     if output is not None:
-        with interrupts.orderly(), disk_refusals(output):
+        with interrupts.orderly(), held_around(output), disk_refusals(output):
             import_model(source, output, **settings)
         return
     if options.config is None:

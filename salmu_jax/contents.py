@@ -12,7 +12,6 @@ replace?* A directory without such a manifest is a user's (:func:`is_ours`), and
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from salmu_jax import files
+from salmu_jax.errors import InputError
 
 SCHEMA = "salmu_jax.contents/1"
 MANIFEST = "contents.json"
@@ -68,8 +68,8 @@ def read_contents(directory: str | os.PathLike) -> dict[str, Any] | None:
     directory = Path(directory)
     for name, schema in _MANIFESTS.items():
         try:
-            manifest = json.loads((directory / name).read_bytes())
-        except (OSError, ValueError, RecursionError):
+            manifest = files.read_json(directory / name)
+        except (OSError, InputError):
             continue
         if isinstance(manifest, dict) and str(manifest.get("schema")).startswith(schema):
             return _as_contents(name, manifest)
@@ -81,6 +81,27 @@ def contents_digest(contents: Mapping[str, Any], prefix: str = "") -> str:
     below = f"{prefix.rstrip('/')}/" if prefix else ""
     named = contents["files"]
     return files.sha256_json([[name, named[name]["sha256"]] for name in sorted(named) if name.startswith(below)])
+
+
+def manifest_digest(directory: str | os.PathLike) -> str | None:
+    """Returns the SHA-256 of the manifest itself, which also says what the files are; None if there is none."""
+    paths = (Path(directory) / name for name in _MANIFESTS)
+    return next((files.sha256_file(path) for path in paths if path.is_file()), None)
+
+
+def seal(manifest: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of a manifest without its field ``seal``, for a model's manifest, which says what it is."""
+    return files.sha256_json({name: value for name, value in manifest.items() if name != "seal"})
+
+
+def seal_holds(directory: str | os.PathLike) -> bool:
+    """Returns False for a model whose manifest is not as it was written. Manifests without a seal are let pass."""
+    path = Path(directory) / "manifest.json"
+    try:
+        manifest = files.read_json(path) if path.is_file() else {}
+        return not isinstance(manifest, dict) or manifest.get("seal", "") in ("", seal(manifest))
+    except (OSError, InputError):
+        return False
 
 
 def data_digests(contents: Mapping[str, Any]) -> dict[str, str | None]:
@@ -149,14 +170,22 @@ def is_ours(directory: str | os.PathLike) -> bool:
     return any(_holds(directory / name, schema) for name, schema in _MANIFESTS.items())
 
 
-def strays(directory: str | os.PathLike) -> list[str]:
+def strays(directory: str | os.PathLike) -> list[str] | None:
     """Returns the files below a directory of ours that its manifest does not name: a user's, or a desktop's.
 
-    Without a readable manifest nobody can tell, and all but the manifests themselves count as strays.
+    Links are not followed: one is a file by itself. Returns None if there is a manifest that cannot be read, since nobody
+    can tell then.
     """
+    directory = Path(directory)
     contents = read_contents(directory)
+    if contents is None and any((directory / name).is_file() for name in _MANIFESTS):
+        return None
     named = set(contents["files"]) if contents else set()
-    return [name for name in file_names(directory) if name not in named and name not in _MANIFESTS]
+    found = []
+    for parent, folders, names in os.walk(directory):
+        links = [folder for folder in folders if os.path.islink(os.path.join(parent, folder))]
+        found += [os.path.relpath(os.path.join(parent, name), directory) for name in (*names, *links)]
+    return sorted(name for name in map(_with_slashes, found) if name not in named and name not in _MANIFESTS)
 
 
 def file_names(directory: str | os.PathLike) -> list[str]:
@@ -175,6 +204,10 @@ def _walk(directory: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
             yield from _walk(path, above | {place})
         elif path.is_file():
             yield path
+
+
+def _with_slashes(name: str) -> str:
+    return name.replace(os.sep, "/")
 
 
 def _as_contents(name: str, manifest: Mapping[str, Any]) -> dict[str, Any] | None:

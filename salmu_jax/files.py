@@ -1,33 +1,46 @@
 """Atomic files and directories, and digests of them.
 
 Nothing in this project writes an output in place: a file is written beside its final name, flushed to the disk and
-renamed, and a directory is filled under a temporary name and renamed when it is complete. A kill at any moment therefore
-leaves the old output, the new one, or none, and at worst a ``*.partial-*`` leftover that the next run removes.
+renamed, and a directory is filled under a temporary name and renamed when it is complete. A kill or a power cut at any
+moment therefore leaves the old output, the new one, or none, and at worst a leftover that the next run removes.
+
+Nothing that is not ours is removed or replaced. A temporary name, ``NAME.partial-PID-MARK``, carries a mark computed from
+the rest of it, so that a user's ``notes.partial-1`` is not taken for one of ours, and the process that made it, so that the
+files of a live one are left alone. A directory is ours if it holds one of our manifests (``contents.py``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import hashlib
+import itertools
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from salmu_jax.errors import InputError
 from salmu_jax.json_reader import read_json as read_json  # beside write_json
 
-_PARTIAL = ".partial-"
+_PARTIAL = re.compile(r"(?P<name>.+)\.partial-(?P<old>old-)?(?P<pid>\d+)-(?P<mark>[0-9a-f]{8})")
+
+
+def partial_path(path: str | os.PathLike, *, old: bool = False, pid: int | None = None) -> Path:
+    """Returns the temporary name of process ``pid`` (this one) beside ``path``; ``old``: for what it replaces."""
+    path = Path(path)
+    begin = f"{path.name}.partial-{'old-' if old else ''}{os.getpid() if pid is None else pid}"
+    return path.with_name(f"{begin}-{_mark(begin)}")
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     """Writes ``data`` to ``path`` atomically, making parent directories. Raises OSError, leaving no partial file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}{_PARTIAL}{os.getpid()}")
+    partial = partial_path(path)
     try:
         with open(partial, "wb") as handle:
             handle.write(data)
@@ -38,6 +51,7 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
+    sync_directory(path.parent)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -52,53 +66,189 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def new_directory(path: str | os.PathLike) -> Iterator[Path]:
+def new_directory(path: str | os.PathLike, *, say: Callable[[str], None] = print) -> Iterator[Path]:
     """Yields an empty directory that becomes ``path`` when the block ends well, and disappears when it does not.
 
-    An existing directory ``path`` is replaced; a file there is NotADirectoryError. Leftovers of killed runs beside it are
-    removed first, so only one process may build ``path`` at a time (the command line holds a lock on the work directory).
+    An existing directory ``path`` is replaced if it is ours. Files in it that its manifest does not name are a user's: they
+    go into the new one, which ``say`` is told. A link is followed, and stays. Leftovers of killed runs beside ``path`` are
+    removed first, so only one process may build it at a time (the command line holds a lock on the work directory).
+
+    Raises:
+      NotADirectoryError: a file is in its place.
+      InputError: the directory is not ours, a mount point, or behind a link that leads nowhere.
     """
-    path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    from salmu_jax import contents
+
+    path = check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_partials(path)
-    partial = path.with_name(f"{path.name}{_PARTIAL}{os.getpid()}")
+    partial, old = partial_path(path), partial_path(path, old=True)
     partial.mkdir()
     try:
         yield partial
+        strays = contents.strays(path) if path.is_dir() else []
+        for name in strays or ():
+            _keep(path / name, partial / name)
+        _sync_tree(partial)
         if path.exists():
-            old = path.with_name(f"{path.name}{_PARTIAL}old-{os.getpid()}")
             os.replace(path, old)
             try:
                 os.replace(partial, path)
             except BaseException:
                 os.replace(old, path)
                 raise
-            shutil.rmtree(old)
+            sync_directory(path.parent)
+            if strays is None:
+                aside = _free_name(path)
+                os.replace(old, aside)
+            else:
+                shutil.rmtree(old)
         else:
             os.replace(partial, path)
+            sync_directory(path.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    if strays is None:
+        say(f"{path}: the one before had a damaged manifest, so that nobody can tell what is a user's: kept as {aside}")
+    elif strays:
+        say(f"{path}: kept {listed(strays)}, which salmu did not write")
+
+
+def check_replaceable(path: str | os.PathLike) -> Path:
+    """Returns where the directory ``path`` lies, behind links, once it is clear that it may be replaced.
+
+    Raises NotADirectoryError for a file, and InputError for a directory of a user's, a mount point, and a dangling link.
+    """
+    from salmu_jax import contents
+
+    path = Path(path)
+    if path.is_symlink():
+        target = Path(os.path.realpath(path))
+        if not target.exists() and not target.parent.is_dir():
+            raise InputError(f"is a link to {target}, which is not there; is its disk mounted?", path)
+        path = target
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    if os.path.ismount(path):
+        raise InputError(
+            "is a mount point, and an output is replaced as a whole; make it a link to a directory on that disk", path
+        )
+    if not contents.is_ours(path):
+        some = listed(sorted(entry.name for entry in path.iterdir()), 3)
+        raise InputError(
+            f"holds {some}, and no manifest says that salmu wrote it, so it is not replaced; move it away, or set another"
+            " 'workdir'",
+            path,
+        )
+    return path
 
 
 def remove_partials(path: str | os.PathLike) -> None:
-    """Removes what killed runs left beside ``path`` under temporary names."""
-    path = Path(path)
-    for leftover in path.parent.glob(f"{glob.escape(path.name)}{_PARTIAL}*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
+    """Removes what killed runs left beside ``path`` under temporary names, behind links as well.
+
+    What a live process has there is left alone. A directory that was moved aside, but not yet replaced, is put back.
+    """
+    path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
+    for leftover in find_partials(path.parent):
+        if _PARTIAL.fullmatch(leftover.name)["name"] == path.name:
+            remove_partial(leftover)
+
+
+def remove_directory(path: str | os.PathLike) -> None:
+    """Removes a directory in one step as far as a later run can see: a kill leaves all of it, or a leftover."""
+    doomed = partial_path(path)
+    os.replace(path, doomed)
+    shutil.rmtree(doomed)
+
+
+def find_partials(directory: str | os.PathLike) -> list[Path]:
+    """Returns the leftovers in ``directory`` (not below it): temporary names of ours whose process has ended."""
+    try:
+        entries = sorted(Path(directory).iterdir())
+    except OSError:
+        return []
+    return [path for path in entries if _is_leftover(path.name)]
+
+
+def remove_partial(leftover: Path) -> None:
+    """Removes one of :func:`find_partials`, or puts it back if it is the old output and nothing has taken its place."""
+    parts = _PARTIAL.fullmatch(leftover.name)
+    final = leftover.with_name(parts["name"])
+    with contextlib.suppress(OSError):
+        if parts["old"] and not os.path.lexists(final):
+            os.replace(leftover, final)
+        elif leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover)
         else:
             leftover.unlink(missing_ok=True)
 
 
-def remove_directory(path: str | os.PathLike) -> None:
-    """Removes a directory in one step as far as a later run can see: a kill leaves all of it, or a ``*.partial-*``."""
-    path = Path(path)
-    doomed = path.with_name(f"{path.name}{_PARTIAL}old-{os.getpid()}")
-    os.replace(path, doomed)
-    shutil.rmtree(doomed)
+def sync_directory(path: str | os.PathLike) -> None:
+    """Flushes the names in a directory to the disk, so that a rename outlives a power cut."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:  # not readable, or not a file system that knows this
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def listed(names: list[str], most: int = 10) -> str:
+    """``a, b and 3 more``."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def _mark(begin: str) -> str:
+    return hashlib.sha256(f"salmu_jax {begin}".encode(errors="surrogateescape")).hexdigest()[:8]
+
+
+def _is_leftover(name: str) -> bool:
+    parts = _PARTIAL.fullmatch(name)
+    if parts is None or parts["mark"] != _mark(name.rpartition("-")[0]):
+        return False
+    pid = int(parts["pid"])
+    return pid == os.getpid() or not _alive(pid)  # one of our own number is of an earlier process
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _keep(source: Path, target: Path) -> None:
+    """Puts a user's file into the directory that replaces the one it lies in; both have it until the old one goes."""
+    if os.path.lexists(target):  # the new output has a file of this name
+        target = target.with_name(f"{target.name}.kept")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _free_name(path: Path) -> Path:
+    numbers = (path.with_name(f"{path.name}.old-{number}") for number in itertools.count(1))
+    return next(name for name in numbers if not os.path.lexists(name))
+
+
+def _sync_tree(directory: Path) -> None:
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            with open(os.path.join(parent, name), "rb") as handle:
+                os.fsync(handle.fileno())
+        sync_directory(parent)
 
 
 def sha256_file(path: str | os.PathLike) -> str:

@@ -2,8 +2,9 @@
 
     generate -> build -> pretrain (clean, compromised) -> unlearn (a method each) -> evaluate (a model each) -> report
 
-Every stage can be run alone; one whose input is missing says which stage makes it. Outputs that are complete and of the
-same config are reused.
+Every stage can be run alone; one whose input is missing says which stage makes it. An output is reused if it was made from
+the same values, code and inputs, and is as it was written (``identity.py``). Inputs are not believed either: data, the parent
+of a model, the model of a result are compared with what their makers recorded before they are used.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import Any
 
 from salmu_jax import config as config_lib
 from salmu_jax import files, processes
+from salmu_jax.chain import FOUNDATION, Chain, need
 from salmu_jax.errors import InputError
+from salmu_jax.identity import code
 from salmu_jax.text import safe_value
 from salmu_jax.training import distributed
-from salmu_jax.workspace import Workspace, fingerprint, provenance, say
-
-FOUNDATION = ("clean", "compromised")
+from salmu_jax.workspace import Workspace, provenance, say
 
 
 class Stages:
@@ -34,6 +35,7 @@ class Stages:
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
         self.config = workspace.config
+        self.chain = Chain(workspace, self._describe)
         self._cache: Any = None
         self._described: tuple[int, dict[str, Any]] = (0, {})
         self._evaluator_of_all: Any = None
@@ -50,7 +52,7 @@ class Stages:
 
         parameters = config_lib.section(config, "world")["world"]
         workers = parameters.pop("workers")  # the same world comes out of any number of them
-        fields = {"generator": GENERATOR_VERSION, "world": parameters}
+        fields = {"generator": GENERATOR_VERSION, "world": parameters, "code": code("generate")}
 
         def generate() -> None:
             with _progress("generate", "pictures") as progress:
@@ -67,7 +69,7 @@ class Stages:
         from data_pipelines.builders import build_datasets
 
         workspace = self.workspace
-        _need(workspace.world, "salmu generate", "or name a directory in the released layout as 'world_dir'")
+        need(workspace.world, "salmu generate", "or name a directory in the released layout as 'world_dir'")
         zeroshot = self.config.zeroshot_dir
         if zeroshot and not Path(zeroshot).is_dir():
             raise InputError(f"no such directory: {zeroshot}", "zeroshot_dir")
@@ -85,11 +87,13 @@ class Stages:
             say("; ".join([f"build: {counts}", *(f"let pass: {line}" for line in summary.oddities)]))
 
         fields = {
-            "world": fingerprint(workspace.world),
-            **({"zeroshot": fingerprint(Path(zeroshot))} if zeroshot else {}),
+            "world": self.chain.world(),
+            **({"zeroshot": self.chain.foreign(Path(zeroshot))} if zeroshot else {}),
             **({"strict": True} if strict else {}),  # what was let pass before is looked at again
+            "code": code("build"),
         }
-        with workspace.stage("build", workspace.datasets, fields) as identity:
+        inputs = [workspace.world, *([Path(zeroshot)] if zeroshot else [])]
+        with workspace.stage("build", workspace.datasets, fields, inputs=inputs) as identity:
             if identity:
                 distributed.from_main(build)
 
@@ -103,24 +107,24 @@ class Stages:
         workspace, config = self.workspace, self.config
         if name not in FOUNDATION:
             raise InputError(f"unknown foundation model {name!r}; there are: {', '.join(FOUNDATION)}", "--model")
-        datasets = self._datasets()
-        fields = {
-            "datasets": datasets,
-            "pairs": name,
-            **config_lib.identity_section(config, "seed", "model", "data", "train"),
-        }
-        with workspace.stage(f"pretrain {name}", workspace.model(name), fields) as identity:
+        if self.chain.imported(name):
+            say(f"pretrain {name}: not needed, {workspace.model(name)} was imported")
+            return
+        data = self.chain.data("salmu", "retain_pairs")
+        fields = self.chain.pretrain_fields(name, data)
+        inputs = [workspace.datasets]
+        with workspace.stage(f"pretrain {name}", workspace.model(name), fields, inputs=inputs) as identity:
             if identity:
-                splits = ["retain_pairs/train"] if (workspace.datasets / "retain_pairs").is_dir() else []
+                splits = ["retain_pairs/train"] if data["retain_pairs"] else []
                 splits += ["salmu/retain_synth", *(["salmu/sensitive"] if name == "compromised" else [])]
                 pretrain(
                     config,
                     PairSource.open(workspace.datasets, splits),
                     workspace.model(name),
                     workspace.model_state(name),
-                    identity,
+                    identity.digest,
                     name=name,
-                    manifest=self._manifest(datasets),
+                    manifest={"identity": identity.digest, "data": data, **provenance(config_lib.to_json(config))},
                     cache=self._decoded_cache(),
                     states=workspace.states(name),
                     logs=workspace.logs(name),
@@ -130,38 +134,36 @@ class Stages:
 
     def unlearn(self, name: str) -> None:
         """Runs an unlearning method on the compromised model, in a process of its own that sees nothing else."""
-        from salmu_jax.training.checkpoint import read_manifest
         from salmu_jax.unlearning import isolation, view
 
         workspace, config = self.workspace, self.config
-        datasets = self._datasets()
+        retain = self.chain.retain_splits()
+        data = self.chain.data("salmu", *(["retain_pairs"] if "retain_pairs/train" in retain else []))
+        parent = self.chain.trusted("compromised", data)
         compromised = workspace.model("compromised")
-        _need(compromised, "salmu pretrain")
-        parent = read_manifest(compromised)["digest"]
         pairs = view.count_rows(workspace.datasets, view.FORGET)
         method = self._describe([name], pairs)[name]
-        method_fields = config_lib.to_json(config.unlearn.methods.get(name) or {})
-        retain = [split for split in config.unlearn.retain if (workspace.datasets / split.split("/")[0]).is_dir()]
+        asked = self.chain.asked(name)
         if not retain and "retain" in method["needs"]:
             raise InputError(f"none of {', '.join(config.unlearn.retain)} was built", "unlearn.retain")
-        fields = {
-            "datasets": datasets,
-            "compromised": parent,
-            "method": {name: method_fields},
-            "retain": retain,
-            "steps_per_call": config.unlearn.steps_per_call,
-            **config_lib.identity_section(config, "seed", "model"),
-        }
-        with workspace.stage(f"unlearn {name}", workspace.model(name), fields) as identity:
+        fields = self.chain.unlearn_fields(name, method, data, parent["digest"])
+        inputs = [workspace.datasets, compromised]
+        with workspace.stage(f"unlearn {name}", workspace.model(name), fields, inputs=inputs, asked=asked) as identity:
             if identity:
                 isolation.unlearn(
                     workspace,
                     name,
                     parent=compromised,
                     splits=[view.FORGET, *(retain if "retain" in method["needs"] else [])],
-                    told={"fields": method_fields, "forget_pairs": pairs},
-                    identity=identity,
-                    manifest=lambda device: {**self._manifest(datasets, device), "parent": parent},
+                    told={"fields": asked, "forget_pairs": pairs},
+                    identity=identity.digest,
+                    manifest=lambda device: {
+                        "identity": identity.digest,
+                        "data": data,
+                        **provenance(config_lib.to_json(config), device),
+                        "parent": parent["digest"],
+                        "root": parent.get("root") or parent["digest"],
+                    },
                 )
 
     def check_methods(self, names: Sequence[str]) -> None:
@@ -199,6 +201,7 @@ class Stages:
         ``architecture`` is for those that do not say theirs.
         """
         from salmu_jax.evaluation.protocol import evaluate, write_result
+        from salmu_jax.evaluation.rows import rows_path
         from salmu_jax.evaluation.run import check_new_name
         from salmu_jax.interop.foreign import is_foreign, load_foreign
         from salmu_jax.training.checkpoint import load_model, read_manifest
@@ -209,26 +212,22 @@ class Stages:
             self._check_known(name)
         else:
             check_new_name(name, self._reserved_names())
+        data = self.chain.data("salmu", "zeroshot")
         evaluator = self.evaluator()
         directory = checkpoint or workspace.model(name)
-        if checkpoint is None:
-            _need(directory, "salmu pretrain" if name in FOUNDATION else f"salmu unlearn --method {name}")
         clip, params = make_clip(config), None
         if is_foreign(directory):
             theirs, params, manifest = load_foreign(directory, architecture=architecture)
             dtype = config.model.compute_dtype
             clip = dataclasses.replace(clip, config=dataclasses.replace(theirs.config, compute_dtype=dtype))
         else:
-            manifest = read_manifest(directory)
-        fields = {
-            "data": evaluator.digests,
-            "checkpoint": manifest["digest"],
-            **config_lib.identity_section(config, "seed", "model", "evaluate"),
-        }
+            manifest = read_manifest(directory) if checkpoint else self.chain.trusted(name, data)
+        fields = self.chain.evaluate_fields(manifest, data)
+        outputs = {"output": workspace.result(name), "beside": [rows_path(workspace.result(name))]}
 
         with (
             workspace.result_locked(name),
-            workspace.stage(f"evaluate {name}", workspace.result(name), fields) as identity,
+            workspace.stage(f"evaluate {name}", fields=fields, **outputs) as identity,
         ):
             if not identity:
                 return
@@ -278,9 +277,11 @@ class Stages:
         directory = workspace.result("clean").parent
         names = choose(directory, names, self.all_models(), method_names(), say)
         results, similarity, rows = gather(directory, names, say)
+        self.chain.check_fresh({result["model"]: result for result in results})
         fields = {
-            "results": {name: fingerprint(workspace.result(name)) for name in names},
+            "results": {name: files.sha256_file(workspace.result(name)) for name in names},
             **config_lib.section(config, "name", "report"),
+            "code": code("report"),
         }
 
         def work() -> None:
@@ -297,7 +298,8 @@ class Stages:
                 },
             )
 
-        with workspace.stage("report", workspace.report, fields) as identity:
+        inputs = [workspace.datasets]
+        with workspace.stage("report", workspace.report, fields, inputs=inputs) as identity:
             if identity:
                 distributed.from_main(work)
         if distributed.is_main():
@@ -326,6 +328,7 @@ class Stages:
         told = {
             "config": config_lib.to_json(self.config),
             "calls": calls,
+            "rerun": self.workspace.rerun,
             "argv": sys.argv,
             "distributed": distributed.for_child(),
         }
@@ -336,11 +339,14 @@ class Stages:
         from salmu_jax.unlearning import isolation
 
         def remove() -> None:
-            isolation.recover(self.workspace)
-            root = self.workspace.root
+            workspace = self.workspace
+            isolation.recover(workspace)
+            root = workspace.root
             for directory in (root, root / "models", root / "results", root / "stages"):
-                for leftover in directory.glob("*.partial-*"):
-                    files.remove_partials(leftover.with_name(leftover.name.rpartition(".partial-")[0]))
+                for leftover in files.find_partials(directory):
+                    files.remove_partial(leftover)
+            for output in (workspace.datasets, workspace.report):  # they may be links to other disks
+                files.remove_partials(output)
 
         distributed.from_main(remove)
 
@@ -349,11 +355,6 @@ class Stages:
     def all_models(self) -> list[str]:
         """The names of the models that the config asks for: the foundation models and its methods."""
         return [*FOUNDATION, *self.config.unlearn.methods]
-
-    def _datasets(self) -> str:
-        """The digest of the built data sets."""
-        _need(self.workspace.datasets, "salmu build")
-        return str(fingerprint(self.workspace.datasets))
 
     def _check_known(self, name: str) -> None:
         """Raises InputError for a name that no model of a workspace has."""
@@ -390,7 +391,7 @@ class Stages:
         """What embeds models on the data of this workspace."""
         from salmu_jax.evaluation.run import Evaluator
 
-        _need(self.workspace.datasets, "salmu build")
+        need(self.workspace.datasets, "salmu build")
         if self._evaluator_of_all is None:
             self._evaluator_of_all = Evaluator(
                 self.workspace.datasets,
@@ -408,15 +409,6 @@ class Stages:
 
         names = dict.fromkeys([*method_names(), *self.config.unlearn.methods], "a method")
         return names | dict.fromkeys([*FOUNDATION, *self.config.models], "a foundation model")
-
-    def _manifest(self, datasets: str, device: str | None = None) -> dict[str, Any]:
-        return {"data": {"datasets": datasets}, **provenance(config_lib.to_json(self.config), device)}
-
-
-def _need(path: Path, command: str, otherwise: str = "") -> None:
-    """Raises InputError if what an earlier stage makes is not there."""
-    if not path.exists():
-        raise InputError(f"not there yet; run '{command}' first{', ' + otherwise if otherwise else ''}", path)
 
 
 @contextlib.contextmanager

@@ -7,10 +7,11 @@
       results/NAME.json    evaluate: one file a model
       report/index.html    report
       logs/NAME/           pretrain: event files and traces, where they were asked for
-      stages/*.json        what each output was made from
+      stages/*.json        what each output was made from; seen.json: which files have been read, to read each once
 
-A stage is identified by a digest of the config fields that it depends on and of its inputs. Its output is reused when the
-recorded identity is the present one and the output is as it was left (file names, sizes, and the contents of small files).
+An output is reused when it was made from the same values, code and inputs (``identity.py``) and is as it was written: the
+manifest in it names every file with its digest (``contents.py``). Otherwise it is made anew, and a line says why. A record
+goes when its successor is whole, so that an interrupted attempt costs nothing.
 
 With several processes, process 0 holds the lock, keeps the records, and decides for all what is reused.
 """
@@ -19,25 +20,29 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import importlib.metadata
+import os
 import platform
 import shlex
+import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 import salmu_jax
-from salmu_jax import console, files
-from salmu_jax.errors import InputError
+from salmu_jax import console, contents, files, host
+from salmu_jax.errors import InputError, describe_os_error
+from salmu_jax.identity import ROOT, Identity
 from salmu_jax.locks import Busy, Lock
 from salmu_jax.text import safe_text, safe_value
 from salmu_jax.training import distributed
 
-_SMALL = 1 << 20  # bytes; larger files are recognised by name and size
+_OUTPUTS = ("datasets", "models", "results", "report", "stages", "logs", "cache")
 
 
 class Workspace:
@@ -49,7 +54,8 @@ class Workspace:
         self.world = Path(config.world_dir) if config.world_dir else self.root / "world"
         self.datasets = self.root / "datasets"
         self.report = self.root / "report"
-        self._lock: Any = None
+        self.rerun = False  # make everything anew, whatever there is
+        self._lock: Lock | None = None
 
     def model(self, name: str) -> Path:
         """The directory of a finished model."""
@@ -83,13 +89,7 @@ class Workspace:
 
             def lock() -> bool:
                 self._lock = held
-                try:
-                    return held.take(shared)
-                except Busy as error:
-                    who = f" ({error})" if str(error) else ""
-                    raise InputError(
-                        f"another salmu run is at work in this directory{who}; wait for it, or set 'workdir'", self.root
-                    ) from error
+                return _take(held, self.root, shared)
 
             yield distributed.from_main(lock)
 
@@ -112,40 +112,147 @@ class Workspace:
             yield
 
     @contextlib.contextmanager
-    def stage(self, name: str, output: Path, fields: Mapping[str, Any]) -> Iterator[str | None]:
-        """Yields the stage's identity, or None when ``output`` is complete and made from the same ``fields``.
+    def stage(
+        self,
+        name: str,
+        output: Path,
+        fields: Mapping[str, Any],
+        *,
+        inputs: Sequence[Path] = (),
+        beside: Sequence[Path] = (),
+        asked: Any = None,
+    ) -> Iterator[Identity | None]:
+        """Yields the stage's identity, or None when ``output`` is intact and of the same identity.
 
         The caller leaves the block at once on None. When the block ends well, ``output`` is recorded as complete.
-        """
-        record_path = self.root / "stages" / f"{name.replace(' ', '-')}.json"
-        fields = {"version": salmu_jax.__version__, **fields}
 
-        def begin() -> str | None:
-            identity = files.sha256_json(fields)
-            record = _read_record(record_path)
-            same = bool(record) and record["identity"] == identity
-            if same and output.exists() and record["output"] == fingerprint(output):
+        Args:
+          name: of the stage, and of its record.
+          output: the file or directory that it makes.
+          fields: what the output is made from: JSON values by name.
+          inputs: directories that it reads, none of which may be the output or lie in it.
+          beside: files that it writes besides ``output``.
+          asked: a JSON value that is kept in the record, and is no part of the identity.
+
+        Raises:
+          InputError: an input lies in the output; the output is not ours to replace.
+        """
+        identity = Identity(fields)
+
+        def begin() -> dict[str, Any] | None:
+            _check_inputs(output, inputs)
+            _check_replaceable(output)
+            reasons = self._reasons(name, identity, [output, *beside], asked)
+            if reasons == []:
                 say(f"{name}: reused, {output} is complete and of the same config")
                 return None
-            if record and not same and output.exists():
-                say(f"{name}: made anew, {_changes(record['fields'], fields)} changed since {output} was made")
+            if reasons:
+                say(f"{name}: made anew, {files.listed(reasons)}")
             say(f"{name}: ...")
-            record_path.unlink(missing_ok=True)
-            return identity
+            return dict(fields)
 
         began = time.monotonic()
-        identity = distributed.from_main(begin)
-        yield identity
-        if identity is None:
+        told = distributed.from_main(begin)  # the fields of process 0 are those of all
+        yield None if told is None else Identity(told)
+        if told is None:
             return
 
         def end() -> None:
             seconds = round(time.monotonic() - began, 1)
-            made = {"identity": identity, "fields": fields, "seconds": seconds, "output": fingerprint(output)}
-            files.write_json(record_path, {"stage": name, **made})
+            self._record(name, identity, seconds, [output, *beside], asked)
             say(f"{name}: {seconds:.1f} s, {output}")
 
         distributed.from_main(end)
+
+    def record(self, name: str) -> dict[str, Any] | None:
+        """Returns the record of a stage: its ``fields`` and its ``output``; None if there is none that can be read."""
+        return _read_record(self._record_path(name))
+
+    def damage(self, directory: Path, *prefixes: str) -> list[str]:
+        """Returns what is wrong with a directory of ours, file by file: all of it, or what lies below ``prefixes``.
+
+        Files are read only if they have changed since they were last read.
+        """
+        held = contents.read_contents(directory)
+        if held is None or not contents.seal_holds(directory):
+            return ["its manifest is missing or damaged"]
+        named = held["files"]
+        if prefixes:
+            named = {name: named[name] for name in named if name.partition("/")[0] in prefixes}
+        with self._seen(directory) as seen:
+            return contents.problems(directory, {**held, "files": named}, seen)
+
+    def foreign_digest(self, directory: Path) -> str:
+        """Returns a digest of the contents of a world that has no manifest: of all files but hidden ones and Markdown.
+
+        Our own outputs are left out where they lie in it. Links are followed, and files are read only if they have changed.
+        """
+        outputs = [(self.root / name).resolve() for name in _OUTPUTS]
+        with self._seen(directory) as seen:
+            found = {
+                name: contents.digest_of(directory / name, seen, name)
+                for name in contents.file_names(directory)
+                if not any(part.startswith(".") for part in name.split("/"))
+                and not name.endswith((".md", ".lock"))
+                and not any((directory / name).resolve().is_relative_to(path) for path in outputs)
+            }
+        return files.sha256_json(found)
+
+    @contextlib.contextmanager
+    def _seen(self, directory: Path) -> Iterator[contents.Seen]:
+        """What has been read of ``directory`` before; what is read in the block is kept."""
+        path, key = self.root / "stages" / "seen.json", str(directory.resolve())
+        try:
+            known = files.read_json(path)
+        except (OSError, InputError):
+            known = {}
+        known = known if isinstance(known, dict) else {}
+        before = known.get(key)
+        seen = dict(before) if isinstance(before, dict) else {}
+        yield seen
+        if seen != before and self.root.is_dir():
+            files.write_json(path, {**known, key: seen})
+
+    def _reasons(self, name: str, identity: Identity, outputs: Sequence[Path], asked: Any) -> list[str] | None:
+        """Why a stage has to run: nothing, if it has not; None, if there is no output."""
+        output = outputs[0]
+        if not output.exists():
+            return None
+        if self.rerun:
+            return ["as --rerun asks"]
+        record = self.record(name)
+        # A model that was written when its record was not yet says itself what it was made from.
+        adopted = (record is None or record["identity"] != identity.digest) and _identity_in(output) == identity.digest
+        if not adopted:
+            if record is None:
+                return [f"nothing says what {output} was made from"]
+            if record["identity"] != identity.digest:
+                return [f"changed since {output} was made: {files.listed(identity.changes(record['fields']))}"]
+        if damage := self._damage(outputs, {} if adopted else record["output"]):
+            self._record_path(name).unlink(missing_ok=True)  # a model of the same identity may take its place
+            return [f"{output}: {files.listed(damage)}"]
+        if adopted:
+            self._record(name, identity, 0.0, outputs, asked)
+        return []
+
+    def _damage(self, outputs: Sequence[Path], recorded: Mapping[str, str | None]) -> list[str]:
+        """What of a stage's outputs is not as it was written: files by name."""
+        output = outputs[0]
+        if output.is_dir() and (damage := self.damage(output)):
+            return damage
+        now = output_state(outputs)
+        names = [name for name in sorted({*recorded, *now}) if recorded and recorded.get(name) != now.get(name)]
+        if output.is_dir() and names:
+            return ["holds other files than were written"]
+        return [f"{name} is {'missing' if now.get(name) is None else 'not as it was written'}" for name in names]
+
+    def _record(self, name: str, identity: Identity, seconds: float, outputs: Sequence[Path], asked: Any) -> None:
+        made = {"stage": name, "identity": identity.digest, "fields": identity.fields, "seconds": seconds}
+        made |= {"output": output_state(outputs)} | ({} if asked is None else {"asked": asked})
+        files.write_json(self._record_path(name), made)
+
+    def _record_path(self, name: str) -> Path:
+        return self.root / "stages" / f"{name.replace(' ', '-')}.json"
 
     def stage_seconds(self) -> dict[str, float]:
         """Seconds that each recorded stage took, in the order in which they ended."""
@@ -154,20 +261,67 @@ class Workspace:
         return {record["stage"]: record["seconds"] for record in records}
 
 
-def fingerprint(path: Path) -> str | None:
-    """A digest that tells whether a file or directory is as it was left; None if it is not there."""
+@contextlib.contextmanager
+def held_around(path: Path) -> Iterator[None]:
+    """Holds the work directory that ``path`` lies in, if it lies in one: what a run makes there is not disturbed."""
+    above = path.absolute().parents[:3]
+    roots = [parent for parent in above if (parent / ".lock").is_file() and (parent / "stages").is_dir()]
+    if not roots:
+        yield
+        return
+    with Lock(roots[0] / ".lock", directory=True) as held:
+        _take(held, roots[0])
+        yield
+
+
+def _take(lock: Lock, root: Path, shared: bool = False) -> bool:
+    try:
+        return lock.take(shared)
+    except Busy as error:
+        who = f" ({error})" if str(error) else ""
+        raise InputError(
+            f"another salmu run is at work in this directory{who}; wait for it, or set 'workdir'", root
+        ) from error
+
+
+def output_state(outputs: Sequence[Path]) -> dict[str, str | None]:
+    """The digests of files, and of what the manifests of directories say, by their names."""
+    return {path.name: _digest_of(path) for path in outputs}
+
+
+def _digest_of(path: Path) -> str | None:
     if path.is_file():
         return files.sha256_file(path)
-    if not path.is_dir():
+    held = contents.read_contents(path) if path.is_dir() else None
+    return None if held is None else files.sha256_json([contents.contents_digest(held), contents.manifest_digest(path)])
+
+
+def _identity_in(output: Path) -> str | None:
+    """What a model says itself that it was made from."""
+    try:
+        manifest = files.read_json(output / "manifest.json")
+    except (OSError, InputError):
         return None
-    entries = []
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            size = file.stat().st_size
-            entries.append(
-                [file.relative_to(path).as_posix(), size, files.sha256_file(file) if size < _SMALL else None]
-            )
-    return files.sha256_json(entries)
+    return manifest.get("identity") if isinstance(manifest, dict) else None
+
+
+def _check_inputs(output: Path, inputs: Sequence[Path]) -> None:
+    place = output.resolve()
+    for path in inputs:
+        if path.resolve() == place or place in path.resolve().parents:
+            raise InputError(f"lies in {output}, which would be replaced; it has to lie elsewhere", path)
+
+
+def _check_replaceable(output: Path) -> None:
+    """Raises InputError if what would be replaced is not ours, before hours are spent on its successor."""
+    if output.suffix == ".json":
+        if output.is_file() and b'"salmu_jax.' not in output.read_bytes():
+            raise InputError("is not a result of salmu, so it is not replaced; move it away", output)
+        return
+    try:
+        files.check_replaceable(output)
+    except OSError as error:
+        raise InputError(describe_os_error(error, output)) from error
 
 
 def devices() -> str:
@@ -197,8 +351,31 @@ def provenance(config: Mapping[str, Any], device: str | None = None) -> dict[str
         "versions": versions,
         "command": safe_text(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), limit=None),
         "device": device or devices(),
+        "environment": host.numeric_environment(),
+        "git": git_state(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+@functools.cache
+def git_state() -> dict[str, Any] | None:
+    """The commit that the package runs from, and whether files that git knows differ from it; None outside a checkout."""
+    if not (ROOT / ".git").exists():
+        return None
+
+    def ask(*words: str) -> str:
+        quiet = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+        for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+            quiet.pop(name, None)
+        command = ["git", "-C", str(ROOT), *words]
+        options = {"capture_output": True, "text": True, "check": True, "timeout": 10, "env": quiet}
+        return subprocess.run(command, stdin=subprocess.DEVNULL, **options).stdout.strip()
+
+    try:
+        commit = ask("rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):  # no git, or a checkout of somebody else
+        return None
 
 
 def say(line: str) -> None:
@@ -214,22 +391,3 @@ def _read_record(path: Path) -> dict[str, Any] | None:
         return None
     whole = isinstance(record, dict) and record.keys() >= {"stage", "identity", "fields", "seconds", "output"}
     return record if whole else None
-
-
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """The names of the fields that differ, ``train.epochs, world.seed``."""
-
-    def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-        if isinstance(tree, Mapping):
-            return {
-                k: v
-                for key, value in tree.items()
-                for k, v in flat(value, f"{prefix}.{key}" if prefix else key).items()
-            }
-        return {prefix: tree}
-
-    before, after = flat(old), flat(new)
-    return (
-        ", ".join(sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key)))
-        or "its inputs"
-    )

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salmu_jax import files
+from salmu_jax import contents, files
 from salmu_jax.errors import InputError
 
 JSON = st.recursive(
@@ -24,6 +24,13 @@ JSON = st.recursive(
 
 def names(directory):
     return sorted(path.name for path in directory.iterdir())
+
+
+def make(path, name, text="", **options):
+    """Makes a directory of ours that holds one file."""
+    with files.new_directory(path, **options) as partial:
+        files.write_text(partial / name, text or name)
+        contents.write_contents(partial, "test")
 
 
 def test_write_bytes_makes_parents_and_replaces(tmp_path):
@@ -55,14 +62,14 @@ def test_a_file_is_flushed_to_the_disk_before_it_is_renamed(tmp_path, monkeypatc
         real = getattr(os, name)
         monkeypatch.setattr(files.os, name, lambda *a, name=name, real=real: (calls.append(name), real(*a))[1])
     files.write_text(tmp_path / "file", "ä")
-    assert calls == ["fsync", "replace"]
+    assert calls == ["fsync", "replace", "fsync"]  # the name too, or a power cut takes the file with it
     assert (tmp_path / "file").read_bytes() == "ä".encode()
 
 
 def test_a_file_over_the_size_limit_is_an_os_error_and_leaves_nothing(tmp_path):
     program = f"""
         import errno, pathlib, resource, signal
-        from salmu_jax import files
+        from salmu_jax import contents, files
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         root = pathlib.Path({str(tmp_path)!r})
@@ -116,8 +123,9 @@ def test_new_directory_appears_whole_and_replaces_the_old_one(tmp_path):
             assert not any(partial.iterdir())
             (partial / word).mkdir()
             (partial / word / "file").write_text(word)
+            contents.write_contents(partial, "test")
             assert not (path / word).exists()
-        assert names(path) == [word]
+        assert names(path) == ["contents.json", word]
     assert names(path.parent) == ["out"]
 
 
@@ -126,8 +134,7 @@ def test_new_directory_appears_whole_and_replaces_the_old_one(tmp_path):
 def test_an_exception_while_filling_leaves_what_was_there(tmp_path, error, existing):
     path = tmp_path / "out"
     if existing:
-        with files.new_directory(path) as partial:
-            (partial / "old").write_text("old")
+        make(path, "old")
 
     def fill():
         with files.new_directory(path) as partial:
@@ -137,13 +144,12 @@ def test_an_exception_while_filling_leaves_what_was_there(tmp_path, error, exist
     with pytest.raises(error):
         fill()
     assert names(tmp_path) == (["out"] if existing else [])
-    assert not existing or names(path) == ["old"]
+    assert not existing or names(path) == ["contents.json", "old"]
 
 
 def test_a_failing_rename_puts_the_old_directory_back(tmp_path, monkeypatch):
     path = tmp_path / "out"
-    with files.new_directory(path) as partial:
-        (partial / "old").write_text("old")
+    make(path, "old")
     real, calls = os.replace, []
 
     def fail_once_at_the_second(source, target):
@@ -156,7 +162,7 @@ def test_a_failing_rename_puts_the_old_directory_back(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="Input/output"), files.new_directory(path) as partial:
         (partial / "new").write_text("new")
     assert names(tmp_path) == ["out"]
-    assert names(path) == ["old"]
+    assert names(path) == ["contents.json", "old"]
 
 
 def test_a_file_in_the_place_of_a_directory_is_refused_and_kept(tmp_path):
@@ -167,17 +173,149 @@ def test_a_file_in_the_place_of_a_directory_is_refused_and_kept(tmp_path):
     assert (tmp_path / "out").read_text() == "somebody's"
 
 
+# What is a user's ----------------------------------------------------------------------------------------------------
+
+
+def test_a_directory_of_a_users_is_refused_and_kept(tmp_path):
+    path = tmp_path / "models"
+    path.mkdir()
+    for name in ("thesis.tex", "a.jpg", "b.jpg", "manifest.json"):
+        (path / name).write_text("{}")
+    with pytest.raises(InputError) as caught:
+        make(path, "new")
+    assert str(caught.value) == (
+        f"{path}: holds a.jpg, b.jpg, manifest.json and 1 more, and no manifest says that salmu wrote it, so it is not"
+        " replaced; move it away, or set another 'workdir'"
+    )
+    assert names(path) == ["a.jpg", "b.jpg", "manifest.json", "thesis.tex"]
+    assert names(tmp_path) == ["models"]
+
+
+def test_a_users_files_in_a_directory_of_ours_go_into_the_new_one(tmp_path):
+    path, said = tmp_path / "clean", []
+    make(path, "old")
+    (path / "notes").mkdir()
+    (path / "notes" / "monday.txt").write_text("mine")
+    (path / ".DS_Store").write_text("")
+    (path / "new").write_text("also mine")
+    (path / "link").symlink_to(tmp_path)
+    make(path, "new", say=said.append)
+    assert (path / "notes" / "monday.txt").read_text() == "mine"
+    assert (path / "new").read_text() == "new"
+    assert (path / "new.kept").read_text() == "also mine"
+    assert (path / "link").is_symlink()
+    assert names(path) == [".DS_Store", "contents.json", "link", "new", "new.kept", "notes"]
+    assert said == [f"{path}: kept .DS_Store, link, new, notes/monday.txt, which salmu did not write"]
+    assert names(tmp_path) == ["clean"]
+
+
+def test_a_directory_that_holds_a_desktops_files_alone_is_empty(tmp_path):
+    (tmp_path / "world").mkdir()
+    (tmp_path / "world" / ".DS_Store").write_text("x")
+    make(tmp_path / "world", "new", say=lambda line: None)
+    assert names(tmp_path / "world") == [".DS_Store", "contents.json", "new"]
+
+
+def test_without_a_readable_manifest_the_old_directory_is_kept_aside(tmp_path):
+    path, said = tmp_path / "out", []
+    for number in (1, 2):
+        make(path, "old")
+        text = (path / "contents.json").read_text()
+        (path / "contents.json").write_text(text.replace("{", "(", 1))
+        make(path, "new", say=said.append)
+        assert names(tmp_path / f"out.old-{number}") == ["contents.json", "old"]
+        assert names(path) == ["contents.json", "new"]
+        assert str(tmp_path / f"out.old-{number}") in said.pop()
+
+
+def test_a_directory_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
+    (tmp_path / "disk").mkdir()
+    path, target = tmp_path / "datasets", tmp_path / "disk" / "salmu"
+    path.symlink_to(target)
+    for name in ("first", "second"):
+        make(path, name)
+        assert path.is_symlink()
+        assert names(target) == ["contents.json", name]
+        assert names(tmp_path / "disk") == ["salmu"]
+    (target / "contents.json").unlink()
+    with pytest.raises(InputError, match="holds second, and no manifest"):
+        make(path, "third")
+    path.unlink()
+    path.symlink_to(tmp_path / "unmounted" / "salmu")
+    with pytest.raises(InputError) as caught:
+        make(path, "third")
+    assert str(caught.value) == (
+        f"{path}: is a link to {tmp_path}/unmounted/salmu, which is not there; is its disk mounted?"
+    )
+
+
+def test_a_mount_point_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os.path, "ismount", lambda path: path == tmp_path / "datasets")
+    (tmp_path / "datasets").mkdir()
+    with pytest.raises(InputError, match=r"is a mount point, .*make it a link"):
+        make(tmp_path / "datasets", "new")
+
+
+# Leftovers -----------------------------------------------------------------------------------------------------------
+
+ENDED = 2**22 + 1  # above the highest process number that Linux gives
+
+
 def test_leftovers_of_killed_runs_are_removed_and_nothing_else(tmp_path):
-    (tmp_path / "out[1].partial-77" / "deep").mkdir(parents=True)
-    (tmp_path / "out[1].partial-78").write_text("")
-    (tmp_path / "out[1]").mkdir()
-    (tmp_path / "out1.partial-79").mkdir()
-    (tmp_path / "other.partial-80").write_text("")
-    files.remove_partials(tmp_path / "out[1]")
-    assert names(tmp_path) == ["other.partial-80", "out1.partial-79", "out[1]"]
-    (tmp_path / "out[1].partial-81").mkdir()
-    with files.new_directory(tmp_path / "out[1]"):
-        assert not (tmp_path / "out[1].partial-81").exists()
+    path = tmp_path / "out[1]"
+    path.mkdir()
+    (files.partial_path(path, pid=ENDED) / "deep").mkdir(parents=True)
+    files.partial_path(path).write_text("")  # of an earlier process that had our number
+    files.partial_path(path, old=True, pid=ENDED).mkdir()
+    kept = [
+        files.partial_path(tmp_path / "out1", pid=ENDED),  # of another output
+        files.partial_path(path, pid=os.getppid()),  # of a process that runs
+        tmp_path / "out[1].partial-77",  # a user's names
+        tmp_path / "out[1].partial-old-77",
+        tmp_path / "out[1].partial-77-0123abcd",
+        tmp_path / "out[1].partial-old",
+    ]
+    for other in kept:
+        other.mkdir()
+    files.remove_partials(path)
+    assert names(tmp_path) == sorted(["out[1]", *(other.name for other in kept)])
+    files.partial_path(path, pid=ENDED).mkdir()
+    with files.new_directory(path):
+        assert not files.partial_path(path, pid=ENDED).exists()
+
+
+def test_leftovers_behind_a_link_are_removed(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "datasets").symlink_to(tmp_path / "disk" / "salmu")
+    files.partial_path(tmp_path / "disk" / "salmu", pid=ENDED).mkdir()
+    files.remove_partials(tmp_path / "datasets")
+    assert names(tmp_path / "disk") == []
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "out"
+    make(path, "old")
+    (path / "mine.txt").write_text("mine")
+
+    class Killed(BaseException):
+        pass
+
+    real = os.replace
+
+    def kill_after_the_first(source, target):
+        real(source, target)
+        if "partial-old" in str(target):
+            monkeypatch.setattr(files.shutil, "rmtree", lambda *_, **__: None)
+            raise Killed
+
+    monkeypatch.setattr(files.os, "replace", kill_after_the_first)
+    with pytest.raises(Killed):
+        make(path, "new")
+    monkeypatch.undo()
+    assert not path.exists()
+    files.remove_partials(path)
+    assert names(tmp_path) == ["out"]
+    assert names(path) == ["contents.json", "mine.txt", "old"]
 
 
 def test_sha256_of_a_file_is_the_standard_one(tmp_path):
@@ -213,18 +351,3 @@ def test_sha256_of_a_tree_sees_names_contents_and_places(tmp_path):
         {"a": "1", "b/c": "23", "b/d": ""},
     ]
     assert len({digest, *(tree(f"other{i}", contents) for i, contents in enumerate(others))}) == len(others) + 1
-
-
-def test_a_directory_is_removed_at_once(tmp_path, monkeypatch):
-    (tmp_path / "state" / "deep").mkdir(parents=True)
-    (tmp_path / "state" / "deep" / "file").write_text("")
-    monkeypatch.setattr(files.shutil, "rmtree", lambda path: pytest.fail("killed") if path.exists() else None)
-    with pytest.raises(pytest.fail.Exception, match="killed"):
-        files.remove_directory(tmp_path / "state")
-    assert not (tmp_path / "state").exists()
-    monkeypatch.undo()
-    files.remove_partials(tmp_path / "state")
-    assert names(tmp_path) == []
-    (tmp_path / "other").mkdir()
-    files.remove_directory(tmp_path / "other")
-    assert names(tmp_path) == []

@@ -11,10 +11,11 @@ import jax
 import pytest
 
 import salmu_jax
-from salmu_jax import files
+from salmu_jax import contents, files
+from salmu_jax import workspace as workspace_lib
 from salmu_jax.config import base_config, to_json
 from salmu_jax.errors import InputError
-from salmu_jax.workspace import Workspace, fingerprint, provenance
+from salmu_jax.workspace import Workspace, held_around, provenance
 
 
 @pytest.fixture
@@ -38,6 +39,7 @@ def make(workspace, fields, text="made", name="build", output=None):
             with files.new_directory(output) as partial:
                 (partial / "a").write_text(text)
                 (partial / "big").write_bytes(b"x" * (1 << 20))
+                contents.write_contents(partial, "datasets")
     return identity is not None
 
 
@@ -57,7 +59,7 @@ def test_a_complete_output_of_the_same_fields_is_reused_and_says_so(workspace, c
     assert lines[-1] == f"build: reused, {workspace.datasets} is complete and of the same config"
     assert sum("reused" in line for line in lines) == 1
     record = json.loads((workspace.root / "stages" / "build.json").read_text())
-    assert record["fields"] == {"version": salmu_jax.__version__, "train": {"epochs": 3}, "seed": 1}
+    assert record["fields"] == {"train": {"epochs": 3}, "seed": 1}
     assert workspace.stage_seconds() == {"build": record["seconds"]}
 
 
@@ -65,25 +67,54 @@ def test_changed_fields_are_named(workspace, capsys):
     make(workspace, {"train": {"epochs": 3, "b1": 0.9}, "seed": 1, "old": 0})
     assert make(workspace, {"train": {"epochs": 4, "b1": 0.9}, "seed": 2}, text="anew")
     assert (workspace.datasets / "a").read_text() == "anew"
-    assert f"build: made anew, old, seed, train.epochs changed since {workspace.datasets} was made" in (
-        capsys.readouterr().out.splitlines()
+    assert (
+        f"build: made anew, changed since {workspace.datasets} was made: old 0 -> none, seed 1 -> 2, train.epochs 3 -> 4"
+        in capsys.readouterr().out.splitlines()
     )
     assert not make(workspace, {"train": {"epochs": 4, "b1": 0.9}, "seed": 2})
 
 
-def test_another_version_makes_anew(workspace, capsys, monkeypatch):
+def test_changed_code_is_named_by_its_file(workspace, capsys):
+    make(workspace, {"code": {"salmu_jax/a.py": "00", "salmu_jax/b.py": "11"}})
+    assert make(workspace, {"code": {"salmu_jax/a.py": "00", "salmu_jax/b.py": "22"}})
+    assert f"changed since {workspace.datasets} was made: code salmu_jax/b.py" in capsys.readouterr().out
+
+
+def test_another_version_alone_makes_nothing_anew(workspace, monkeypatch):
     make(workspace, {})
     monkeypatch.setattr(salmu_jax, "__version__", "9.9.9")
+    assert not make(workspace, {})
+
+
+def test_rerun_makes_anew_what_is_up_to_date(workspace, capsys):
+    make(workspace, {})
+    workspace.rerun = True
     assert make(workspace, {})
-    assert "made anew, version changed" in capsys.readouterr().out
+    assert "build: made anew, as --rerun asks" in capsys.readouterr().out
 
 
 def damages():
     def edit(output):
         (output / "a").write_text("Made")
 
-    def add(output):
-        (output / "more").write_text("")
+    def edit_in_place(output):
+        stat = (output / "big").stat()
+        with open(output / "big", "r+b") as handle:
+            handle.seek(1 << 19)
+            handle.write(b"y")
+        os.utime(output / "big", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    def exchange(output):
+        os.replace(output / "a", output / "c")
+        os.replace(output / "big", output / "a")
+        os.replace(output / "c", output / "big")
+
+    def manifest(output):
+        (output / "contents.json").write_text((output / "contents.json").read_text()[:-20])
+
+    def another(output):
+        (output / "a").write_text("another world of the same shapes"[:4])
+        contents.write_contents(output, "datasets")
 
     def remove(output):
         (output / "a").unlink()
@@ -98,7 +129,7 @@ def damages():
     def vanish(output):
         output.rename(output.parent / "elsewhere")
 
-    return [edit, add, remove, rename, cut, vanish]
+    return [edit, edit_in_place, exchange, manifest, another, remove, rename, cut, vanish]
 
 
 @pytest.mark.parametrize("damage", damages(), ids=lambda damage: damage.__name__)
@@ -109,8 +140,87 @@ def test_a_damaged_output_is_made_again(workspace, damage):
     assert not make(workspace, {"seed": 1})
 
 
+def test_the_damaged_file_is_named(workspace, capsys):
+    make(workspace, {"seed": 1})
+    (workspace.datasets / "a").write_text("Made")
+    make(workspace, {"seed": 1})
+    damaged = "a is not as it was written (its SHA-256 differs)"
+    assert f"build: made anew, {workspace.datasets}: {damaged}" in capsys.readouterr().out.splitlines()
+
+
+def test_stray_files_make_nothing_anew_and_are_kept(workspace, capsys):
+    make(workspace, {"seed": 1})
+    for name in (".DS_Store", "README.md", "cache.lock", "a.partial-1"):
+        (workspace.datasets / name).write_text("mine")
+    assert not make(workspace, {"seed": 1})
+    assert make(workspace, {"seed": 2}, text="anew")
+    assert (workspace.datasets / "a").read_text() == "anew"
+    assert (workspace.datasets / "a.partial-1").read_text() == "mine"
+    kept = ".DS_Store, README.md, a.partial-1, cache.lock"
+    assert f"{workspace.datasets}: kept {kept}, which salmu did not write" in capsys.readouterr().out.splitlines()
+
+
+def test_an_output_behind_a_link_is_made_there_and_compared_there(workspace, tmp_path):
+    workspace.root.mkdir()
+    (tmp_path / "disk").mkdir()
+    workspace.datasets.symlink_to(tmp_path / "disk" / "salmu")
+    assert make(workspace, {"seed": 1})
+    assert not make(workspace, {"seed": 1})
+    (tmp_path / "disk" / "salmu" / "a").write_text("Made")
+    assert make(workspace, {"seed": 1})
+    assert workspace.datasets.is_symlink()
+    assert (tmp_path / "disk" / "salmu" / "a").read_text() == "made"
+
+
+def test_a_directory_of_a_users_is_refused_before_any_work(workspace):
+    workspace.datasets.mkdir(parents=True)
+    (workspace.datasets / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match=r"datasets: holds thesis\.tex, and no manifest says that salmu wrote it"):
+        make(workspace, {})
+    assert (workspace.datasets / "thesis.tex").read_text() == "mine"
+
+
+def test_a_file_of_a_users_in_the_place_of_a_result_is_refused(workspace):
+    result = workspace.result("clean")
+    files.write_text(result, '{"mine": true}')
+    with pytest.raises(InputError, match="is not a result of salmu"), workspace.stage("evaluate clean", result, {}):
+        pytest.fail("it would be overwritten")
+    files.write_text(result, '{"schema": "salmu_jax.result/2"}')
+    with workspace.stage("evaluate clean", result, {}) as identity:
+        assert identity is not None
+
+
+@pytest.mark.parametrize("place", [".", "salmu", "salmu/1.0.0"])
+def test_an_input_in_its_own_output_is_refused(workspace, tmp_path, place):
+    make(workspace, {})
+    (tmp_path / "link").symlink_to(workspace.datasets / place)
+    for given in (workspace.datasets / place, tmp_path / "link"):
+        with pytest.raises(InputError, match=r"lies in .*datasets, which would be replaced"):
+            workspace.stage("build", workspace.datasets, {"seed": 2}, inputs=[given]).__enter__()
+    assert (workspace.datasets / "a").read_text() == "made"
+
+
+def test_files_beside_the_output_are_part_of_it(workspace):
+    result, rows = workspace.result("clean"), workspace.root / "results" / "clean.rows.npz"
+
+    def evaluate():
+        with workspace.stage("evaluate clean", result, {}, beside=[rows]) as identity:
+            if identity:
+                files.write_json(result, {"schema": "salmu_jax.result/2"})
+                files.write_bytes(rows, b"rows")
+        return identity is not None
+
+    assert evaluate()
+    assert not evaluate()
+    rows.write_bytes(b"Rows")
+    assert evaluate()
+    rows.unlink()
+    assert evaluate()
+    assert not evaluate()
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_an_interrupted_stage_is_made_again_even_if_its_output_stands(workspace, error):
+def test_an_interrupted_attempt_costs_nothing(workspace, error):
     make(workspace, {"seed": 1})
 
     def interrupted():
@@ -119,10 +229,8 @@ def test_an_interrupted_stage_is_made_again_even_if_its_output_stands(workspace,
 
     with pytest.raises(error):
         interrupted()
+    assert not make(workspace, {"seed": 1})  # the old output is whole: its record goes when its successor is
     assert make(workspace, {"seed": 2})
-    with pytest.raises(error):
-        interrupted()  # the fields are new again
-    assert make(workspace, {"seed": 1})
 
 
 def test_what_an_interrupted_stage_left_is_not_taken_for_the_output_of_before(workspace):
@@ -130,12 +238,38 @@ def test_what_an_interrupted_stage_left_is_not_taken_for_the_output_of_before(wo
 
     def interrupted():
         with workspace.stage("build", workspace.datasets, {"seed": 2}):
-            (workspace.datasets / "big").write_bytes(b"y" * (1 << 20))  # too large for its content to be compared
+            (workspace.datasets / "big").write_bytes(b"y" * (1 << 20))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert make(workspace, {"seed": 1})
+
+
+def test_a_model_whose_record_was_not_yet_written_is_reused(workspace):
+    output = workspace.model("clean")
+
+    def pretrain(seed, killed=False):
+        with workspace.stage("pretrain clean", output, {"seed": seed}) as identity:
+            if identity:
+                with files.new_directory(output) as partial:
+                    made = {"schema": "salmu_jax.model/1", "identity": identity.digest, "files": {}}
+                    files.write_json(partial / "manifest.json", {**made, "seal": contents.seal(made)})
+                if killed:
+                    raise KeyboardInterrupt
+        return identity is not None
+
+    for seed in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(seed, killed=True)
+        assert not pretrain(seed)
+        assert not pretrain(seed)
+    text = (output / "manifest.json").read_text()
+    (output / "manifest.json").write_text(text.replace("identity", "identify"))
+    assert pretrain(2)
+    (output / "manifest.json").write_text(text.replace("1", "2", 1))
+    (workspace.root / "stages" / "pretrain-clean.json").unlink()
+    assert pretrain(2)
 
 
 def test_a_stage_that_leaves_no_output_is_not_complete(workspace):
@@ -160,21 +294,38 @@ def test_stages_and_their_outputs_do_not_mix(workspace):
     assert list(workspace.stage_seconds()) == ["pretrain clean", "pretrain compromised"]
 
 
-def test_fingerprint(tmp_path):
-    assert fingerprint(tmp_path / "none") is None
-    (tmp_path / "file").write_text("x")
-    assert fingerprint(tmp_path / "file") == files.sha256_file(tmp_path / "file")
-    (tmp_path / "empty").mkdir()
-    assert fingerprint(tmp_path / "empty") != fingerprint(tmp_path)
-    large = tmp_path / "empty" / "large"  # recognised by name and size alone
-    large.write_bytes(b"x" * (1 << 20))
-    before = fingerprint(tmp_path / "empty")
-    large.write_bytes(b"y" * (1 << 20))
-    assert fingerprint(tmp_path / "empty") == before
-    large.write_bytes(b"y" * ((1 << 20) - 1))
-    small = fingerprint(tmp_path / "empty")
-    large.write_bytes(b"z" * ((1 << 20) - 1))
-    assert len({before, small, fingerprint(tmp_path / "empty")}) == 3
+def test_files_are_read_once_and_again_when_they_change(workspace, monkeypatch):
+    make(workspace, {})
+    later = contents.time.time() + 10
+    monkeypatch.setattr(contents.time, "time", lambda: later)
+    read = []
+    real = files.sha256_file
+    monkeypatch.setattr(files, "sha256_file", lambda path: read.append(Path(path).name) or real(path))
+    assert workspace.damage(workspace.datasets) == []
+    assert sorted(name for name in read if name != "contents.json") == ["a", "big"]
+    read.clear()
+    assert at(workspace.root).damage(workspace.datasets) == []  # of another process
+    assert read == []
+    with open(workspace.datasets / "big", "r+b") as handle:
+        handle.write(b"y")
+    assert workspace.damage(workspace.datasets) == ["big is not as it was written (its SHA-256 differs)"]
+    assert read == ["big"]
+
+
+def test_a_world_without_a_manifest_is_known_by_the_contents_of_its_files(tmp_path):
+    world, workspace = tmp_path / "world", at(tmp_path / "world")  # outputs in the world's own directory
+    for name in ("data/forget.parquet", "retain/0.tar", "identities_metadata.json"):
+        files.write_text(world / name, name)
+    digest = workspace.foreign_digest(world)
+    for name in (".DS_Store", "README.md", ".cache/lock", "datasets/salmu/x", "models/clean/x", "stages/x", "x.lock"):
+        files.write_text(world / name, "x")
+    assert workspace.foreign_digest(world) == digest
+    (tmp_path / "disk").mkdir()
+    (world / "retain").rename(tmp_path / "disk" / "retain")
+    (world / "retain").symlink_to(tmp_path / "disk" / "retain")
+    assert workspace.foreign_digest(world) == digest
+    (tmp_path / "disk" / "retain" / "0.tar").write_text("retain/1.tar")
+    assert workspace.foreign_digest(world) != digest
 
 
 HOLD = """
@@ -205,6 +356,16 @@ def test_a_second_run_is_refused_until_the_first_ends_however_it_ends(workspace)
             pass
 
 
+def test_what_is_made_in_a_work_directory_from_outside_takes_its_lock(workspace, tmp_path):
+    with held_around(tmp_path / "anywhere" / "model"):
+        pass
+    files.write_json(workspace.root / "stages" / "build.json", {})
+    with workspace.locked(), pytest.raises(InputError, match="another salmu run"), held_around(workspace.model("y")):
+        pass
+    with held_around(workspace.model("y")), pytest.raises(InputError, match="another salmu run"):
+        workspace.locked().__enter__()
+
+
 def test_a_work_directory_below_a_file_is_answered_with_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     for root in (tmp_path / "file", tmp_path / "file" / "run"):
@@ -224,3 +385,30 @@ def test_provenance_says_with_what_it_was_made():
     assert made["device"] == "8 x cpu (cpu)"
     assert made["created"].endswith("+00:00")
     json.dumps(made)
+    assert made["environment"] == {}  # nothing that a figure depends on
+
+
+def test_provenance_has_the_commit_and_whether_the_tree_was_clean(tmp_path, monkeypatch):
+    def state():
+        workspace_lib.git_state.cache_clear()
+        return workspace_lib.git_state()
+
+    def git(*words):
+        told = ["-c", "user.name=x", "-c", "user.email=x@y", *words]
+        return subprocess.run(["git", *told], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    monkeypatch.setattr(workspace_lib, "ROOT", tmp_path)
+    assert state() is None  # not a checkout
+    git("init", "-q")
+    assert state() is None  # nothing committed
+    (tmp_path / "a.py").write_text("a = 1")
+    git("add", "a.py")
+    git("commit", "-qm", "a")
+    (tmp_path / "notes").write_text("")
+    monkeypatch.setenv("GIT_DIR", "/nowhere")  # as in a hook
+    assert state() == {"commit": git("--git-dir=.git", "rev-parse", "HEAD"), "dirty": False}
+    (tmp_path / "a.py").write_text("a = 2")
+    assert state()["dirty"]
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git
+    assert state() is None
+    workspace_lib.git_state.cache_clear()

@@ -57,6 +57,7 @@ def save_model(
                 checkpointer.save(partial.absolute() / "params", args=ocp.args.PyTreeSave(params))
             files.write_text(partial / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in history))
             whole["files"] = contents.records(partial)
+            whole["seal"] = contents.seal(whole)
             files.write_json(partial / "manifest.json", whole)
         return whole
 
@@ -113,6 +114,8 @@ def load_model(directory: Path, expected: ClipConfig | None = None) -> tuple[Cli
     _raise_mismatches(mismatches(manifest["leaves"], records), directory)
     if manifest["digest"] != tree_digest(records):
         raise InputError("field 'digest' of manifest.json is not the SHA-256 of its 'leaves'", directory)
+    if not contents.seal_holds(directory):
+        raise InputError("manifest.json is not as it was written; the model has to be made again", directory)
     return clip, params, manifest
 
 

@@ -269,8 +269,8 @@ def _adopt(workspace: Workspace, cell: Path, name: str, parent: Path, digest: st
         for path in made.iterdir():
             if path.name != "manifest.json":
                 shutil.move(path, partial / path.name)
-        if "files" in said:
-            whole["files"] = contents.records(partial)
+        whole["files"] = contents.records(partial)
+        whole["seal"] = contents.seal(whole)
         files.write_json(partial / "manifest.json", whole)
 
 

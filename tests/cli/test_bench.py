@@ -97,8 +97,12 @@ def test_another_field_of_a_method_runs_that_method_anew_and_nothing_else(salmu,
     finished = salmu.run("bench", "--workdir", run_copy, f"--config.{field}=1.0")
     assert finished.status == 0, finished.err
     assert reused(finished.out) == set(STAGES) - {"unlearn delete", "evaluate delete", "report"}
-    assert "unlearn delete: made anew, method.delete.epochs changed" in finished.out
-    assert "evaluate delete: made anew, checkpoint changed" in finished.out
+    changed = f"changed since {run_copy}/models/delete was made: hyper.total_steps 10 -> 5\n"
+    assert f"unlearn delete: made anew, {changed}" in finished.out
+    assert (
+        f"evaluate delete: made anew, changed since {run_copy}/results/delete.json was made: checkpoint "
+        in finished.out
+    )
     after = results(run_copy)
     assert after["delete"]["efficacy"] != before["delete"]["efficacy"]
     assert {name: after[name] for name in MODELS if name != "delete"} == {
@@ -112,7 +116,8 @@ def test_another_field_of_training_trains_anew_and_says_what_changed(salmu, run_
     finished = salmu.run("pretrain", "--workdir", run_copy, field)
     assert finished.status == 0, finished.err
     for name in FOUNDATION:
-        assert f"pretrain {name}: made anew, train.epochs changed since {run_copy}/models/{name}" in finished.out
+        changed = f"changed since {run_copy}/models/{name} was made: train.epochs 4.0 -> 3.9999\n"
+        assert f"pretrain {name}: made anew, {changed}" in finished.out
     finished = salmu.run("bench", "--workdir", run_copy, field)
     assert reused(finished.out) == set(STAGES)
     assert results(run_copy) == before
@@ -135,7 +140,7 @@ def test_another_seed_gives_other_results(salmu, run_copy, results):
     assert finished.status == 0, finished.err
     assert reused(finished.out) == {"generate", "build"}  # the world has a seed of its own
     assert all(f"{stage}: made anew, " in finished.out for stage in STAGES if stage not in ("generate", "build"))
-    assert "pretrain clean: made anew, seed changed" in finished.out
+    assert f"pretrain clean: made anew, changed since {run_copy}/models/clean was made: seed 42 -> 7\n" in finished.out
     after = results(run_copy, provenance=False)
     for name in MODELS:
         assert after[name]["efficacy"]["1.2_AssocStr"] != before[name]["efficacy"]["1.2_AssocStr"]
@@ -147,9 +152,9 @@ def test_another_seed_gives_other_results(salmu, run_copy, results):
         ("build", "world", "salmu generate"),
         ("pretrain", "datasets", "salmu build"),
         ("unlearn", "datasets", "salmu build"),
-        ("unlearn", "models", "salmu pretrain"),
+        ("unlearn", "models", "salmu pretrain --model compromised"),
         ("evaluate", "datasets", "salmu build"),
-        ("evaluate", "models", "salmu pretrain"),
+        ("evaluate", "models", "salmu pretrain --model clean"),
         ("evaluate", "models/delete", "salmu unlearn --method delete"),
         ("report", "results", "salmu evaluate --model clean"),
     ],

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import signal
 from pathlib import Path
 
 import pytest
+
+from salmu_jax import files
 
 SCRIPT = Path(__file__).parents[1] / "acceptance" / "kill_resume.py"
 _spec = importlib.util.spec_from_file_location("kill_resume", SCRIPT)
@@ -82,10 +85,18 @@ def test_an_interrupt_leaves_nothing_and_the_same_command_goes_on(salmu, bench, 
         assert (workdir / made[stage]).read_bytes() == (bench[0] / made[stage]).read_bytes()
 
 
-def test_what_a_kill_left_half_written_is_removed_by_the_next_run(salmu, run_copy, leftovers):
-    (run_copy / "datasets.partial-123").mkdir()
-    (run_copy / "results" / "clean.json.partial-123").write_text("{")
-    (run_copy / "stages" / "build.json.partial-123").write_text("{")
+def test_what_a_kill_left_half_written_is_removed_by_the_next_run_and_nothing_else(salmu, run_copy, leftovers):
+    for output in ("datasets", "results/clean.json", "stages/build.json"):
+        files.partial_path(run_copy / output, pid=2**22 + 1).mkdir()
+    theirs = [
+        run_copy / "notes.partial-1",
+        run_copy / "models" / "clean.partial-2",
+        run_copy / "results" / "x.partial-3",
+    ]
+    for path in theirs:
+        path.write_text("mine")
+    running = files.partial_path(run_copy / "models" / "imported", pid=os.getpid())
+    running.mkdir()
     finished = salmu.run("report", "--workdir", run_copy)
     assert finished.status == 0, finished.err
-    assert not leftovers(run_copy)
+    assert leftovers(run_copy) == sorted([*theirs, running])

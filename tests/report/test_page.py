@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
+from salmu_jax.contents import write_contents
 from salmu_jax.errors import InputError
 from salmu_jax.report.leaderboard import build_leaderboard
 from salmu_jax.report.page import _off_target, render_page, write_report
@@ -53,6 +54,7 @@ def test_two_writes_give_the_same_bytes_and_replace_the_older_report(
     out = tmp_path / "report"
     (out / "figures").mkdir(parents=True)
     (out / "stale.txt").write_text("from an older run")
+    write_contents(out, "report")
     page = write_report(out, results[::-1], similarity, samples, title="SALMUBench, mini", run=run)
     assert page == out / "index.html"
     files = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}

@@ -1,0 +1,249 @@
+"""The chain data -> parent -> model -> result: nothing that a stage reads is believed.
+
+Every output has the digests of what it was made from. Before a stage reads one, it is compared with what its maker recorded:
+files by their contents, a model by its name, its data, its parent. What does not fit is refused in one line, which names the
+command that makes it anew; that command sees the same difference, and does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from salmu_jax import config as config_lib
+from salmu_jax import contents, files, host
+from salmu_jax.errors import InputError
+from salmu_jax.identity import changes, code
+from salmu_jax.training import distributed
+from salmu_jax.workspace import Workspace, output_state
+
+FOUNDATION = ("clean", "compromised")
+
+Describe = Callable[[Sequence[str], int], Mapping[str, Any]]
+
+
+class Chain:
+    """What the stages of a workspace are made from, and whether that is what it should be.
+
+    Process 0 looks, and all processes get its answer.
+    """
+
+    def __init__(self, workspace: Workspace, describe: Describe):
+        """``describe(names, forget_pairs)`` returns what methods are with the config's fields, in a process of its own."""
+        self.workspace = workspace
+        self.config = workspace.config
+        self._describe = describe
+
+    def world(self) -> str:
+        """The digest of the world's contents."""
+        return distributed.from_main(self._world)
+
+    def foreign(self, directory: Path) -> str:
+        """The digest of the contents of a directory that has no manifest of ours."""
+        return distributed.from_main(lambda: self.workspace.foreign_digest(directory))
+
+    def _world(self) -> str:
+        workspace = self.workspace
+        if not (workspace.world / "world.json").exists():
+            return workspace.foreign_digest(workspace.world)
+        if damage := workspace.damage(workspace.world):
+            return files.sha256_json(damage)  # of no world: the build is run, and says what is wrong
+        held = contents.read_contents(workspace.world)
+        more = [name for name in contents.strays(workspace.world) or () if name.endswith((".parquet", ".tar"))]
+        digests = {name: files.sha256_file(workspace.world / name) for name in more}  # they would be built, too
+        return files.sha256_json([contents.contents_digest(held), digests])
+
+    def data(self, *names: str) -> dict[str, str | None]:
+        """The digests of built data sets by name, None for one that is absent, once their files have been compared.
+
+        Raises InputError if they are not as ``build`` wrote them, naming the files.
+        """
+        workspace = self.workspace
+
+        def check() -> dict[str, str | None]:
+            need(workspace.datasets, "salmu build")
+            if damage := workspace.damage(workspace.datasets, *names):
+                raise InputError(f"{files.listed(damage)}; 'salmu build' makes it anew", workspace.datasets)
+            record = workspace.record("build")
+            if record and record["output"] != output_state([workspace.datasets]):
+                raise InputError(
+                    "holds other data than 'salmu build' made here; 'salmu build' makes it anew", workspace.datasets
+                )
+            return contents.data_digests(contents.read_contents(workspace.datasets))
+
+        digests = distributed.from_main(check)
+        return {name: digests[name] for name in names}
+
+    def imported(self, name: str) -> bool:
+        """Whether a model of the workspace came from elsewhere: no stage of ours makes it."""
+
+        def look() -> bool:
+            try:
+                return "source" in files.read_json(self.workspace.model(name) / "manifest.json")
+            except (OSError, InputError, TypeError):
+                return False
+
+        return distributed.from_main(look)
+
+    def trusted(self, name: str, data: Mapping[str, str | None]) -> dict[str, Any]:
+        """The manifest of a model of this workspace, once it is clear that it is the one that its stage made.
+
+        Raises InputError if it is not there, damaged, another one, or made of other ``data`` or of another Compromised.
+        """
+        return distributed.from_main(lambda: self._trusted(name, data))
+
+    def _trusted(self, name: str, data: Mapping[str, str | None]) -> dict[str, Any]:
+        from salmu_jax.training.checkpoint import read_manifest
+
+        workspace = self.workspace
+        directory = workspace.model(name)
+        stage = f"pretrain {name}" if name in FOUNDATION else f"unlearn {name}"
+        command = f"salmu pretrain --model {name}" if name in FOUNDATION else f"salmu unlearn --method {name}"
+        need(directory, command)
+        manifest = read_manifest(directory)
+        imported = "source" in manifest
+        problems = workspace.damage(directory) if "files" in manifest else []
+        if not imported:
+            record = workspace.record(stage)
+            recorded = record is None or record["output"] == output_state([directory])
+            if not recorded and not problems and manifest.get("identity") != record["identity"]:
+                problems.append(f"is not the model that '{stage}' made here")
+            if manifest.get("name") != name:
+                problems.append(f"is the model {manifest.get('name')!r}, not {name!r}")
+            made = manifest.get("data") if isinstance(manifest.get("data"), dict) else {}
+            problems += [f"was made of other data ({key})" for key in data if key in made and made[key] != data[key]]
+            if name in FOUNDATION:
+                seed = (manifest.get("config") or {}).get("seed", self.config.seed)
+                if seed != self.config.seed:
+                    problems.append(f"is of seed {seed}, not {self.config.seed}")
+            elif manifest.get("parent") != self._parent_digest(manifest.get("parent")):
+                problems.append("was made of another Compromised than models/compromised")
+        if problems:
+            again = "import it again" if imported else f"'{command}' makes it anew"
+            raise InputError(f"{files.listed(problems)}; {again}", directory)
+        return manifest
+
+    def _parent_digest(self, otherwise: str | None) -> str | None:
+        """The digest of the Compromised model that is here; ``otherwise`` if there is none."""
+        try:
+            manifest = files.read_json(self.workspace.model("compromised") / "manifest.json")
+        except (OSError, InputError):
+            return otherwise
+        return manifest.get("digest") if isinstance(manifest, dict) else otherwise
+
+    def retain_splits(self) -> list[str]:
+        """The splits of ``unlearn.retain`` that the data sets have."""
+        datasets = self.workspace.datasets
+        return [split for split in self.config.unlearn.retain if (datasets / split.split("/")[0]).is_dir()]
+
+    def asked(self, name: str) -> dict[str, Any]:
+        """What the config says of a method."""
+        return config_lib.to_json(self.config.unlearn.methods.get(name) or {})
+
+    def pretrain_fields(self, name: str, data: Mapping[str, str | None]) -> dict[str, Any]:
+        """What a foundation model is made from."""
+        return {
+            "datasets": data,
+            "pairs": name,
+            **config_lib.identity_section(self.config, "seed", "model", "data", "train"),
+            "environment": host.numeric_environment(),
+            "code": code("pretrain"),
+        }
+
+    def unlearn_fields(
+        self, name: str, method: Mapping[str, Any], data: Mapping[str, str | None], parent: str
+    ) -> dict[str, Any]:
+        """What an unlearned model is made from: all that the method's run depends on, its defaults included."""
+        return {
+            "datasets": data,
+            "parent": parent,
+            "method": {"name": name, **method["options"]},
+            "hyper": method["hyper"],
+            "trainable": method["trainable"],
+            "retain": self.retain_splits(),
+            "steps_per_call": self.config.unlearn.steps_per_call,
+            **config_lib.identity_section(self.config, "seed", "model"),
+            "environment": host.numeric_environment(),
+            "code": code("unlearn", f"salmu_jax.unlearning.methods.{name}"),
+        }
+
+    def evaluate_fields(self, manifest: Mapping[str, Any], data: Mapping[str, str | None]) -> dict[str, Any]:
+        """What a result is made from. The batch size is no part of it: no figure depends on it."""
+        return {
+            "datasets": data,
+            "checkpoint": manifest["digest"],
+            "parent": manifest.get("parent"),
+            **config_lib.identity_section(self.config, "seed", "model", "evaluate"),
+            "environment": host.numeric_environment(),
+            "code": code("evaluate"),
+        }
+
+    def check_fresh(self, results: Mapping[str, Mapping[str, Any]]) -> None:
+        """Raises InputError naming the results that are not of the models, parents, data and config that are here now.
+
+        A result of a model that is not here came from elsewhere, and is compared with the others by the leaderboard.
+        """
+        distributed.from_main(lambda: self._check_fresh(results))
+
+    def _check_fresh(self, results: Mapping[str, Mapping[str, Any]]) -> None:
+        stale = []
+        for name, result in results.items():
+            reasons, command = self._stale(name, result["provenance"])
+            if reasons:
+                stale.append(f"{name} ({files.listed(reasons, 3)}: {command})")
+        if stale:
+            raise InputError(f"not of what is here now, so the report would mislead: {files.listed(stale)}", "results")
+
+    def _stale(self, name: str, made: Mapping[str, Any]) -> tuple[list[str], str]:
+        """Why a result counts no longer, and the commands that renew it."""
+        workspace = self.workspace
+        evaluate = f"'salmu evaluate --model {name}'"
+        directory = workspace.model(name)
+        if not (directory / "manifest.json").is_file():
+            return [], ""
+        manifest = files.read_json(directory / "manifest.json")
+        if "source" not in manifest and name not in FOUNDATION:
+            again = f"'salmu unlearn --method {name}', then {evaluate}"
+            parent = self._parent_digest(manifest.get("parent"))
+            if manifest.get("parent") != parent:
+                return ["its parent is not the present Compromised"], again
+            if reasons := self._changed(f"unlearn {name}", lambda: self._unlearn_fields_now(name, manifest)):
+                return reasons, again
+        if name in FOUNDATION and "source" not in manifest:
+            fields = lambda: self.pretrain_fields(name, self.data("salmu", "retain_pairs"))  # noqa: E731
+            if reasons := self._changed(f"pretrain {name}", fields):
+                return reasons, f"'salmu pretrain --model {name}', then {evaluate}"
+        if (made.get("checkpoint") or {}).get("digest") != manifest.get("digest"):
+            return ["its model has been made anew"], evaluate
+        data = self.data("salmu", "zeroshot")
+        reasons = self._changed(f"evaluate {name}", lambda: self.evaluate_fields(manifest, data), with_code=True)
+        if not reasons and made.get("data") != data:
+            reasons = ["its data are not the present ones"]
+        return reasons, evaluate
+
+    def _changed(self, stage: str, now: Callable[[], Mapping[str, Any]], *, with_code: bool = False) -> list[str]:
+        """What of a stage's values, and of its code if asked, has changed since its output was made."""
+        record = self.workspace.record(stage)
+        if record is None:
+            return []
+        return [change for change in changes(record["fields"], now()) if with_code or not change.startswith("code ")]
+
+    def _unlearn_fields_now(self, name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        from salmu_jax.unlearning import view
+
+        record = self.workspace.record(f"unlearn {name}")
+        retain = self.retain_splits()
+        data = self.data("salmu", *(["retain_pairs"] if "retain_pairs/train" in retain else []))
+        if record and record.get("asked") == self.asked(name):  # then the method is what it was, but for its code
+            made = record["fields"]
+            method = {"options": made["method"], "hyper": made["hyper"], "trainable": made["trainable"]}
+        else:
+            method = self._describe([name], view.count_rows(self.workspace.datasets, view.FORGET))[name]
+        return self.unlearn_fields(name, method, data, str(manifest.get("parent")))
+
+
+def need(path: Path, command: str, otherwise: str = "") -> None:
+    """Raises InputError if what an earlier stage makes is not there."""
+    if not path.exists():
+        raise InputError(f"not there yet; run '{command}' first{', ' + otherwise if otherwise else ''}", path)

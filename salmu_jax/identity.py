@@ -1,0 +1,206 @@
+"""What makes an output the same output: resolved values, code, and the contents of its inputs.
+
+An output is up to date if all three are what they were when it was made:
+
+* *values*: every field that what comes out depends on, defaults resolved (a method's options, not just its overrides).
+  Fields that change only how something is computed are left out (``config.identity_section``).
+* *code*: the modules that the stage runs, found by following their imports. Comments, docstrings and layout are no part of
+  it. Modules that only steer, store or show (:data:`_STEERING`) are left out: nothing that comes out depends on them.
+* *inputs*: the digests of their contents (``contents.py``), not their paths or times.
+
+The package's version is no part of it, since code that changed is named file by file: a version alone neither makes
+anything anew nor ends a training that is under way. It is in the provenance. Environment variables that figures depend on
+are fixed by ``host.py``; those that it cannot fix are a value.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from salmu_jax import files
+
+ROOT = Path(__file__).resolve().parents[1]
+_PACKAGES = ("salmu_jax", "data_pipelines")
+
+
+class _Sources(NamedTuple):
+    """Where to begin to follow imports, and where not to go on."""
+
+    entries: tuple[str, ...]
+    stop: tuple[str, ...] = ()
+
+
+# What steers, stores, shows or watches. Names that end with '.' are packages.
+_STEERING = (
+    *(
+        "cli",
+        "commands",
+        "config",
+        "contents",
+        "errors",
+        "files",
+        "host",
+        "identity",
+        "json_reader",
+        "opening",
+        "stages",
+    ),
+    *("chain", "console", "interrupts", "locks", "processes", "stage_process", "text", "workspace", "interop."),
+    *("unlearning.child", "unlearning.isolation", "unlearning.view"),
+    *(f"training.{name}" for name in ("checkpoint", "chips", "distributed", "flops", "nonfinite", "online_eval")),
+    *(f"training.{name}" for name in ("profile", "progress", "records", "state_store", "states", "stopping", "watch")),
+    "training.writers",
+)
+# Data sets that are read have a digest: how they were built is no part of what is made of them.
+_BUILDING = ("data_pipelines.layout.", "data_pipelines.builders.base", "data_pipelines.builders.build")
+_BUILDING += tuple(f"data_pipelines.builders.{name}" for name in ("retain_pairs", "salmu", "zeroshot"))
+# A method's code is its own: another method's is none of its business.
+_METHODS = ("salmu_jax.unlearning.methods.", "salmu_jax.unlearning.registry")
+_TOKENIZER = ("salmu_jax.models.tokenizer", "salmu_jax.models.zoo")
+
+_STAGES = {
+    "generate": _Sources(("data_pipelines.world.generate",), ("data_pipelines.layout.check",)),
+    "build": _Sources(("data_pipelines.builders.build",)),
+    "pretrain": _Sources(("salmu_jax.training.pretrain", *_TOKENIZER), _BUILDING),
+    "unlearn": _Sources(("salmu_jax.unlearning.loop", *_TOKENIZER), (*_BUILDING, *_METHODS)),
+    "evaluate": _Sources(
+        ("salmu_jax.evaluation.protocol", "salmu_jax.evaluation.loading", *_TOKENIZER), (*_BUILDING, *_METHODS)
+    ),
+    "report": _Sources(("salmu_jax.report.page", "salmu_jax.report.samples"), _BUILDING),
+}
+_DATA_FILES = {"salmu_jax.models.tokenizer": ("salmu_jax/models/data/bpe_simple_vocab_16e6.txt.gz",)}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an output is made from, as JSON values by name; ``code`` is ``{file: digest}``."""
+
+    fields: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """One SHA-256 of all fields."""
+        return files.sha256_json(self.fields)
+
+    def changes(self, old: Mapping[str, Any]) -> list[str]:
+        """Returns what differs from the fields ``old``, in words: ``train.epochs 3 -> 4``, ``code salmu_jax/x.py``."""
+        return changes(old, self.fields)
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Returns what differs between two sets of fields, a few words each: values first, then code."""
+    before, after = dict(_flat(old)), dict(_flat(new))
+    names = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    values = [
+        f"{'.'.join(key)} {_short(before.get(key))} -> {_short(after.get(key))}" for key in names if key[0] != "code"
+    ]
+    return [*values, *(f"code {'.'.join(key[1:])}" for key in names if key[0] == "code")]
+
+
+def code(stage: str, *modules: str, root: Path = ROOT) -> dict[str, str]:
+    """Returns ``{file: digest}`` of the code that ``stage`` runs.
+
+    Args:
+      stage: ``generate``, ``build``, ``pretrain``, ``unlearn``, ``evaluate`` or ``report``.
+      modules: further ones that it runs (a method's), with what they import.
+      root: the directory that holds the packages.
+    """
+    entries, stop = _STAGES[stage]
+    found = _closure(root, entries, stop)
+    if modules:
+        found |= _closure(root, modules, (*_BUILDING, "salmu_jax.unlearning.registry"))
+    digests = {}
+    for name, path in found.items():
+        digests[path.relative_to(root).as_posix()] = _digest(path, path.stat().st_mtime_ns)
+        for data in _DATA_FILES.get(name, ()):
+            digests[data] = files.sha256_file(root / data)
+    return dict(sorted(digests.items()))
+
+
+def _closure(root: Path, entries: Sequence[str], stop: Sequence[str]) -> dict[str, Path]:
+    """The modules that ``entries`` import, and these in turn, by name, but for those that ``stop`` names."""
+    stops = (*stop, *(f"salmu_jax.{name}" for name in _STEERING))
+    found: dict[str, Path] = {}
+    waiting = list(entries)
+    while waiting:
+        name = waiting.pop()
+        stopped = any(name == end or (end.endswith(".") and f"{name}.".startswith(end)) for end in stops)
+        if name in found or name.partition(".")[0] not in _PACKAGES or stopped:
+            continue
+        path = _module(root, name)
+        if path is not None and not (path.name == "__init__.py" and name in _PACKAGES):
+            found[name] = path
+            waiting += _imports(path, path.stat().st_mtime_ns)
+    return found
+
+
+def _module(root: Path, name: str) -> Path | None:
+    path = root.joinpath(*name.split("."))
+    for candidate in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@functools.cache
+def _tree(path: Path, mtime_ns: int) -> ast.Module:
+    return ast.parse(path.read_bytes())
+
+
+@functools.cache
+def _imports(path: Path, mtime_ns: int) -> tuple[str, ...]:
+    """All that a module imports, at its head or in a function, and not for a type checker alone."""
+    found: list[str] = []
+    for node in ast.walk(_tree(path, mtime_ns)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(found)
+
+
+@functools.cache
+def _digest(path: Path, mtime_ns: int) -> str:
+    """The SHA-256 of what a module says to the interpreter: its syntax tree without docstrings and positions."""
+    return hashlib.sha256(json.dumps(_said(_tree(path, mtime_ns))).encode()).hexdigest()
+
+
+def _said(node: Any) -> Any:
+    if isinstance(node, ast.AST):
+        held = {name: value for name, value in ast.iter_fields(node) if value not in (None, [], ())}
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _documented(node):
+            held["body"] = node.body[1:]
+        return [type(node).__name__, {name: _said(value) for name, value in held.items()}]
+    if isinstance(node, list):
+        return [_said(item) for item in node]
+    return repr(node)
+
+
+def _documented(node: Any) -> bool:
+    first = node.body[0] if node.body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+
+
+def _flat(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(tree, Mapping) and tree:
+        for key, value in tree.items():
+            yield from _flat(value, (*path, str(key)))
+    else:
+        yield path, tree
+
+
+def _short(value: Any) -> str:
+    """A value in a line: digests by their beginning, what is long cut off."""
+    if value is None:
+        return "none"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and len(value) == 64 and not value.strip("0123456789abcdef"):
+        return value[:8]
+    return text if len(text) <= 60 else text[:57] + "..."
