@@ -92,8 +92,8 @@ def _check_files(world: World, findings: Findings) -> set[str]:
         before = findings.total
         with findings.collecting():
             for path in world.data_files(split) if split == "sensitive" else world.files_of(split):
-                with findings.collecting(), open_parquet(path):
-                    pass
+                with findings.collecting():
+                    open_parquet(path)[0].close()
         if findings.total == before:
             readable.add(split)
     for part in ("identities", "captions", "generic_captions", "fragile_ids"):
@@ -128,11 +128,14 @@ class _Rows:
         for split in self._world.own_splits:
             if split not in self._readable:
                 continue
+            before = count
             with self._findings.collecting():
                 for row in self._world.rows(split, images=False, findings=self._findings):
                     count += 1
                     with self._findings.collecting():
                         self._check_row(row)
+                if count == before:
+                    raise InputError(f"no rows; the split '{split}' needs one or more", self._world.files_of(split)[0])
         if not self._world.training_only and {"retain_synth", "fragile_ids"} <= self._readable:
             for name in sorted(self._world.fragile_ids - self._disjoint):
                 where = f"{self._world.directory / FRAGILE_IDS} element '{name}'"
@@ -153,13 +156,13 @@ class _Rows:
             message = f"'{row.file_name}' is also {path} row {index}; file names must be unique over all splits"
             raise InputError(message, row.where("file_name"))
         self._places[row.file_name] = (row.path, row.row)
-        if row.identity_id is not None:
+        if row.identity_id:
             self._identities[row.split].add(row.identity_id)
         if row.split in (*SENSITIVE_SPLITS, "sensitive"):
             self._texts[row.file_name] = row.text
             if self._metadata:
                 self._check_sensitive(row)
-        elif row.identity_id is None:
+        elif not row.identity_id:
             self._disjoint.add(row.file_name)
         elif "forget" in self._readable and row.identity_id not in self._identities["forget"]:
             what = "portraits in retain_synth of people outside forget, in no metric, as in the released evaluator"
@@ -238,6 +241,9 @@ def _check_shards(world: World, findings: Findings, readable: set[str]) -> int:
     for tar in world.retain_tars if "retain" in readable else ():
         with findings.collecting():
             count += sum(1 for _ in iter_tar_pairs(tar, images=False, findings=findings))
+    if "retain" in readable and world.retain_tars and not count and not findings.total:
+        message = "its tars hold no pair, an image and a .txt or .json of one name; one or more are needed"
+        findings.problem(InputError(message, world.retain_directory))
     with findings.collecting():
         if "zeroshot" in readable and world.zeroshot is not None:
             counts: collections.Counter[int] = collections.Counter()

@@ -7,6 +7,7 @@ nobody can tell, and damage in an image may go unseen.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from salmu_jax import contents as contents_lib
 from salmu_jax import files
 from salmu_jax.errors import InputError, describe_os_error
+from salmu_jax.opening import check_regular
 
 MADE = "world.json"
 
@@ -25,7 +27,9 @@ def named_files(directory: Path) -> frozenset[str] | None:
 
     Raises InputError for a ``world.json`` that cannot be read.
     """
-    if not (directory / MADE).exists():
+    try:
+        check_regular(directory / MADE)
+    except FileNotFoundError:
         return None
     contents = contents_lib.read_contents(directory)
     if contents is None:
@@ -37,10 +41,11 @@ def problems(directory: Path, paths: Iterable[Path]) -> list[InputError]:
     """What differs from its digest: all files of a made world, or those of ``paths`` whose digests the hub has left."""
     contents = contents_lib.read_contents(directory) if (directory / MADE).exists() else None
     if contents is not None:
-        return [
-            InputError(f"{line}; run 'salmu generate' again", directory)
-            for line in contents_lib.problems(directory, contents)
-        ]
+        for name in contents["files"]:
+            with contextlib.suppress(FileNotFoundError):
+                check_regular(directory / name)  # a pipe would be waited for
+        lines = contents_lib.problems(directory, contents)
+        return [InputError(f"{line}; run 'salmu generate' again", directory) for line in lines]
     found = []
     for path in paths:
         try:

@@ -7,6 +7,7 @@ size and with the rows that come, and the checksums of pages are verified where 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -20,6 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_pipelines.layout.findings import Findings
+from data_pipelines.layout.footer import Footer, RowGroup, read_footer
+from data_pipelines.layout.shards import MAX_TEXT
 from salmu_jax import files
 from salmu_jax.errors import InputError, describe_os_error
 from salmu_jax.opening import check_regular, open_regular
@@ -34,7 +37,6 @@ SCHEMA = pa.schema(
 )
 
 MAX_IMAGE = 1 << 28  # bytes of an encoded image, as in tars
-MAX_TEXT = 1 << 20
 _READ_ROWS = 64  # rows in memory at a time: at 512 px some 5 MB
 _READ_BYTES = 1 << 28  # that a batch may take, as far as the footer tells
 _BUFFER = 1 << 20
@@ -106,29 +108,31 @@ def split_files(directory: Path, split: str, names: list[str]) -> list[Path]:
     return complete[0] if complete else []
 
 
-def open_parquet(path: Path) -> pq.ParquetFile:
+def open_parquet(path: Path) -> tuple[pq.ParquetFile, Footer]:
     """Opens a file and compares its footer with its size. Raises InputError."""
+    _check_there(path)
     try:
-        size = _check_there(path)
         with open_regular(path) as handle:
-            start = handle.read(len(_GIT_LFS))
-        if start == _GIT_LFS:
-            raise InputError("a pointer of Git LFS, not the file itself; run 'git lfs pull', or download it", path)
+            if handle.read(len(_GIT_LFS)) == _GIT_LFS:
+                raise InputError("a pointer of Git LFS, not the file itself; run 'git lfs pull', or download it", path)
+            footer = read_footer(handle)
+            _check_footer(footer, os.fstat(handle.fileno()).st_size, path)
         # The pages are read one by one through a buffer; prefetching would hold a whole column of a row group.
         file = pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True)
+        with contextlib.ExitStack() as closing:
+            closing.callback(file.close)
+            check_schema(file.schema_arrow, path)
+            _check_columns(footer, path)
+            closing.pop_all()
+        return file, footer
     except InputError:
         raise
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+    except OSError as error:
+        if error.errno is not None:
             raise InputError(describe_os_error(error, path)) from error
         raise InputError(f"not a whole parquet file ({_first_line(error)}); copy or make it again", path) from error
-    try:
-        check_schema(file.schema_arrow, path)
-        _check_footer(file.metadata, size, path)
-    except BaseException:
-        file.close()
-        raise
-    return file
+    except Exception as error:  # pyarrow raises kinds of its own, and those of Python for texts, numbers and names
+        raise InputError(f"not a whole parquet file ({_first_line(error)}); copy or make it again", path) from error
 
 
 def read_rows(path: Path, split: str, *, images: bool, findings: Findings | None = None) -> Iterator[Row]:
@@ -138,12 +142,13 @@ def read_rows(path: Path, split: str, *, images: bool, findings: Findings | None
     ``findings``, such a row becomes a problem and is left out).
     """
     columns = [*(["image.bytes"] if images else []), "text", "identity_id", "file_name"]
-    with open_parquet(path) as file:
+    file, footer = open_parquet(path)
+    with file:
         row = 0
-        for group in range(file.metadata.num_row_groups):
-            end = row + file.metadata.row_group(group).num_rows
-            size = _batch_rows(file.metadata.row_group(group), columns)
-            for batch in _batches(file, path, row, batch_size=size, row_groups=[group], columns=columns):
+        for index, group in enumerate(footer.groups):
+            end = row + group.rows
+            size = _batch_rows(group, columns)
+            for batch in _batches(file, path, row, batch_size=size, row_groups=[index], columns=columns):
                 for entry in _entries(batch, path, row):
                     made = _row(entry, split, path, row, images)
                     row += 1
@@ -179,43 +184,35 @@ def check_schema(schema: pa.Schema, path: str | os.PathLike) -> None:
             raise InputError(f"its type is {kind}; {wanted} would be right", f"{path} field '{name}'")
 
 
-def _check_footer(metadata: pq.FileMetaData, size: int, path: Path) -> None:
+def _check_footer(footer: Footer, size: int, path: Path) -> None:
     """Compares the counts of a footer with each other, and the places of its columns with the size of the file."""
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    rows = sum(group.num_rows for group in groups)
-    if rows != metadata.num_rows:
-        raise _damaged(path, f"its footer says {metadata.num_rows} rows, and {rows} in its parts")
-    for group in groups:
-        for index in range(group.num_columns):
-            column = group.column(index)
-            name = column.path_in_schema
-            if name.split(".")[0] not in SCHEMA.names:
-                continue
-            if column.num_values != group.num_rows:
-                raise _damaged(path, f"its footer says {group.num_rows} rows, and {column.num_values} of '{name}'")
-            start = column.data_page_offset
-            if column.has_dictionary_page and column.dictionary_page_offset is not None:
-                start = min(start, column.dictionary_page_offset)
-            packed, unpacked = column.total_compressed_size, column.total_uncompressed_size
-            if min(start, packed, unpacked) < 0 or start + packed > size:
-                raise _damaged(path, f"'{name}' would lie outside the file")
-            if unpacked > _READ_BYTES and unpacked > 50 * packed:
-                message = f"'{name}' would take {unpacked:,} bytes, packed in {packed:,}; images do not pack so well"
-                raise InputError(message, path)
+    rows = sum(group.rows for group in footer.groups)
+    if rows != footer.rows or any(group.rows < 0 for group in footer.groups):
+        raise _damaged(path, f"its footer says {footer.rows} rows, and {rows} in its parts")
+    for column in (column for group in footer.groups for column in group.columns):
+        if min(column.start, column.packed, column.unpacked) < 0 or column.start + column.packed > size:
+            raise _damaged(path, f"'{column.path}' would lie outside the file")
+        if column.unpacked > _READ_BYTES and column.unpacked > 50 * column.packed:
+            message = f"'{column.path}' would take {column.unpacked:,} bytes, packed in {column.packed:,}"
+            raise InputError(f"{message}; images do not pack so well", path)
 
 
-def _batch_rows(group: pq.RowGroupMetaData, columns: list[str]) -> int:
+def _check_columns(footer: Footer, path: Path) -> None:
+    """Compares the counts of the columns that are read, of which each row has one value, with those of the rows."""
+    for group in footer.groups:
+        for column in group.columns:
+            if column.path.split(".")[0] in SCHEMA.names and column.values != group.rows:
+                raise _damaged(path, f"its footer says {group.rows} rows, and {column.values} of '{column.path}'")
+
+
+def _batch_rows(group: RowGroup, columns: list[str]) -> int:
     """How many rows to read at a time, so that a batch stays bounded."""
     rows = _READ_ROWS
-    for index in range(group.num_columns):
-        column = group.column(index)
-        if column.path_in_schema not in columns or not group.num_rows:
-            continue
-        if any("DICTIONARY" in encoding for encoding in column.encodings):
-            largest = column.total_uncompressed_size  # every row may be the one large value of the dictionary
-        else:
-            largest = 16 * column.total_uncompressed_size // group.num_rows  # than the average
-        rows = min(rows, max(1, _READ_BYTES // max(1, largest)))
+    for column in group.columns:
+        if column.path in columns and group.rows:
+            # With a dictionary every row may be its one large value. Else some are larger than the average.
+            largest = column.unpacked if column.dictionary else 16 * column.unpacked // group.rows
+            rows = min(rows, max(1, _READ_BYTES // max(1, largest)))
     return rows
 
 
@@ -224,7 +221,7 @@ def _batches(file: pq.ParquetFile, path: Path, row: int, **options: Any) -> Iter
     while True:
         try:
             batch = next(batches, None)
-        except (pa.ArrowException, OSError, MemoryError) as error:
+        except Exception as error:  # pyarrow raises kinds of its own, and those of Python
             raise InputError(f"damaged ({_first_line(error)}); copy or make it again", f"{path} row {row}") from error
         if batch is None:
             return
@@ -233,22 +230,32 @@ def _batches(file: pq.ParquetFile, path: Path, row: int, **options: Any) -> Iter
 
 
 def _entries(batch: pa.RecordBatch, path: Path, row: int) -> list[dict[str, Any]]:
-    """The rows of a batch as Python values, once it is known that none is too large."""
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if pa.types.is_null(column.type):
-            continue
-        if name == "image":
-            column = pc.struct_field(column, "bytes")
-        elif pa.types.is_dictionary(column.type):
-            column = column.dictionary
-        largest, limit = pc.max(pc.binary_length(column)).as_py() or 0, MAX_IMAGE if name == "image" else MAX_TEXT
-        if largest > limit:
-            where = f"{path} row {row} or one of the next {batch.num_rows} field '{name}'"
-            raise InputError(f"{largest:,} bytes; at most {limit:,} are read", where)
+    """The rows of a batch as Python values, once it is known that they are whole and none is too large."""
+    where = f"{path} row {row} or one of the next {batch.num_rows}"
     try:
+        batch.validate(full=True)
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            largest, limit = _largest(column), MAX_IMAGE if name == "image" else MAX_TEXT
+            if largest > limit:
+                raise InputError(f"{largest:,} bytes; at most {limit:,} are read", f"{where} field '{name}'")
         return batch.to_pylist()
-    except UnicodeDecodeError as error:
-        raise InputError("text that is not UTF-8", f"{path} row {row} or one of the next {batch.num_rows}") from error
+    except InputError:
+        raise
+    except Exception as error:
+        if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
+            raise InputError("text that is not UTF-8", where) from error
+        raise InputError(f"damaged ({_first_line(error)}); copy or make it again", where) from error
+
+
+def _largest(column: pa.Array) -> int:
+    """The bytes of the largest value of a column."""
+    if pa.types.is_null(column.type):
+        return 0
+    if pa.types.is_struct(column.type):
+        column = pc.struct_field(column, "bytes")
+    elif pa.types.is_dictionary(column.type):
+        column = column.dictionary
+    return pc.max(pc.binary_length(column)).as_py() or 0
 
 
 def _row(entry: dict[str, Any], split: str, path: Path, row: int, images: bool) -> Row | InputError:

@@ -241,8 +241,9 @@ class World:
             return sum(self.num_rows(part) for part in SENSITIVE_SPLITS)
         total = 0
         for path in self.files_of(split):
-            with open_parquet(path) as file:
-                total += file.metadata.num_rows
+            file, footer = open_parquet(path)
+            file.close()
+            total += footer.rows
         return total
 
     def rows(self, split: str, *, images: bool = True, findings: Findings | None = None) -> Iterator[Row]:
@@ -267,7 +268,7 @@ class World:
         if row.split == "forget":
             return "forget_association" if row.identity_id in self._partial_identities else "forget_identity"
         if row.split == "retain_synth":
-            if row.identity_id is None:
+            if not row.identity_id:
                 return "retain_disjoint"
             return "retain_joint" if not self.training_only and row.identity_id in self._forget_identities else ""
         return "" if row.split == "sensitive" else row.split

@@ -24,6 +24,7 @@ from salmu_jax.errors import InputError
 from salmu_jax.json_reader import control_character, parse_json
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+MAX_TEXT = 1 << 20
 PASSED_OVER = "members of tars that belong to no sample, passed over"
 CONTROLS = "captions with control characters, kept as they are"
 
@@ -134,7 +135,9 @@ def pair_members(pair: Pair, **extra: object) -> list[tuple[str, bytes]]:
 
 
 def decode_text(data: bytes, where: str) -> str:
-    """UTF-8 text, or InputError."""
+    """UTF-8 text of at most :data:`MAX_TEXT` bytes, or InputError."""
+    if len(data) > MAX_TEXT:
+        raise InputError(f"{len(data):,} bytes of text; at most {MAX_TEXT:,} are read", where)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -106,9 +106,9 @@ class _Reader:
                 continue
             header = self._amended(header, long_name, pax)
             long_name, pax = None, {}
-            if header.kind == b"5":
+            if header.kind in (b"5", b"V"):  # a directory, or the label of a tape
                 if header.size:
-                    raise self._refusal(f"the directory {header.name!r} has contents", header.offset)
+                    raise self._refusal(f"{header.name!r} is no file and has contents", header.offset)
                 continue
             if header.kind in _REFUSED:
                 raise self._refusal(f"{header.name!r} is {_REFUSED[header.kind]}", header.offset)

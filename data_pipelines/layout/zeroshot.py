@@ -19,6 +19,7 @@ from pathlib import Path
 from data_pipelines.layout.findings import Findings
 from data_pipelines.layout.shards import (
     IMAGE_SUFFIXES,
+    MAX_TEXT,
     LabelledImage,
     decode_text,
     iter_tar_labels,
@@ -35,7 +36,6 @@ NOT_READ = "files or folders that are not read"
 
 _IMAGENET = Path(__file__).with_name("imagenet")
 _IMAGENET_CLASSES = 1_000
-_MAX_LINES_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -225,11 +225,11 @@ def _read_lines(path: Path, wanted: str) -> tuple[str, ...]:
     """The lines of a text file, none of which may be blank: the line is the index. Line ends behind the last are not."""
     try:
         with open_regular(path) as handle:
-            data = handle.read(_MAX_LINES_BYTES + 1)
+            data = handle.read(MAX_TEXT + 1)
     except OSError as error:
         raise InputError(describe_os_error(error, path)) from error
-    if len(data) > _MAX_LINES_BYTES:
-        raise InputError(f"more than {_MAX_LINES_BYTES:,} bytes; {wanted} would be right", path)
+    if len(data) > MAX_TEXT:
+        raise InputError(f"more than {MAX_TEXT:,} bytes; {wanted} would be right", path)
     text = decode_text(data, str(path)).removeprefix("\ufeff").replace("\r\n", "\n").rstrip("\n\r\t ")
     if not text:
         raise InputError(f"empty; {wanted} would be right", path)

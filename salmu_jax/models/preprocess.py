@@ -38,10 +38,9 @@ _LARGE_AT_A_TIME = threading.BoundedSemaphore(2)  # many threads decode; 64 imag
 # only the part that the crop keeps is computed: the same picture up to rounding, in bounded memory.
 _MAX_RESIZED_PIXELS = 1 << 25
 
-# PIL's advice to convert such images to RGBA does not apply: OpenCLIP drops the transparency, and so do we.
-warnings.filterwarnings("ignore", message="Palette images with Transparency", category=UserWarning)
-# PIL warns of images of 89 Mpx; they are refused here before they are decoded.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# PIL warns of damaged metadata, which nobody reads; of palettes with transparency, which OpenCLIP drops, and so do we; and of
+# images of 89 Mpx, which are refused here before they are decoded.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def preprocess_eval(data: bytes, image_size: int, where: str | os.PathLike | None = None) -> np.ndarray:

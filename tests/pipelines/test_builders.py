@@ -147,8 +147,13 @@ def test_a_bad_world_leaves_the_old_datasets_alone(make_world, tmp_path):
         build_datasets(world, out, check=False)
     assert sorted(path.name for path in out.rglob("*")) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["datasets", "world"]
-    with pytest.raises(InputError, match="another directory"):
-        build_datasets(world, world, check=False)
+    for place in (world, tmp_path):  # a world is never below what is built from it
+        with pytest.raises(InputError, match=r"would replace .*; another directory is needed"):
+            build_datasets(world, place, check=False)
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(InputError, match=r"would replace .*; another directory is needed"):
+        build_datasets(world, tmp_path / "link", check=False)
+    (tmp_path / "link").unlink()
 
 
 def test_full_disks_and_unwritable_directories_are_os_errors(built, tmp_path):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from released_world import Released, picture
 
 from data_pipelines.builders import build_datasets, open_source
 from data_pipelines.layout import Pair, World, check_world, pair_members, write_tar
+from data_pipelines.layout.parquet import SCHEMA
 from salmu_jax import files
 from salmu_jax.errors import InputError
 
@@ -204,6 +208,21 @@ def test_many_broken_web_images_are_refused(released, tmp_path):
     assert problems(directory)[0].endswith(": 3 problems")
 
 
+def test_a_retain_base_without_pairs(released, tmp_path):
+    directory = released.write(tmp_path / "w")
+    (directory / "retain").mkdir()
+    write_tar(directory / "retain" / "00000.tar", [("22.05.jpg", b"p"), ("22.05.txt", b"t")])
+    assert "retain: its tars hold no pair" in problems(directory)[0]
+
+
+def test_a_split_without_rows(released, tmp_path):
+    released.frames["holdout_identity"] = released.frames["holdout_identity"].astype({"identity_id": object}).iloc[:0]
+    directory = released.write(tmp_path / "w")
+    path = directory / "data" / "holdout_identity-00000-of-00001.parquet"
+    pq.write_table(pa.Table.from_pylist([], SCHEMA), path)
+    assert problems(directory)[0] == f"{path}: no rows; the split 'holdout_identity' needs one or more"
+
+
 # ---- the order -------------------------------------------------------------------------------------------------------
 
 
@@ -254,6 +273,13 @@ def test_every_flipped_bit_of_a_made_world_is_found(made):
         data[place] ^= bit
         path.write_bytes(data)
     assert check_world(made).oddities == ()
+
+
+@pytest.mark.parametrize("name", ["world.json", "fragile_set_all_similarities.json", "identities_metadata.json"])
+def test_a_pipe_among_the_files_of_a_made_world(made, name):
+    (made / name).unlink()
+    os.mkfifo(made / name)
+    assert f"{name}: it is a pipe; a regular file is needed" in problems(made)[-1]
 
 
 def test_only_what_the_manifest_names_is_a_made_world(made):

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_pipelines.layout import parquet
+from data_pipelines.layout.footer import DamagedFooterError, read_footer
 from data_pipelines.layout.parquet import SCHEMA, read_rows, split_files
 from salmu_jax.errors import InputError
 
@@ -253,3 +260,65 @@ def test_batches_are_as_small_as_the_images_are_large(tmp_path, monkeypatch, dic
     assert (path.stat().st_size < 1 << 20) == dictionary
     assert [image for _, _, image in read(path)] == [large] * 60
     assert max(rows) == (3 if dictionary else 1)
+
+
+def test_damage_that_would_end_the_process(tmp_path):
+    """pyarrow lets a C++ exception out where a footer's size statistics are damaged; so nobody may be asked for them."""
+    program = (
+        "import sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from data_pipelines.layout.parquet import read_rows\n"
+        "from salmu_jax.errors import InputError\n"
+        "path, rng, refused = Path(sys.argv[1]), np.random.default_rng(1), 0\n"
+        "whole = path.read_bytes()\n"
+        "for _ in range(600):\n"
+        "    data = bytearray(whole)\n"
+        "    for _ in range(int(rng.integers(1, 4))):\n"
+        "        data[int(rng.integers(len(data) // 2, len(data)))] = int(rng.integers(256))\n"
+        "    path.write_bytes(data)\n"
+        "    try:\n"
+        "        assert len(list(read_rows(path, 'retain_synth', images=True))) == 46\n"
+        "    except InputError:\n"
+        "        refused += 1\n"
+        "print(refused)\n"
+    )
+    path = tmp_path / "retain_synth-00000-of-00001.parquet"
+    pq.write_table(table(46), path, compression="none")
+    command = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    assert done.stderr == ""
+    assert int(done.stdout) > 200
+
+
+@pytest.mark.parametrize("tail", [b"", b"PAR1", bytes(8), b"\xff\xff\xff\x7fPAR1", b"\x05\x00\x00\x00PAR1"])
+def test_footers_that_are_none(tmp_path, tail):
+    path = tmp_path / "retain_synth-00000-of-00001.parquet"
+    path.write_bytes(b"PAR1" + b"\x19" * 40 + tail)
+    with pytest.raises(
+        InputError, match=r"not a whole parquet file \(.*footer|not a whole parquet file \(it does not end"
+    ):
+        read(path)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_footer_or_refused(data):
+    file = io.BytesIO(b"PAR1" + data + len(data).to_bytes(4, "little") + b"PAR1")
+    with contextlib.suppress(DamagedFooterError):
+        read_footer(file)
+
+
+def test_the_footer_is_as_pyarrow_reads_it(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(table(46), path, row_group_size=20, compression="snappy")
+    with open(path, "rb") as file:
+        footer = read_footer(file)
+    theirs = pq.ParquetFile(path).metadata
+    assert (footer.rows, [group.rows for group in footer.groups]) == (46, [20, 20, 6])
+    for index, group in enumerate(footer.groups):
+        for number, column in enumerate(group.columns):
+            other = theirs.row_group(index).column(number)
+            assert column.path == other.path_in_schema
+            assert (column.values, column.packed) == (other.num_values, other.total_compressed_size)
+            assert column.unpacked == other.total_uncompressed_size
+            assert column.start == (other.dictionary_page_offset or other.data_page_offset)
+            assert column.dictionary == any("DICTIONARY" in encoding for encoding in other.encodings)
