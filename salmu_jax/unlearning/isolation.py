@@ -86,7 +86,12 @@ def unlearn(
         try:
             said = _run(workspace, cell, name, parent, {**told, "splits": list(splits), "identity": identity})
             device = str(said.get("device") if isinstance(said, dict) else said)[:200]
-            distributed.from_main(lambda: _adopt(workspace, cell, name, parent, opened["view"], manifest(device)))
+            facts = {
+                "splits_read": opened["splits"],
+                "isolation": {"process": True, "view": opened["view"], "sandbox": False},
+                **manifest(device),
+            }
+            distributed.from_main(lambda: _adopt(workspace, cell, name, parent, facts))
             done = True
         finally:
             distributed.from_main(lambda: _close_cell(workspace, name, cell, keep_state=not done))
@@ -186,7 +191,9 @@ def _open_cell(workspace: Workspace, name: str, parent: Path, splits: Sequence[s
     except BaseException:
         _close_cell(workspace, name, cell, keep_state=True)
         raise
-    return {"cell": str(cell), "view": contents.contents_digest(made)}
+    # Taken before the method runs, which can write to its view.
+    splits_read = view.read_splits(cell / child.VIEW)
+    return {"cell": str(cell), "view": contents.contents_digest(made), "splits": splits_read}
 
 
 def _close_cell(workspace: Workspace, name: str, cell: Path, *, keep_state: bool) -> None:
@@ -252,7 +259,7 @@ def _move(source: Path, target: Path) -> None:
 # Taking the model over ---------------------------------------------------------------------------------------------------
 
 
-def _adopt(workspace: Workspace, cell: Path, name: str, parent: Path, digest: str, manifest: Mapping[str, Any]) -> None:
+def _adopt(workspace: Workspace, cell: Path, name: str, parent: Path, facts: Mapping[str, Any]) -> None:
     """Checks the model that a method's process has left, and moves it to its place with a manifest of ours."""
     made = cell / child.MODEL
     said = _checked(made, name, parent)
@@ -260,9 +267,7 @@ def _adopt(workspace: Workspace, cell: Path, name: str, parent: Path, digest: st
         **{key: said[key] for key in ("schema", "digest", "architecture")},
         **{key: said[key] for key in _DECLARED if key in said},
         "name": name,
-        "splits_read": view.read_splits(cell / child.VIEW),
-        "isolation": {"process": True, "view": digest, "sandbox": False},
-        **manifest,
+        **facts,
         "leaves": said["leaves"],
     }
     with files.new_directory(workspace.model(name)) as partial:

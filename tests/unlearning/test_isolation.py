@@ -1,0 +1,193 @@
+"""Cells: where they lie, what becomes of a run that was killed in one, and which models come out of them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import types
+
+import numpy as np
+import pytest
+
+from salmu_jax import config as config_lib
+from salmu_jax import files
+from salmu_jax.errors import InputError
+from salmu_jax.training.records import leaf_records, tree_digest
+from salmu_jax.unlearning import child, isolation, registry
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """The paths of a work directory, as far as cells need them."""
+    root = tmp_path / "work"
+    (root / "models").mkdir(parents=True)
+    return types.SimpleNamespace(
+        root=root,
+        datasets=root / "datasets",
+        world=root / "world",
+        config=config_lib.base_config(),
+        model=lambda name: root / "models" / name,
+        model_state=lambda name: root / "models" / f"{name}.state",
+        states=lambda name: "",
+    )
+
+
+def killed(workspace, tmp_path, name="delete"):
+    """A cell with a state in it, as a run leaves it that is killed."""
+    cell = tmp_path / ".salmu-0123456789abcdef"
+    (cell / child.STATE / "200").mkdir(parents=True)
+    (cell / child.STATE / "200" / "array").write_text("hours of work")
+    (cell / child.LOCK).touch()
+    record = {"schema": isolation.CELL_SCHEMA, "cell": str(cell)}
+    files.write_json(workspace.root / "models" / f"{name}.cell.json", record)
+    return cell
+
+
+def test_the_states_of_a_killed_run_come_home(workspace, tmp_path):
+    cell = killed(workspace, tmp_path)
+    isolation.recover(workspace)
+    assert (workspace.model_state("delete") / "200" / "array").read_text() == "hours of work"
+    assert not cell.exists()
+    assert not list(workspace.root.rglob("*.cell.json"))
+    isolation.recover(workspace)  # which may itself be killed and begin again
+    assert (workspace.model_state("delete") / "200" / "array").exists()
+
+
+def test_states_are_overwritten_by_no_others(workspace, tmp_path):
+    cell = killed(workspace, tmp_path)
+    workspace.model_state("delete").mkdir()
+    with pytest.raises(InputError, match="keep one and remove the other"):
+        isolation.recover(workspace)
+    assert (cell / child.STATE / "200" / "array").exists()
+
+
+def test_a_method_that_has_not_noticed_yet_is_waited_for(workspace, tmp_path, monkeypatch):
+    cell = killed(workspace, tmp_path)
+    monkeypatch.setattr(isolation, "_PATIENCE", 0.0)
+    with open(cell / child.LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="still at work"):
+            isolation.recover(workspace)
+    isolation.recover(workspace)
+    assert not cell.exists()
+
+
+@pytest.mark.parametrize("place", ["mine", ".salmu-mine", ".salmu-0123456789abcdef/run"])
+def test_nothing_but_a_cell_is_removed(workspace, tmp_path, place):
+    directory = tmp_path / place
+    directory.mkdir(parents=True)
+    (directory / "notes").touch()
+    files.write_json(workspace.root / "models" / "delete.cell.json", {"cell": str(directory)})
+    isolation.recover(workspace)
+    assert (directory / "notes").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"cell": 3}', '{"cell": "/nowhere/.salmu-0123456789abcdef"}'])
+def test_a_damaged_record_stops_nobody(workspace, text):
+    record = workspace.root / "models" / "delete.cell.json"
+    record.write_text(text)
+    isolation.recover(workspace)
+    assert not record.exists()
+
+
+def test_the_environment_of_a_method_names_no_work_directory(monkeypatch, tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    (tmp_path / "link").symlink_to(work)
+    hidden = {"A": f"--workdir={work}/x", "PWD": "/", "SALMU_PROCESS": "1", "B": str(tmp_path / "link")}
+    for name, value in {**hidden, "KEPT": "1", "XLA_FLAGS": "--flag"}.items():
+        monkeypatch.setenv(name, value)
+    kept = isolation.clean_environment([tmp_path / "link"])
+    assert not kept.keys() & hidden.keys()
+    assert (kept["KEPT"], kept["XLA_FLAGS"]) == ("1", "--flag")
+
+
+def test_paths_in_what_a_method_says_are_those_that_its_user_knows(workspace, tmp_path):
+    cell = tmp_path / ".salmu-0123456789abcdef"
+    line = (
+        f"view/datasets/salmu/1.0.0/x: cut short; saved in {cell}/run/state; {cell}/view/parent: no; a/view/parent: yes"
+    )
+    assert isolation._at_home(line, workspace, "delete", cell, workspace.model("compromised")) == (
+        f"{workspace.datasets}/salmu/1.0.0/x: cut short; saved in {workspace.root}/models/delete.state;"
+        f" {workspace.root}/models/compromised: no; a/view/parent: yes"
+    )
+
+
+def test_cells_lie_beside_the_work_directory_or_where_one_says(workspace, tmp_path, monkeypatch):
+    monkeypatch.delenv(isolation.PLACE, raising=False)
+    assert isolation._place_for_cells(workspace) == workspace.root.resolve().parent
+    monkeypatch.setenv(isolation.PLACE, str(tmp_path / "work" / "models"))
+    assert isolation._place_for_cells(workspace) == tmp_path / "work" / "models"
+    monkeypatch.setenv(isolation.PLACE, str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match=isolation.PLACE):
+        isolation._place_for_cells(workspace)
+
+
+def test_methods_are_named_without_their_code():
+    assert isolation.method_names() == sorted(registry.METHODS)
+
+
+# Models ------------------------------------------------------------------------------------------------------------------
+
+
+def model(directory, **changes):
+    records = leaf_records({"w": np.ones(3, np.float32)})
+    manifest = {
+        "schema": "salmu_jax.model/1",
+        "name": "delete",
+        "digest": tree_digest(records),
+        "architecture": {"width": 3},
+        "leaves": records,
+        "steps": 7,
+        "splits_read": ["what I say"],
+        "parent": "whoever I say",
+        "config": {"mine": 1},
+    }
+    (directory / "params").mkdir(parents=True)
+    (directory / "params" / "array").write_text("weights")
+    files.write_json(directory / "manifest.json", {**manifest, **changes})
+    return directory
+
+
+def adopt(workspace, tmp_path, **changes):
+    parent = model(workspace.model("compromised"), name="compromised")
+    cell = tmp_path / ".salmu-0123456789abcdef"
+    made = model(cell / child.MODEL, **changes)
+    facts = {"splits_read": ["salmu/forget"], "parent": "abc", "isolation": {"process": True}}
+    return made, lambda: isolation._adopt(workspace, cell, "delete", parent, facts)
+
+
+def test_a_models_manifest_is_written_by_this_side(workspace, tmp_path):
+    _, take_over = adopt(workspace, tmp_path)
+    take_over()
+    manifest = json.loads((workspace.model("delete") / "manifest.json").read_text())
+    assert manifest["splits_read"] == ["salmu/forget"]
+    assert manifest["parent"] == "abc"
+    assert manifest["steps"] == 7  # declared
+    assert "config" not in manifest
+    assert (workspace.model("delete") / "params" / "array").read_text() == "weights"
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"name": "clean"}, "calls itself 'clean'"),
+        ({"digest": "0" * 64}, "digest is not that of its leaves"),
+        ({"architecture": {"width": 4}}, "architecture is not its parent's"),
+        ({"leaves": {}}, "unlearn delete: left a model that cannot be taken over"),
+        ({"schema": "mine"}, "not a model manifest"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_not_taken_over(workspace, tmp_path, changes, complaint):
+    _, take_over = adopt(workspace, tmp_path, **changes)
+    with pytest.raises(InputError, match=complaint):
+        take_over()
+    assert not workspace.model("delete").exists()
+
+
+def test_a_model_with_links_is_not_taken_over(workspace, tmp_path):
+    made, take_over = adopt(workspace, tmp_path)
+    os.symlink(workspace.model("compromised") / "params" / "array", made / "params" / "more")
+    with pytest.raises(InputError, match="model/params/more is neither a file nor a directory"):
+        take_over()
