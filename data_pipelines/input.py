@@ -24,6 +24,7 @@ from absl import flags
 
 from data_pipelines.builders.source import ConcatenatedSource, RecordSource, open_source
 from data_pipelines.order import shuffled
+from salmu_jax import host
 from salmu_jax.errors import InputError
 from salmu_jax.models.preprocess import preprocess_eval, random_resized_crop
 from salmu_jax.models.tokenizer import ClipTokenizer
@@ -98,7 +99,7 @@ class DecodedCache:
 
     def __init__(self, image_size: int, threads: int | None = None):
         self.image_size = image_size
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or host.cpu_count()
         self._lock = threading.RLock()
         self._decoded: dict[tuple[str, str], tuple[np.ndarray, dict[str, list[str]]]] = {}
         self._tokens: dict[tuple[Any, ...], np.ndarray] = {}
@@ -196,7 +197,7 @@ def training_batches(
     load = _Load(source, tokenizer, image_size, rows, seed, augment, cache)
     parts = grain.MapDataset.range(_ENDLESS).map(load)  # part c: batch c // host_count, host c % host_count
     steps = parts[host_index::host_count][start_step:]
-    threads = 1 if cache is not None or num_workers else os.cpu_count() or 1
+    threads = 1 if cache is not None or num_workers else host.cpu_count()
     batches = steps.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2))
     if num_workers:
         if not flags.FLAGS.is_parsed():  # grain hands the flags to its workers, and absl.app.run may not be in use
@@ -230,7 +231,7 @@ def evaluation_images(
         return {"images": images, "count": len(places)}
 
     starts = grain.MapDataset.range(0, len(source), batch_size).map(load)
-    threads = 1 if cache is not None else os.cpu_count() or 1
+    threads = 1 if cache is not None else host.cpu_count()
     return _until_closed(
         starts.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1))
     )

@@ -51,6 +51,8 @@ def run(redirection, text, path, **environment):
     ],
 )
 def test_a_run_goes_on_whatever_becomes_of_what_it_says(redirection, status, out, err, tmp_path):
+    if "/dev/full" in redirection and not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
     ended = run(redirection, "leaderboard", tmp_path / "data")
     assert (ended.returncode, ended.stdout.decode(), ended.stderr.decode()) == (status, out, err)
     assert (tmp_path / "data").read_bytes() == b"data"

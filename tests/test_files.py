@@ -9,7 +9,7 @@ import sys
 import textwrap
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salmu_jax import contents, files
@@ -88,6 +88,7 @@ def test_a_file_over_the_size_limit_is_an_os_error_and_leaves_nothing(tmp_path):
     assert names(tmp_path) == ["small"]
 
 
+@settings(deadline=None)
 @given(value=JSON)
 def test_json_comes_back(tmp_path_factory, value):
     path = tmp_path_factory.getbasetemp() / "value.json"
@@ -351,3 +352,11 @@ def test_sha256_of_a_tree_sees_names_contents_and_places(tmp_path):
         {"a": "1", "b/c": "23", "b/d": ""},
     ]
     assert len({digest, *(tree(f"other{i}", contents) for i, contents in enumerate(others))}) == len(others) + 1
+
+
+def test_names_that_are_no_utf8_are_written_and_digested(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    files.write_json(tmp_path / "value.json", {name: name})
+    assert json.loads((tmp_path / "value.json").read_text()) == {name: name}
+    assert (tmp_path / "value.json").read_text(encoding="utf-8").isascii()
+    assert files.sha256_json(name) != files.sha256_json("café")

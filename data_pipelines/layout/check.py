@@ -21,6 +21,7 @@ from data_pipelines.layout.findings import Findings
 from data_pipelines.layout.parquet import open_parquet
 from data_pipelines.layout.reader import CAPTIONS, DATA_FIELDS, FRAGILE_IDS, SENSITIVE_SPLITS, Row, World
 from data_pipelines.layout.shards import iter_tar_pairs
+from salmu_jax import host
 from salmu_jax.errors import InputError
 from salmu_jax.json_reader import control_character
 from salmu_jax.models.preprocess import check_image
@@ -306,7 +307,7 @@ def _checked(
         except InputError as error:
             return error, None
 
-    threads = os.cpu_count() or 1
+    threads = host.cpu_count()
     waiting: collections.deque[tuple[Future, str, tuple[str, str] | None, int]] = collections.deque()
     in_flight = 0
     with ThreadPoolExecutor(threads) as pool:

@@ -17,7 +17,6 @@ import collections
 import dataclasses
 import errno
 import functools
-import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from salmu_jax import host
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation import cache_files
 
@@ -262,5 +262,4 @@ def _decode_all(records: Sequence[Mapping[str, Any]], start: int, size: int, dec
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
     """As many threads as cores; the decoder releases Python's lock."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return ThreadPoolExecutor(max_workers=cores, thread_name_prefix="decode")
+    return ThreadPoolExecutor(max_workers=host.cpu_count(), thread_name_prefix="decode")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,28 +26,35 @@ class MetricWriter(Protocol):
 
 
 class TensorBoard:
-    """Event files in ``directory`` (tensorboardX; TensorFlow is not needed). What a resume does again replaces the old."""
+    """Event files in ``directory`` (tensorboardX; TensorFlow is not needed). What a resume does again replaces the old.
+
+    Events are written here and now: tensorboardX's own thread ends on a full disk, and whoever writes next waits for ever.
+    """
 
     def __init__(self, directory: Path, first_step: int):
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.summary import scalar
 
+        self._event, self._scalar = Event, scalar
         directory.mkdir(parents=True, exist_ok=True)
         # Names have but the second in them; the suffix keeps a quick restart from writing over what was there.
-        self._writer = SummaryWriter(
-            str(directory),
-            purge_step=first_step + 1 if first_step else None,
-            filename_suffix=f".from-{first_step:09d}",
-        )
+        self._events = EventsWriter(str(directory / "events"), f".from-{first_step:09d}")
+        if first_step:
+            start = SessionLog(status=SessionLog.START)
+            self._events.write_event(Event(wall_time=time.time(), step=first_step + 1, session_log=start))
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
+            self._events.write_event(
+                self._event(wall_time=time.time(), step=step, summary=self._scalar(name, value))
+            )
 
     def flush(self) -> None:
-        self._writer.flush()
+        self._events.flush()
 
     def close(self) -> None:
-        self._writer.close()
+        self._events.close()
 
 
 class Wandb:
@@ -55,10 +63,18 @@ class Wandb:
     def __init__(self, project: str, directory: Path, name: str, config: Mapping[str, Any]):
         wandb = import_wandb()
         path = directory / "wandb.json"
-        known = files.read_json(path)["id"] if path.is_file() else None
-        self._run = wandb.init(
-            project=project, name=name, config=dict(config), id=known, resume="allow", dir=str(directory)
-        )
+        kept = files.read_json(path) if path.is_file() else {}
+        known = kept.get("id") if isinstance(kept, dict) else None
+        try:
+            self._run = wandb.init(
+                project=project, name=name, config=dict(config), id=known, resume="allow", dir=str(directory)
+            )
+        except Exception as error:  # nobody is logged in, the network is down, the project is somebody else's
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                f"Weights & Biases did not start ({reason[:200]}); 'wandb login', WANDB_MODE=offline, or log.wandb=",
+                "log.wandb",
+            ) from error
         files.write_json(path, {"id": self._run.id})
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:

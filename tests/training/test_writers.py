@@ -1,5 +1,6 @@
 """Metrics in TensorBoard, read back by TensorBoard itself, and in a Weights & Biases of the test's own."""
 
+import contextlib
 import sys
 import types
 
@@ -30,6 +31,19 @@ def test_tensorboard_shows_what_was_written_and_a_resume_replaces_what_it_does_a
     found = scalars(tmp_path / "tensorboard", "loss")
     assert [step for step, _ in found] == [10, 20, 30]
     assert found[-1][1] == pytest.approx(0.5)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/dev/full is of Linux")
+def test_a_full_disk_is_an_error_and_no_wait_for_ever(tmp_path, monkeypatch):
+    (writer,) = writers.make_writers({**NOTHING, "tensorboard": True}, tmp_path, "clean", {}, 0)
+    with open("/dev/full", "wb") as full:
+        monkeypatch.setattr(writer._events._py_recordio_writer, "_writer", full)
+        with pytest.raises(OSError, match="No space left"):
+            for step in range(10_000):
+                writer.write(step, {"loss": 1.0})
+        with contextlib.suppress(OSError):
+            full.flush()
+        monkeypatch.undo()
 
 
 def test_nothing_is_written_unless_asked_for_and_in_process_0_alone(tmp_path, monkeypatch):
@@ -72,6 +86,16 @@ def test_a_resumed_run_goes_on_under_its_id(tmp_path, wandb):
     assert all(options["project"] == "salmu" and options["config"] == {"seed": 42} for options in wandb.inits)
     assert wandb.logged == [(10, {"loss": 1.0}), (30, {"loss": 1.0})]
     assert wandb.finished == 2
+
+
+def test_a_wandb_that_does_not_start_is_one_line(tmp_path, wandb):
+    def init(**_):
+        raise RuntimeError("api_key not configured (no-tty).\nRun wandb login")
+
+    wandb.init = init
+    (tmp_path / "wandb.json").write_text("[]")
+    with pytest.raises(InputError, match=r"log.wandb: .* did not start \(api_key not configured \(no-tty\).\); 'wandb login'"):
+        writers.make_writers({**NOTHING, "wandb": "salmu"}, tmp_path, "clean", {}, 0)
 
 
 def test_without_wandb_one_line_says_what_to_install(tmp_path, monkeypatch):
