@@ -46,9 +46,7 @@ class TensorBoard:
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
-            self._events.write_event(
-                self._event(wall_time=time.time(), step=step, summary=self._scalar(name, value))
-            )
+            self._events.write_event(self._event(wall_time=time.time(), step=step, summary=self._scalar(name, value)))
 
     def flush(self) -> None:
         self._events.flush()
