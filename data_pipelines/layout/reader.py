@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 from data_pipelines.layout.digests import MADE, named_files
 from data_pipelines.layout.findings import Findings
+from data_pipelines.layout.hub import find_snapshot
 from data_pipelines.layout.parquet import Row, open_parquet, read_rows, split_files, split_of
 from data_pipelines.layout.retain import retain_tars
 from data_pipelines.layout.shards import Pair, iter_tar_pairs
@@ -80,7 +81,7 @@ def find_root(directory: str | os.PathLike) -> Path:
     if (directory / "data").is_dir():
         return directory
     if (directory / "snapshots").is_dir():
-        return _snapshot(directory)
+        return find_snapshot(directory)
     if directory.is_dir() and any(
         split_of(path.name) in (*SPLITS, "sensitive") for path in directory.glob("*.parquet")
     ):
@@ -96,17 +97,6 @@ def find_root(directory: str | os.PathLike) -> Path:
         if found:
             raise InputError(f"{found[0].name} and {found[1].name} both hold '{split}'; name one of them", directory)
     raise InputError("no such directory; a world has its parquet files in data/", directory / "data")
-
-
-def _snapshot(directory: Path) -> Path:
-    snapshots = sorted(path for path in (directory / "snapshots").iterdir() if path.is_dir())
-    main = directory / "refs" / "main"
-    if main.is_file() and main.stat().st_size < 100:
-        named = directory / "snapshots" / main.read_text(errors="replace").strip()
-        snapshots = [named] if named in snapshots else snapshots
-    if len(snapshots) != 1:
-        raise InputError(f"{len(snapshots)} revisions; name one of them, snapshots/REVISION", directory)
-    return snapshots[0]
 
 
 class World:

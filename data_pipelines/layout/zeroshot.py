@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipelines.layout.findings import Findings
+from data_pipelines.layout.hub import find_snapshot
 from data_pipelines.layout.shards import (
     IMAGE_SUFFIXES,
     MAX_TEXT,
@@ -89,6 +90,8 @@ def read_zeroshot(directory: str | os.PathLike, findings: Findings | None = None
     counted. With ``findings``, what is there and not read is counted.
     """
     directory = Path(directory)
+    if (directory / "snapshots").is_dir():
+        directory = find_snapshot(directory)
     shards, folders = _images_in(directory, findings or Findings())
     class_names, templates, known = _lists(directory)
     if folders:

@@ -271,7 +271,7 @@ def test_damage_that_would_end_the_process(tmp_path):
         "from salmu_jax.errors import InputError\n"
         "path, rng, refused = Path(sys.argv[1]), np.random.default_rng(1), 0\n"
         "whole = path.read_bytes()\n"
-        "for _ in range(600):\n"
+        "for _ in range(250):\n"
         "    data = bytearray(whole)\n"
         "    for _ in range(int(rng.integers(1, 4))):\n"
         "        data[int(rng.integers(len(data) // 2, len(data)))] = int(rng.integers(256))\n"
@@ -287,7 +287,7 @@ def test_damage_that_would_end_the_process(tmp_path):
     command = [sys.executable, "-c", program, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
     assert done.stderr == ""
-    assert int(done.stdout) > 200
+    assert int(done.stdout) > 80
 
 
 @pytest.mark.parametrize("tail", [b"", b"PAR1", bytes(8), b"\xff\xff\xff\x7fPAR1", b"\x05\x00\x00\x00PAR1"])

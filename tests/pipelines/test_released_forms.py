@@ -171,6 +171,16 @@ def test_imagenet_as_people_have_it(evaluation, tmp_path, write, classes, rows):
     assert len(summary.oddities) == (write is write_imagenet_folders)
 
 
+def test_imagenet_in_the_cache_of_the_hub(evaluation, tmp_path):
+    snapshot = as_hub_cache(write_wds_imagenet(tmp_path / "wds"), tmp_path / "cache", "clip-benchmark/wds_imagenet1k")
+    assert len(list(World(evaluation, zeroshot=snapshot.parents[1]).zeroshot.images())) == 30
+    assert check_world(evaluation, zeroshot=snapshot.parents[1]).oddities == ()
+    blob = (snapshot / "test" / "1.tar").resolve()
+    flip(blob, 1700 / blob.stat().st_size)  # in an image
+    with pytest.raises(InputError, match=r"test/1\.tar: it is not as it was downloaded"):
+        check_world(evaluation, zeroshot=snapshot)
+
+
 def test_the_zero_shot_set_is_refused_before_any_image_is_decoded(evaluation, tmp_path, monkeypatch):
     imagenet = write_wds_imagenet(evaluation / "zeroshot")
     (imagenet / "test" / "1.tar").unlink()
