@@ -6,18 +6,18 @@ import pytest
 
 from benchmarks.run import add_utilisation, main, parse, summary
 
+FACTS = {"evaluate": {"rows_a_device"}, "evaluate_cached": {"rows_a_device"}, "tokenizer": set(), "preprocess": set()}
+
 
 @pytest.mark.parametrize(
-    ("tasks", "expected"),
+    "tasks",
     [
-        ("matmul,text_long", {"mfu", "flops"}),
-        pytest.param("train", {"mfu", "flops"}, marks=pytest.mark.slow),
-        ("tokenizer", set()),
-        ("preprocess", set()),
-        pytest.param("evaluate,evaluate_cached", {"rows_a_device"}, marks=pytest.mark.slow),
+        "matmul,text_long,tokenizer,preprocess",  # together: each time two processes begin
+        pytest.param("train", marks=pytest.mark.slow),
+        pytest.param("evaluate,evaluate_cached", marks=pytest.mark.slow),
     ],
 )
-def test_both_sides_compute_the_same(tasks, expected, tmp_path, capsys):
+def test_both_sides_compute_the_same(tasks, tmp_path, capsys):
     output = tmp_path / "result.json"
     arguments = ["--model", "tiny", "--tasks", tasks, "--batches", "3", "--rounds", "3", "--warmup", "0"]
     assert main([*arguments, "--output", str(output)]) == 0
@@ -34,7 +34,7 @@ def test_both_sides_compute_the_same(tasks, expected, tmp_path, capsys):
             quartiles = result[side]["seconds"]
             assert 0 < quartiles["first_quartile"] <= quartiles["median"] <= quartiles["third_quartile"]
         assert 0 < result["ratio"]["first_quartile"] <= result["ratio"]["median"]
-        assert expected <= result["jax"].keys()
+        assert FACTS.get(result["task"], {"mfu", "flops"}) <= result["jax"].keys()
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(report["results"])
 
 

@@ -134,6 +134,7 @@ def test_stage_by_stage_in_other_processes_gives_the_same_results(salmu, bench, 
         assert (workdir / name).read_bytes() == (bench[0] / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_results(salmu, run_copy, results):
     before = results(run_copy, provenance=False)
     finished = salmu.run("bench", "--workdir", run_copy, "--config.seed=7")

@@ -47,6 +47,7 @@ def devices(monkeypatch):
     return lambda number: monkeypatch.setattr(jax, "local_devices", lambda: found[:number])
 
 
+@pytest.mark.optimised
 def test_bits_do_not_depend_on_the_number_of_devices_nor_on_where_a_kill_was(clip, params, images, devices):
     tokens = captions([3, 24, 9, 5, 17] * 9)
     found = []

@@ -23,6 +23,7 @@ def draw(length, heads, size, seed=0):
     return np.random.default_rng(seed).standard_normal((3, length, 3 * heads * size), np.float32)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("implementation", ["plain", "cpu"])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(("length", "heads", "size"), [(197, 3, 64), (77, 2, 8), (1, 1, 4)])
@@ -46,6 +47,7 @@ def test_it_is_pytorch_s_attention_forward_and_gradient(length, heads, size, cau
     np.testing.assert_allclose(found, gradient, rtol=0, atol=1e-5)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("implementation", ["plain", "cpu"])
 @pytest.mark.parametrize("causal", [False, True])
 def test_padding_is_not_seen(causal, implementation):
@@ -119,6 +121,7 @@ def test_what_is_chosen_for_each_device(monkeypatch):
     assert choose("cudnn", single, 64) == "cudnn"  # what is asked for is not second-guessed
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_a_tower_around_a_kernel_for_even_lengths_computes_the_same(monkeypatch):
     """The kernel itself is only on GPUs; here something that computes the same is in its place, as strict about lengths."""

@@ -101,6 +101,7 @@ def saved_steps(directory):
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize(("steps_per_call", "kills"), [(1, [3, 6, 19]), (5, [4, 14])])
 def test_an_interrupted_run_ends_with_the_same_bits(run, tmp_path, capfd, steps_per_call, kills):
     undisturbed, records, drawn = run(tmp_path / "whole", steps_per_call=steps_per_call)
@@ -124,6 +125,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(run, tmp_path, capfd, steps_
         assert capfd.readouterr().out == (said if saved else "")
 
 
+@pytest.mark.optimised
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(run, tmp_path):
     undisturbed, records, _ = run(tmp_path / "whole", policy=SavePolicy(2))
     for kill_at in (3, 9, 9):

@@ -89,6 +89,7 @@ def flat(tree):
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jax.device_get(tree))])
 
 
+@pytest.mark.optimised
 def test_two_by_four_devices_give_what_one_gives(clip, optimizer, fresh, stack, single):
     mesh = make_mesh(fsdp=4)
     found = run_on(mesh, clip, optimizer, fresh, stack)
@@ -153,6 +154,7 @@ def start(params, optimizer, **changed):
     return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
 
+@pytest.mark.optimised
 def test_a_scan_is_a_loop_of_steps(linear_clip, linear_params, batches):
     optimizer = make_optimizer(OptimizerConfig(1e-2, warmup_steps=2), 100)
     step = make_train_step(linear_clip, optimizer)

@@ -42,8 +42,15 @@ def reference():
     return params, {"images": images, "tokens": tokens}, loss.item(), model
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize(
-    ("way", "devices"), [*((way, 1) for way in WAYS if way != "cached ring"), ("chunked", 8), ("cached ring", 8)]
+    ("way", "devices"),
+    [
+        ("plain", 1),
+        ("cached ring", 8),
+        *(pytest.param(way, 1, marks=pytest.mark.slow) for way in WAYS if way not in ("plain", "cached ring")),
+        pytest.param("chunked", 8, marks=pytest.mark.slow),
+    ],
 )
 def test_loss_and_gradients_of_a_step_equal_pytorch(way, devices, reference):
     params, batch, loss, model = reference

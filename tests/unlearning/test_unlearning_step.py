@@ -128,6 +128,7 @@ def test_the_temperature_stays_within_the_bounds_of_training(table):
     assert float(states[-1].params["logit_scale"]) in (0.0, pytest.approx(np.log(100)))
 
 
+@pytest.mark.optimised
 def test_scan_equals_a_loop(table):
     clip, params, _, batch = table
     method = registry.get("vlunlearn")
@@ -157,6 +158,7 @@ def test_a_donated_state_leaves_the_reference_alone(table):
     assert bits(params) == before
 
 
+@pytest.mark.optimised
 def test_one_seed_one_result(table):
     clip, params, _, batch = table
     method, still = registry.get("shuffled_captions"), Hyper(learning_rate=0.0, total_steps=50)
