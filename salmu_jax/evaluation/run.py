@@ -29,6 +29,7 @@ from salmu_jax.evaluation.embedding_cache import KEEP_BYTES, directory_of
 from salmu_jax.evaluation.embeddings import Embeddings, embed
 from salmu_jax.evaluation.encode import default_rows
 from salmu_jax.evaluation.loading import load_evaluation_data
+from salmu_jax.text import safe_text
 from salmu_jax.training import distributed
 
 Say = Callable[[str], None]
@@ -175,8 +176,9 @@ def check_new_name(name: str, taken: Mapping[str, str]) -> None:
 
     ``taken`` says of each reserved name what it is.
     """
-    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
-        raise InputError(f"{name!r} cannot name a result file; letters, digits, '_', '-' and '.' can", "--model")
+    if not re.fullmatch(r"\w[\w.-]{0,63}", name, re.ASCII):
+        allowed = "64 letters, digits, '_', '-' and '.' at most can"
+        raise InputError(f"{safe_text(name, 80)!r} cannot name a result file; {allowed}", "--model")
     if name.lower() in {other.lower() for other in taken}:
         what = next(what for other, what in taken.items() if other.lower() == name.lower())
         raise InputError(

@@ -404,3 +404,6 @@ def test_a_checkpoint_from_elsewhere_takes_no_name_that_is_taken(name):
     with pytest.raises(InputError, match=r"--model: '"):
         check_new_name(name, {"clean": "a foundation model", "delete": "a method", "mine": "a method"})
     check_new_name("theirs-2.1", {"clean": "a foundation model"})
+    check_new_name("m" * 64, {})  # as long as the schema of results allows; more would fail when the result is written
+    with pytest.raises(InputError, match="cannot name a result file; 64 letters"):
+        check_new_name("m" * 65, {})
