@@ -88,14 +88,15 @@ def _encode(spec: Spec) -> Task:
     import jax
     import numpy as np
 
-    from salmu_jax.models.clip import without_padding
+    from salmu_jax.evaluation.encode import buckets
     from salmu_jax.training.flops import forward_flops_per_image, forward_flops_per_text
 
     clip = _clip(spec)
     params = jax.device_put(inputs.parameters(clip.config))
     images, tokens = inputs.pairs(clip.config, spec.batch, long=spec.name == "text_long")
     image = spec.name == "image"
-    argument = jax.device_put(images if image else without_padding(tokens))  # as the evaluator does, once for all texts
+    # Captions up to the longest of them, as the evaluator does where they are few.
+    argument = jax.device_put(images if image else tokens[:, : buckets(tokens)[0].length])
     compiled = jax.jit(clip.encode_image if image else clip.encode_text).lower(params, argument).compile()
     if image:
         needed, every = (forward_flops_per_image(clip.config, every_position) for every_position in (False, True))

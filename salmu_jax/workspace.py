@@ -5,6 +5,7 @@
       datasets/            build
       models/clean/ ...    pretrain, unlearn: one directory a model; NAME.state/ beside it while it is being made
       results/NAME.json    evaluate: one file a model
+      cache/               evaluate: decoded images and embeddings; it may be deleted at any time
       report/index.html    report
       logs/NAME/           pretrain: event files and traces, where they were asked for
       stages/*.json        what each output was made from; seen.json: which files have been read, to read each once

@@ -154,7 +154,7 @@ class _Run:
         def work() -> None:
             total = sum(stop - start for some in mine for start, stop in some)
             progress = Progress(f"{self._label}: {unit}", total, unit=unit) if self._label and total else None
-            done = 0
+            done, waited = 0, self._encoder.waited
             for (_, size, tower, load, where), part, ranges in zip(streams, parts, mine, strict=True):
                 if not ranges:
                     continue
@@ -163,6 +163,8 @@ class _Run:
                         part.add(start, values)
                         done += len(values)
                         if progress:
+                            progress.waited(self._encoder.waited - waited)
+                            waited = self._encoder.waited
                             progress.update(done, len(values), {})
                 finally:
                     part.flush()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -59,6 +60,7 @@ class Encoder:
     def __init__(self, clip: Any, params: Params, rows: int, mesh: Mesh | None = None, gather: bool = False):
         self.clip, self._rows, self._mesh, self._gather = clip, rows, mesh, gather
         self._params = params
+        self.waited = 0.0  # seconds that the devices had nothing to do for want of input
         self._copies: dict[Mesh, Params] = {}
 
     def width(self) -> int:
@@ -119,7 +121,9 @@ class Encoder:
             following = loader.submit(prepare, batches[0])
             waiting = None
             for number, pieces in enumerate(batches):
+                began = time.monotonic()
                 host = following.result()
+                self.waited += time.monotonic() - began
                 following = loader.submit(prepare, batches[number + 1]) if number + 1 < len(batches) else None
                 # Every process of a mesh over several has all rows, so each can give its devices theirs.
                 placed = jax.make_array_from_callback(host.shape, sharding, lambda index, whole=host: whole[index])

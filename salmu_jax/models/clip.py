@@ -380,17 +380,6 @@ def take_position(x: jax.Array, position: jax.Array | int) -> jax.Array:
     return jnp.take_along_axis(x, position[:, None, None], axis=1)[:, 0]
 
 
-def without_padding(tokens: np.ndarray) -> np.ndarray:
-    """The columns of token rows int32 [N, T] that a caption reaches, to a multiple of 8: [N, at most T].
-
-    A text tower is causal, so that the features are the same without the zeros that follow each end: web captions have 10
-    to 30 ids, and 77 columns would more than double the work. For encoding many captions; the length depends on all of them.
-    """
-    reached = np.flatnonzero(np.any(tokens, axis=0))
-    length = int(reached[-1]) + 1 if len(reached) else 1
-    return tokens[:, : -(-length // 8) * 8]
-
-
 def _cast_matrices(params: Params, dtype: jnp.dtype) -> Params:
     """Every matrix in ``dtype``, as the products will have it; vectors as they are (norms work in float32)."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.ndim >= 2 else leaf, params)

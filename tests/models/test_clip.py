@@ -8,8 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch_clip import (
     SMALL,
     Jitted,
@@ -22,7 +20,7 @@ from torch_clip import (
     torch_model,
 )
 
-from salmu_jax.models.clip import Clip, Execution, TowerConfig, l2_normalize, without_padding
+from salmu_jax.models.clip import Clip, Execution, TowerConfig, l2_normalize
 from salmu_jax.models.zoo import architecture
 from salmu_jax.training.loss import contrastive_loss
 
@@ -182,26 +180,13 @@ def test_text_feature_ignores_what_follows_the_end():
     assert np.any(np.asarray(clip.encode_text(params, tokens)[0]) != np.asarray(clip.encode_text(params, other)[0]))
 
 
-@given(st.lists(st.lists(st.integers(0, 3), max_size=20), max_size=4), st.integers(20, 80))
-def test_padding_is_cut_to_a_multiple_of_8_and_nothing_else(rows, context):
-    tokens = np.zeros((len(rows), context), np.int32)
-    for row, ids in zip(tokens, rows, strict=True):
-        row[: len(ids)] = ids
-    cut = without_padding(tokens)
-    np.testing.assert_array_equal(np.pad(cut, ((0, 0), (0, context - cut.shape[1]))), tokens)
-    longest = max((len(np.trim_zeros(row, "b")) for row in tokens), default=0)
-    assert cut.shape[1] == min(context, max(8, -(-longest // 8) * 8))
-
-
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_captions_have_the_same_features_without_their_padding(scan_layers):
     encode, params = jax.jit(Clip(SMALL, Execution(scan_layers)).encode_text), random_params(SMALL, seed=6)
     _, tokens = random_batch(SMALL, seed=7, rows=5)
     tokens[:, 9:] = 0
     tokens[:, 8] = np.where(np.max(tokens, axis=1) < SMALL.vocab_size - 1, SMALL.vocab_size - 1, tokens[:, 8])
-    cut = without_padding(tokens)
-    assert cut.shape == (5, 16)
-    np.testing.assert_allclose(encode(params, cut), encode(params, tokens), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(encode(params, tokens[:, :16]), encode(params, tokens), rtol=0, atol=1e-6)
 
 
 def test_normalisation_of_a_zero_feature_has_a_finite_gradient():
