@@ -1,0 +1,96 @@
+"""The README's road from the released files to the leaderboard, every command as it stands, on directories in released form.
+
+What differs from the README is the size: few people and pictures, and tiny towers, whose architecture a config file beside
+the weights has to say.
+"""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import released_form
+from safetensors.numpy import save_file
+
+from salmu_jax.cli import main
+from salmu_jax.interop import open_clip
+from salmu_jax.interop.mapping import to_state
+from salmu_jax.models.clip import Clip
+from salmu_jax.models.zoo import architecture
+
+ROOT = Path(__file__).parents[2]
+SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## With the released data")[1].split("\n## ")[0]
+COMMANDS = [line for line in SECTION.splitlines() if line.startswith("salmu ")]
+DOWNLOADS = {
+    re.search(r"--local-dir (\S+)", line)[1]: line.split()[2] for line in SECTION.splitlines() if line.startswith("hf ")
+}
+
+
+def write_checkpoint(path: Path, seed: int) -> None:
+    """A tiny OpenCLIP checkpoint under the released name, in the form that the name says."""
+    import jax
+    import torch
+
+    config = architecture("tiny")
+    params = jax.device_get(Clip(config).init(jax.random.key(seed)))
+    state = to_state(params, open_clip.table(config))
+    path.parent.mkdir(parents=True)
+    if path.suffix == ".bin":
+        torch.save({name: torch.from_numpy(array) for name, array in state.items()}, path)
+    else:
+        save_file(state, path)
+    (path.parent / open_clip.CONFIG).write_text(json.dumps(open_clip.model_config(config)))
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory) -> Path:
+    """The working directory of somebody who has run the README's ``hf download`` commands."""
+    here = tmp_path_factory.mktemp("road")
+    splits, documents = released_form.released_world()
+    for place, repository in DOWNLOADS.items():
+        match repository:
+            case "cvc-mmu/salmubench-512-redistributed":
+                released_form.write_evaluation_repository(here / place, splits, documents)
+            case "cvc-mmu/clip-vit-b-16-salmu-clean":
+                write_checkpoint(here / place / "open_clip_model.safetensors", 1)
+            case "cvc-mmu/clip-vit-b-16-salmu-compromised":
+                write_checkpoint(here / place / "open_clip_pytorch_model.bin", 2)
+            case "clip-benchmark/wds_imagenet1k":
+                released_form.write_wds_imagenet(here / place)
+            case _:
+                raise AssertionError(f"the README downloads {repository}, which this test does not make")
+    return here
+
+
+def test_the_road_is_whole():
+    """Import of both, build, evaluation of both, unlearning, evaluation, report, and verification."""
+    stages = [shlex.split(command)[1] for command in COMMANDS]
+    assert stages == ["build", "import", "import", "evaluate", "unlearn", "evaluate", "report", "verify"]
+    assert len(DOWNLOADS) == 4
+
+
+def test_every_command_runs_as_it_stands(downloads, monkeypatch, capfd):
+    monkeypatch.chdir(downloads)
+    for command in COMMANDS:
+        command = command.replace("configs/unlearn_vitb16.py", str(ROOT / "tests" / "cli" / "released_tiny.py"))
+        assert main(shlex.split(command)[1:]) == 0, (command, capfd.readouterr().err)
+    run = Path("runs/vitb16")
+    board = json.loads((run / "report" / "leaderboard.json").read_text())
+    assert [row["model"] for row in board["rows"]] == ["clean", "compromised", "delete"]
+    result = json.loads((run / "results" / "delete.json").read_text())
+    manifest = json.loads((run / "models" / "compromised" / "manifest.json").read_text())
+    assert result["provenance"]["checkpoint"]["parent"] == manifest["digest"]
+    assert result["protocol"]["rows"]["forget"] == 48
+    assert result["protocol"]["genknow"]["classes"] == 12
+    assert (run / "report" / "index.html").stat().st_size > 100_000
+    # bench has nothing to train: it starts from the imported models.
+    config = str(ROOT / "tests" / "cli" / "released_tiny.py")
+    methods = "--config.unlearn.methods={'delete': {'epochs': 0.5, 'batch_size': 16}}"
+    zeroshot = "--config.zeroshot_dir=data/wds_imagenet1k"
+    capfd.readouterr()
+    assert main(["bench", "--config", config, methods, zeroshot]) == 0, capfd.readouterr().err
+    said = capfd.readouterr().out
+    assert "step" not in said
+    assert said.count("was imported") == 2
+    assert said.count("reused") == 6  # build, three evaluations, delete, the report
