@@ -46,12 +46,13 @@ class _Lossy(io.FileIO):
     """A file descriptor whose write errors are noted and not raised."""
 
     lost: OSError | None = None
+    quiet = False
 
     def write(self, data) -> int:
         try:
             return super().write(data)
         except OSError as error:
-            if self.lost is None and self.fileno() == 1 and error.errno != errno.EPIPE:
+            if self.lost is None and not self.quiet and self.fileno() == 1 and error.errno != errno.EPIPE:
                 complain(
                     f"salmu: standard output: {error.strerror}; the run goes on, its output files are not affected"
                 )
@@ -59,8 +60,8 @@ class _Lossy(io.FileIO):
             return len(data)
 
 
-def prepare() -> None:
-    """Makes the program's three standard streams safe; to be called first.
+def prepare(*, quiet: bool = False) -> None:
+    """Makes the program's three standard streams safe; to be called first. ``quiet``: the parent says what is lost.
 
     Descriptors that are closed become the null device: the next file to be opened would get their number, and whatever a
     library prints would end up in it.
@@ -79,6 +80,7 @@ def prepare() -> None:
         stream = getattr(sys, name)
         encoding = getattr(stream, "encoding", None) or "utf-8"
         raw = _Lossy(descriptor, "w", closefd=False)
+        raw.quiet = quiet
         lines = raw.isatty() or name == "stderr"
         wrapped = io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors=_ERRORS, line_buffering=lines)
         setattr(sys, name, wrapped)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator
 
 from salmu_jax.text import safe_text
@@ -18,6 +19,8 @@ _SHARED_MEMORY = (
     "/dev/shm: no space left in the memory that processes share; set data.workers=0, or give the container more"
     " (docker run --shm-size=8g)"
 )
+# What TFDS, numpy's own writer and SQLite say of a full disk, without the system's error number or words.
+_FULL = re.compile(r"not enough disk space|\d+ requested and \d+ written|disk is full", re.IGNORECASE)
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -60,6 +63,7 @@ def disk_refusal(error: BaseException, directory: str | os.PathLike) -> InputErr
         seen.add(id(link))
         named = isinstance(link, OSError) and link.errno in _REFUSALS
         codes = [link.errno] if named else [code for code in _REFUSALS if os.strerror(code) in str(link)]
+        codes = codes or [errno.ENOSPC] * bool(_FULL.search(str(link)))
         if codes and _in_shared_memory(link):
             return InputError(_SHARED_MEMORY)
         if codes:

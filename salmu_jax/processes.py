@@ -111,7 +111,7 @@ def serve(work: Callable[[dict[str, Any]], Any]) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
     from salmu_jax import console, host
 
-    console.prepare()
+    console.prepare(quiet=True)
     try:
         told = json.loads(sys.stdin.readline())
         threading.Thread(target=_end_with_parent, daemon=True).start()

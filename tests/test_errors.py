@@ -76,3 +76,17 @@ def test_a_full_shared_memory_is_not_blamed_on_the_disk(tmp_path):
         if isinstance(error, OSError):
             assert describe_os_error(error, tmp_path) == line
     assert "/dev/shm" not in str(disk_refusal(raise_in("tarfile.py"), tmp_path))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(
+            "Not enough disk space. Needed: Unknown size (download: Unknown size, generated: Unknown size)"
+        ),  # TFDS
+        OSError("262144 requested and 4096 written"),  # numpy's tofile
+        RuntimeError("database or disk is full"),  # SQLite
+    ],
+)
+def test_a_full_disk_is_recognised_by_what_libraries_say_of_it(error, tmp_path):
+    assert str(disk_refusal(error, tmp_path)).startswith(f"{tmp_path}: no space left on the disk")
