@@ -22,7 +22,7 @@ _LIMITS = {
     "image_size": 1 << 12,
     "patch_size": 1 << 10,
     "width": 1 << 14,
-    "layers": 256,
+    "layers": 128,
     "heads": 1 << 10,
     "context_length": 1 << 13,
     "vocab_size": 1 << 21,

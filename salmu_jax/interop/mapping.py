@@ -32,6 +32,7 @@ class Entry:
 LINEAR = (1, 0)  # torch keeps weights as [out, in]
 CONVOLUTION = (3, 2, 0, 1)  # [out, in, height, width]
 _HALF = ("float16", "bfloat16")
+_MOST_VIEWS = 4  # tensors may be tied; but many views of a small file would make a model of any size
 
 
 def to_state(params: Params, table: Sequence[Entry]) -> dict[str, np.ndarray]:
@@ -74,6 +75,10 @@ def from_state(
     ]
     if 2 * len(by_name.keys() - state.keys()) > len(by_name):  # another model altogether
         raise InputError(f"{len(problems)} problem(s): {listed(problems)}", where)
+    used = [state[name] for name in by_name.keys() & state.keys() if not state[name].repeats]
+    stored = sum({(tensor.path, tensor.storage): tensor.numbers for tensor in used}.values())
+    if sum(tensor.size for tensor in used) > _MOST_VIEWS * stored:
+        raise InputError(f"{len(used)} tensors are views of the same {stored:,} numbers: no model is", where)
     shapes = jax.eval_shape(Clip(config).init, jax.random.key(0))
     half, wrong = [], set()
     for name in by_name.keys() & state.keys():

@@ -12,12 +12,13 @@ from salmu_jax.errors import InputError
 from salmu_jax.interop import safetensors_file, torch_pickle
 from salmu_jax.interop.pickled import OtherKey, Unread
 from salmu_jax.interop.tensors import StoredTensor
-from salmu_jax.opening import check_regular
+from salmu_jax.opening import check_regular, open_regular
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 SUFFIXES = (".safetensors", *_PICKLED)
 _INDEX = ".index.json"
 _MOST_LISTED = 10
+_ZIP = b"PK\3\4"
 # Where training checkpoints keep the weights, the first that is there counts. An average over the training (EMA) is another
 # model, and only read where it is the only one.
 _STATES = (
@@ -110,10 +111,11 @@ def _read_file(path: Path, strip: bool = True) -> Weights:
     if not path.exists():
         raise InputError("no such file", path)
     check_regular(path)
-    if path.suffix == ".safetensors":
+    kind = _kind_of_file(path)
+    if kind == ".safetensors":
         tensors, metadata = safetensors_file.read_header(path)
         found = Weights(tensors, [path], metadata=metadata)
-    elif path.suffix in _PICKLED:
+    elif kind in _PICKLED:
         found = _state_dict(torch_pickle.load(path), path)
     else:
         raise InputError(f"{path.suffix or 'no'} suffix; {', '.join(SUFFIXES)} are read", path)
@@ -123,6 +125,17 @@ def _read_file(path: Path, strip: bool = True) -> Weights:
         return found
     bare, prefix = _without_prefix(found.tensors, path)
     return dataclasses.replace(found, tensors=bare, prefix=prefix)
+
+
+def _kind_of_file(path: Path) -> str:
+    """A suffix for how the file is read: by how it begins (caches of downloads have no suffixes), or else its own."""
+    with open_regular(path) as handle:
+        head = handle.read(9)
+    if head.startswith(_ZIP):
+        return _PICKLED[0]
+    if len(head) == 9 and head[8:] == b"{" and head[5:8] == b"\0\0\0":
+        return SUFFIXES[0]
+    return path.suffix
 
 
 # The state dict in a checkpoint ---------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ and the numbers, without a gap or an overlap. Only the place of each tensor is t
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from pathlib import Path
@@ -83,10 +84,10 @@ def _tensor(name: str, entry: Any, path: Path, begin: int) -> StoredTensor:
         raise _HeaderError(f"{name[:80]!r} has another dtype, shape or data_offsets than there are")
     first, last = offsets
     kind = _KINDS.get(dtype, dtype[:40])
-    tensor = StoredTensor(path, kind, tuple(shape), begin + first, 0)
+    tensor = StoredTensor(path, kind, tuple(shape), begin + first, math.prod(shape), begin + first)
     if first > last or (kind in DTYPES and tensor.size * DTYPES[kind].itemsize != last - first):
         raise _HeaderError(f"{name[:80]!r}, {dtype[:40]} {shape[:8]}, does not have {last - first:,} bytes")
-    return StoredTensor(path, kind, tuple(shape), begin + first, tensor.size)
+    return tensor
 
 
 def _naturals(values: Any) -> bool:

@@ -19,7 +19,7 @@ from salmu_jax.opening import open_regular
 
 _END, _END_64, _LOCATOR_64, _CENTRAL, _LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
 _END_BYTES, _END_64_BYTES, _LOCATOR_BYTES, _CENTRAL_BYTES, _LOCAL_BYTES = 22, 56, 20, 46, 30
-_MAX_DIRECTORY = 1 << 26  # some 100 bytes a tensor
+_MAX_DIRECTORY = 1 << 24  # some 100 bytes a tensor
 _CHUNK = 1 << 20
 
 

@@ -25,7 +25,8 @@ class StoredTensor:
     """A tensor of ``shape`` and ``dtype`` (a name; of :data:`DTYPES` if it can be read).
 
     ``path`` and ``start`` say where its first number lies; ``strides`` (in numbers) how the others follow, None for row by
-    row. ``numbers`` is how many the file holds for it. ``verify`` compares a checksum, where the file has one.
+    row. ``numbers`` is how many the file holds for it, from ``storage`` on, maybe for other tensors, too. ``verify`` compares
+    a checksum, where the file has one.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class StoredTensor:
     shape: tuple[int, ...]
     start: int
     numbers: int
+    storage: int
     strides: tuple[int, ...] | None = None
     verify: Callable[[], None] | None = None
 

@@ -164,10 +164,10 @@ def _tensor(storage: Any, offset: Any, size: Any, strides: Any, dtype: Any) -> S
     entry = storage.entry
     kind = storage.dtype or (dtype.name if isinstance(dtype, Named) and dtype.module == "torch" else "unknown numbers")
     if kind not in DTYPES:
-        return StoredTensor(entry.path, kind, size, entry.start, entry.size)
+        return StoredTensor(entry.path, kind, size, entry.start, entry.size, entry.start)
     width = DTYPES[kind].itemsize
     numbers = entry.size // width
     if 0 not in size and offset + sum((n - 1) * step for n, step in zip(size, strides, strict=True)) >= numbers:
         raise PickleError(f"a tensor of {list(size)[:8]} reaches beyond its {numbers:,} numbers")
     start = entry.start + offset * width
-    return StoredTensor(entry.path, kind, size, start, numbers, strides, storage.verify)
+    return StoredTensor(entry.path, kind, size, start, numbers, entry.start, strides, storage.verify)

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import os
 import pathlib
 
@@ -246,6 +247,35 @@ def test_a_tensor_that_claims_its_size_by_repeating_is_refused(tensors, tmp_path
     """Of the right shape, but of one number only: so may all of a model of any size be."""
     torch.save({**tensors, "visual.proj": torch.zeros(1).expand(16, 16)}, tmp_path / "x.pt")
     assert "visual.proj is a view that repeats its numbers" in refusal(tmp_path / "x.pt")
+
+
+def test_many_views_of_few_numbers_are_no_model(tensors, tmp_path):
+    """Each has its right shape, and numbers enough behind it: so may a model of any size be of a small file."""
+    flat = torch.zeros(2000)
+    state = {name: flat[: t.numel()].reshape(t.shape) if t.numel() < 2000 else t for name, t in tensors.items()}
+    torch.save({**state, "token_embedding.weight": torch.zeros(1014 * 16).reshape(1014, 16)}, tmp_path / "x.pt")
+    load_foreign(tmp_path / "x.pt", architecture="tiny")  # a few are tied: let pass
+    big = torch.zeros(1014 * 16)
+    torch.save({name: big[: t.numel()].reshape(t.shape) for name, t in tensors.items()}, tmp_path / "x.pt")
+    load_foreign(tmp_path / "x.pt", architecture="tiny")
+    config = open_clip.model_config(architecture("tiny"))
+    config["model_cfg"]["vision_cfg"]["layers"] = 100
+    (tmp_path / open_clip.CONFIG).write_text(json.dumps(config))
+    layer = {name: t for name, t in tensors.items() if name.startswith("visual.transformer.resblocks.0.")}
+    more = {name.replace(".0.", f".{index}."): t for index in range(100) for name, t in layer.items()}
+    torch.save({name: big[: t.numel()].reshape(t.shape) for name, t in {**tensors, **more}.items()}, tmp_path / "x.pt")
+    assert "tensors are views of the same 16,224 numbers" in refusal(tmp_path / "x.pt", architecture=None)
+
+
+@pytest.mark.parametrize("name", ["0123456789abcdef", "weights.bin", "weights.safetensors", "model.pt.download"])
+@pytest.mark.parametrize("kind", ["zip", "safetensors"])
+def test_what_a_file_is_goes_by_how_it_begins(kind, name, states, tmp_path, assert_same):
+    """A cache of downloads calls files by their digests; and many are called .bin that are none."""
+    if kind == "zip":
+        torch.save({name: torch.tensor(array) for name, array in states["open_clip"].items()}, tmp_path / name)
+    else:
+        save_file(states["open_clip"], tmp_path / name)
+    assert_same(load_foreign(tmp_path / name, architecture="tiny")[1])
 
 
 # The published files --------------------------------------------------------------------------------------------------
