@@ -46,7 +46,8 @@ def export_model(checkpoint: Path, to: str, output: Path) -> dict[str, Any]:
             report = parity.check(partial, to, clip, params, output)
         sums = sorted(path.name for path in partial.iterdir())
         name = str(manifest.get("name") or checkpoint.name)
-        sealed.seal(partial, sums, {"name": name, "digest": manifest["digest"], "parent": manifest.get("parent")})
+        lineage = {key: manifest[key] for key in sealed.LINEAGE if key in manifest}
+        sealed.seal(partial, sums, {"name": name, "digest": manifest["digest"], **lineage})
         files.write_json(partial / "parity.json", report)
         files.write_text(partial / "README.md", model_card(manifest, to, clip.config))
     if report["compared"]:
@@ -65,7 +66,7 @@ def import_model(source: str, output: Path, **options: Any) -> dict[str, Any]:
     """
     _refuse_occupied(output)
     clip, params, manifest = load_foreign(source, **options)
-    saved = save_model(output, clip, params, manifest)
+    saved = save_model(output, clip, params, {**manifest, "name": manifest["name"] or output.name})
     say(f"import: {output}, {describe(manifest)}")
     return saved
 
@@ -78,7 +79,13 @@ def import_as(name: str, source: str, workspace: Workspace, **options: Any) -> d
     the config; and as :func:`~salmu_jax.interop.foreign.load_foreign`.
     """
     output = workspace.model(name)
-    clip, params, manifest = load_foreign(source, name=name, **options)
+    clip, params, manifest = load_foreign(source, **options)
+    if manifest["parent"] is not None:
+        raise InputError(f"was unlearned from another model, {manifest['parent'][:12]}...; {name} was trained", source)
+    published = manifest["source"]["published"]
+    if published is not None and published.rpartition("-")[2] != name:
+        raise InputError(f"is the published {published}, not {name}", source)
+    manifest["name"] = name
     if different := differences(make_clip(workspace.config).config, clip.config):
         right = zoo.name_of(clip.config)
         hint = f" (--config.model.architecture={right} would fit)" if right else ""

@@ -18,6 +18,7 @@ from salmu_jax.models import zoo
 from salmu_jax.models.clip import Clip, ClipConfig, Params
 from salmu_jax.models.positions import resample_positions
 from salmu_jax.opening import check_regular
+from salmu_jax.text import safe_text
 from salmu_jax.training.checkpoint import MODEL_SCHEMA
 from salmu_jax.training.pretrain import input_manifest, make_tokenizer
 from salmu_jax.training.records import leaf_records, tree_digest
@@ -50,7 +51,7 @@ def load_foreign(
       image_size: resamples the positional embedding for images of so many pixels.
       revision: the commit of a published model on the hub.
       allow_half: takes half precision, widened to float32.
-      name: what to call the model; None takes what the source says of itself, or the name of its file.
+      name: what to call the model; None takes what the source says of itself, if it does.
 
     Raises:
       InputError: everything that is wrong with the source, in one line.
@@ -90,9 +91,9 @@ def load_foreign(
         "published": published.name if published else None,
         "revision": revision,
         "tensors": len(weights.tensors),
-        "within": weights.within,
-        "prefix": weights.prefix,
-        "passed_over": list(weights.passed_over[:10]),
+        "within": safe_text(weights.within, 200),
+        "prefix": safe_text(weights.prefix, 200),
+        "passed_over": [safe_text(name, 60) for name in weights.passed_over[:10]],
         "widened_from_half_precision": sum(weights.tensors[entry.name].dtype != "float32" for entry in table),
         "positions_resampled_from": config.image_size if clip.config.image_size != config.image_size else None,
     }
@@ -101,8 +102,9 @@ def load_foreign(
         "digest": tree_digest(records),
         "architecture": clip.config.to_dict(),
         **input_manifest(clip, make_tokenizer(clip)),
-        "name": name or (published.name if published else seal.get("name")) or path.stem,
+        "name": name or (published.name if published else seal.get("name")),
         "parent": None,
+        **{key: seal[key] for key in sealed.LINEAGE if key in seal},
         "source": source_fields,
         **provenance({}),
         "leaves": records,

@@ -14,6 +14,7 @@ from salmu_jax.errors import InputError
 
 FILE = "salmu.json"
 SCHEMA = "salmu_jax.export/1"
+LINEAGE = ("parent", "root", "splits_read")  # what a model descends from and was trained on, as its manifest has it
 METADATA_KEY = "salmu_jax.digest"  # of a safetensors file: the SHA-256 of the parameters, as a model's manifest has it
 
 
@@ -36,7 +37,11 @@ def read_seal(directory: Path) -> dict[str, Any]:
     whole = isinstance(sums, dict) and all(
         isinstance(entry, dict) and isinstance(entry.get("sha256"), str) for entry in sums.values()
     )
-    if not whole or not all(isinstance(value.get(key), str) for key in ("name", "digest")):
+    read = value.get("splits_read") or [] if whole else []
+    texts = (
+        [value.get("name"), value.get("digest"), value.get("parent") or "", value.get("root") or ""] if whole else []
+    )
+    if not whole or not isinstance(read, list) or not all(isinstance(text, str) for text in [*texts, *read]):
         raise InputError(f"not a whole file of schema {SCHEMA!r}; delete it to import without its checks", path)
     return value
 

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.interop import open_clip, released
-from salmu_jax.interop.foreign import is_foreign, load_foreign
+from salmu_jax.interop.foreign import describe, is_foreign, load_foreign
 from salmu_jax.interop.reading import listed, read_weights
 from salmu_jax.models.positions import resample_positions
 from salmu_jax.models.zoo import architecture
@@ -117,7 +117,7 @@ def test_every_form_gives_the_same_parameters(form, tensors, optimizer, tmp_path
     assert_same(params)
     assert clip.config == architecture("tiny")
     assert manifest["source"]["format"] == "open_clip"
-    assert manifest["name"] == "checkpoint_best"
+    assert manifest["name"] is None  # its file's name is not the model's
 
 
 def test_what_was_done_to_find_them_is_kept(tensors, optimizer, tmp_path):
@@ -165,6 +165,14 @@ def test_tensors_of_another_model_and_no_tensors_are_said_so(tmp_path):
     )
     torch.save({"model": torch.nn.Linear(2, 2)}, tmp_path / "x.pt")
     assert "not a state dict" in refusal(tmp_path / "x.pt")
+
+
+def test_names_of_what_is_not_read_cannot_steer_a_terminal(tensors, tmp_path):
+    torch.save({"state_dict": prefixed("\x1b[2J.", tensors), "\x1b]0;x\x07": 1}, tmp_path / "x.pt")
+    manifest = load_foreign(tmp_path / "x.pt", architecture="tiny")[2]
+    assert "\x1b" not in describe(manifest) + json.dumps(manifest, ensure_ascii=False)
+    torch.save({**tensors, "\x1b[2J": torch.ones(1)}, tmp_path / "x.pt")
+    assert "\x1b" not in refusal(tmp_path / "x.pt")
 
 
 def test_two_tensors_that_would_get_one_name_are_refused(tensors, tmp_path):

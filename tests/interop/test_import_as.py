@@ -1,5 +1,6 @@
 """``salmu import --as``: foundation models of a work directory that were not trained here."""
 
+import dataclasses
 import fcntl
 import json
 
@@ -7,10 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from salmu_jax import cli
-from salmu_jax.interop import open_clip
+from salmu_jax import cli, files
+from salmu_jax.config import load_config
+from salmu_jax.interop import open_clip, released, sealed
 from salmu_jax.models.zoo import architecture
-from salmu_jax.training.checkpoint import load_model
+from salmu_jax.stages import Stages
+from salmu_jax.training.checkpoint import load_model, read_manifest
+from salmu_jax.workspace import Workspace
 
 
 @pytest.fixture
@@ -51,6 +55,16 @@ def test_it_becomes_a_model_of_the_work_directory(run, tmp_path, assert_same):
         assert manifest["source"]["file"] == open_clip.WEIGHTS
 
 
+def test_the_stages_train_no_other_in_its_place(run, tmp_path, capsys):
+    run(*into(tmp_path))
+    directory = tmp_path / "work" / "models" / "compromised"
+    before = read_manifest(directory)
+    stages = Stages(Workspace(load_config("configs/tiny.py", [f"workdir={tmp_path / 'work'}"])))
+    stages.pretrain("compromised")
+    assert "imported" in capsys.readouterr().out
+    assert read_manifest(directory) == before
+
+
 def test_the_same_again_is_reused_and_another_refused(run, states, tmp_path):
     run(*into(tmp_path))
     before = (tmp_path / "work/models/compromised/manifest.json").read_bytes()
@@ -89,11 +103,34 @@ def test_options_that_do_not_say_where_it_goes(options, said, run):
     assert run(*options) == (2, f"salmu: {said}\n") or said in run(*options)[1]
 
 
-def test_it_waits_for_no_other_run_in_the_directory(run, tmp_path):
-    (tmp_path / "work").mkdir()
+def test_a_model_that_is_another_by_what_it_says_of_itself_is_refused(run, source, tmp_path, monkeypatch):
+    weights = source / open_clip.WEIGHTS
+    sealed.seal(source, [weights.name], {"name": "delete", "digest": "x", "parent": "a" * 64})
+    digest = run(*into(tmp_path))[1]
+    assert "its parameters do not have the digest" in digest
+    run("--output", tmp_path / "plain", "--architecture", "tiny", source=copied(weights, tmp_path))
+    digest = read_manifest(tmp_path / "plain")["digest"]
+    sealed.seal(source, [weights.name], {"name": "delete", "digest": digest, "parent": "a" * 64})
+    assert "was unlearned from another model, aaaaaaaaaaaa...; compromised was trained" in run(*into(tmp_path))[1]
+    (source / sealed.FILE).unlink()
+    clean = dataclasses.replace(released.MODELS[0], architecture="tiny", sha256=files.sha256_file(weights))
+    monkeypatch.setattr(released, "MODELS", (clean,))
+    assert "is the published salmu-clean, not compromised" in run(*into(tmp_path))[1]
+    assert run(*into(tmp_path, "clean"))[0] == 0
+
+
+def copied(weights, directory):
+    (directory / "copy.safetensors").write_bytes(weights.read_bytes())
+    return directory / "copy.safetensors"
+
+
+@pytest.mark.parametrize("by_output", [False, True])
+def test_it_waits_for_no_other_run_in_the_directory(by_output, run, tmp_path):
+    (tmp_path / "work" / "stages").mkdir(parents=True)
     with open(tmp_path / "work" / ".lock", "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        status, said = run(*into(tmp_path))
+        where = ("--output", tmp_path / "work" / "models" / "x") if by_output else into(tmp_path)
+        status, said = run(*where)
     assert status == 2
     assert "another salmu run is at work in this directory" in said
     assert not (tmp_path / "work" / "models").exists()

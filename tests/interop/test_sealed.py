@@ -14,6 +14,7 @@ from salmu_jax.errors import InputError
 from salmu_jax.interop import commands, huggingface, open_clip, sealed
 from salmu_jax.interop.foreign import load_foreign
 from salmu_jax.interop.reading import read_weights
+from salmu_jax.training.checkpoint import save_model
 
 FORMATS = {"open_clip": open_clip, "huggingface": huggingface}
 
@@ -138,12 +139,21 @@ def test_a_change_that_is_meant_says_how(copy, tmp_path):
     load_foreign(directory)
 
 
+def test_an_unlearned_model_comes_back_with_its_parent(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(commands.parity, "check", lambda *_: {"compared": False, "reason": "the test compares"})
+    lineage = {"name": "delete", "parent": "a" * 64, "root": "b" * 64, "splits_read": ["salmu/forget"]}
+    save_model(tmp_path / "delete", tiny[1], tiny[2], lineage)
+    commands.export_model(tmp_path / "delete", "open_clip", tmp_path / "export")
+    manifest = load_foreign(tmp_path / "export")[2]
+    assert {key: manifest[key] for key in lineage} == lineage
+
+
 def test_weights_of_another_name_beside_an_export_are_not_compared_with_it(copy, tmp_path):
     directory = copy("open_clip")
     state = load_file(directory / open_clip.WEIGHTS)
     state["logit_scale"] = np.asarray(state["logit_scale"] + np.float32(1))
     save_file(state, directory / "mine.safetensors")
-    assert load_foreign(directory / "mine.safetensors")[2]["name"] == "mine"
+    assert load_foreign(directory / "mine.safetensors")[2]["name"] is None
 
 
 @pytest.mark.parametrize(
