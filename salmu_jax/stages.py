@@ -234,7 +234,8 @@ class Stages:
             if params is None:
                 _, params, manifest = load_model(directory, clip.config)
             tokenizer = make_tokenizer(clip)
-            embeddings = evaluator.embed(f"evaluate {name}", clip, params, tokenizer, manifest["digest"])
+            label, digest = f"evaluate {name}", manifest["digest"]
+            embeddings = evaluator.embed(label, clip, params, tokenizer, digest, anew=workspace.rerun)
 
             def score() -> None:
                 result = evaluate(

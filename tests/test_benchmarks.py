@@ -77,3 +77,18 @@ def test_wrong_arguments_end_with_code_2(arguments, capsys):
         parse(arguments)
     assert stopped.value.code == 2
     assert capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_evaluator_at_a_fraction_of_the_released_size(tmp_path):
+    """Real JPEGs in the released form, built and evaluated by commands: killed, on several devices, and in two processes."""
+    from benchmarks import evaluate_released_size
+
+    output = tmp_path / "result.json"
+    arguments = ["--workdir", tmp_path / "bench", "--scale", "0.001", "--kills", "2", "--output", output]
+    assert evaluate_released_size.main([str(argument) for argument in arguments]) == 0
+    report = json.loads(output.read_text())
+    assert report["first model, cold"]["decoded"] > 100
+    assert report["second model, pixels cached"]["decoded"] == 0
+    assert len(report["equal"]) == 5
+    assert all(report["equal"].values())

@@ -134,6 +134,16 @@ def is_ours(directory: Path) -> bool:
     return isinstance(mark, dict) and mark.get("schema") == SCHEMA
 
 
+def remove(directory: Path) -> bool:
+    """Removes a cache of ours, unless a run holds it. Returns whether it is gone."""
+    if not is_ours(directory):
+        return not directory.exists()
+    with _unused(directory) as unused:
+        if unused:
+            shutil.rmtree(directory, ignore_errors=True)
+    return unused
+
+
 def size_of(directory: Path) -> int:
     """The bytes that a directory takes."""
     total = 0
@@ -155,10 +165,8 @@ def prune(root: Path, keep_bytes: int) -> list[Path]:
         if total + size <= keep_bytes:
             total += size
             continue
-        with _unused(directory) as unused:
-            if unused:
-                shutil.rmtree(directory, ignore_errors=True)
-                removed.append(directory)
+        if remove(directory):
+            removed.append(directory)
     return removed
 
 

@@ -21,7 +21,7 @@ import jax
 import PIL
 
 import salmu_jax
-from salmu_jax import contents, files
+from salmu_jax import contents, files, host
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation import cache_files, pixels
 from salmu_jax.evaluation.data import ZEROSHOT, EvaluationData
@@ -77,8 +77,13 @@ class Evaluator:
             )
         return self._data[image_size]
 
-    def embed(self, label: str, clip: Any, params: Any, tokenizer: Any, checkpoint: str) -> Embeddings | None:
-        """The embeddings of a model in process 0, None in others; ``checkpoint`` is the digest of its parameters."""
+    def embed(
+        self, label: str, clip: Any, params: Any, tokenizer: Any, checkpoint: str, *, anew: bool = False
+    ) -> Embeddings | None:
+        """The embeddings of a model in process 0, None in others.
+
+        ``checkpoint`` is the digest of its parameters. ``anew`` computes them whether or not they are in the cache.
+        """
         size = clip.config.image_size
         key = {
             "checkpoint": checkpoint,
@@ -88,12 +93,15 @@ class Evaluator:
             "tokenizer": tokenizer.digest,
             "pixels": pixel_version(),
             "code": code_digest(),
+            "environment": host.numeric_environment(),
             "platform": f"{jax.default_backend()} jax {jax.__version__}",  # kernels differ by more than the last bits
         }
         directory = directory_of(self._cache / "embeddings", key)
         with contextlib.ExitStack() as held:
 
             def claim() -> None:
+                if anew:
+                    cache_files.remove(directory)
                 held.enter_context(cache_files.claim(directory, {"of": key}))
                 for name, pixel_directory in self._pixel_directories(size).items():
                     about = {"data": self.digests[name], "image_size": size, "version": pixel_version()}

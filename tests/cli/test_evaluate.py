@@ -32,10 +32,10 @@ def test_the_next_command_decodes_nothing_whatever_the_batch_and_the_stage_is_th
     before = figures(run_copy, "delete")
     finished = salmu.run("evaluate", "--workdir", run_copy, "--model", "delete", "--config.evaluate.batch_size=7")
     assert "evaluate delete: reused" in finished.out, finished
-    (run_copy / "results" / "delete.json").unlink()
-    shutil.rmtree(run_copy / "cache" / "embeddings")
-    finished = salmu.run("evaluate", "--workdir", run_copy, "--model", "delete", "--config.evaluate.batch_size=7")
+    arguments = ("--workdir", run_copy, "--model", "delete", "--config.evaluate.batch_size=7")
+    finished = salmu.run("evaluate", *arguments, "--rerun")
     assert finished.status == 0, finished.err
+    assert "encoded before" not in finished.out
     assert re.search(r"evaluate delete: 0 of \d+ images decoded for it", finished.out)
     after = figures(run_copy, "delete")
     assert after["efficacy"]["1.1_RetFail"] == before["efficacy"]["1.1_RetFail"]

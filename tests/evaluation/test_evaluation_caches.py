@@ -337,6 +337,8 @@ def test_what_was_used_longest_ago_is_removed_and_nothing_else(tmp_path):
     assert cache_files.prune(tmp_path, 0) == [middle]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "notes.txt"]
     assert cache_files.prune(tmp_path / "none", 0) == []
+    assert not cache_files.remove(tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
 def test_what_a_kill_left_half_written_goes_when_nobody_else_is_there(tmp_path):
