@@ -57,8 +57,13 @@ _CHOICES = {
     "models": ("clean", "compromised"),
     "unlearn.retain": ("salmu/retain_synth", "retain_pairs/train"),  # what a method may see besides forget
 }
-_PATHS = {"workdir": model_path, "world_dir": local_path, "train.state_dir": storage_path}
-_MAY_BE_EMPTY = ("world_dir", "train.state_dir")
+_PATHS = {
+    "workdir": model_path,
+    "world_dir": local_path,
+    "zeroshot_dir": local_path,
+    "train.state_dir": storage_path,
+}
+_MAY_BE_EMPTY = ("world_dir", "zeroshot_dir", "train.state_dir")
 
 # Fields that change how something is computed, and what is kept on the way, but not what comes out, but for the last bits of
 # sums: a run may go on with others, on other hardware. (steps_per_call is none of them: whole calls make up a run.)

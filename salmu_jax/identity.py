@@ -75,7 +75,12 @@ _STAGES = {
     ),
     "report": _Sources(("salmu_jax.report.page", "salmu_jax.report.samples"), _BUILDING),
 }
-_DATA_FILES = {"salmu_jax.models.tokenizer": ("salmu_jax/models/data/bpe_simple_vocab_16e6.txt.gz",)}
+_DATA_FILES = {
+    "salmu_jax.models.tokenizer": ("salmu_jax/models/data/bpe_simple_vocab_16e6.txt.gz",),
+    "data_pipelines.layout.zeroshot": tuple(
+        f"data_pipelines/layout/imagenet/{name}.txt" for name in ("classnames", "templates", "synsets")
+    ),
+}
 
 
 @dataclass(frozen=True)

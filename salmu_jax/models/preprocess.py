@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import math
 import os
 import threading
@@ -41,6 +42,7 @@ _MAX_RESIZED_PIXELS = 1 << 25
 # PIL warns of damaged metadata, which nobody reads; of palettes with transparency, which OpenCLIP drops, and so do we; and of
 # images of 89 Mpx, which are refused here before they are decoded.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # it logs, on stderr, what is wrong with an image before it raises
 
 
 def preprocess_eval(data: bytes, image_size: int, where: str | os.PathLike | None = None) -> np.ndarray:

@@ -132,7 +132,7 @@ def clean_environment(hidden: Sequence[str | os.PathLike]) -> dict[str, str]:
 def _config_for_child(config: Any) -> dict[str, Any]:
     """The config without its paths."""
     values = config_lib.to_json(config)
-    values["workdir"] = values["world_dir"] = values["train"]["state_dir"] = ""
+    values["workdir"] = values["world_dir"] = values["zeroshot_dir"] = values["train"]["state_dir"] = ""
     return values
 
 
