@@ -16,10 +16,11 @@ from salmu_jax.errors import InputError
 from salmu_jax.interop.reading import listed
 from salmu_jax.models.clip import ClipConfig, TowerConfig
 
+MAX_IMAGE_SIZE = 1 << 12
 # Far above every CLIP there is; what is larger is damage, or a trap.
 _LIMITS = {
     "embed_dim": 1 << 14,
-    "image_size": 1 << 12,
+    "image_size": MAX_IMAGE_SIZE,
     "patch_size": 1 << 10,
     "width": 1 << 14,
     "layers": 128,

@@ -11,7 +11,7 @@ from typing import Any
 from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.interop import huggingface, open_clip, released, sealed
-from salmu_jax.interop.fields import read_object
+from salmu_jax.interop.fields import MAX_IMAGE_SIZE, read_object
 from salmu_jax.interop.mapping import from_state
 from salmu_jax.interop.reading import Weights, find_weights, listed, read_weights
 from salmu_jax.models import zoo
@@ -56,6 +56,8 @@ def load_foreign(
     Raises:
       InputError: everything that is wrong with the source, in one line.
     """
+    if image_size is not None and not 1 <= image_size <= MAX_IMAGE_SIZE:
+        raise InputError(f"{image_size} is not 1 to {MAX_IMAGE_SIZE:,} pixels", "--image-size")
     given, asked = _locate(source, source_format, revision)
     path = _weights_file(given, source_format) if given.is_dir() else given
     weights = read_weights(path)

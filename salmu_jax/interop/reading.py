@@ -36,7 +36,7 @@ _STATES = (
     ),
     *("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema"),
 )
-_MAX_DEPTH = 4
+_MAX_DEPTH, _MAX_NAME = 4, 500
 # What wrappers of parts of a model put into names: torch.compile, FSDP, activation checkpointing.
 _WRAPPERS = frozenset(["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
 # First parts of names in a bare state dict, which are never taken for a wrapper's.
@@ -144,10 +144,9 @@ def _kind_of_file(path: Path) -> str:
 def _state_dict(value: Any, path: Path) -> Weights:
     """The state dict in what torch.save was given: the value itself, or one below the keys that training loops use."""
     passed_over: list[str] = []
-    keys: list[str] = []
-    while isinstance(value, Mapping) and len(keys) < _MAX_DEPTH and (key := _state_key(value)) is not None:
+    keys = _state_keys(value) if isinstance(value, Mapping) else ()
+    for key in keys:
         passed_over += [str(name) for name in value if name != key]
-        keys.append(key)
         value = value[key]
     if isinstance(value, Unread):
         raise InputError(
@@ -166,15 +165,29 @@ def _state_dict(value: Any, path: Path) -> Weights:
     return Weights(tensors, [path], ".".join(keys), passed_over=tuple(name[:60] for name in passed_over))
 
 
-def _state_key(value: Mapping[str, Any]) -> str | None:
-    """The key of ``value`` below which the state dict lies; None if ``value`` is it, or holds none."""
-    here = _tensors_in(value)
-    below = {key: item for key, item in value.items() if isinstance(key, str) and isinstance(item, Mapping)}
-    for key in _STATES:
-        if key in below and (_tensors_in(below[key]) > here or (not here and _state_key(below[key]) is not None)):
-            return key
-    holding = [key for key, item in below.items() if _tensors_in(item) > here and "optim" not in key]
-    return holding[0] if len(holding) == 1 else None
+def _state_keys(value: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys that lead to the state dict in a checkpoint: the first below which more tensors lie than on top.
+
+    None is looked at twice: a dictionary may hold itself.
+    """
+    here, seen = _tensors_in(value), {id(value)}
+    level: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [((), value)]
+    for _ in range(_MAX_DEPTH):
+        below = []
+        for keys, item in level:
+            for key in _STATES:
+                child = item.get(key)
+                if isinstance(child, Mapping) and id(child) not in seen:
+                    seen.add(id(child))
+                    below.append(((*keys, key), child))
+        found = next((keys for keys, item in below if _tensors_in(item) > here), None)
+        if found is not None:
+            return found
+        level = below
+    # A name of their own, if there is only one.
+    own = [key for key, item in value.items() if isinstance(item, Mapping) and "optim" not in str(key)]
+    holding = [key for key in own if isinstance(key, str) and _tensors_in(value[key]) > here]
+    return (holding[0],) if len(holding) == 1 else ()
 
 
 def _tensors_in(value: Mapping[str, Any]) -> int:
@@ -192,6 +205,9 @@ def _kind(value: Any) -> str:
 
 def _without_prefix(tensors: Mapping[str, StoredTensor], path: Path) -> tuple[dict[str, StoredTensor], str]:
     """``tensors`` without what wrappers add to their names, and the part that all names began with."""
+    longest = max(map(len, tensors))
+    if longest > _MAX_NAME:
+        raise InputError(f"a tensor has a name of {longest:,} characters; at most {_MAX_NAME:,} are read", path)
     bare: dict[str, StoredTensor] = {}
     for name, tensor in tensors.items():
         if name in _BESIDE:

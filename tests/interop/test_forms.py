@@ -167,6 +167,31 @@ def test_tensors_of_another_model_and_no_tensors_are_said_so(tmp_path):
     assert "not a state dict" in refusal(tmp_path / "x.pt")
 
 
+def test_a_checkpoint_that_holds_itself_ends(tmp_path):
+    loop = {"epoch": 1}
+    loop["model"] = loop["state_dict"] = loop
+    torch.save(loop, tmp_path / "x.pt")
+    assert "holds a dictionary without tensors, not a state dict" in refusal(tmp_path / "x.pt")
+    wide = {}
+    for _ in range(30):
+        wide = {key: wide for key in ("state_dict", "model", "module", "ema", "net")}
+    torch.save(wide, tmp_path / "x.pt")
+    assert "holds a dictionary without tensors, not a state dict" in refusal(tmp_path / "x.pt")
+
+
+def test_names_of_any_length_are_one_short_line(tmp_path):
+    torch.save({"a." * 1_000_000: torch.ones(1)}, tmp_path / "x.pt")
+    assert "a tensor has a name of 2,000,000 characters; at most 500 are read" in refusal(tmp_path / "x.pt")
+    torch.save({"a." * 200 + str(index): torch.ones(1) for index in range(20)}, tmp_path / "x.pt")
+    assert "neither OpenCLIP's nor transformers' CLIP" in refusal(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("size", [0, -16, 10**9])
+def test_image_sizes_are_bounded(size, tensors, tmp_path):
+    torch.save(tensors, tmp_path / "x.pt")
+    assert "--image-size: " in refusal(tmp_path / "x.pt", image_size=size)
+
+
 def test_names_of_what_is_not_read_cannot_steer_a_terminal(tensors, tmp_path):
     torch.save({"state_dict": prefixed("\x1b[2J.", tensors), "\x1b]0;x\x07": 1}, tmp_path / "x.pt")
     manifest = load_foreign(tmp_path / "x.pt", architecture="tiny")[2]
