@@ -146,8 +146,10 @@ def run(
             # The call before is waited for while this one runs, so that the devices have always something to do.
             wishes = finish(before) if before else 0
             before = latest
-            if jax.process_count() == 1:  # nobody to agree with: no need to wait for the votes of this call
-                wishes |= wish
+            if (
+                jax.process_count() == 1
+            ):  # nobody to agree with: no need to wait for the votes of this call, or for a next one
+                wishes |= wish | STOP * termination.requested
             if wishes or store.policy.due(done - steps_per_call, done) or done == total_steps:
                 wishes |= finish(latest)
                 before = None

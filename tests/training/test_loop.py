@@ -255,6 +255,20 @@ def test_sigterm_saves_and_stops_and_the_run_goes_on_from_there(run, batches, tm
     assert again == records
 
 
+def test_sigterm_while_a_call_runs_waits_for_no_further_one(run, tmp_path, monkeypatch):
+    add = loop.History.add
+
+    def terminate(history, step, metrics):
+        add(history, step, metrics)
+        if step == 5:  # the metrics of step 5 are waited for while step 6 is under way
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop.History, "add", terminate)
+    with pytest.raises(Preempted) as caught:
+        run(tmp_path)
+    assert caught.value.step == 6
+
+
 @pytest.mark.parametrize(
     ("steps", "steps_per_call", "whole"),
     [(0, 1, 1), (0, 5, 5), (0.2, 1, 1), (1, 1, 1), (10, 5, 10), (10.01, 5, 15), (9.99, 5, 10), (11, 1, 11), (1, 7, 7)],
