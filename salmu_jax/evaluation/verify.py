@@ -62,7 +62,8 @@ def verify_results(
     """Verifies result files, one by one and side by side.
 
     Args:
-      paths: result files, ``NAME.json`` with ``NAME.rows.npz`` beside each.
+      paths: result files, ``NAME.json`` with ``NAME.rows.npz`` beside each. One alone is compared with ``clean.json`` and
+        ``compromised.json`` in its directory, where they are.
       workdir: the work directory whose models and data sets the digests are compared with; None: the one that a result lies
         in (``WORKDIR/results/NAME.json``), if it does.
       checkpoint: the model directory that the one result was measured on, where that is not ``WORKDIR/models/NAME``.
@@ -70,10 +71,21 @@ def verify_results(
     """
     found = [_verify_one(path, workdir, checkpoint, at_hand) for path in paths]
     usable = [one for one in found if one.usable]
-    if len(paths) > 1:
-        _compare(found, usable)
-    elif usable and usable[0].result["model"] not in checks.REFERENCES:
-        usable[0].checked.append("alone: its descent and its being no copy are seen beside Clean's and Compromised's")
+    if len(paths) == 1 and usable:
+        beside = [paths[0].with_name(f"{model}.json") for model in checks.REFERENCES]
+        others = [_verify_one(path, None, None, False) for path in beside if path != paths[0] and path.is_file()]
+        others = [one for one in others if one.usable]
+        if others:
+            _compare([*usable, *others])
+        else:
+            usable[0].checked.append("alone: only beside Clean's and Compromised's are its descent and a copy seen")
+    elif len(paths) > 1:
+        if missing := board.missing_references([one.result["model"] for one in usable]):
+            names = " and ".join(map(repr, missing))
+            found[0].problems.append(
+                f"among the results given, none of {names} can be read; methods are judged by both"
+            )
+        _compare(usable)
     return found
 
 
@@ -197,15 +209,10 @@ def _weights_problems(path: Path, recorded: dict[str, Any]) -> Iterator[str]:
         yield f"it is of weights with the SHA-256 {_short(source.get('sha256'))}, {where} has {_short(digest)}: evaluate again"
 
 
-def _compare(found: Sequence[Verified], usable: Sequence[Verified]) -> None:
+def _compare(usable: Sequence[Verified]) -> None:
     """Adds the problems of results side by side to each of them."""
     models = [one.result["model"] for one in usable]
     by_model = {one.result["model"]: one for one in reversed(usable)}
-    missing = board.missing_references(models)
-    if missing:
-        names = " and ".join(map(repr, missing))
-        line = f"among the results given, none of {names} can be read; methods are judged by both"
-        found[0].problems.append(line)
     for place, line in board.name_problems(models):
         usable[place].problems.append(line)
     clean, compromised = by_model.get("clean"), by_model.get("compromised")
@@ -223,9 +230,10 @@ def _compare(found: Sequence[Verified], usable: Sequence[Verified]) -> None:
     if clean and compromised:
         read = [(one.result["provenance"].get("checkpoint") or {}).get("splits_read") for one in (clean, compromised)]
         if None in read:
-            clean.problems += board.exchange_problems(clean.result, compromised.result)
+            for one in (clean, compromised):
+                one.problems += board.exchange_problems(clean.result, compromised.result)
     for one in usable:
-        one.checked.append(f"beside {len(usable) - 1} others")
+        one.checked.append(f"beside {len(usable) - 1} other{'s' if len(usable) != 2 else ''}")
 
 
 def _rank(one: Verified) -> int:

@@ -486,6 +486,16 @@ def test_a_model_from_elsewhere_whose_parent_nobody_recorded_is_let_pass_and_nam
     assert "what its model descends from is not recorded" in one.lines()[0]
 
 
+def test_one_result_alone_is_compared_with_the_references_beside_it(board):
+    reorder(board)
+    assert "are not those of 'clean'" in verify_results([board.path("delete")])[0].problems[-1]
+    for model in ("clean", "compromised"):
+        board.path(model).unlink()
+    one = verify_results([board.path("finetuning")])[0]
+    assert not one.problems
+    assert "; alone: only beside Clean's and Compromised's" in one.lines()[0]
+
+
 def test_weights_from_elsewhere_are_compared_by_their_sha256(board):
     weights = board.root / "mine.pt"
     weights.write_bytes(b"weights")
