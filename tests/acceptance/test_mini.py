@@ -1,6 +1,7 @@
 """What the mini benchmark has to show, on the result files of a finished run.
 
-The run is the one of ``make bench``, in ``runs/mini`` or where ``SALMU_RUN`` says. Continuous integration makes it first.
+The run is the one of ``make bench``, in ``runs/mini`` or where ``SALMU_RUN`` says. Continuous integration makes it first, and
+says where it is, so that there it cannot be missing. A run of other code says nothing of this code: it is refused.
 """
 
 import json
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from salmu_jax import identity
 from salmu_jax.evaluation.protocol import load_result
 from salmu_jax.evaluation.result import leaderboard_row
 
@@ -23,15 +25,46 @@ METHODS = (
     "delete",
 )
 
-pytestmark = pytest.mark.skipif(
-    not (RUN / "report" / "leaderboard.json").exists(),
-    reason=f"no finished run in {RUN}: 'make bench' makes it (or name another with SALMU_RUN)",
-)
+
+def made_by_other_code(run: Path) -> set[str]:
+    """The files whose code is no longer what a stage of a run was made by."""
+    different = set()
+    for path in sorted((run / "stages").glob("*.json")):
+        stage, _, name = json.loads(path.read_text())["stage"].partition(" ")
+        method = [f"salmu_jax.unlearning.methods.{name}"] if stage == "unlearn" else []
+        before = json.loads(path.read_text())["fields"].get("code", {})
+        now = identity.code(stage, *method)
+        different |= {file for file in before.keys() | now.keys() if before.get(file) != now.get(file)}
+    return different
+
+
+def test_a_run_of_other_code_is_seen(tmp_path):
+    (tmp_path / "stages").mkdir()
+    method = "salmu_jax.unlearning.methods.delete"
+    code = {"report": identity.code("report"), "unlearn delete": identity.code("unlearn", method)}
+    for stage, digests in code.items():
+        record = {"stage": stage, "fields": {"code": digests}}
+        (tmp_path / "stages" / f"{stage}.json").write_text(json.dumps(record))
+    assert made_by_other_code(tmp_path) == set()
+    record["fields"]["code"] = {**digests, "salmu_jax/unlearning/methods/delete.py": "0", "salmu_jax/gone.py": "0"}
+    (tmp_path / "stages" / f"{stage}.json").write_text(json.dumps(record))
+    assert made_by_other_code(tmp_path) == {"salmu_jax/unlearning/methods/delete.py", "salmu_jax/gone.py"}
 
 
 @pytest.fixture(scope="module")
-def rows():
-    return {path.stem: leaderboard_row(load_result(path)) for path in (RUN / "results").glob("*.json")}
+def run() -> Path:
+    """The directory of a finished run of the code as it is."""
+    if not (RUN / "report" / "leaderboard.json").exists():
+        reason = f"no finished run in {RUN}: 'make bench' makes it (or name another with SALMU_RUN)"
+        (pytest.fail if "SALMU_RUN" in os.environ else pytest.skip)(reason)
+    if different := sorted(made_by_other_code(RUN)):
+        pytest.fail(f"{RUN} was made by other code ({', '.join(different[:3])}): 'make bench' renews it", pytrace=False)
+    return RUN
+
+
+@pytest.fixture(scope="module")
+def rows(run):
+    return {path.stem: leaderboard_row(load_result(path)) for path in (run / "results").glob("*.json")}
 
 
 def test_all_models_are_there(rows):
@@ -51,8 +84,8 @@ def test_the_compromised_model_knows_the_holdouts_as_well(rows, holdout):
     assert abs(compromised[holdout] - compromised["AssocStr"]) <= 0.05 * compromised["AssocStr"]
 
 
-def test_both_foundation_models_know_the_world_equally_well(rows):
-    chance = json.loads((RUN / "results" / "clean.json").read_text())["protocol"]["genknow"]["chance"]
+def test_both_foundation_models_know_the_world_equally_well(run, rows):
+    chance = json.loads((run / "results" / "clean.json").read_text())["protocol"]["genknow"]["chance"]
     clean, compromised = rows["clean"]["GenKnow"], rows["compromised"]["GenKnow"]
     assert min(clean, compromised) >= 15 * chance
     assert abs(clean - compromised) <= 0.04
@@ -75,8 +108,8 @@ def test_one_method_is_catastrophic(rows):
     assert any(rows["compromised"]["GenKnow"] - rows[name]["GenKnow"] > 0.05 for name in METHODS)
 
 
-def test_the_leaderboard_says_so(rows):
-    leaderboard = json.loads((RUN / "report" / "leaderboard.json").read_text())
+def test_the_leaderboard_says_so(run):
+    leaderboard = json.loads((run / "report" / "leaderboard.json").read_text())
     assert [row["model"] for row in leaderboard["rows"]][:2] == ["clean", "compromised"]
     assert {row["model"] for row in leaderboard["rows"]} >= {"clean", "compromised", *METHODS}
     verdicts = {verdict for row in leaderboard["rows"] for verdict in row["verdicts"]}
@@ -84,6 +117,6 @@ def test_the_leaderboard_says_so(rows):
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
-def test_the_page_shows_every_picture(check_page, scheme, width):
-    page = RUN / "report" / "index.html"
+def test_the_page_shows_every_picture(run, check_page, scheme, width):
+    page = run / "report" / "index.html"
     assert check_page(page.absolute(), scheme, width) == page.read_text(encoding="utf-8").count("<img ") > 20
