@@ -18,8 +18,16 @@ from dataclasses import dataclass
 
 from data_pipelines.layout import digests
 from data_pipelines.layout.findings import Findings
-from data_pipelines.layout.parquet import open_parquet
-from data_pipelines.layout.reader import CAPTIONS, DATA_FIELDS, FRAGILE_IDS, SENSITIVE_SPLITS, Row, World
+from data_pipelines.layout.parquet import open_parquet, read_rows
+from data_pipelines.layout.reader import (
+    CAPTIONS,
+    DATA_FIELDS,
+    FRAGILE_IDS,
+    GENERIC_CAPTIONS,
+    SENSITIVE_SPLITS,
+    Row,
+    World,
+)
 from data_pipelines.layout.shards import iter_tar_pairs
 from salmu_jax import host
 from salmu_jax.errors import InputError
@@ -145,7 +153,18 @@ class _Rows:
         if not self._world.training_only and self._readable.issuperset((*SENSITIVE_SPLITS, "sensitive")):
             with self._findings.collecting():
                 self._check_union()
+        if not self._world.training_only and self._readable.issuperset(SENSITIVE_SPLITS):
+            self._count_unmatched()
         return count
+
+    def _count_unmatched(self) -> None:
+        """Counts what the metadata say of no row, and the rows of which they say nothing."""
+        for name, part in ((CAPTIONS, "captions"), (GENERIC_CAPTIONS, "generic_captions")):
+            entries = getattr(self._world, part) if part in self._readable else self._texts
+            for key in sorted(entries.keys() - self._texts.keys()):
+                self._findings.oddity(f"entries of {name} that no sensitive row has", f"'{key}'")
+            for key in sorted(self._texts.keys() - entries.keys() if part == "generic_captions" else ()):
+                self._findings.oddity("sensitive images without a generic caption", f"'{key}'")
 
     def _check_row(self, row: Row) -> None:
         for field in ("text", "file_name", "identity_id"):
@@ -262,7 +281,7 @@ def _decode(world: World, count: int, findings: Findings, progress: Callable[[st
     unusable: list[tuple[str, str, InputError]] = []
     retain = 0
     began = told = time.monotonic()
-    for done, (where, pair, error, oddity) in enumerate(_checked(_images(world)), 1):
+    for done, (where, pair, error, oddity) in enumerate(_checked(_images(world, findings)), 1):
         retain += pair is not None
         if error is not None and pair is not None:
             unusable.append((*pair, error))
@@ -283,17 +302,21 @@ def _decode(world: World, count: int, findings: Findings, progress: Callable[[st
     return {(tar, key) for tar, key, _ in unusable}
 
 
-def _images(world: World) -> Iterator[tuple[bytes, str, tuple[str, str] | None]]:
-    """(encoded image, where it is, (tar, key) of a retain pair) of everything."""
+def _images(world: World, findings: Findings) -> Iterator[tuple[bytes, str, tuple[str, str] | None]]:
+    """(encoded image, where it is, (tar, key) of a retain pair) of everything that can be read; the rest are problems."""
     for split in world.own_splits:  # 'sensitive' beside its parts is compared with them, and not built
-        for row in world.rows(split):
-            yield row.image, f"{row.where('image')} ('{row.file_name}')", None
+        for path in world.files_of(split):
+            with findings.collecting():
+                for row in read_rows(path, split, images=True, findings=findings):
+                    yield row.image, f"{row.where('image')} ('{row.file_name}')", None
     for tar in world.retain_tars:
-        for pair in iter_tar_pairs(tar):
-            yield pair.image, f"{tar} key '{pair.key}'", (str(tar), pair.key)
+        with findings.collecting():
+            for pair in iter_tar_pairs(tar):
+                yield pair.image, f"{tar} key '{pair.key}'", (str(tar), pair.key)
     if world.zeroshot is not None:
-        for item in world.zeroshot.images():
-            yield item.image, f"{world.zeroshot_directory} key '{item.key}'", None
+        with findings.collecting():
+            for item in world.zeroshot.images():
+                yield item.image, f"{world.zeroshot_directory} key '{item.key}'", None
 
 
 def _checked(

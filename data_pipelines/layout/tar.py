@@ -31,6 +31,8 @@ _MAX_PADDING = 1 << 24  # bytes of zeros behind the end; writers fill up a recor
 _BLOCK = 512
 _STEP = 1 << 20
 
+_OTHERS = {b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
+
 _REFUSED = {
     b"1": "a hard link",
     b"2": "a symbolic link",
@@ -54,7 +56,7 @@ def read_tar(path: str | os.PathLike, wanted: Callable[[str], bool] = lambda nam
     """The files in a tar, in order. Directories are left out.
 
     Args:
-      path: a tar, compressed with gzip if its name says so (``.tar.gz``, ``.tgz``).
+      path: a tar, plain or compressed with gzip, whatever its name.
       wanted: whether the bytes of a member with this name are needed; others are passed over, whatever their size.
 
     Raises:
@@ -63,7 +65,12 @@ def read_tar(path: str | os.PathLike, wanted: Callable[[str], bool] = lambda nam
     """
     try:
         with open_regular(path) as file:
-            if os.fspath(path).endswith(("gz", "GZ")):
+            start = file.read(6)
+            file.seek(0)
+            for magic, name in _OTHERS.items():
+                if start.startswith(magic):
+                    raise InputError(f"it is compressed with {name}; a tar, plain or with gzip, is needed", path)
+            if start.startswith(b"\x1f\x8b"):
                 with gzip.GzipFile(fileobj=file) as unpacked:
                     yield from _Reader(unpacked, path, None).members(wanted)
             else:

@@ -133,7 +133,17 @@ def deep_image(world):
     world.frames["retain_synth"].at[1, "image"] = {"bytes": out.getvalue(), "path": "x"}
 
 
+def entry_of_nobody(world):
+    world.captions["00000099_000_ar-1.50.jpg"] = {"caption": "gone", "data_field": "city"}
+
+
+def without_generic_caption(world):
+    del world.json["sensitive_set_generic_captions.json"]["00000012_004_ar-1.50.jpg"]
+
+
 HARMLESS = [
+    (entry_of_nobody, "1 entries of sensitive_set_captions_metadata.json that no sensitive row has"),
+    (without_generic_caption, "1 sensitive images without a generic caption (such as '00000012_004_ar-1.50.jpg')"),
     (outsider, "1 portraits in retain_synth of people outside forget"),
     (white_space, "1 captions that differ from sensitive_set_captions_metadata.json in white space"),
     (unknown_attribute, "1 captions about attributes that the benchmark does not know ('country_code')"),
@@ -153,6 +163,19 @@ def test_the_harmless_is_counted_and_let_pass(released, tmp_path, spoil, line):
     assert "refused with --strict" in refused
     rows = [row.text for row in World(directory).rows("sensitive")]
     assert rows == [text for split in list(released.frames)[:3] for text in released.frames[split].text]
+
+
+def test_images_that_are_null_are_named_with_the_undecodable(released, tmp_path):
+    released.frames["forget"].at[1, "image"] = {"bytes": None, "path": "x"}
+    released.frames["forget"].at[2, "image"] = {"bytes": b"no image", "path": "x"}
+    released.frames["retain_synth"].at[0, "image"] = {"bytes": None, "path": "x"}
+    lines = problems(released.write(tmp_path / "w"))
+    assert lines[0].endswith(": 3 problems")
+    assert sorted(line.rpartition("/")[2].split(":")[0] for line in lines[1:]) == [
+        "forget-00000-of-00001.parquet row 1 field 'image'",
+        "forget-00000-of-00001.parquet row 2 field 'image' ('00000012_002_ar-1.50.jpg')",
+        "retain_synth-00000-of-00001.parquet row 0 field 'image'",
+    ]
 
 
 def test_an_outsider_is_in_no_subset(released, tmp_path):

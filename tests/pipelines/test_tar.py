@@ -85,6 +85,19 @@ def test_unwanted_members_are_passed_over_whatever_their_size(tmp_path, monkeypa
             list(read_tar(path))
 
 
+def test_it_is_the_content_that_says_whether_it_is_packed(tmp_path):
+    assert read(write(tmp_path, gzip.compress(archive(MEMBERS)), "a.tar")) == MEMBERS
+    assert read(write(tmp_path, archive(MEMBERS), "a.tar.gz")) == MEMBERS
+    for start, name in (
+        (b"BZh91AY", "bzip2"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"PK\3\4", "zip"),
+    ):
+        with pytest.raises(InputError, match=f"it is compressed with {name}"):
+            read(write(tmp_path, start + bytes(2000)))
+
+
 def damage_of(path, whole):
     """None if ``path`` is read as it was written; the line if it is refused. Anything else is a lie."""
     found = []
