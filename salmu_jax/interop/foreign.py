@@ -63,6 +63,10 @@ def load_foreign(
     weights = read_weights(path)
     kind = _format(weights, source_format, path)
     library = FORMATS[kind]
+    usual = library.usual_names(weights.tensors)
+    if len(set(usual.values())) < len(usual):
+        raise InputError("its text tower is there twice, with and without 'text.' before the names", path)
+    weights = dataclasses.replace(weights, tensors={usual[name]: t for name, t in weights.tensors.items()})
     sums = {file: files.sha256_file(file) for file in dict.fromkeys([path, *weights.files])}
     seal = _compare_with_seal(path, library, sums)
     published = released.by_digest(sums[path])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,11 @@ _LAYERS = (
     ("mlp.fc2.weight", ("c_proj", "kernel"), LINEAR, (0, 1)),
     ("mlp.fc2.bias", ("c_proj", "bias"), (), (0, 1)),
 )
+
+
+def usual_names(names: Collection[str]) -> dict[str, str]:
+    """The names in :func:`table` by the names of a state dict: the same."""
+    return {name: name for name in names}
 
 
 def table(config: ClipConfig) -> list[Entry]:

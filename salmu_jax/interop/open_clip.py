@@ -6,7 +6,7 @@ stored as they are multiplied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ MARK = "visual.conv1.weight"  # a tensor that only this form has
 POSITIONS = "visual.positional_embedding"
 
 # Fields that are about training, or about parts that a model of ours does not have.
-_MODEL_ANY = frozenset(["init_logit_scale", "output_dict", "cast_dtype", "nonscalar_logit_scale"])
+_MODEL_ANY = frozenset(["init_logit_scale", "output_dict", "cast_dtype", "nonscalar_logit_scale", "custom_text"])
 _VISION_ANYTHING = """patch_dropout output_tokens attn_pooler_queries attn_pooler_heads timm_model_pretrained timm_pool
     timm_proj timm_proj_bias timm_drop timm_drop_path"""
 _TEXT_ANYTHING = "output_tokens pad_id eos_id hf_model_pretrained hf_proj_type hf_pooler_type"
@@ -35,7 +35,7 @@ _TOWER_OFF = """act_kwargs norm_kwargs ls_init_value final_ln_after_pool qk_norm
 _VISION_OFF = "attentional_pool no_ln_pre global_average_pool input_patchnorm timm_model_name"
 _TEXT_OFF = "embed_cls no_causal_mask proj_bias hf_model_name hf_tokenizer_name tokenizer_mode tokenizer_kwargs"
 _OFF = (False, {})
-_MODEL_ONLY = {"custom_text": _OFF, "multimodal_cfg": _OFF}
+_MODEL_ONLY = {"multimodal_cfg": _OFF}
 _TOWER_ONLY = {**dict.fromkeys(_TOWER_OFF.split(), _OFF), "block_type": "default"}
 _VISION_ONLY = {
     **_TOWER_ONLY,
@@ -65,6 +65,13 @@ _LAYERS = (
     ("mlp.c_proj.weight", ("c_proj", "kernel"), LINEAR),
     ("mlp.c_proj.bias", ("c_proj", "bias"), ()),
 )
+
+
+def usual_names(names: Collection[str]) -> dict[str, str]:
+    """The names in :func:`table` by the names of a state dict: a text tower apart (``custom_text``) computes the same."""
+    if "text.positional_embedding" not in names:
+        return {name: name for name in names}
+    return {name: name.removeprefix("text.") for name in names}
 
 
 def table(config: ClipConfig) -> list[Entry]:

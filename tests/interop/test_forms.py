@@ -103,6 +103,10 @@ FORMS = {
         "vocab_size": torch.tensor(1014),
     },
     "an older OpenCLIP": lambda s, o: {**s, "attn_mask": torch.zeros(32, 32)},
+    "a text tower apart": lambda s, o: {
+        name if name.startswith("visual.") or name == "logit_scale" else f"text.{name}": t for name, t in s.items()
+    },
+    "a text tower apart, wrapped": lambda s, o: {"model": prefixed("module.", FORMS["a text tower apart"](s, o))},
     "tied": lambda s, o: {**s, "copy": s["visual.proj"]},
 }
 
@@ -165,6 +169,13 @@ def test_tensors_of_another_model_and_no_tensors_are_said_so(tmp_path):
     )
     torch.save({"model": torch.nn.Linear(2, 2)}, tmp_path / "x.pt")
     assert "not a state dict" in refusal(tmp_path / "x.pt")
+
+
+def test_two_text_towers_are_refused(tensors, tmp_path):
+    torch.save(
+        {**tensors, **{f"text.{name}": t for name, t in tensors.items() if "positional" in name}}, tmp_path / "x.pt"
+    )
+    assert "its text tower is there twice" in refusal(tmp_path / "x.pt")
 
 
 def test_a_checkpoint_that_holds_itself_ends(tmp_path):

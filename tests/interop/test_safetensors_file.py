@@ -106,7 +106,7 @@ def test_kinds_of_numbers_that_are_not_read_are_named_where_they_are_wanted(dtyp
         tensors["a"].read()
 
 
-@settings(SLOW, max_examples=200)
+@settings(SLOW, max_examples=80)
 @given(st.data())
 def test_any_changed_byte_of_a_header_is_one_line_or_a_header(tmp_path, data):
     save_file({"a": np.ones(3, np.float32), "b": np.ones((2, 2), np.float16)}, tmp_path / "x.safetensors")
