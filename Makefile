@@ -22,9 +22,9 @@ bench: install
 test: install-test
 	$(PYTEST) --durations 10
 
-# The long ones, which `make test` leaves out.
+# The long ones, which `make test` leaves out, but for those that `make test-optimised` runs.
 test-slow: install-test
-	$(PYTEST) -m slow --durations 10
+	$(PYTEST) -m "slow and not optimised" --durations 10
 
 # What `make test` compiles without optimisation is compiled here as users' programs are.
 test-optimised: install-test

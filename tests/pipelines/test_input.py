@@ -289,8 +289,13 @@ def test_bad_data_are_named(make_world, tmp_path, kind):
 
 def test_the_device_need_not_wait(datasets, monkeypatch):
     """With a cache, batches are made before they are asked for, and no image is decoded twice."""
-    decoded = []
-    monkeypatch.setattr(input_module, "preprocess_eval", lambda *given: decoded.append(1) or preprocess_eval(*given))
+    decoded = []  # the sides of the images; those of other tests, which may still be at work, are smaller
+
+    def decode(data, size, where):
+        decoded.append(size)
+        return preprocess_eval(data, size, where)
+
+    monkeypatch.setattr(input_module, "preprocess_eval", decode)
     gathered = threading.Semaphore(0)
 
     class Watched(DecodedCache):
@@ -306,4 +311,4 @@ def test_the_device_need_not_wait(datasets, monkeypatch):
     for _ in range(5):
         next(iterator)
     iterator.close()
-    assert len(decoded) == len(source)
+    assert decoded.count(32) == len(source)
