@@ -254,6 +254,8 @@ def _move(source: Path, target: Path) -> None:
         shutil.copytree(source, f"{target}.moving", symlinks=True)
         os.replace(f"{target}.moving", target)
         shutil.rmtree(source)
+    files.sync_directory(target.parent)
+    files.sync_directory(source.parent)
 
 
 # Taking the model over ---------------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 A method is a frozen dataclass in a file of its own in :mod:`salmu_jax.unlearning.methods`, listed in
 :mod:`salmu_jax.unlearning.registry`. Its *fields* are its options (weights of the terms, say), with the published
 values as defaults; what it *is* (name, citation, needs) are class attributes. It sees a forget batch, a retain batch
-if it needs one, the current model and the frozen reference, and nothing else: holdouts and the Clean model cannot be
-reached from here.
+if it needs one, the current model and the frozen reference. It runs in a process that was given nothing else
+(:mod:`salmu_jax.unlearning.isolation`).
 """
 
 from __future__ import annotations

@@ -16,6 +16,15 @@ from data_pipelines.builders import open_source
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CONFIG = HERE / "quick.py"
+# The command, which must leave the devices to its children: a GPU or TPU can be had by one process at a time.
+WITHOUT_DEVICES = """
+import sys
+from salmu_jax import cli
+status = cli.main(sys.argv[1:])
+from jax._src import xla_bridge
+assert not xla_bridge.backends_are_initialized()
+sys.exit(status)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +52,9 @@ def attacked(bench, package, environment, tmp_path_factory):
     variables = {**environment, "PYTHONPATH": str(package), "LOOT": str(loot), "SALMU_NOTE": str(workdir)}
     variables |= {"MY_DATA": f"{workdir}/datasets", "OLDPWD": str(workdir)}
     options = ["--config", CONFIG, "--workdir", workdir]
-    for stage in (["unlearn", "--method", "hostile"], ["evaluate", "--model", "hostile"]):
-        command = [sys.executable, "-m", "salmu_jax.cli", *stage, *options]
+    unlearn = ["-c", WITHOUT_DEVICES, "unlearn", "--method", "hostile"]
+    for stage in (unlearn, ["-m", "salmu_jax.cli", "evaluate", "--model", "hostile"]):
+        command = [sys.executable, *stage, *options]
         ended = subprocess.run(command, capture_output=True, text=True, cwd=package, env=variables, check=False)
         assert ended.returncode == 0, (ended.stdout, ended.stderr)
     return workdir, [json.loads(line) for line in loot.read_text().splitlines()]
