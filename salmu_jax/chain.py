@@ -162,7 +162,6 @@ class Chain:
             "hyper": method["hyper"],
             "trainable": method["trainable"],
             "retain": self.retain_splits(),
-            "steps_per_call": self.config.unlearn.steps_per_call,
             **config_lib.identity_section(self.config, "seed", "model"),
             "environment": host.numeric_environment(),
             "code": code("unlearn", f"salmu_jax.unlearning.methods.{name}"),

@@ -51,6 +51,22 @@ WORKSPACE = (
     option("--world-dir", metavar="DIR", help="a world in the released layout (the config's world_dir)"),
 )
 RERUN = option("--rerun", action="store_true", help="make outputs anew that are up to date")
+UNFINISHED = (
+    option(
+        "--resume",
+        action="store_const",
+        dest="unfinished",
+        const="resume",
+        help="go on from an unfinished training of another config, code or data, if there is none of this one",
+    ),
+    option(
+        "--restart",
+        action="store_const",
+        dest="unfinished",
+        const="restart",
+        help="begin beside an unfinished training of another config, code or data, whose states stay",
+    ),
+)
 MODELS = option("--model", action="append", metavar="NAME", help="only this model; may be repeated")
 PROCESSES = (  # in a group of their own
     option(
@@ -94,7 +110,7 @@ def _stage(
         config = load_config(options.config, overrides)
         distributed.initialize(options.distributed, options.coordinator, options.processes, options.process)
         workspace = Workspace(config)
-        workspace.rerun = options.rerun
+        workspace.rerun, workspace.unfinished = options.rerun, getattr(options, "unfinished", "") or ""
         stages = Stages(workspace)
         if needs_model and computes:
             host.start_devices()
@@ -206,6 +222,7 @@ COMMANDS: dict[str, Command] = {
     "bench": _stage(
         "run the whole benchmark: every stage below, in order",
         lambda stages, options: stages.bench(),
+        *UNFINISHED,
         computes=False,
     ),
     "generate": _stage(
@@ -221,12 +238,14 @@ COMMANDS: dict[str, Command] = {
         "train the foundation models, clean and compromised",
         _pretrain,
         MODELS,
+        *UNFINISHED,
         option("--profile", action="store_true", help="trace a few device calls, into logs/MODEL/profile"),
     ),
     "unlearn": _stage(
         "run unlearning methods on the compromised model",
         _unlearn,
         option("--method", action="append", metavar="NAME", help="only this method; may be repeated"),
+        *UNFINISHED,
         computes=False,
     ),
     "evaluate": _stage(

@@ -66,7 +66,7 @@ _PATHS = {
 _MAY_BE_EMPTY = ("world_dir", "zeroshot_dir", "train.state_dir")
 
 # Fields that change how something is computed, and what is kept on the way, but not what comes out, but for the last bits of
-# sums: a run may go on with others, on other hardware. (steps_per_call is none of them: whole calls make up a run.)
+# sums: a run may go on with others, on other hardware.
 _HOW = (
     "mesh",
     "model.scan_layers",
@@ -78,6 +78,7 @@ _HOW = (
     "train.loss_form",
     "train.loss_chunk",
     "train.microbatch",
+    "train.steps_per_call",
     "train.save_every",
     "train.save_minutes",
     "train.keep_last",

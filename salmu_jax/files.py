@@ -89,7 +89,7 @@ def new_directory(path: str | os.PathLike, *, say: Callable[[str], None] = print
         strays = contents.strays(path) if path.is_dir() else []
         for name in strays or ():
             _keep(path / name, partial / name)
-        _sync_tree(partial)
+        sync_tree(partial)
         if path.exists():
             os.replace(path, old)
             try:
@@ -199,6 +199,15 @@ def sync_directory(path: str | os.PathLike) -> None:
         os.close(descriptor)
 
 
+def sync_tree(directory: str | os.PathLike) -> None:
+    """Flushes all files below ``directory``, and their names, to the disk."""
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            with open(os.path.join(parent, name), "rb") as handle:
+                os.fsync(handle.fileno())
+        sync_directory(parent)
+
+
 def listed(names: list[str], most: int = 10) -> str:
     """``a, b and 3 more``."""
     rest = len(names) - most
@@ -241,14 +250,6 @@ def _keep(source: Path, target: Path) -> None:
 def _free_name(path: Path) -> Path:
     numbers = (path.with_name(f"{path.name}.old-{number}") for number in itertools.count(1))
     return next(name for name in numbers if not os.path.lexists(name))
-
-
-def _sync_tree(directory: Path) -> None:
-    for parent, _, names in os.walk(directory):
-        for name in names:
-            with open(os.path.join(parent, name), "rb") as handle:
-                os.fsync(handle.fileno())
-        sync_directory(parent)
 
 
 def sha256_file(path: str | os.PathLike) -> str:

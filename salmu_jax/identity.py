@@ -54,7 +54,10 @@ _STEERING = (
     ),
     *("chain", "console", "interrupts", "locks", "processes", "stage_process", "text", "workspace", "interop."),
     *("unlearning.child", "unlearning.isolation", "unlearning.view"),
-    *(f"training.{name}" for name in ("checkpoint", "chips", "distributed", "flops", "nonfinite", "online_eval")),
+    *(
+        f"training.{name}"
+        for name in ("checkpoint", "chips", "distributed", "flops", "history", "nonfinite", "online_eval")
+    ),
     *(f"training.{name}" for name in ("profile", "progress", "records", "state_store", "states", "stopping", "watch")),
     "training.writers",
 )

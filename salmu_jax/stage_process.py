@@ -25,7 +25,7 @@ def work(told: dict[str, Any]) -> None:
     distributed.initialize(**told["distributed"])
     host.start_devices()
     workspace = Workspace(from_json(told["config"]))
-    workspace.rerun = told["rerun"]
+    workspace.rerun, workspace.unfinished = told["rerun"], told["unfinished"]
     stages = Stages(workspace)
     with interrupts.orderly(), disk_refusals(workspace.root):
         for name, *arguments in told["calls"]:

@@ -14,16 +14,19 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from salmu_jax import config as config_lib
 from salmu_jax import files, processes
 from salmu_jax.chain import FOUNDATION, Chain, need
 from salmu_jax.errors import InputError
-from salmu_jax.identity import code
+from salmu_jax.identity import Identity, code
 from salmu_jax.text import safe_value
 from salmu_jax.training import distributed
 from salmu_jax.workspace import Workspace, provenance, say
+
+if TYPE_CHECKING:
+    from salmu_jax.training.states import States
 
 
 class Stages:
@@ -121,16 +124,16 @@ class Stages:
                     config,
                     PairSource.open(workspace.datasets, splits),
                     workspace.model(name),
-                    workspace.model_state(name),
-                    identity.digest,
+                    self._states(f"pretrain {name}", name, identity),
                     name=name,
                     manifest={"identity": identity.digest, "data": data, **provenance(config_lib.to_json(config))},
                     cache=self._decoded_cache(),
-                    states=workspace.states(name),
                     logs=workspace.logs(name),
                     datasets=workspace.datasets,
                     profile=profile,
                 )
+        if not config.train.keep_every:
+            self._states(f"pretrain {name}", name, Identity(fields)).remove()
 
     def unlearn(self, name: str) -> None:
         """Runs an unlearning method on the compromised model, in a process of its own that sees nothing else."""
@@ -156,7 +159,7 @@ class Stages:
                     parent=compromised,
                     splits=[view.FORGET, *(retain if "retain" in method["needs"] else [])],
                     told={"fields": asked, "forget_pairs": pairs},
-                    identity=identity.digest,
+                    states=self._states(f"unlearn {name}", name, identity),
                     manifest=lambda device: {
                         "identity": identity.digest,
                         "data": data,
@@ -165,6 +168,8 @@ class Stages:
                         "root": parent.get("root") or parent["digest"],
                     },
                 )
+
+        self._states(f"unlearn {name}", name, Identity(fields)).remove()
 
     def check_methods(self, names: Sequence[str]) -> None:
         """Checks the fields of all methods, before hours are spent on the first. Raises InputError."""
@@ -330,6 +335,7 @@ class Stages:
             "config": config_lib.to_json(self.config),
             "calls": calls,
             "rerun": self.workspace.rerun,
+            "unfinished": self.workspace.unfinished,
             "argv": sys.argv,
             "distributed": distributed.for_child(),
         }
@@ -352,6 +358,20 @@ class Stages:
         distributed.from_main(remove)
 
     # What they share ----------------------------------------------------------------------------------------------------
+
+    def _states(self, label: str, name: str, identity: Identity) -> States:
+        """Where the states of a model that is being made lie."""
+        from salmu_jax.training.states import States
+
+        workspace = self.workspace
+        return States(
+            workspace.model_state(name),
+            identity,
+            label,
+            shared=workspace.states(name),
+            owner=files.sha256_json(str(workspace.root.resolve())),
+            unfinished=workspace.unfinished,
+        )
 
     def all_models(self) -> list[str]:
         """The names of the models that the config asks for: the foundation models and its methods."""

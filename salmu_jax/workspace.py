@@ -56,6 +56,7 @@ class Workspace:
         self.datasets = self.root / "datasets"
         self.report = self.root / "report"
         self.rerun = False  # make everything anew, whatever there is
+        self.unfinished = ""  # what to do with an unfinished run of another config: resume, restart, or empty: ask
         self._lock: Lock | None = None
 
     def model(self, name: str) -> Path:

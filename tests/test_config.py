@@ -62,7 +62,7 @@ def test_the_configs_of_the_repository_load(path):
     config = load_config(path)
     architecture(config.model.architecture)
     for method, fields in to_json(config.unlearn.methods).items():
-        make_plan(method, fields, forget_pairs=30_468, steps_per_call=config.unlearn.steps_per_call)
+        make_plan(method, fields, forget_pairs=30_468)
     assert config.to_dict() == runpy.run_path(str(path))["get_config"]().to_dict()
 
 
@@ -360,7 +360,7 @@ def test_a_run_is_the_same_run_on_other_hardware_and_not_with_other_fields():
         "train.save_minutes=3.5", "train.keep_last=5", "train.keep_every=50", "train.state_dir=gs://b/x",
         "train.evaluate_every=5",
     )  # fmt: skip
-    other = ("seed=1", "train.epochs=3.0", "train.steps_per_call=1", "train.loss=sigmoid", "data.augment=True",
+    other = ("seed=1", "train.epochs=3.0", "train.loss=sigmoid", "data.augment=True",
              "model.compute_dtype=bfloat16", "model.image_size=64")  # fmt: skip
     whole = identity()
     assert all(identity(override) == whole for override in same)

@@ -12,7 +12,6 @@ leaf, and lists all mismatches at once. What a killed run goes on from is anothe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from salmu_jax import contents, files
 from salmu_jax.errors import InputError
 from salmu_jax.models.clip import Clip, ClipConfig, Params
 from salmu_jax.training import distributed
+from salmu_jax.training.history import metrics_line
 from salmu_jax.training.records import leaf_records, mismatches, shape_records, tree_digest, without_digests
 from salmu_jax.training.state_store import alone_options, first_line, local_checkpointer
 
@@ -55,7 +55,7 @@ def save_model(
         with files.new_directory(directory) as partial:
             with _saver() as checkpointer:
                 checkpointer.save(partial.absolute() / "params", args=ocp.args.PyTreeSave(params))
-            files.write_text(partial / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in history))
+            files.write_text(partial / "metrics.jsonl", "".join(map(metrics_line, history)))
             whole["files"] = contents.records(partial)
             whole["seal"] = contents.seal(whole)
             files.write_json(partial / "manifest.json", whole)

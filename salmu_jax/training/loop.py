@@ -4,30 +4,29 @@ The order of a resume, by cases:
 
 1. a state of this run is in the store: parameters, optimizer and step come from the newest intact one, and the data goes on
    at that step (the batches are a function of the seed and the step alone, so nothing is replayed or skipped);
-2. there is none, or it belongs to a run of another config: the run starts at step 0.
+2. there is none: the run starts at step 0, or from a state of another run where its user has said so (``states.py``).
 
-Steps are grouped into device calls of ``steps_per_call`` (a scan), which start at multiples of it whatever was interrupted,
-so that a resumed run executes the very same programs on the very same inputs, and ends with the same bits. States are saved
-at their ends alone, never one that follows a loss that is not finite.
+Steps are grouped into device calls of ``steps_per_call`` (a scan), which end at multiples of it whatever was interrupted, so
+that a resumed run executes the very same programs on the very same inputs, and ends with the same bits. The last call is as
+long as the steps that are left. States are saved at their ends alone, never one that follows a loss that is not finite.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from salmu_jax import files
 from salmu_jax.errors import Preempted
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training import nonfinite
 from salmu_jax.training.chips import peak_flops
+from salmu_jax.training.history import History
 from salmu_jax.training.progress import Progress, is_main_process
 from salmu_jax.training.state_store import StateStore
 from salmu_jax.training.step import scan_steps
@@ -38,9 +37,10 @@ Batches = Callable[[int], Iterator[Any]]
 
 
 class _Call(NamedTuple):
-    """A device call under way: ``done`` steps will be done when it is."""
+    """A device call under way, of ``length`` steps: ``done`` steps will be done when it is."""
 
     done: int
+    length: int
     metrics: dict[str, jax.Array]
     votes: jax.Array
     places: list[Mapping[str, np.ndarray]]  # of the batch of each step
@@ -71,7 +71,8 @@ def run(
       state: a fresh state with fields ``params`` and ``step``; its shardings are kept.
       batches: ``batches(first_step)`` yields pytrees of numpy arrays [B, ...], this process's share, or these as
         :class:`~salmu_jax.training.nonfinite.Numbered`.
-      total_steps: a multiple of ``steps_per_call``, see :func:`whole_calls`.
+      total_steps: how many there are in all, see :func:`steps_of`.
+      steps_per_call: steps of a device call; the last one may be shorter, and is compiled for itself.
       batch_size: pairs of a step over all processes, for the progress line.
       store: where states are restored from, and saved as often as its policy says.
       history: keeps the metrics of every call.
@@ -108,7 +109,7 @@ def run(
     def finish(under_way: _Call) -> int:
         """Waits for a call, keeps its metrics, and returns what any process wished before it."""
         metrics = {name: np.asarray(value) for name, value in under_way.metrics.items()}
-        first = under_way.done - steps_per_call
+        first = under_way.done - under_way.length
         if bad := nonfinite.first_bad_step(metrics):
             name, place = bad
             places = under_way.places[place]
@@ -116,7 +117,7 @@ def run(
                 f"{name} is not finite", first + place + 1, places, history.directory, label, identify
             )
         latest = {name: float(value[-1]) for name, value in metrics.items()}
-        progress.update(under_way.done, steps_per_call * batch_size, latest)
+        progress.update(under_way.done, under_way.length * batch_size, latest)
         latest.update(evaluations.pop(under_way.done, {}))
         history.add(under_way.done, latest)
         for writer in writers:
@@ -128,7 +129,8 @@ def run(
     with mesh_lib.use(mesh), watch.opened(done) as writers, Termination() as termination:
         while done < total_steps:
             began = time.monotonic()
-            numbered = [_numbered(next(iterator)) for _ in range(steps_per_call)]
+            length = min(steps_per_call - done % steps_per_call, total_steps - done)
+            numbered = [_numbered(next(iterator)) for _ in range(length)]
             stack = jax.tree.map(lambda *leaves: np.stack(leaves), *(batch.arrays for batch in numbered))
             stack = mesh_lib.put_batch(stack, mesh, leading=1)
             progress.waited(time.monotonic() - began)
@@ -136,27 +138,26 @@ def run(
             wish = SAVE * timer.due() | STOP * termination.requested
             state, metrics, votes = call(state, stack, cast_vote(wish, mesh), *constants)
             termination.defer()  # it is compiled: from here on there is something to save
-            done += steps_per_call
-            latest = _Call(done, metrics, votes, [batch.places for batch in numbered])
+            done += length
+            latest = _Call(done, length, metrics, votes, [batch.places for batch in numbered])
             if watch.profile is not None:
                 jax.block_until_ready(metrics)
                 watch.profile.call_done()
-            if watch.evaluation_due(done - steps_per_call, done):
+            if watch.evaluation_due(done - length, done):
                 evaluations[done] = _evaluate(watch, state.params, label, done)
             # The call before is waited for while this one runs, so that the devices have always something to do.
             wishes = finish(before) if before else 0
             before = latest
-            if (
-                jax.process_count() == 1
-            ):  # nobody to agree with: no need to wait for the votes of this call, or for a next one
+            if jax.process_count() == 1:  # nobody to agree with: no need to wait for votes, or for a next call
                 wishes |= wish | STOP * termination.requested
-            if wishes or store.policy.due(done - steps_per_call, done) or done == total_steps:
+            if wishes or store.policy.due(done - length, done) or done == total_steps:
                 wishes |= finish(latest)
                 before = None
                 jax.block_until_ready(state)
                 if not nonfinite.is_finite(state.params):
                     what, places = "a parameter is not finite", latest.places[-1]
                     raise nonfinite.report(what, done, places, history.directory, label, identify)
+                history.sync()
                 store.save(done, state)
                 timer.saved()
                 for writer in writers:
@@ -167,60 +168,9 @@ def run(
     return state
 
 
-def whole_calls(steps: float, steps_per_call: int) -> int:
-    """``steps`` rounded up to whole device calls (another length of the last call would be compiled for itself)."""
-    return max(1, -(-int(np.ceil(steps)) // steps_per_call)) * steps_per_call
-
-
-class History:
-    """The metrics of a run as JSON lines, one a device call; survives kills, and forgets what a resume does again.
-
-    Process 0 alone writes them.
-    """
-
-    def __init__(self, path: Path):
-        self._path, self.directory = path, path.parent
-        self._writes = is_main_process()
-        if self._writes:
-            path.parent.mkdir(parents=True, exist_ok=True)
-
-    def truncate(self, step: int) -> None:
-        """Drops what lies after ``step``, and a last line cut off by a kill."""
-        if self._writes:
-            self._write([record for record in self.records() if record["step"] <= step])
-
-    def add(self, step: int, metrics: dict[str, float]) -> None:
-        """Appends the metrics as of ``step``."""
-        if not self._writes:
-            return
-        with open(self._path, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps({"step": step, **metrics}) + "\n")
-
-    def records(self) -> list[dict[str, float]]:
-        """All complete lines."""
-        if not self._path.exists():
-            return []
-        records = []
-        for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if not line.endswith("\n"):
-                break
-            records.append(json.loads(line))
-        return records
-
-    def _write(self, records: list[dict[str, float]]) -> None:
-        files.write_text(self._path, "".join(json.dumps(record) + "\n" for record in records))
-
-
-def prepare_directory(directory: Path) -> None:
-    """Removes what killed runs left half-removed beside the directory of a run under way."""
-    if is_main_process():
-        files.remove_partials(directory)
-
-
-def remove_directory(directory: Path, *, keep: bool = False) -> None:
-    """Removes the directory of a run whose model is written, unless its states were to be kept."""
-    if is_main_process() and not keep:
-        files.remove_directory(directory)
+def steps_of(epochs: float, pairs: int, batch_size: int) -> int:
+    """The steps of ``epochs`` passes over ``pairs``: the last one is whole, or begun. One at least."""
+    return max(1, math.ceil(epochs * pairs / batch_size - 1e-9))  # 0.1 * 30 / 3 is a little more than 1
 
 
 def derived_seed(seed: int, purpose: int) -> int:

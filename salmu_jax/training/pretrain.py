@@ -6,7 +6,6 @@ in the pairs alone. Both make ``epochs`` passes over their own pairs, as the pub
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,7 +34,7 @@ from salmu_jax.training.nonfinite import Numbered, identifier
 from salmu_jax.training.optimizer import OptimizerConfig, make_optimizer
 from salmu_jax.training.profile import Profile
 from salmu_jax.training.progress import DataFeed
-from salmu_jax.training.state_store import StateStore
+from salmu_jax.training.states import States
 from salmu_jax.training.step import Step, init_state, make_train_step
 from salmu_jax.training.stopping import SavePolicy
 from salmu_jax.training.watch import Watch
@@ -130,26 +129,23 @@ def pretrain(
     config: ConfigDict,
     source: PairSource,
     directory: Path,
-    state_directory: Path,
-    identity: str,
+    states: States,
     *,
     name: str,
     manifest: Mapping[str, Any],
     cache: DecodedCache | None = None,
-    states: str = "",
     logs: Path | None = None,
     datasets: Path | None = None,
     profile: bool = False,
 ) -> dict[str, Any]:
     """Trains a model on the pairs of ``source`` and writes it to ``directory``; returns its manifest.
 
-    A run of the same ``identity`` that was killed goes on from the states in ``state_directory``, which is removed at the
-    end, or in ``states`` (possibly ``gs://...``), which is not. The metrics of a run under way are in ``state_directory``
-    in any case. Event files and a ``profile`` go to ``logs``; evaluations on the way read ``datasets``, of a finished build.
-    All processes have to call it.
+    A run that was killed goes on from its ``states``; the caller removes them when the model is recorded. Event files and a
+    ``profile`` go to ``logs``; evaluations on the way read ``datasets``, of a finished build. All processes have to call it.
 
     Raises:
-      InputError: a batch that does not split over the devices, a loss that is not finite, too few pairs.
+      InputError: a batch that does not split over the devices, a loss that is not finite, too few pairs, an unfinished run
+        of another identity.
       Preempted: SIGTERM came, and the state is saved.
     """
     train = config.train
@@ -160,13 +156,14 @@ def pretrain(
     pairs = len(source)
     if pairs < train.batch_size:
         raise InputError(f"{train.batch_size} pairs a step are more than the {pairs} there are", "train.batch_size")
-    total_steps = loop.whole_calls(train.epochs * pairs / train.batch_size, train.steps_per_call)
+    total_steps = loop.steps_of(train.epochs, pairs, train.batch_size)
     if train.warmup_steps > total_steps:
         raise InputError(
             f"{train.warmup_steps:,} steps of warm-up do not fit into the run: train.epochs={train.epochs:g} passes over"
             f" {pairs:,} pairs, {train.batch_size:,} a step, are {total_steps:,} steps",
             "train.warmup_steps",
         )
+    other = states.begin()
     pixels = train.batch_size // jax.process_count() * clip.config.image_size**2 * 3
     workers = host.decoding_workers(config.data.workers, pairs, pixels, cached=cache is not None)
 
@@ -194,12 +191,9 @@ def pretrain(
     shardings = mesh_lib.param_shardings(shapes, mesh)
     state = jax.jit(lambda rng: init_state(clip, optimizer, rng), out_shardings=shardings)(rng)
 
-    loop.prepare_directory(state_directory)
     policy = SavePolicy(train.save_every, train.save_minutes, train.keep_last, train.keep_every)
-    history = loop.History(state_directory / "metrics.jsonl")
-    with contextlib.closing(
-        StateStore(states or state_directory, identity, policy, stride=train.steps_per_call)
-    ) as store:
+    history = loop.History(states.directory / "metrics.jsonl")
+    with states.opened(policy, stride=train.steps_per_call, other=other) as store:
         state = loop.run(
             step,
             state,
@@ -212,7 +206,7 @@ def pretrain(
             history=history,
             label=f"pretrain {name}",
             identify=identifier({"pairs": source}),
-            watch=_watch(config, clip, tokenizer, mesh, name, logs or state_directory, datasets, profile, workers),
+            watch=_watch(config, clip, tokenizer, mesh, name, logs or states.directory, datasets, profile, workers),
         )
 
     whole = {
@@ -222,11 +216,10 @@ def pretrain(
         "splits_read": list(source.splits),
         "pairs": pairs,
         "steps": total_steps,
+        **({"resumed_from": dataclasses.asdict(other)} if other else {}),
         **manifest,
     }
-    saved = save_model(directory, clip, state.params, whole, history.records())
-    loop.remove_directory(state_directory, keep=train.keep_every > 0)
-    return saved
+    return save_model(directory, clip, state.params, whole, history.records())
 
 
 def _watch(

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.training import distributed
 from salmu_jax.training.records import (
@@ -51,11 +53,13 @@ class StateStore:
 
     Args:
       directory: a local one, or ``gs://BUCKET/PATH``, which all processes see.
-      identity: the digest of what the run is (config and inputs): states of another run in ``directory`` are ignored, and
-        removed as soon as this one has saved one.
+      identity: the digest of what the run is (config, code and inputs): states of another run in ``directory`` are ignored
+        and kept.
       policy: which states are kept.
       stride: steps between which a state can be saved (the steps of a device call).
       warn: gets a line for every state that cannot be used, in process 0.
+      before: where to begin if this store has no state that can be used.
+      read_only: nothing is written or removed.
 
     Raises:
       InputError: a ``gs://`` directory without gcsfs.
@@ -69,25 +73,34 @@ class StateStore:
         *,
         stride: int = 1,
         warn: Callable[[str], None] = print,
+        before: StateStore | None = None,
+        read_only: bool = False,
     ):
         self.directory, self.policy = state_path(directory), policy
         self._identity, self._stride, self._warn = identity, stride, warn
-        self._useless: set[int] = set()  # steps of other runs and damaged ones, until there is something better
+        self._before = before
+        self._useless: set[int] = set()  # damaged ones, until there is something better
+        self._foreign: set[int] = set()  # steps of other runs
         self._saving: int | None = None
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_inventory),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
+        # As long as it is open, no directory that takes its place is mistaken for it.
+        self._held = None if "://" in str(self.directory) else os.open(self.directory, os.O_RDONLY)
 
     def save(self, step: int, state: Any) -> None:
         """Begins to save ``state`` as of ``step``. Once it returns, the buffers of ``state`` may be donated.
 
         The step appears whole, when the writing in the background is done; the one before is done by the time this is. All
-        processes have to call it. Raises what went wrong with the one before (a full disk).
+        processes have to call it. Raises what went wrong with the one before (a full disk), and InputError if somebody has
+        removed the directory.
         """
-        self._manager.wait_until_finished()
+        self.wait()
+        self._check_there()
         if step in self._manager.all_steps():  # a damaged one: the run has come by again
             self._manager.delete(step)
         self._useless.discard(step)
@@ -107,26 +120,51 @@ class StateStore:
             try:
                 return self._restore_step(step, template)
             except _OtherRun:
-                self._useless.add(step)
+                self._foreign.add(step)
             except _Damaged as damaged:
                 self._useless.add(step)
                 if distributed.is_main():
                     where = self.directory / str(step)
                     self._warn(f"warning: {where} cannot be used ({damaged}); trying an older one")
-        return None
+        if self._before is None:
+            return None
+        state = self._before.restore(template)
+        if state is None:
+            raise InputError("no state there can be gone on from; --restart begins at step 0", self._before.directory)
+        return state
 
     def wait(self) -> None:
         """Waits until what is being saved is saved."""
-        self._manager.wait_until_finished()
+        try:
+            self._manager.wait_until_finished()
+        except Exception:  # Orbax and TensorStore raise many kinds, pages long
+            self._check_there()
+            raise
 
     def close(self) -> None:
         """Waits for what is being written, and ends the threads behind."""
-        self._manager.close()
+        try:
+            self._manager.close()
+        except Exception:
+            self._check_there()
+            raise
+        finally:
+            if self._held is not None:
+                os.close(self._held)
+                self._held = None
+
+    def _check_there(self) -> None:
+        """Raises InputError if somebody has removed the directory; a library may have made another one."""
+        there = self.directory.exists()
+        if there and self._held is not None:
+            there = os.path.samestat(os.fstat(self._held), os.stat(self.directory))
+        if not there:
+            raise InputError("was removed while it was written to; the same command begins again", self.directory)
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """Which of the ``checkpoints`` to keep: Orbax asks, after every save."""
-        ours = [info.step for info in checkpoints if info.step not in self._useless]
-        kept = {*ours[-self.policy.keep_last :]}
+        ours = [info.step for info in checkpoints if info.step not in self._useless | self._foreign]
+        kept = {*self._foreign, *ours[-self.policy.keep_last :]}
         kept |= {step for step in ours if self.policy.is_milestone(step, self._stride)}
         return [info.step in kept for info in checkpoints]
 
@@ -136,6 +174,8 @@ class StateStore:
         for path in self.directory.iterdir():
             if path.name == name or path.name.startswith(f"{name}.orbax-checkpoint-tmp"):
                 (path / _INVENTORY).write_text(json.dumps(_sizes(path)))
+                if "://" not in str(path):
+                    files.sync_tree(Path(path))
 
     def _restore_step(self, step: int, template: Any) -> Any:
         told = distributed.from_main(lambda: self._examine(step, template))
@@ -171,7 +211,7 @@ class StateStore:
             if not isinstance(meta, dict) or meta.get("schema") != STATE_SCHEMA:
                 found = meta.get("schema") if isinstance(meta, dict) else meta
                 return {**told, "problems": [*problems, f"it is of schema {found!r}, not {STATE_SCHEMA!r}"]}
-            if meta.get("identity") != self._identity:
+            if self._identity and meta.get("identity") != self._identity:
                 return {**told, "ours": False}
             records: Records = meta["leaves"]
             problems += mismatches(shape_records(template), without_digests(records))

@@ -46,7 +46,7 @@ def describe(told: Mapping[str, Any]) -> dict[str, Any]:
     shapes = jax.eval_shape(make_clip(config).init, jax.random.key(0))
     described = {}
     for name, fields in told["methods"].items():
-        plan = make_plan(name, fields, told["forget_pairs"], config.unlearn.steps_per_call)
+        plan = make_plan(name, fields, told["forget_pairs"])
         try:
             label_parameters(shapes, plan.trainable)
         except InputError as error:
@@ -67,9 +67,11 @@ def _unlearn(told: Mapping[str, Any]) -> dict[str, Any]:
     from data_pipelines.input import DecodedCache, PairSource
     from salmu_jax import host
     from salmu_jax.config import from_json
+    from salmu_jax.identity import Identity
     from salmu_jax.training import distributed
     from salmu_jax.training.checkpoint import load_model
     from salmu_jax.training.pretrain import make_clip
+    from salmu_jax.training.states import States
     from salmu_jax.unlearning import loop
     from salmu_jax.workspace import devices
 
@@ -79,7 +81,7 @@ def _unlearn(told: Mapping[str, Any]) -> dict[str, Any]:
     forget_split, *retain_splits = told["splits"]
     datasets = VIEW / "datasets"
     clip = make_clip(config)
-    plan = loop.make_plan(name, told["fields"], told["forget_pairs"], config.unlearn.steps_per_call)
+    plan = loop.make_plan(name, told["fields"], told["forget_pairs"])
     loop.unlearn(
         config,
         plan,
@@ -88,10 +90,8 @@ def _unlearn(told: Mapping[str, Any]) -> dict[str, Any]:
         PairSource.open(datasets, [forget_split], loop.extra_text(plan.method)),
         PairSource.open(datasets, retain_splits) if retain_splits else None,
         MODEL,
-        STATE,
-        told["identity"],
+        States(root=STATE, identity=Identity(told["identity"]), label=f"unlearn {name}", **told["states"]),
         cache=DecodedCache(clip.config.image_size) if config.data.cache_decoded else None,
-        states=told["states"],
     )
     return {"device": devices()}
 

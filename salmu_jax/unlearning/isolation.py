@@ -33,6 +33,7 @@ from salmu_jax import config as config_lib
 from salmu_jax import contents, files, processes
 from salmu_jax.errors import InputError
 from salmu_jax.training import distributed
+from salmu_jax.training.states import States
 from salmu_jax.unlearning import child, view
 from salmu_jax.workspace import Workspace
 
@@ -65,7 +66,7 @@ def unlearn(
     parent: Path,
     splits: Sequence[str],
     told: Mapping[str, Any],
-    identity: str,
+    states: States,
     manifest: Callable[[str], Mapping[str, Any]],
 ) -> None:
     """Runs a method over ``splits`` (forget first) and ``parent`` in a process of its own, and writes ``models/NAME``.
@@ -74,17 +75,16 @@ def unlearn(
 
     Args:
       told: the method's fields, and the pairs that its passes are counted over, for :func:`child.unlearn`.
-      identity: of the run, see ``state_store.py``.
+      states: where the run goes on from, if it was stopped.
       manifest: what is added to the model's manifest, made from the name of the devices, which the method's process says.
 
     Raises InputError, Preempted, KeyboardInterrupt or ChildFailed as the method's process ended.
     """
-    done = False
     with processes.signals_held():
         opened = distributed.from_main(lambda: _open_cell(workspace, name, parent, splits))
         cell = Path(opened["cell"])
         try:
-            said = _run(workspace, cell, name, parent, {**told, "splits": list(splits), "identity": identity})
+            said = _run(workspace, cell, name, parent, {**told, "splits": list(splits), **_states(states)})
             device = str(said.get("device") if isinstance(said, dict) else said)[:200]
             facts = {
                 "splits_read": opened["splits"],
@@ -92,9 +92,8 @@ def unlearn(
                 **manifest(device),
             }
             distributed.from_main(lambda: _adopt(workspace, cell, name, parent, facts))
-            done = True
         finally:
-            distributed.from_main(lambda: _close_cell(workspace, name, cell, keep_state=not done))
+            distributed.from_main(lambda: _close_cell(workspace, name, cell))
 
 
 def recover(workspace: Workspace) -> None:
@@ -108,9 +107,15 @@ def recover(workspace: Workspace) -> None:
         cell = Path(str(known.get("cell"))) if isinstance(known, dict) else None
         if cell is not None and _is_cell(cell):
             _wait_for_end(cell)
-            _close_cell(workspace, name, cell, keep_state=True)
+            _close_cell(workspace, name, cell)
         else:
             record.unlink(missing_ok=True)
+
+
+def _states(states: States) -> dict[str, Any]:
+    """What a method's process is told of its states, without paths of the work directory."""
+    how = {"shared": states.shared, "owner": states.owner, "unfinished": states.unfinished}
+    return {"identity": dict(states.identity.fields), "states": how}
 
 
 def method_names() -> list[str]:
@@ -142,7 +147,6 @@ def _run(workspace: Workspace, cell: Path, name: str, parent: Path, told: Mappin
         "task": "unlearn",
         "name": name,
         "config": _config_for_child(workspace.config),
-        "states": workspace.states(name),
         "distributed": distributed.for_child(),
         **told,
     }
@@ -189,17 +193,17 @@ def _open_cell(workspace: Workspace, name: str, parent: Path, splits: Sequence[s
         if state.is_dir():
             _move(state, cell / child.STATE)
     except BaseException:
-        _close_cell(workspace, name, cell, keep_state=True)
+        _close_cell(workspace, name, cell)
         raise
     # Taken before the method runs, which can write to its view.
     splits_read = view.read_splits(cell / child.VIEW)
     return {"cell": str(cell), "view": contents.contents_digest(made), "splits": splits_read}
 
 
-def _close_cell(workspace: Workspace, name: str, cell: Path, *, keep_state: bool) -> None:
-    """Moves the states home, if they are to be kept, and removes the cell."""
+def _close_cell(workspace: Workspace, name: str, cell: Path) -> None:
+    """Moves the states home and removes the cell."""
     state, home = cell / child.STATE, workspace.model_state(name)
-    if keep_state and state.is_dir() and not state.is_symlink():
+    if state.is_dir() and not state.is_symlink():
         if os.path.lexists(home):
             raise InputError(
                 f"is there, and so are states of this method in {state}; keep one and remove the other", home

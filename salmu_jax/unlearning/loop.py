@@ -7,7 +7,6 @@ manifest which splits these were.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 import re
@@ -28,7 +27,7 @@ from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.checkpoint import save_model
 from salmu_jax.training.nonfinite import Numbered, identifier
 from salmu_jax.training.pretrain import input_manifest, make_tokenizer
-from salmu_jax.training.state_store import StateStore
+from salmu_jax.training.states import States
 from salmu_jax.training.stopping import SavePolicy
 from salmu_jax.unlearning import registry
 from salmu_jax.unlearning.freeze import FREEZE, TRAIN, Rules
@@ -53,7 +52,7 @@ class Plan:
     trainable: Rules
 
 
-def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int, steps_per_call: int) -> Plan:
+def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int) -> Plan:
     """Reads the fields of a method in a config: those of ``Hyper`` (but ``total_steps``), and besides
 
     ``epochs``: passes over ``forget`` (published: 10), from which ``total_steps`` follows;
@@ -84,8 +83,7 @@ def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int, steps_per
     try:
         sized = dataclasses.replace(method.defaults, **{**values, "warmup_steps": None})
         method = method.with_options(sized.options)
-        steps = epochs * forget_pairs / method.batch_sizes(sized)[0]
-        steps = 1 if method.one_shot else loop.whole_calls(steps, steps_per_call)
+        steps = 1 if method.one_shot else loop.steps_of(epochs, forget_pairs, method.batch_sizes(sized)[0])
         hyper = dataclasses.replace(method.defaults, **{**values, "total_steps": steps})
     except InputError as error:
         raise InputError(str(error), where) from error
@@ -119,19 +117,17 @@ def unlearn(
     forget: PairSource,
     retain: PairSource | None,
     directory: Path,
-    state_directory: Path,
-    identity: str,
+    states: States,
     *,
     cache: DecodedCache | None = None,
-    states: str = "",
 ) -> dict[str, Any]:
     """Runs ``plan`` from the Compromised ``params`` and writes the unlearned model; returns its manifest.
 
     ``forget`` carries ``generic_caption`` as extra text where the method needs it (:func:`extra_text`). ``retain`` may be
     None where it needs no retain pairs.
 
-    A run of the same ``identity`` that was killed goes on from its states in ``state_directory`` or ``states``, as in
-    :func:`salmu_jax.training.pretrain.pretrain`. All processes have to call it.
+    A run that was killed goes on from its ``states``, as in :func:`salmu_jax.training.pretrain.pretrain`. All processes have
+    to call it.
 
     Raises:
       InputError: batches larger than the data or not divisible over the devices, a loss that is not finite.
@@ -173,16 +169,16 @@ def unlearn(
                 places["retain"] = retained["index"]
             yield Numbered(Batch(_pairs(pairs), _pairs(retained) if retained else None), places)
 
+    other = states.begin()
     params = jax.device_put(params, mesh_lib.param_shardings(params, mesh))
     state = init_unlearning_state(params, method, hyper, plan.trainable, config.seed)
     state = jax.device_put(state, mesh_lib.param_shardings(state, mesh))
     first = (batch.arrays for batch, _ in zip(batches(0), range(PREPARE_BATCHES), strict=False))
     prepared = prepare_method(clip, method, hyper, params, first, plan.trainable, config.seed)
 
-    loop.prepare_directory(state_directory)
     policy = SavePolicy(config.unlearn.save_every, config.train.save_minutes, config.train.keep_last)
-    history = loop.History(state_directory / "metrics.jsonl")
-    with contextlib.closing(StateStore(states or state_directory, identity, policy, stride=steps_per_call)) as store:
+    history = loop.History(states.directory / "metrics.jsonl")
+    with states.opened(policy, stride=steps_per_call, other=other) as store:
         state = loop.run(
             make_unlearning_step(clip, method, hyper, plan.trainable),
             state,
@@ -205,6 +201,7 @@ def unlearn(
         "hyper": dataclasses.asdict(hyper),
         "trainable": [list(rule) for rule in plan.trainable],
         "steps": hyper.total_steps,
+        **({"resumed_from": dataclasses.asdict(other)} if other else {}),
     }
     return save_model(directory, clip, state.params, whole, history.records())
 

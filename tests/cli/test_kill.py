@@ -57,7 +57,7 @@ def test_a_difference_is_seen(bench, tmp_path):
     [
         ("generate", lambda run: any(run.glob("world.partial-*/data/*.parquet"))),
         ("build", lambda run: any(run.glob("datasets.partial-*/salmu*"))),
-        ("pretrain", lambda run: (run / "models" / "clean.state" / "10").exists()),
+        ("pretrain", lambda run: any((run / "models" / "clean.state").glob("*/10"))),
     ],
 )
 def test_an_interrupt_leaves_nothing_and_the_same_command_goes_on(salmu, bench, tmp_path, leftovers, stage, begun):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -56,6 +57,7 @@ def run(batches):
         mesh=None,
         step=None,
         identity="A",
+        before_batch=lambda index: None,
         **options,
     ):
         mesh = mesh or make_mesh(devices=jax.devices()[:1])
@@ -66,6 +68,7 @@ def run(batches):
 
         def stream(first_step):
             for index, batch in enumerate(batches(first_step), first_step):
+                before_batch(index)
                 if index == kill_at:
                     raise Killed
                 if index == terminate_at:
@@ -270,11 +273,29 @@ def test_sigterm_while_a_call_runs_waits_for_no_further_one(run, tmp_path, monke
 
 
 @pytest.mark.parametrize(
-    ("steps", "steps_per_call", "whole"),
-    [(0, 1, 1), (0, 5, 5), (0.2, 1, 1), (1, 1, 1), (10, 5, 10), (10.01, 5, 15), (9.99, 5, 10), (11, 1, 11), (1, 7, 7)],
+    ("epochs", "pairs", "batch_size", "steps"),
+    [(1, 160, 16, 10), (1, 161, 16, 11), (0.5, 160, 16, 5), (0.001, 160, 16, 1), (0.1, 30, 3, 1), (0.3, 100, 3, 10)],
 )
-def test_whole_calls(steps, steps_per_call, whole):
-    assert loop.whole_calls(steps, steps_per_call) == whole
+def test_epochs_are_steps_and_no_more(epochs, pairs, batch_size, steps):
+    assert loop.steps_of(epochs, pairs, batch_size) == steps
+
+
+def test_the_last_call_is_as_long_as_what_is_left(run, tmp_path):
+    by_one, one_by_one, _ = run(tmp_path / "one")
+    for steps_per_call, ends in ((7, [7, 14, 20]), (64, [20])):
+        state, records, drawn = run(tmp_path / str(steps_per_call), steps_per_call=steps_per_call)
+        assert drawn == list(range(TOTAL))
+        assert [record["step"] for record in records] == ends
+        assert records[-1]["loss"] == pytest.approx(one_by_one[-1]["loss"], rel=1e-5)
+        np.testing.assert_allclose(state.params["kernel"], by_one.params["kernel"], rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_goes_on_with_calls_of_another_length_at_their_multiples(run, tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, kill_at=7)
+    _, records, drawn = run(tmp_path, steps_per_call=5)
+    assert drawn == list(range(6, TOTAL))
+    assert [record["step"] for record in records][-3:] == [10, 15, 20]
 
 
 def test_derived_seeds_are_of_their_seed_and_purpose_alone():
@@ -305,6 +326,59 @@ def test_history_drops_what_is_done_again_and_a_line_cut_off_by_a_kill(tmp_path)
     assert path.read_bytes() == whole
     history.truncate(0)
     assert history.records() == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: bytes(len(line) - 1) + b"\n",  # what a power cut leaves of a file system's block
+        lambda line: line[:4] + bytes([line[4] ^ 0x40]) + line[5:],
+        lambda line: line[: len(line) // 2] + b"\n",
+        lambda line: line.replace(b"10", b"3"),
+        lambda line: b"\xff" + line[1:],
+        lambda line: b"[" * 100_000 + b"\n",
+        lambda line: b"[]\n",
+        lambda line: b'{"step": 10, "loss": "much"}\n',
+        lambda line: b'{"step": 10, "loss": [1]}\n',
+        lambda line: b'{"step": true}\n',
+    ],
+)
+def test_a_damaged_history_is_cut_there_and_the_run_goes_on(tmp_path, damage):
+    warnings = []
+    path = tmp_path / "metrics.jsonl"
+    history = loop.History(path, warnings.append)
+    for step in (5, 10, 15):
+        history.add(step, {"loss": 1 / step})
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + damage(lines[1]) + lines[2])
+    history.truncate(15)
+    assert [record["step"] for record in history.records()] == [5]
+    assert warnings == [f"warning: {path} is damaged at line 2; what follows is left out"]
+    history.add(20, {"loss": 1.0})
+    assert len(path.read_bytes().splitlines()) == 2
+
+
+def test_a_history_is_json_whatever_the_metrics_are(tmp_path):
+    history = loop.History(tmp_path / "metrics.jsonl")
+    history.add(1, {"loss": 1.0, "gradient_norm": float("inf"), "update": float("nan")})
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert text == '{"step": 1, "loss": 1.0, "gradient_norm": "inf", "update": "nan"}\n'
+    (record,) = history.records()
+    assert record["gradient_norm"] == float("inf")
+    assert np.isnan(record["update"])
+    history.truncate(1)
+    assert (tmp_path / "metrics.jsonl").read_text() == text
+
+
+def test_a_state_directory_that_is_removed_under_a_run_ends_it(run, tmp_path):
+    def removing(step):
+        if step == 9:
+            shutil.rmtree(tmp_path / "s")
+
+    with pytest.raises(InputError, match=r"s: was removed while it was written to; the same command begins again"):
+        run(tmp_path / "s", before_batch=removing)
+    _, _, drawn = run(tmp_path / "s")
+    assert drawn == list(range(TOTAL))
 
 
 def test_truncating_the_history_is_atomic(tmp_path, monkeypatch):

@@ -265,17 +265,40 @@ def test_when_every_state_is_damaged_the_run_starts_anew(states):
     assert len(warnings) == 2
 
 
-def test_states_of_another_run_are_ignored_and_do_not_crowd_out_its_own(states):
+def test_states_of_another_run_are_ignored_and_kept(states):
     store, warnings = stored(states, "B")
     assert store.restore(TEMPLATE) is None
     assert warnings == []
-    assert steps_in(states) == [10, 20]  # nothing is removed before there is something better
-    for step in (2, 4):
+    for step in (2, 4, 6):
         store.save(step, state_at(step))
     store.close()
-    assert steps_in(states) == [2, 4]
-    assert restored(states, "B") == (4, [])
-    assert restored(states, "A") == (None, [])
+    assert steps_in(states) == [4, 6, 10, 20]
+    assert restored(states, "B") == (6, [])
+    assert restored(states, "A") == (20, [])
+
+
+def test_a_run_that_begins_with_the_states_of_another_leaves_them_as_they_are(states, tmp_path):
+    before = {path: path.read_bytes() for path in states.rglob("*") if path.is_file()}
+    (states / "30.orbax-checkpoint-tmp-1").mkdir()  # somebody may be saving there
+    other = StateStore(states, "A", read_only=True)
+    store, _ = stored(tmp_path / "B", "B", before=other)
+    state = store.restore(TEMPLATE)
+    assert bits(state) == bits(state_at(20))
+    store.save(25, state_at(25))
+    store.close()
+    other.close()
+    assert restored(tmp_path / "B", "B") == (25, [])
+    assert {path: path.read_bytes() for path in states.rglob("*") if path.is_file()} == before
+    assert (states / "30.orbax-checkpoint-tmp-1").is_dir()
+
+
+def test_a_run_does_not_begin_anew_if_it_was_to_go_on_from_states_that_do_not_fit(states, tmp_path):
+    other = StateStore(states, "A", warn=lambda line: None, read_only=True)
+    store, _ = stored(tmp_path / "B", "B", before=other)
+    with pytest.raises(InputError, match="no state there can be gone on from; --restart begins at step 0"):
+        store.restore({**TEMPLATE, "half": jnp.zeros(9, jnp.bfloat16)})
+    store.close()
+    other.close()
 
 
 def test_damaged_states_are_replaced_when_the_run_comes_by_again(states):

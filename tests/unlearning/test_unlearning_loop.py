@@ -15,7 +15,7 @@ PUBLISHED_FORGET = 30_468
 
 @pytest.mark.parametrize("name", registry.METHODS)
 def test_without_fields_a_method_runs_as_published(name):
-    plan = make_plan(name, {}, PUBLISHED_FORGET, steps_per_call=1)
+    plan = make_plan(name, {}, PUBLISHED_FORGET)
     published = registry.get(name)
     assert plan.method == published
     assert dataclasses.replace(plan.hyper, total_steps=published.defaults.total_steps) == published.defaults
@@ -28,33 +28,32 @@ def test_without_fields_a_method_runs_as_published(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "fields", "pairs", "steps_per_call", "steps"),
+    ("name", "fields", "pairs", "steps"),
     [
-        ("cliperase", {"epochs": 3, "batch_size": 32}, 160, 1, 30),  # 16 forget pairs a step
-        ("negative_gradient", {"epochs": 3, "batch_size": 32}, 160, 1, 15),  # 32 of them
-        ("cliperase", {"epochs": 0.5, "batch_size": 32}, 160, 1, 5),
-        ("cliperase", {"epochs": 1, "batch_size": 32}, 161, 1, 11),
-        ("cliperase", {"epochs": 1, "batch_size": 32}, 161, 5, 15),
-        ("cliperase", {"epochs": 1e-6}, 160, 10, 10),
-        ("descent_to_delete", {"epochs": 7}, 160, 10, 1),
+        ("cliperase", {"epochs": 3, "batch_size": 32}, 160, 30),  # 16 forget pairs a step
+        ("negative_gradient", {"epochs": 3, "batch_size": 32}, 160, 15),  # 32 of them
+        ("cliperase", {"epochs": 0.5, "batch_size": 32}, 160, 5),
+        ("cliperase", {"epochs": 1, "batch_size": 32}, 161, 11),
+        ("cliperase", {"epochs": 1e-6}, 160, 1),
+        ("descent_to_delete", {"epochs": 7}, 160, 1),
     ],
 )
-def test_epochs_over_forget_become_steps(name, fields, pairs, steps_per_call, steps):
-    assert make_plan(name, fields, pairs, steps_per_call).hyper.total_steps == steps
+def test_epochs_over_forget_become_steps(name, fields, pairs, steps):
+    assert make_plan(name, fields, pairs).hyper.total_steps == steps
 
 
 def test_fields_options_and_frozen_parameters_are_taken_over():
     fields = {"epochs": 1, "learning_rate": 1, "b1": 0.5, "clip_norm": None, "warmup_steps": 2}
     fields |= {"options": {"retention_weight": 3.0}, "freeze": ["visual/.*", "logit_scale"]}
-    plan = make_plan("cliperase", fields, 160, 1)
+    plan = make_plan("cliperase", fields, 160)
     assert plan.method == dataclasses.replace(registry.get("cliperase"), retention_weight=3.0)
     assert (plan.hyper.learning_rate, plan.hyper.b1, plan.hyper.warmup_steps) == (1, 0.5, 2)
     assert plan.hyper.weight_decay == registry.get("cliperase").defaults.weight_decay
     assert plan.trainable == (("visual/.*", FREEZE), ("logit_scale", FREEZE), (".*", TRAIN))
     assert fields["epochs"] == 1  # the caller's fields are left as they were
-    warm = make_plan("cliperase", {"warmup_steps": 50, "epochs": 5}, 160, 1)  # fits into 50 steps
+    warm = make_plan("cliperase", {"warmup_steps": 50, "epochs": 5}, 160)  # fits into 50 steps
     assert warm.hyper.warmup_steps == warm.hyper.total_steps == 50
-    longer = make_plan("cliperase", {"warmup_steps": 20_000, "epochs": 10_000}, 160, 1)  # more than the published steps
+    longer = make_plan("cliperase", {"warmup_steps": 20_000, "epochs": 10_000}, 160)  # more than the published steps
     assert (longer.hyper.warmup_steps, longer.hyper.total_steps) == (20_000, 100_000)
 
 
@@ -63,9 +62,9 @@ def test_every_field_of_hyper_but_the_steps_can_be_set():
         fields = {field.name: getattr(Hyper(), field.name)}
         if field.name == "total_steps":
             with pytest.raises(InputError, match="no field 'total_steps'"):
-                make_plan("finetuning", fields, 160, 1)
+                make_plan("finetuning", fields, 160)
         else:
-            assert getattr(make_plan("finetuning", fields, 160, 1).hyper, field.name) == fields[field.name]
+            assert getattr(make_plan("finetuning", fields, 160).hyper, field.name) == fields[field.name]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +98,7 @@ def test_every_field_of_hyper_but_the_steps_can_be_set():
 )
 def test_mistakes_are_answered_with_one_line(name, fields, complaint):
     with pytest.raises(InputError) as caught:
-        make_plan(name, fields, 160, 1)
+        make_plan(name, fields, 160)
     message = str(caught.value)
     assert complaint.format(f"unlearn.methods.{name}") in message
     assert complaint.startswith(("unknown", "There")) or message.startswith(f"unlearn.methods.{name}")

@@ -1,0 +1,180 @@
+"""Where the states of unfinished runs lie: each run's below its own identity, so that no run touches another's.
+
+    models/clean.state/0123456789ab/run.json        what the run is made from
+    models/clean.state/0123456789ab/200/            its states (state_store.py)
+    models/clean.state/0123456789ab/metrics.jsonl   how it went so far
+
+With ``train.state_dir`` the states, and a copy of ``run.json``, lie in ``STATE_DIR/clean.state/0123456789ab/`` instead; work
+directories may share one.
+
+A run goes on from its own states. If there are none, but an unfinished run of another config, code or data has left some, it
+stops and says what differs: hours of training are at stake, and nobody but their owner can say whether to go on from them
+(``--resume``) or to begin anew (``--restart``). Neither removes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+import salmu_jax
+from salmu_jax import files
+from salmu_jax.errors import InputError
+from salmu_jax.identity import Identity
+from salmu_jax.training import distributed
+from salmu_jax.training.state_store import StateStore, state_path
+from salmu_jax.training.stopping import SavePolicy
+
+RUN_SCHEMA = "salmu_jax.run/1"
+RESUME, RESTART = "resume", "restart"
+
+_RUN = "run.json"
+_LENGTH = 12  # characters of an identity that name a directory
+
+
+@dataclasses.dataclass(frozen=True)
+class Other:
+    """An unfinished run of another identity."""
+
+    directory: str
+    step: int  # of its newest state
+    identity: str = ""
+    changes: tuple[str, ...] = ()  # from it to this run
+    created: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class States:
+    """The states of one run.
+
+    Args:
+      root: ``models/NAME.state``, for the metrics, and for the states if ``shared`` is empty.
+      identity: what the run is made from.
+      label: of the run, in messages.
+      shared: ``STATE_DIR/NAME.state``, possibly of a bucket, or empty.
+      owner: tells the work directories that share ``shared`` apart.
+      unfinished: ``resume`` or ``restart``, what to do where only states of other runs are; empty: stop and ask.
+    """
+
+    root: Path
+    identity: Identity
+    label: str
+    shared: str = ""
+    owner: str = ""
+    unfinished: str = ""
+
+    @property
+    def directory(self) -> Path:
+        """Where the metrics of this run go, and its states if they go nowhere else."""
+        return self.root / self.identity.digest[:_LENGTH]
+
+    def begin(self) -> Other | None:
+        """Makes this run's directory, and returns the run to go on from if it is another one. All processes call it.
+
+        Raises InputError if there is an unfinished run of another identity, none of this one, and nobody said what to do.
+        """
+        told = distributed.from_main(self._begin)
+        return None if told is None else Other(**{**told, "changes": tuple(told["changes"])})
+
+    @contextlib.contextmanager
+    def opened(self, policy: SavePolicy, *, stride: int, other: Other | None = None) -> Iterator[StateStore]:
+        """A store of this run's states, which begins with those of ``other`` if it has none of its own."""
+        with contextlib.ExitStack() as held:
+            before = None
+            if other is not None:
+                before = StateStore(other.directory, other.identity, read_only=True)
+                held.callback(before.close)
+            store = StateStore(self._place(), self.identity.digest, policy, stride=stride, before=before)
+            held.callback(store.close)
+            yield store
+
+    def remove(self) -> None:
+        """Removes this run's states and metrics from the work directory, once its model is there, and nothing else."""
+
+        def remove() -> None:
+            if (self.directory / _RUN).is_file():
+                files.remove_directory(self.directory)
+            with contextlib.suppress(OSError):  # not empty: states of other runs
+                self.root.rmdir()
+
+        distributed.from_main(remove)
+
+    def _place(self) -> epath.Path:
+        root = state_path(self.shared) if self.shared else epath.Path(self.root.absolute())
+        return root / self.identity.digest[:_LENGTH]
+
+    def _begin(self) -> dict[str, Any] | None:
+        place = self._place()
+        others = [] if _newest(place) is not None else self._others(place)
+        if others and not self.unfinished:
+            raise InputError(self._question(others[0], len(others)), others[0].directory)
+        about = {
+            "schema": RUN_SCHEMA,
+            "label": self.label,
+            "identity": self.identity.digest,
+            "fields": self.identity.fields,
+            "owner": self.owner,
+            "version": salmu_jax.__version__,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        for directory in dict.fromkeys((epath.Path(self.directory), place)):
+            if not (directory / _RUN).exists():
+                directory.mkdir(parents=True, exist_ok=True)
+                if "://" in str(directory):
+                    (directory / _RUN).write_text(json.dumps(about))
+                else:
+                    files.write_json(directory / _RUN, about)
+        if not others or self.unfinished == RESTART:
+            return None
+        return dataclasses.asdict(others[0])
+
+    def _others(self, place: epath.Path) -> list[Other]:
+        """Unfinished runs of this work directory, of other identities, the latest first."""
+        found = []
+        for root, ours in dict.fromkeys(((epath.Path(self.root), True), (place.parent, not self.shared))):
+            if not root.is_dir():
+                continue
+            for directory in (root, *(path for path in root.iterdir() if path.is_dir() and not path.name.isdigit())):
+                step = _newest(directory)
+                about = _about(directory)
+                if directory == place or step is None or not (ours or about.get("owner") == self.owner):
+                    continue
+                fields = about.get("fields")
+                changes = (
+                    self.identity.changes(fields) if isinstance(fields, Mapping) else ["nothing says of what it is"]
+                )
+                known = {"identity": str(about.get("identity", "")), "created": str(about.get("created", ""))}
+                found.append(Other(str(directory), step, changes=tuple(changes), **known))
+        return sorted(found, key=lambda other: (other.created, other.step), reverse=True)
+
+    def _question(self, other: Other, count: int) -> str:
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        return (
+            f"{self.label}: an unfinished training was saved here at step {other.step:,}{more}, and has changed since:"
+            f" {files.listed(list(other.changes))}; add --resume to go on from it as things are now, or --restart to begin"
+            " at step 0 (nothing is removed)"
+        )
+
+
+def _newest(directory: epath.Path) -> int | None:
+    """The newest step of which a directory has a state."""
+    try:
+        steps = [int(path.name) for path in directory.iterdir() if path.name.isdigit()]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return max(steps, default=None)
+
+
+def _about(directory: epath.Path) -> dict[str, Any]:
+    try:
+        about = json.loads((directory / _RUN).read_text())
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) and about.get("schema") == RUN_SCHEMA else {}
