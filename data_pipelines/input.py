@@ -11,7 +11,9 @@ Mixing data sets is concatenation before the shuffle. (grain's ``mix`` with prop
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +26,7 @@ from absl import flags
 
 from data_pipelines.builders.source import ConcatenatedSource, RecordSource, open_source
 from data_pipelines.order import shuffled
-from salmu_jax import host
+from salmu_jax import host, interrupts
 from salmu_jax.errors import InputError
 from salmu_jax.models.preprocess import preprocess_eval, random_resized_crop
 from salmu_jax.models.tokenizer import ClipTokenizer
@@ -202,9 +204,10 @@ def training_batches(
     if num_workers:
         if not flags.FLAGS.is_parsed():  # grain hands the flags to its workers, and absl.app.run may not be in use
             flags.FLAGS.mark_as_parsed()
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=2))
+        options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=2)
+        batches = batches.mp_prefetch(options, worker_init_fn=_leave_interrupts)
         batches = batches.map(_own)
-    return _until_closed(batches)
+    return _until_closed(batches, processes=num_workers > 0)
 
 
 def evaluation_images(
@@ -294,13 +297,24 @@ class _Load:
         return random_resized_crop(data, self.image_size, rng, **self.augment, where=where)
 
 
-def _until_closed(batches: grain.IterDataset) -> Iterator[dict[str, Any]]:
-    """Iterates, and stops the threads and processes behind when the caller closes or drops the iterator."""
+def _until_closed(batches: grain.IterDataset, *, processes: bool = False) -> Iterator[dict[str, Any]]:
+    """Iterates, and stops the threads or ``processes`` behind when the caller closes or drops the iterator."""
     iterator = iter(batches)
     try:
+        # Processes start with the first batch.
+        with interrupts.kept_from_children() if processes else contextlib.nullcontext():
+            first = next(iterator, None)
+        if first is not None:
+            yield first
+        del first
         yield from iterator
     finally:
         iterator.close()
+
+
+def _leave_interrupts(index: int, count: int) -> None:
+    """Has a worker process leave Ctrl-C to its parent, which ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _own(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

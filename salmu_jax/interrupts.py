@@ -97,6 +97,22 @@ def deferred(*, all_signals: bool = False) -> Iterator[None]:
         _state.passed_on &= not all_signals
 
 
+@contextlib.contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Inside ``with``, worker processes are started that leave Ctrl-C, which goes to all of a terminal's group, to this one.
+
+    They inherit that it is blocked. What comes here meanwhile arrives at the end of the block, or in another thread.
+    """
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # the first worker would start it, and starting it ends the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def line_of(number: int) -> str:
     """What a process says that ends for a signal."""
     if number == signal.SIGINT:

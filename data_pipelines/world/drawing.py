@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 
 import numpy as np
 
 from data_pipelines.world import portraits, scenes
+from salmu_jax import interrupts
 
 _CHUNK = 16  # jobs a message
 
@@ -79,7 +78,7 @@ def drawn(jobs: Sequence[Job], workers: int) -> Iterator[Iterator[tuple[bytes, s
     context = multiprocessing.get_context("spawn")
     processes, pipes = [], []
     try:
-        with _interrupts_held():
+        with interrupts.kept_from_children():
             for first in range(workers):
                 ours, theirs = context.Pipe(duplex=False)
                 process = context.Process(target=_draw_chunks, args=(theirs, chunks[first::workers]), daemon=True)
@@ -118,16 +117,3 @@ def _draw_chunks(pipe: Connection, chunks: list[Sequence[Job]]) -> None:
                 pipe.send(error)
                 return
             pipe.send(result)
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    # Ctrl-C goes to the whole process group. Drawing processes inherit the block and leave it to their parent,
-    # whose own pending interrupt arrives when the block ends.
-    # Starting the first one starts multiprocessing's resource tracker, which would end the block: it has to run already.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
