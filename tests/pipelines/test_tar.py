@@ -273,11 +273,11 @@ def test_only_regular_files_are_opened(tmp_path, kind):
 
 
 def test_a_gzip_bomb_takes_no_memory(tmp_path):
-    """A megabyte that unpacks to a gigabyte, in one member that is wanted and in one that is not."""
+    """A few kilobytes that claim a gigabyte and unpack to 64 MiB, in one member that is wanted and in one that is not."""
     packer = io.BytesIO()
     with gzip.GzipFile(fileobj=packer, mode="wb", compresslevel=1) as out:
         out.write(header(b"0.jpg", 1 << 30))
-        for _ in range(1 << 4):
+        for _ in range(4):
             out.write(bytes(1 << 24))
     path = write(tmp_path, packer.getvalue(), "bomb.tar.gz")
     program = (
@@ -295,4 +295,4 @@ def test_a_gzip_bomb_takes_no_memory(tmp_path):
     wanted, unwanted, used = done.stdout.splitlines()
     assert "1,073,741,824 bytes; at most 268,435,456 are read" in wanted
     assert "it ends within '0.jpg'" in unwanted
-    assert int(used) * (1 if sys.platform != "darwin" else 1 / 1024) < 64 * 1024  # KiB
+    assert int(used) * (1 if sys.platform != "darwin" else 1 / 1024) < 32 * 1024  # KiB
