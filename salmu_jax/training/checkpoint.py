@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 from salmu_jax import contents, files
 from salmu_jax.errors import InputError
 from salmu_jax.models.clip import Clip, ClipConfig, Params
+from salmu_jax.models.inputs import input_differences
 from salmu_jax.training import distributed
 from salmu_jax.training.history import metrics_line
 from salmu_jax.training.records import leaf_records, mismatches, shape_records, tree_digest, without_digests
@@ -100,6 +101,12 @@ def load_model(directory: Path, expected: ClipConfig | None = None) -> tuple[Cli
         _check_architecture(config, expected, directory)
         config = expected
     clip = Clip(config)
+    if different := input_differences(manifest, clip):
+        raise InputError(
+            f"was trained with other inputs than it would get here: {'; '.join(different)}; use the version of salmu that"
+            " made it, or make it again",
+            directory,
+        )
     template = jax.eval_shape(clip.init, jax.random.key(0))
     _raise_mismatches(mismatches(shape_records(template), without_digests(manifest["leaves"])), directory)
     try:

@@ -20,9 +20,11 @@ from data_pipelines.input import DecodedCache, PairSource, training_batches
 from salmu_jax import host
 from salmu_jax.config import to_json
 from salmu_jax.errors import InputError
-from salmu_jax.models import preprocess, zoo
+from salmu_jax.models import zoo
 from salmu_jax.models.attention import ATTENTIONS
 from salmu_jax.models.clip import REMAT_POLICIES, Clip, Execution
+from salmu_jax.models.inputs import input_manifest as input_manifest
+from salmu_jax.models.inputs import make_tokenizer as make_tokenizer
 from salmu_jax.models.kernels import KERNELS
 from salmu_jax.models.tokenizer import ClipTokenizer
 from salmu_jax.training import loop, online_eval
@@ -100,29 +102,6 @@ def make_pretrain_step(config: ConfigDict, clip: Clip, optimizer: optax.Gradient
         microbatch=train.microbatch,
         mask_duplicates=train.mask_duplicates,
     )
-
-
-def make_tokenizer(clip: Clip) -> ClipTokenizer:
-    """The tokenizer whose vocabulary and context length are those of ``clip``."""
-    return ClipTokenizer(num_merges=zoo.bpe_merges(clip.config), context_length=clip.config.context_length)
-
-
-def input_manifest(clip: Clip, tokenizer: ClipTokenizer) -> dict[str, Any]:
-    """What a checkpoint's user has to do to images and captions: part of its manifest."""
-    return {
-        "activation": "quick_gelu" if clip.config.quick_gelu else "gelu",
-        "image": {
-            "mean": list(preprocess.IMAGE_MEAN),
-            "std": list(preprocess.IMAGE_STD),
-            "interpolation": "bicubic",
-            "resize": "shortest side, then centre crop",
-        },
-        "tokenizer": {
-            "merges": zoo.bpe_merges(clip.config),
-            "context_length": clip.config.context_length,
-            "digest": tokenizer.digest,
-        },
-    }
 
 
 def pretrain(

@@ -13,6 +13,7 @@ import pytest
 
 from salmu_jax.errors import InputError
 from salmu_jax.models.clip import Clip
+from salmu_jax.models.inputs import input_manifest, make_tokenizer
 from salmu_jax.models.zoo import architecture
 from salmu_jax.training.checkpoint import (
     leaf_records,
@@ -275,3 +276,16 @@ def test_wrong_shapes_and_dtypes_are_all_listed(params, tmp_path):
         "visual.class_embedding is missing",
     ):
         assert part in message
+
+
+def test_a_model_of_another_tokenizer_or_preparation_is_refused_with_all_differences(tmp_path):
+    inputs = input_manifest(CLIP, make_tokenizer(CLIP))
+    inputs["tokenizer"] = {**inputs["tokenizer"], "digest": "0" * 64}
+    inputs["image"] = {**inputs["image"], "interpolation": "bilinear"}
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(CLIP.init, jax.random.key(0)))
+    save_model(tmp_path / "model", CLIP, params, inputs)
+    message = error_of(tmp_path / "model")
+    assert (
+        "was trained with other inputs than it would get here: image.interpolation is bilinear, not bicubic" in message
+    )
+    assert "; tokenizer.digest is 000000000000, not " in message

@@ -1,0 +1,103 @@
+"""An edit of any code that an output depends on is seen and named; comments, docstrings and other methods are not."""
+
+import gzip
+import shutil
+
+import pytest
+
+from salmu_jax import identity
+from salmu_jax.identity import Identity, changes, code
+
+METHOD = "salmu_jax.unlearning.methods.cliperase"
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the packages, to edit."""
+    root = tmp_path_factory.mktemp("checkout")
+    for package in ("salmu_jax", "data_pipelines"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.json")
+        shutil.copytree(identity.ROOT / package, root / package, ignore=ignored)
+    return root
+
+
+def edited(root, file, old, new):
+    """The code of all stages before and after an edit, which is undone: ``{stage: [files that differ]}``."""
+    stages = {stage: (stage, METHOD) if stage == "unlearn" else (stage,) for stage in identity._STAGES}
+    before = {stage: code(*words, root=root) for stage, words in stages.items()}
+    path = root / file
+    whole = path.read_bytes()
+    assert old in whole
+    path.write_bytes(whole.replace(old, new))
+    after = {stage: code(*words, root=root) for stage, words in stages.items()}
+    path.write_bytes(whole)
+    return {stage: changes({"code": before[stage]}, {"code": after[stage]}) for stage in stages}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stages"),
+    [
+        ("salmu_jax/unlearning/methods/cliperase.py", b"float = 1.0", b"float = 5.0", {"unlearn"}),
+        ("salmu_jax/unlearning/methods/delete.py", b"return {", b"return  {", set()),
+        ("salmu_jax/unlearning/losses.py", b"jnp.", b"np.", {"unlearn"}),
+        ("salmu_jax/evaluation/metrics.py", b"return ", b"return 0 * ", {"evaluate"}),
+        ("salmu_jax/models/tokenizer.py", b"lower()", b"upper()", {"pretrain", "unlearn", "evaluate"}),
+        ("salmu_jax/models/preprocess.py", b"BICUBIC", b"BILINEAR", {"pretrain", "unlearn", "evaluate", "report"}),
+        ("salmu_jax/training/loss.py", b"jnp.", b"np.", {"pretrain", "unlearn"}),
+        ("data_pipelines/order.py", b"return ", b"return 1 + ", {"pretrain", "unlearn"}),
+        ("data_pipelines/builders/salmu.py", b"return", b"yield", {"build"}),
+        ("data_pipelines/world/faces.py", b"0.5", b"0.6", {"generate"}),
+        ("salmu_jax/cli.py", b"2", b"3", set()),
+        ("salmu_jax/training/progress.py", b"return", b"yield", set()),
+    ],
+)
+def test_an_edit_is_seen_by_the_stages_that_run_the_code_and_named(checkout, file, old, new, stages):
+    found = edited(checkout, file, old, new)
+    assert {stage for stage, changed in found.items() if changed} >= stages
+    if not stages:
+        assert found == {stage: [] for stage in found}
+    for stage in stages:
+        assert found[stage] == [f"code {file}"]
+
+
+def test_a_changed_tokenizer_merge_is_seen(checkout):
+    file = "salmu_jax/models/data/bpe_simple_vocab_16e6.txt.gz"
+    whole = (checkout / file).read_bytes()
+    text = gzip.decompress(whole).replace(b"i n\n", b"n i\n", 1)
+    found = edited(checkout, file, whole, gzip.compress(text))
+    assert {stage for stage, changed in found.items() if changed == [f"code {file}"]} == {
+        "pretrain",
+        "unlearn",
+        "evaluate",
+    }
+
+
+def test_comments_docstrings_and_layout_are_no_code(checkout):
+    path = checkout / "salmu_jax" / "training" / "loss.py"
+    whole = path.read_bytes()
+    added = whole.replace(b"\ndef ", b"\n\n# a comment\ndef ").replace(b'"""', b'"""Edited. ', 1)
+    assert added != whole
+    found = edited(checkout, "salmu_jax/training/loss.py", whole, added)
+    assert found == {stage: [] for stage in found}
+
+
+def test_what_changed_is_said_in_words():
+    old = {
+        "method": {"name": "x", "forgetting_weight": 1.0},
+        "data": {"salmu": "a" * 64},
+        "code": {"b.py": "1", "c.py": "2"},
+    }
+    new = {
+        "method": {"name": "x", "forgetting_weight": 5.0},
+        "data": {"salmu": "b" * 64},
+        "code": {"b.py": "1", "d.py": "2"},
+    }
+    assert Identity(new).changes(old) == [
+        "data.salmu aaaaaaaa -> bbbbbbbb",
+        "method.forgetting_weight 1.0 -> 5.0",
+        "code c.py",
+        "code d.py",
+    ]
+    assert changes(new, new) == []
+    assert Identity(new).digest != Identity(old).digest
+    assert Identity(dict(reversed(new.items()))).digest == Identity(new).digest
