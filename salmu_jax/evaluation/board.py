@@ -91,19 +91,23 @@ def shared_problems(rows: RowScores, clean: RowScores) -> Iterator[str]:
         )
 
 
-def descent_problems(result: Result, compromised: Result) -> Iterator[str]:
-    """A method's model must descend from the Compromised model that it is judged against."""
+def descent_problems(result: Result, compromised: Result, board: Sequence[Result]) -> Iterator[str]:
+    """A method's model must descend from the Compromised model that it is judged against, by way of models on the board."""
     if result["model"] in REFERENCES:
         return
-    checkpoint, digest = (r["provenance"].get("checkpoint") or {} for r in (result, compromised))
-    parent, root, digest = checkpoint.get("parent"), checkpoint.get("root"), digest.get("digest")
+    own, target = (r["provenance"].get("checkpoint") or {} for r in (result, compromised))
+    parent, root, digest = own.get("parent"), own.get("root"), target.get("digest")
     if digest is None:
         return
     again = "unlearn and evaluate again, or leave it out"
+    others = [r for r in board if r is not result and r["model"] != "clean"]
+    known = {(r["provenance"].get("checkpoint") or {}).get("digest") for r in others}
     if root is not None and root != digest:
         yield f"its model descends from {root[:12]}..., not from this board's Compromised ({digest[:12]}...): {again}"
-    elif root is None and parent is not None and parent != digest:
+    elif parent is not None and parent not in known:
         yield f"its model's parent is {parent[:12]}..., not this board's Compromised ({digest[:12]}...): {again}"
+    elif root is None and parent not in (None, digest):
+        yield f"its model's parent is {parent[:12]}..., and nothing says that it descends from Compromised: {again}"
 
 
 def copy_problems(result: Result, rows: RowScores, other: Result, others: RowScores) -> Iterator[str]:

@@ -222,7 +222,7 @@ def _compare(usable: Sequence[Verified]) -> None:
                 one.problems.append(f"measured otherwise than 'clean': {', '.join(fields)}; evaluate both alike")
             one.problems += board.shared_problems(one.rows, clean.rows)
         if compromised and one is not compromised:
-            one.problems += board.descent_problems(one.result, compromised.result)
+            one.problems += board.descent_problems(one.result, compromised.result, [v.result for v in usable])
     for one, other in itertools.permutations(usable, 2):
         # Clean is nobody's copy, Compromised could be Clean's; of two methods either may be the other's.
         if _rank(one) == len(checks.REFERENCES) or _rank(other) < _rank(one):

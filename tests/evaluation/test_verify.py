@@ -280,6 +280,17 @@ MANIPULATIONS: dict[str, tuple[Callable[[Board], object], str | list[str]]] = {
         lambda b: b.set("provenance > checkpoint > parent", OTHER, "delete"),
         f"'provenance > checkpoint > parent' is {OTHER[:12]}..., ",
     ),
+    "parent edited, the root left, and no model at hand": (
+        lambda b: (b.set("provenance > checkpoint > parent", OTHER, "delete"), b.without_models()),
+        f"its model's parent is {OTHER[:12]}..., not this board's Compromised",
+    ),
+    "the parent is clean": (
+        lambda b: (
+            b.set("provenance > checkpoint > parent", b.read("clean")["provenance"]["checkpoint"]["digest"], "delete"),
+            b.without_models(),
+        ),
+        "not this board's Compromised",
+    ),
     "the parent is another compromised": (
         another_compromised,
         f"its model descends from {OTHER[:12]}..., not from this board's Compromised",
@@ -484,6 +495,13 @@ def test_a_model_from_elsewhere_whose_parent_nobody_recorded_is_let_pass_and_nam
     one = verify_results(board.paths())[2]
     assert not one.problems
     assert "what its model descends from is not recorded" in one.lines()[0]
+
+
+def test_a_method_on_top_of_another_that_is_on_the_board_is_let_pass(board):
+    other = board.read("finetuning")["provenance"]["checkpoint"]["digest"]
+    board.set("provenance > checkpoint > parent", other, "delete")
+    board.without_models()
+    assert complaints(board) == ""
 
 
 def test_one_result_alone_is_compared_with_the_references_beside_it(board):
