@@ -28,7 +28,8 @@ from salmu_jax.json_reader import read_json
 from salmu_jax.text import safe_text, safe_value
 
 SCHEMA = "salmu_jax.result/2"
-MAX_BYTES = 1 << 26  # of a result file; one of the released sizes takes 3 MB
+MAX_BYTES = 1 << 24  # of a result file; one of the released sizes takes 1.3 MB
+MAX_VALUES = 10_000  # of a result, its score lists aside: the validator takes 40 us each
 _SHOWN = 10  # problems of a file that are written out
 
 
@@ -223,7 +224,10 @@ def schema_problems(result: Mapping[str, Any]) -> list[str]:
 
 def schema_errors(result: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
     """The same, each with the path of the object or value that is wrong ."""
-    return [(_path(error), _describe(error)) for error in _validator().iter_errors(_shortened(result))]
+    shortened, errors = _without_scores(result)
+    if _more_values_than(shortened, MAX_VALUES):
+        return [(("",), f"it holds more than {MAX_VALUES:,} values besides its score lists")]
+    return errors + [(_path(error), _describe(error)) for error in _validator().iter_errors(shortened)]
 
 
 def _path(error: jsonschema.ValidationError) -> tuple[str, ...]:
@@ -240,24 +244,41 @@ def _validator() -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(json.loads(text))
 
 
-def _shortened(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``result`` without the score lists that are seen to be good at once: the validator takes 40 us a number."""
-    definitions = _validator().schema["$defs"]
+def _without_scores(result: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[tuple[tuple[str, ...], str]]]:
+    """``result`` with score lists of one entry, and the errors of the others: the validator is slow on long lists."""
+    definitions, errors = _validator().schema["$defs"], []
     efficacy = result.get("efficacy")
     if not isinstance(efficacy, dict):
-        return result
+        return result, errors
     sections = dict(efficacy)
-    for section, key, kinds, bounds in (
-        ("1.1_RetFail", "outcomes", {int}, definitions["rank"]),
-        ("1.2_AssocStr", "scores", {int, float}, definitions["cosine"]),
-        ("1.5_CoreAssoc", "scores", {int, float}, definitions["cosine"]),
+    for section, key, kinds, wanted in (
+        ("1.1_RetFail", "outcomes", (int,), definitions["rank"]),
+        ("1.2_AssocStr", "scores", (int, float), definitions["cosine"]),
+        ("1.5_CoreAssoc", "scores", (int, float), definitions["cosine"]),
     ):
         values = sections[section].get(key) if isinstance(sections.get(section), dict) else None
-        if not isinstance(values, list) or not values or not set(map(type, values)) <= kinds:
+        if not isinstance(values, list) or not values:
             continue
-        if bounds["minimum"] <= min(values) and max(values) <= bounds["maximum"]:
-            sections[section] = {**sections[section], key: values[:1]}
-    return {**result, "efficacy": sections}
+        low, high = wanted["minimum"], wanted["maximum"]
+        wrong = [row for row, value in enumerate(values) if type(value) not in kinds or not low <= value <= high]
+        for row in wrong[:_SHOWN]:
+            path = ("efficacy", section, key, str(row))
+            more = f" (and {len(wrong) - 1:,} more entries)" if row == wrong[0] and len(wrong) > 1 else ""
+            errors.append((path, f"'{' > '.join(path)}' is {_brief(values[row])}, not {wanted['description']}{more}"))
+        sections[section] = {**sections[section], key: [1]}
+    return {**result, "efficacy": sections}, errors
+
+
+def _more_values_than(value: Any, limit: int) -> bool:
+    """Whether a JSON value holds more than ``limit`` values, counted no further than that."""
+    waiting, count = [value], 0
+    while waiting and count <= limit:
+        inner = waiting.pop()
+        children = inner.values() if isinstance(inner, dict) else inner if isinstance(inner, list) else ()
+        count += len(children)
+        if count <= limit:
+            waiting += children
+    return count > limit
 
 
 def _describe(error: jsonschema.ValidationError) -> str:

@@ -92,6 +92,18 @@ FIELDS = [
     ("model", "../clean", "'model' is '../clean', not a name"),
     ("model", "\u0441lean", "'model' is '\u0441lean', not a name"),  # a Cyrillic letter
     ("model", "m" * 65, "not a name of 1 to 64 letters"),
+    (
+        "provenance > note",
+        {f"k{i}": i for i in range(20_000)},
+        "it holds more than 10,000 values besides its score lists",
+    ),
+    ("provenance > note", [[0] * 5_000] * 3, "it holds more than 10,000 values"),
+    (
+        "efficacy > 1.2_AssocStr > scores",
+        ["x"] * 100_000,
+        "scores > 0' is 'x', not a cosine from -1 to 1 (and 99,999 more",
+    ),
+    ("efficacy > 1.2_AssocStr > scores", [], "is a list of 0, not as it must be (minItems 1)"),
     ("owner", "me", "the result has the unknown field 'owner'"),
 ]
 
