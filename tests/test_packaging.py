@@ -104,3 +104,10 @@ def test_the_targets_of_the_markers_run_them(target, marker):
     printed = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert f"-m {marker}" in printed
     assert ("optimization_level" in printed) is False
+
+
+def test_workers_of_a_tpu_get_the_locked_versions_by_the_same_uv():
+    (version,) = re.findall(r"^UV_VERSION := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    script = (ROOT / "tpu_scripts" / "set_up.sh").read_text()
+    assert f"https://astral.sh/uv/{version}/install.sh" in script
+    assert "--requirement requirements.lock" in script

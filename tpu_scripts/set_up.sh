@@ -16,7 +16,8 @@ tpus tpu-vm scp "$directory/salmu_jax.tar.gz" "${OPTION[name]}:" --worker all
 tpus tpu-vm ssh "${OPTION[name]}" --worker all --command 'set -e
 mkdir -p salmu_jax && tar -xzf salmu_jax.tar.gz --recursive-unlink -C salmu_jax && cd salmu_jax
 export PATH="$HOME/.local/bin:$PATH"
-command -v uv >/dev/null || curl -LsSf https://astral.sh/uv/install.sh | sh
+command -v uv >/dev/null || curl -LsSf https://astral.sh/uv/0.13.9/install.sh | sh
 uv venv --quiet --allow-existing --python 3.12 .venv
-uv pip install --quiet --editable . '\''jax[tpu]'\''
+uv pip install --quiet --no-deps --requirement requirements.lock --editable .
+uv pip install --quiet --constraint requirements-test.lock '\''jax[tpu]'\''
 .venv/bin/salmu --version'
