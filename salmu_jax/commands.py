@@ -105,6 +105,8 @@ def _stage(
         from salmu_jax.workspace import Workspace
 
         given = {"workdir": (options.workdir, "--workdir"), "world_dir": (options.world_dir, "--world-dir")}
+        if "checkpoint" in options:
+            options.checkpoint = _given(options.checkpoint, "--checkpoint")
         paths = {field: local_path(*one) for field, one in given.items() if one[0] is not None}
         overrides = [*overrides, *(f"{field}={path}" for field, path in paths.items())]
         config = load_config(options.config, overrides)
@@ -142,7 +144,7 @@ def _evaluate(stages: Stages, options: argparse.Namespace) -> None:
     if options.checkpoint is not None and len(options.model or ()) != 1:
         raise InputError("a checkpoint from elsewhere needs one --model NAME, which names its result", "--checkpoint")
     for name in options.model or stages.all_models():
-        stages.evaluate(name, _given(options.checkpoint, "--checkpoint"), options.architecture)
+        stages.evaluate(name, options.checkpoint, options.architecture)
 
 
 def _given(path: str | None, where: str) -> Path | None:

@@ -150,7 +150,10 @@ def quieten_libraries() -> None:
     # Worker processes that end with ours leave shared memory, which multiprocessing's tracker removes, and warns of.
     sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
     # When a save fails (a full disk), Orbax raises what one of its threads met; the others log theirs, with tracebacks.
-    logging.getLogger("absl").addFilter(_not_orbax)
+    # (absl has to make its logger itself: one of Python's own would take absl for the caller.)
+    import absl.logging
+
+    absl.logging.get_absl_logger().addFilter(_not_orbax)
     sys.unraisablehook = _unraisable
 
 

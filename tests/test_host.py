@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 
 import jax
 import pytest
@@ -306,3 +307,17 @@ def test_shared_memory_is_no_file_system_everywhere(monkeypatch):
 
     monkeypatch.setattr(host.shutil, "disk_usage", fail)
     assert host.decoding_workers(8, 10**6, 10**9) == 8
+
+
+def test_what_orbax_logs_of_a_failed_save_is_left_out_whatever_was_imported_first():
+    code = """
+    from salmu_jax import host
+    host.quieten_libraries()
+    import logging, absl.logging
+    exec(compile("def fail():\\n    absl.logging.error('of a thread')", "/site-packages/orbax/checkpoint/future.py", "exec"))
+    fail()
+    absl.logging.error("of others")
+    """
+    said = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert "of others" in said.stderr
+    assert "of a thread" not in said.stderr
