@@ -47,7 +47,8 @@ def finish(process: subprocess.Popen) -> None:
 def newest_state(workdir: Path) -> int:
     """The step of the newest saved state, 0 without one."""
     return max(
-        (int(path.name) for path in (workdir / "models" / "clean.state").glob("*") if path.name.isdecimal()), default=0
+        (int(path.name) for path in (workdir / "models" / "clean.state").glob("*/*") if path.name.isdecimal()),
+        default=0,
     )
 
 

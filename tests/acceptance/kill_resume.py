@@ -53,7 +53,7 @@ def run_and_kill(start: Start, workdir: Path, lives: list[float]) -> list[tuple[
 def state_of(workdir: Path) -> str:
     """What a killed run had reached: its finished stages, and the states it would go on from."""
     done = len(list((workdir / "stages").glob("*.json")))
-    states = [path for path in (workdir / "models").glob("*.state/*") if path.name.isdecimal()]
+    states = [path for path in (workdir / "models").glob("*.state/*/*") if path.name.isdecimal()]
     at = max(states, key=lambda path: path.stat().st_mtime_ns, default=None)
     return f"{done} stages done" + (f", {at.parent.stem} at step {at.name}" if at else "")
 
