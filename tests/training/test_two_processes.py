@@ -137,3 +137,22 @@ def test_two_processes_train_stop_go_on_and_evaluate_as_one_does(data, tmp_path)
     assert largest < 1e-5
     assert len((workdir / "models" / "clean" / "metrics.jsonl").read_text().splitlines()) == STEPS // 2
     assert figures(evaluated) == figures(alone)
+
+
+@pytest.mark.slow
+def test_a_method_runs_over_two_processes_as_in_one(data, tmp_path):
+    """The commands start children of their own, which find each other as the commands did."""
+    method = ("unlearn", "--method", "delete", "--workdir")
+    alone = shutil.copytree(data, tmp_path / "alone")
+    assert Run(tmp_path, 1, ("pretrain", "--model", "compromised", "--workdir", alone)).wait() == [0]
+    workdir = shutil.copytree(alone, tmp_path / "run")
+    run = Run(tmp_path, 1, (*method, alone))
+    assert run.wait() == [0], run.said()
+    run = Run(tmp_path, 2, (*method, workdir))
+    assert run.wait() == [0, 0], [run.said(0), run.said(1)]
+    assert run.said(1) == []
+    ours, theirs = (jax.tree.leaves(load_model(path / "models" / "delete")[1]) for path in (workdir, alone))
+    largest = max(float(np.max(np.abs(one - other))) for one, other in zip(ours, theirs, strict=True))
+    print(f"largest difference of a parameter: {largest:.1e}")
+    assert largest < 1e-5
+    assert not list(tmp_path.glob(".salmu-*"))
