@@ -105,7 +105,7 @@ def test_a_batch_larger_than_the_data(salmu, run_copy):
     finished = salmu.run("pretrain", "--workdir", run_copy, "--config.train.batch_size=1000")
     finished.assert_bad_input("train.batch_size", "1000", "126")
     finished = salmu.run("pretrain", "--workdir", run_copy, "--config.train.warmup_steps=1000")
-    finished.assert_bad_input("train.warmup_steps", "1,000 steps of warm-up", "train.epochs=4 passes over 80 pairs")
+    finished.assert_bad_input("train.warmup_steps", "1,000 steps of warm-up", "train.epochs=4 passes over 126 pairs")
     finished = salmu.run("unlearn", "--workdir", run_copy, "--method", "delete")
     finished.assert_bad_input("salmu pretrain")
     assert not files_below(run_copy).keys() - before.keys()
