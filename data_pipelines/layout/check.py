@@ -263,7 +263,7 @@ def _check_shards(world: World, findings: Findings, readable: set[str]) -> int:
             count += sum(1 for _ in iter_tar_pairs(tar, images=False, findings=findings))
     if "retain" in readable and world.retain_tars and not count and not findings.total:
         message = "its tars hold no pair, an image and a .txt or .json of one name; one or more are needed"
-        findings.problem(InputError(message, world.retain_directory))
+        findings.problem(InputError(message, world.retain_directories[0]))
     with findings.collecting():
         if "zeroshot" in readable and world.zeroshot is not None:
             counts: collections.Counter[int] = collections.Counter()

@@ -18,6 +18,14 @@ from salmu_jax import files
 from salmu_jax.errors import InputError
 
 
+def is_cached(directory: Path) -> bool:
+    """Whether this is a repository in the cache, not just a folder that has one called snapshots."""
+    named = directory.name.startswith(("datasets--", "models--"))
+    return (directory / "snapshots").is_dir() and (
+        named or any((directory / name).is_dir() for name in ("blobs", "refs"))
+    )
+
+
 def find_snapshot(directory: Path) -> Path:
     """The snapshot of a repository in the cache: that of ``refs/main``, or the only one. Raises InputError for several."""
     snapshots = sorted(path for path in (directory / "snapshots").iterdir() if path.is_dir())

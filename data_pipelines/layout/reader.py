@@ -11,7 +11,8 @@
       zeroshot/                                  optional: a zero-shot set (``zeroshot.py``)
 
 The two released repositories are such directories: that for evaluation, and that for training, which has ``sensitive`` and
-``retain_synth`` alone and needs no JSON. They may lie in one folder, and in the hub's cache (:func:`find_root`).
+``retain_synth`` alone and needs no JSON. They may lie in one folder, and in the hub's cache (:func:`find_root`). ``retain/``
+and ``zeroshot/`` may then lie in either and beside them. Of ``retain/`` all that are there are read.
 
 :class:`World` reads lazily and streams: images pass by in small batches, and only captions, file names and identities
 are ever held whole. Columns and keys beyond these are ignored. ``check.py`` checks a whole directory.
@@ -29,7 +30,7 @@ from typing import Any, NamedTuple
 
 from data_pipelines.layout.digests import MADE, named_files
 from data_pipelines.layout.findings import Findings
-from data_pipelines.layout.hub import find_snapshot
+from data_pipelines.layout.hub import find_snapshot, is_cached
 from data_pipelines.layout.parquet import Row, open_parquet, read_rows, split_files, split_of
 from data_pipelines.layout.retain import retain_tars
 from data_pipelines.layout.shards import Pair, iter_tar_pairs
@@ -80,16 +81,13 @@ def find_root(directory: str | os.PathLike) -> Path:
     directory = Path(directory)
     if (directory / "data").is_dir():
         return directory
-    if (directory / "snapshots").is_dir():
+    if is_cached(directory):
         return find_snapshot(directory)
     if directory.is_dir() and any(
         split_of(path.name) in (*SPLITS, "sensitive") for path in directory.glob("*.parquet")
     ):
         return directory.parent if directory.name == "data" else directory
-    below = []
-    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
-        if (path / "data").is_dir() or (path / "snapshots").is_dir():
-            below.append(find_root(path))
+    below = _repositories(directory)
     for split in ("forget", "sensitive"):
         found = [path for path in below if any((path / "data").glob(f"{split}-*.parquet"))]
         if len(found) == 1:
@@ -97,6 +95,19 @@ def find_root(directory: str | os.PathLike) -> Path:
         if found:
             raise InputError(f"{found[0].name} and {found[1].name} both hold '{split}'; name one of them", directory)
     raise InputError("no such directory; a world has its parquet files in data/", directory / "data")
+
+
+def _repositories(folder: Path) -> list[Path]:
+    """The repositories that lie side by side in a folder, or in the hub's cache, sorted by their names."""
+    below = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if (path / "data").is_dir():
+            below.append(path)
+        elif is_cached(path) and any(
+            split_of(file.name) in ("forget", "sensitive") for file in path.glob("snapshots/*/data/*.parquet")
+        ):
+            below.append(find_snapshot(path))
+    return below
 
 
 class World:
@@ -118,13 +129,50 @@ class World:
         self.given = Path(directory)
         self.directory = find_root(directory)
         self.data = self.directory / "data" if (self.directory / "data").is_dir() else self.directory
-        self.zeroshot_directory = Path(zeroshot) if zeroshot else self._optional("zeroshot")
-        self.retain_directory = self._optional("retain")
+        self._zeroshot = Path(zeroshot) if zeroshot else None
 
-    def _optional(self, name: str) -> Path | None:
-        """A folder that need not be there: of the world, or beside its repository."""
-        places = [directory / name for directory in (self.directory, self.given) if (directory / name).is_dir()]
-        return places[0] if places else None
+    @functools.cached_property
+    def zeroshot_directory(self) -> Path | None:
+        """Where the zero-shot set lies; None if there is none. Raises InputError for several."""
+        found = [self._zeroshot] if self._zeroshot else self._optional("zeroshot")
+        if len(found) > 1:
+            raise InputError(f"there is also {found[1]}; one zero-shot set is read, remove the other", found[0])
+        return found[0] if found else None
+
+    @functools.cached_property
+    def retain_directories(self) -> tuple[Path, ...]:
+        """Where the tars of the general retain base lie, in the order in which they are read."""
+        return tuple(self._optional("retain"))
+
+    @functools.cached_property
+    def _roots(self) -> tuple[Path, ...]:
+        """The world, and the other released repository if both lie in the folder that was given."""
+        if self.directory in (self.given, self.given.parent) or is_cached(self.given):
+            return (self.directory,)
+        others = [
+            path
+            for path in _repositories(self.given)
+            if path != self.directory and any((path / "data").glob("sensitive-*.parquet"))
+        ]
+        return (self.directory, *others)
+
+    def _optional(self, name: str) -> list[Path]:
+        """The folders of this name in the world, beside its repository, and in the other one; each folder once.
+
+        Raises InputError for anything else of this name: it was meant to be read.
+        """
+        found: dict[str, Path] = {}
+        for place in (self.directory, self.given, *self._roots[1:]):
+            folder = place / name
+            if not os.path.lexists(folder):
+                continue
+            if not folder.is_dir():
+                what = (
+                    f"a link to {os.readlink(folder)}, which is no folder that is there" if folder.is_symlink() else ""
+                )
+                raise InputError(f"{what or 'not a folder'}; a folder is needed, or nothing of this name", folder)
+            found.setdefault(os.path.realpath(folder), folder)
+        return list(found.values())
 
     @functools.cached_property
     def named(self) -> frozenset[str] | None:
@@ -180,14 +228,14 @@ class World:
 
     @functools.cached_property
     def retain_tars(self) -> tuple[Path, ...]:
-        """The tars of the general retain base, sorted; empty when the world has none."""
+        """The tars of the general retain base, folder by folder, sorted; empty when the world has none."""
         return self.find_retain_tars(Findings())
 
     def find_retain_tars(self, findings: Findings) -> tuple[Path, ...]:
         """:attr:`retain_tars`; ``findings`` counts what lies there and is not read."""
-        if self.retain_directory is None:
-            return ()
-        return tuple(self._known(retain_tars(self.retain_directory, findings)))
+        return tuple(
+            tar for directory in self.retain_directories for tar in self._known(retain_tars(directory, findings))
+        )
 
     def retain_pairs(self) -> Iterator[Pair]:
         """The pairs of the general retain base, tar by tar, each in its order."""
@@ -295,7 +343,8 @@ class World:
         if self.named is not None:
             return  # a made world is what its manifest names
         known = {*_JSON_FILES, MADE, "data", "retain", "zeroshot"}
-        for path in sorted({*self.directory.iterdir(), *self.data.iterdir()}):
+        folders = {self.data, *(folder for root in self._roots for folder in (root, root / "data"))}
+        for path in sorted(path for folder in folders if folder.is_dir() for path in folder.iterdir()):
             read = path.name in known or split_of(path.name) in (*SPLITS, "sensitive")
             if not read and not path.name.lower().startswith((".", "readme", "license", "licence", "notice")):
                 findings.oddity(NOT_READ, str(path))
@@ -339,7 +388,12 @@ class World:
         """Without the files that a made world does not name."""
         if self.named is None:
             return list(paths)
-        return [path for path in paths if path.relative_to(self.directory).as_posix() in self.named]
+        return [
+            path
+            for path in paths
+            if not path.is_relative_to(self.directory)  # beside the world
+            or path.relative_to(self.directory).as_posix() in self.named
+        ]
 
     def _has(self, split: str) -> bool:
         return any(split_of(name) == split for name in self._data_names)

@@ -36,6 +36,8 @@ def retain_tars(directory: Path, findings: Findings) -> tuple[Path, ...]:
     for path in paths:
         if path in tars:
             continue
+        if not path.exists():  # a folder on a disk that is not mounted looks like this
+            raise InputError(f"a link to {os.readlink(path)}, which is not there", path)
         beside = _stem(path) in stems  # 00000.parquet with img2dataset's facts about 00000.tar
         if _DATA.search(path.name) and not (beside and path.suffix == ".parquet"):
             raise InputError(

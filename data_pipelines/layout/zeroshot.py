@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipelines.layout.findings import Findings
-from data_pipelines.layout.hub import find_snapshot
+from data_pipelines.layout.hub import find_snapshot, is_cached
 from data_pipelines.layout.shards import (
     IMAGE_SUFFIXES,
     MAX_TEXT,
@@ -90,7 +90,7 @@ def read_zeroshot(directory: str | os.PathLike, findings: Findings | None = None
     counted. With ``findings``, what is there and not read is counted.
     """
     directory = Path(directory)
-    if (directory / "snapshots").is_dir():
+    if is_cached(directory):
         directory = find_snapshot(directory)
     shards, folders = _images_in(directory, findings or Findings())
     class_names, templates, known = _lists(directory)

@@ -8,6 +8,7 @@ import shutil
 import pytest
 from released_form import (
     as_hub_cache,
+    jpeg,
     released_world,
     write_evaluation_repository,
     write_imagenet_folders,
@@ -17,7 +18,7 @@ from released_form import (
 )
 
 from data_pipelines.builders import build_datasets, open_source, read_classes
-from data_pipelines.layout import SENSITIVE_SPLITS, SPLITS, World, check_world
+from data_pipelines.layout import SENSITIVE_SPLITS, SPLITS, Pair, World, check_world, pair_members, write_tar
 from salmu_jax.errors import InputError
 
 EVALUATION, TRAINING = "cvc-mmu/salmubench-512-redistributed", "cvc-mmu/salmu-512-redistributed"
@@ -199,3 +200,79 @@ def test_unlike_sets_of_the_same_split_in_one_folder(world, evaluation):
     shutil.rmtree(evaluation / "x")
     with pytest.raises(InputError, match="are the same part of a split and differ; remove one"):
         check_world(evaluation)
+
+
+# ---- where retain/ and zeroshot/ may lie -------------------------------------------------------------------------------
+
+
+def write_pairs(folder, *numbers):
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = [Pair(f"{number:09d}", jpeg(number % 6, 40, 32), f"a dog {number}") for number in numbers]
+    write_tar(folder / f"{numbers[0]:05d}.tar", [member for pair in pairs for member in pair_members(pair)])
+
+
+def web_texts(given):
+    return [pair.text for pair in World(given).retain_pairs()]
+
+
+def test_retain_in_every_place_is_read(evaluation, training, tmp_path):
+    """In the repository for training, where the README has it; beside both; in both; each folder once."""
+    write_pairs(training / "retain", 1, 2)
+    summary = build_datasets(tmp_path, tmp_path.parent / f"{tmp_path.name}-datasets")
+    assert summary["retain_pairs"]["splits"] == {"train": 2}
+    assert summary.oddities == ()
+    write_pairs(tmp_path / "retain", 3)
+    assert web_texts(tmp_path) == ["a dog 3", "a dog 1", "a dog 2"]
+    write_pairs(evaluation / "retain", 4)
+    assert web_texts(tmp_path) == ["a dog 4", "a dog 3", "a dog 1", "a dog 2"]
+    assert web_texts(training) == ["a dog 1", "a dog 2"]
+    shutil.rmtree(tmp_path / "retain")
+    (tmp_path / "retain").symlink_to(training / "retain")
+    assert web_texts(tmp_path) == ["a dog 4", "a dog 1", "a dog 2"]
+
+
+def test_retain_in_the_caches_of_the_hub(evaluation, training, tmp_path):
+    cache = tmp_path / "cache"
+    as_hub_cache(evaluation, cache, EVALUATION)
+    snapshot = as_hub_cache(training, cache, TRAINING)
+    write_pairs(snapshot / "retain", 5)
+    (cache / "models--a--b" / "snapshots" / "0").mkdir(parents=True)
+    (cache / "models--a--b" / "snapshots" / "1").mkdir()  # has nothing to do with it
+    assert web_texts(cache) == web_texts(snapshot.parents[1]) == ["a dog 5"]
+
+
+@pytest.mark.parametrize("name", ["retain", "zeroshot"])
+def test_a_dangling_link_or_a_file_in_place_of_a_folder_is_refused(evaluation, training, tmp_path, name):
+    for place in (evaluation, training, tmp_path):
+        (place / name).symlink_to("/mnt/unmounted")
+        with pytest.raises(InputError) as caught:
+            check_world(tmp_path)
+        assert str(caught.value).startswith(f"{place / name}: a link to /mnt/unmounted, which is no folder")
+        (place / name).unlink()
+        (place / name).write_text("")
+        with pytest.raises(InputError, match="not a folder; a folder is needed, or nothing of this name"):
+            check_world(tmp_path)
+        (place / name).unlink()
+    assert check_world(tmp_path).oddities == ()
+
+
+def test_a_dangling_link_in_retain_is_refused(evaluation):
+    write_pairs(evaluation / "retain", 1)
+    (evaluation / "retain" / "part-2").symlink_to("/mnt/unmounted")
+    with pytest.raises(InputError, match="part-2: a link to /mnt/unmounted, which is not there"):
+        check_world(evaluation)
+
+
+def test_two_zero_shot_sets_are_refused(evaluation, training, tmp_path):
+    write_wds_imagenet(training / "zeroshot")
+    assert len(World(tmp_path).zeroshot.class_names) == 12
+    write_wds_imagenet(tmp_path / "zeroshot")
+    with pytest.raises(InputError, match=r"zeroshot: there is also .*zeroshot; one zero-shot set is read"):
+        check_world(tmp_path)
+
+
+def test_an_unrelated_directory_is_no_cache_of_the_hub(tmp_path):
+    (tmp_path / "tests" / "snapshots").mkdir(parents=True)
+    for given in (tmp_path, tmp_path / "tests"):
+        with pytest.raises(InputError, match="data: no such directory; a world has its parquet files in data/"):
+            World(given)
