@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from salmu_jax import files
 from salmu_jax.errors import InputError
+from salmu_jax.interop import tokenizer_files
 from salmu_jax.interop.fields import Fields, clip_of, divide, raise_problems, read_object
 from salmu_jax.interop.mapping import CONVOLUTION, LINEAR, Entry
-from salmu_jax.models import zoo
 from salmu_jax.models.clip import ClipConfig, TowerConfig
 from salmu_jax.models.layers import LAYER_NORM_EPSILON
 from salmu_jax.models.preprocess import IMAGE_MEAN, IMAGE_STD
 from salmu_jax.models.tokenizer import ClipTokenizer
-from salmu_jax.opening import open_regular
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 OTHER_WEIGHTS = ("model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 # The files that say how images are prepared; newer versions write the second, for all parts of a processor.
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
-VOCABULARY, MERGES, TOKENIZER = "vocab.json", "merges.txt", "tokenizer_config.json"
-BESIDE = (PREPROCESSOR, PROCESSOR, VOCABULARY, MERGES, TOKENIZER)  # files that say something of the model
+BESIDE = (PREPROCESSOR, PROCESSOR, *tokenizer_files.ALL)  # files that say something of the model
 MARK = "vision_model.embeddings.patch_embedding.weight"  # a tensor that only this form has
 POSITIONS = "vision_model.embeddings.position_embedding.weight"
 _PIXELS = {
@@ -59,7 +56,6 @@ _PREPARED = {
 _ABOUT_CALLS = """processor_class do_convert_rgb _valid_processor_keys data_format input_data_format device return_tensors
     disable_grouping image_seq_length"""
 _PREPARED_ANY = frozenset(_ABOUT_CALLS.split())
-_START, _END = "<|startoftext|>", "<|endoftext|>"
 
 _LAYERS = (
     *((f"self_attn.{part}_proj.weight", ("in_proj", "kernel"), LINEAR, (index, 3)) for index, part in enumerate("qkv")),
@@ -241,32 +237,7 @@ def check_beside(directory: Path, config: ClipConfig) -> None:
             values = values.get("image_processor") if name == PROCESSOR else values
             if values is not None:
                 _check_images(values, config, str(directory / name))
-    _check_captions(directory, config)
-
-
-def _check_captions(directory: Path, config: ClipConfig) -> None:
-    ours = ClipTokenizer(num_merges=zoo.bpe_merges(config), context_length=config.context_length)
-    ids, merges = _tokenizer_files(ours)
-    if (directory / VOCABULARY).exists() and files.read_json(directory / VOCABULARY) != ids:
-        raise InputError("not CLIP's vocabulary, by which captions become ids here", directory / VOCABULARY)
-    if (directory / MERGES).exists():
-        with open_regular(directory / MERGES) as handle:
-            text = handle.read(1 << 24).decode(errors="replace")
-        if text.split("\n", 1)[-1].split() != merges.split("\n", 1)[-1].split():
-            raise InputError("not CLIP's merges, by which captions become ids here", directory / MERGES)
-    if (directory / TOKENIZER).exists():
-        problems: list[str] = []
-        fields = Fields(read_object(directory / TOKENIZER), "", problems)
-        classes = ("CLIPTokenizer", "CLIPTokenizerFast")
-        fields.only({"do_lower_case": True, "add_prefix_space": False, "tokenizer_class": classes})
-        raise_problems(problems, "captions are not prepared as here", str(directory / TOKENIZER))
-
-
-def _tokenizer_files(tokenizer: ClipTokenizer) -> tuple[dict[str, int], str]:
-    """The ids of ``vocab.json``, and the text of ``merges.txt``."""
-    vocabulary, merges = tokenizer.vocabulary()
-    ids = {symbol: index for index, symbol in enumerate([*vocabulary, _START, _END])}
-    return ids, "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges)
+    tokenizer_files.check(directory, config)
 
 
 def _check_images(values: Any, config: ClipConfig, where: str) -> None:
@@ -292,10 +263,7 @@ def _check_images(values: Any, config: ClipConfig, where: str) -> None:
 
 
 def write_processor(directory: Path, config: ClipConfig, tokenizer: ClipTokenizer) -> None:
-    """Writes what ``CLIPProcessor.from_pretrained`` reads: image preprocessing, vocabulary and merges.
-
-    Rows are padded with the end of text, as CLIPTokenizer wants it, where ours have zeros: neither reads behind the end.
-    """
+    """Writes what ``CLIPProcessor.from_pretrained`` reads: image preprocessing, and the tokenizer's files."""
     size = config.image_size
     image = {
         "image_processor_type": "CLIPImageProcessor",
@@ -309,10 +277,4 @@ def write_processor(directory: Path, config: ClipConfig, tokenizer: ClipTokenize
         **_PIXELS,
     }
     files.write_json(directory / PREPROCESSOR, image)
-    ids, merges = _tokenizer_files(tokenizer)
-    files.write_text(directory / VOCABULARY, json.dumps(ids, ensure_ascii=False))
-    files.write_text(directory / MERGES, merges)
-    special = {"bos_token": _START, "eos_token": _END, "unk_token": _END, "pad_token": _END}
-    files.write_json(directory / "special_tokens_map.json", special)
-    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": config.context_length, "do_lower_case": True}
-    files.write_json(directory / TOKENIZER, {**settings, **special})
+    tokenizer_files.write(directory, config, tokenizer)

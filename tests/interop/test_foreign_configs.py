@@ -311,6 +311,105 @@ def test_other_merges_are_refused(directory):
     assert "merges.txt: not CLIP's merges" in refusal(source)
 
 
+@pytest.fixture
+def written_by_transformers(directory):
+    """A directory with ``tokenizer.json``, as transformers saves it."""
+    source = directory("huggingface", huggingface.model_config(TINY))
+    huggingface.write_processor(source, TINY, make_tokenizer(Clip(TINY)))
+    transformers.AutoTokenizer.from_pretrained(source).save_pretrained(source)
+    return source
+
+
+@pytest.mark.parametrize("form", ["as now", "as older versions", "with a template"])
+def test_the_tokenizer_that_transformers_writes_is_ours(form, written_by_transformers):
+    path = written_by_transformers / "tokenizer.json"
+    values = json.loads(path.read_text())
+    if form == "as older versions":
+        values["model"]["merges"] = [" ".join(pair) for pair in values["model"]["merges"]]
+        split = values["pre_tokenizer"]["pretokenizers"][0]["pattern"]
+        split["Regex"] = split["Regex"].partition(r"<\|endoftext\|>|")[2]
+        values["added_tokens"][0]["normalized"] = True
+        values["truncation"] = {"direction": "Right", "max_length": 32, "strategy": "LongestFirst", "stride": 0}
+    if form == "with a template":
+        tokens = {token["content"]: token["id"] for token in values["added_tokens"]}
+        start, end = ({"SpecialToken": {"id": token, "type_id": 0}} for token in tokens)
+        values["post_processor"] = {
+            "type": "TemplateProcessing",
+            "single": [start, {"Sequence": {"id": "A", "type_id": 0}}, end],
+            "pair": [],
+            "special_tokens": {
+                token: {"id": token, "ids": [index], "tokens": [token]} for token, index in tokens.items()
+            },
+        }
+    path.write_text(json.dumps(values))
+    ours, theirs = make_tokenizer(Clip(TINY)), transformers.PreTrainedTokenizerFast(tokenizer_file=str(path))
+    caption = "A cat's 12 hats"
+    assert theirs(caption)["input_ids"] == [ours.start_id, *ours.encode(caption), ours.end_id]
+    load_foreign(written_by_transformers)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("model.merges", [], "model.merges is not CLIP's merges"),
+        ("model.merges", [[["a"], 3]], "model.merges is not CLIP's merges"),
+        ("model.vocab", {"a": 0}, "model.vocab is not CLIP's vocabulary"),
+        ("model.type", "WordPiece", "model.type is WordPiece, not BPE"),
+        ("model.dropout", 0.1, "model.dropout is 0.1, not 0"),
+        ("model.end_of_word_suffix", None, "model.end_of_word_suffix is None, not </w>"),
+        ("model.ignore_merges", True, "model.ignore_merges is True, not False"),
+        ("model", None, "model.vocab is not CLIP's vocabulary"),
+        ("normalizer", None, "normalizer is not CLIP's"),
+        ("pre_tokenizer", {"type": "Whitespace"}, "pre_tokenizer is not CLIP's"),
+        ("post_processor", None, "post_processor is not CLIP's"),
+        ("added_tokens", [{"id": 0, "content": "!"}], "'!' is an added token, which captions here have not"),
+        ("added_tokens", [{"id": 3, "content": "<|endoftext|>"}], "<|endoftext|> has the id 3, not 1013"),
+        ("added_tokens", [{"id": 3, "content": ["a"]}], "is an added token, which captions here have not"),
+        ("added_tokens", 3, "added_tokens is no list of tokens"),
+    ],
+)
+def test_a_tokenizer_json_that_gives_other_ids_is_refused(path, value, said, written_by_transformers):
+    file = written_by_transformers / "tokenizer.json"
+    file.write_text(json.dumps(changed(json.loads(file.read_text()), path, value)))
+    assert "tokenizer.json: captions are not prepared as here: " in (line := refusal(written_by_transformers))
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("special_tokens_map", {"bos_token": "!"}, "bos_token is !, not <|startoftext|>"),
+        ("special_tokens_map", {"pad_token": {"content": "!", "lstrip": False}}, "pad_token is !, not <|endoftext|>"),
+        ("special_tokens_map", {"additional_special_tokens": ["<x>"]}, "additional_special_tokens has <x>, which"),
+        ("tokenizer_config", {"eos_token": ["!"]}, "eos_token is ['!'], not <|endoftext|>"),
+        ("tokenizer_config", {"extra_special_tokens": {"image_token": "<x>"}}, "extra_special_tokens has <x>, which"),
+        ("tokenizer_config", {"added_tokens_decoder": {"0": {"content": "!"}}}, "'!' is an added token"),
+        ("tokenizer_config", {"added_tokens_decoder": [3]}, "added_tokens_decoder is not a token for each id"),
+        ("tokenizer_config", {"padding_side": "left"}, "padding_side is left, not right"),
+        ("added_tokens", {"<x>": 1014}, "'<x>' is an added token"),
+        ("added_tokens", {"<|endoftext|>": 1013}, None),
+        ("special_tokens_map", {"bos_token": {"content": "<|startoftext|>", "normalized": True}}, None),
+        (
+            "tokenizer_config",
+            {
+                "added_tokens_decoder": {"1012": {"content": "<|startoftext|>"}},
+                "bos_token": {"__type": "AddedToken", "content": "<|startoftext|>"},
+                "additional_special_tokens": [],
+                "tokenizer_file": None,
+                "errors": "replace",
+            },
+            None,
+        ),
+    ],
+)
+def test_special_tokens_are_compared_wherever_they_are_named(name, value, said, directory):
+    source = directory("huggingface", huggingface.model_config(TINY), **{name: value})
+    if said:
+        assert said in refusal(source)
+    else:
+        load_foreign(source)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
