@@ -2,7 +2,7 @@
 
     CLIP_benchmark (wds_imagenet1k, ...)   test/0.tar, test/1.tar, ..., test/nshards.txt
     timm (imagenet-1k-wds)                 imagenet1k-validation-00.tar, ...; an _info.json counts them, where there is one
-    a folder a class (ILSVRC2012_val)      n01440764/ILSVRC2012_val_00000293.JPEG; the sorted folders are the classes
+    a folder a class (ILSVRC2012_val)      n01440764/ILSVRC2012_val_00000293.JPEG; or called by class names or by 0, 1, ...
 
 Beside them lie ``classnames.txt`` and ``zeroshot_classification_templates.txt``, a class name or template a line: the line is
 the index. Without these two files, images of 1,000 classes are ImageNet-1k's, whose names and templates are known.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,11 +98,7 @@ def read_zeroshot(directory: str | os.PathLike, findings: Findings | None = None
     if folders:
         if len(folders) != len(class_names):
             raise InputError(f"{len(folders):,} folders of images, but {len(class_names):,} class names", directory)
-        synsets = tuple((_IMAGENET / "synsets.txt").read_text().split())
-        if known and findings is not None and tuple(folder.name for folder in folders) != synsets:
-            findings.oddity(
-                "folders that are not called as ImageNet's classes; taken in their sorted order", str(directory)
-            )
+        folders = _in_order(directory, folders, class_names, findings or Findings())
     return ZeroShot(class_names, templates, shards, folders, known)
 
 
@@ -151,6 +148,55 @@ def _images_in(directory: Path, findings: Findings) -> tuple[tuple[Path, ...], t
         return (), folders
     _name_unread(directory, read, findings)
     return shards, ()
+
+
+def _in_order(
+    directory: Path, folders: tuple[Path, ...], class_names: tuple[str, ...], findings: Findings
+) -> tuple[Path, ...]:
+    """The folders in the order of the classes, as far as their names say which class they are of.
+
+    These are class names, WordNet ids of ImageNet's classes, or the numbers from 0. Others are sorted, which is told.
+    Raises InputError for numbers that are not 0 to N-1, and for class names some of which are no class.
+    """
+    places = {_plain(name): place for place, name in enumerate(class_names)}
+    here = {_plain(folder.name): folder for folder in folders}
+    if not places.keys().isdisjoint(here) and len(places) == len(folders):
+        for name, folder in here.items():
+            if name not in places:
+                raise InputError(f"not in {CLASS_NAMES}, though other folders are called by class names", folder)
+        for name, place in places.items():
+            if name not in here:  # two folders differ in their case alone
+                raise InputError(f"no folder of the class {class_names[place]!r}", directory)
+        return tuple(here[name] for name in places)
+    if all(re.fullmatch("[0-9]{1,9}", folder.name) for folder in folders):
+        numbered = sorted((int(folder.name), folder) for folder in folders)
+        wrong = next((place for place, (number, _) in enumerate(numbered) if number != place), None)
+        if wrong is not None:
+            raise InputError(
+                f"folders called by numbers, but not by 0 to {len(folders) - 1}, the class indices:"
+                f" '{numbered[wrong][1].name}' is where {wrong} would be right",
+                directory,
+            )
+        return tuple(folder for _, folder in numbered)
+    synsets = (_IMAGENET / "synsets.txt").read_text().split()
+    imagenet = dict(zip(synsets, map(_plain, _read_lines(_IMAGENET / "classnames.txt", "")), strict=True))
+    by_synset = sorted(folders, key=lambda folder: folder.name)
+    by_class = sorted(range(len(class_names)), key=lambda place: _plain(class_names[place]))
+    # Two pairs of ImageNet's classes have one name; these stay in the order of their WordNet ids.
+    by_name = sorted(by_synset, key=lambda folder: imagenet.get(folder.name, ""))
+    if [imagenet.get(folder.name) for folder in by_name] == [_plain(class_names[place]) for place in by_class]:
+        return tuple(folder for _, folder in sorted(zip(by_class, by_name, strict=True)))
+    findings.oddity(
+        "sets with folders that are called neither by class names, nor as ImageNet's classes, nor by the numbers from 0;"
+        " taken in their sorted order",
+        str(directory),
+    )
+    return folders
+
+
+def _plain(name: str) -> str:
+    """A class name as it may be in the name of a folder: without case, with blanks for underscores, in one Unicode form."""
+    return unicodedata.normalize("NFC", name).replace("_", " ").casefold()
 
 
 def _counted_shards(directory: Path, findings: Findings) -> tuple[Path, ...]:

@@ -174,10 +174,83 @@ def test_a_thousand_folders_are_imagenets(tmp_path):
     task, findings = check_all(tmp_path)
     assert task.class_names[synsets.index("n01440764")] == "tench"
     assert findings.oddities() == []
+    assert [folder.name for folder in task.folders] == synsets
+    names = (module._IMAGENET / "classnames.txt").read_text().splitlines()
+    (tmp_path / CLASS_NAMES).write_text("\n".join(reversed(names)))
+    (tmp_path / TEMPLATES).write_text("a {c}\n")
+    folders = check_all(tmp_path)[0].folders
+    assert [names[synsets.index(folder.name)] for folder in folders] == names[::-1]
+    assert len(set(folders)) == 1000
+    (tmp_path / CLASS_NAMES).unlink()
+    (tmp_path / TEMPLATES).unlink()
     (tmp_path / synsets[5]).rename(tmp_path / "n99999999")
-    assert "folders that are not called as ImageNet's classes" in check_all(tmp_path)[1].oddities()[0]
+    assert (
+        "folders that are called neither by class names, nor as ImageNet's classes"
+        in check_all(tmp_path)[1].oddities()[0]
+    )
     with pytest.raises(InputError, match="it is a device"):
         list(task.images())
+
+
+def folders_of(directory, folders, names=()):
+    """The names of the folders in the order of their labels, and what is said about them."""
+    for name in folders:
+        (directory / name).mkdir(parents=True)
+        (directory / name / "a.JPEG").symlink_to("/dev/null")
+    if names:
+        (directory / CLASS_NAMES).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        (directory / TEMPLATES).write_text("a {c}\n")
+    task, findings = check_all(directory)
+    return [folder.name for folder in task.folders], findings.oddities()
+
+
+def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path):
+    numbers = [str(number) for number in range(1000)]
+    assert folders_of(tmp_path / "plain", numbers) == (numbers, [])
+    padded = [f"{number:04d}" for number in range(1000)]
+    assert folders_of(tmp_path / "padded", padded) == (padded, [])
+    eleven = numbers[:11]
+    assert folders_of(tmp_path / "eleven", eleven, [f"thing {number}" for number in eleven]) == (eleven, [])
+
+
+@pytest.mark.parametrize(
+    ("folders", "named"),
+    [
+        (["1", "2", "10", "11"], "'1' is where 0"),
+        (["0", "1", "3", "4"], "'3' is where 2"),
+        (["0", "1", "01", "2"], "is where 2"),
+    ],
+)
+def test_numbers_that_are_no_class_indices_are_refused(tmp_path, folders, named):
+    with pytest.raises(InputError, match=f"folders called by numbers, but not by 0 to 3, .*{named} would be right"):
+        folders_of(tmp_path, folders, ["cat", "dog", "owl", "cow"])
+
+
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (["dog", "owl", "cat"], ["owl", "cat", "dog"]),
+        (["2", "10", "1", "11"], ["10", "1", "11", "2"]),
+        (["great_white_shark", "Tench"], ["tench", "great white shark"]),
+        (["n01440764", "n01484850"], ["great white shark", "tench"]),
+        (["n01440764", "n01484850"], ["n01484850", "n01440764"]),
+    ],
+)
+def test_folders_map_to_classes_by_name(tmp_path, folders, names):
+    found, oddities = folders_of(tmp_path, folders, names)
+    assert oddities == []
+    synsets = {"n01440764": "tench", "n01484850": "great white shark"}
+    assert [name if name in names else synsets.get(name, name.lower().replace("_", " ")) for name in found] == names
+
+
+def test_folders_that_are_no_classes(tmp_path):
+    with pytest.raises(
+        InputError, match=r"cow: not in classnames\.txt, though other folders are called by class names"
+    ):
+        folders_of(tmp_path / "one", ["dog", "cow"], ["owl", "dog"])
+    found, (line,) = folders_of(tmp_path / "none", ["y", "x"], ["owl", "dog"])
+    assert found == ["x", "y"]
+    assert "called neither by class names" in line
 
 
 def test_forms_without_labels_are_explained(tmp_path):
