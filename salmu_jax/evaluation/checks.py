@@ -22,7 +22,7 @@ from salmu_jax.text import safe_text
 REFERENCES = ("clean", "compromised")
 TOLERANCE = 1e-9  # of means and intervals: another machine may sum in another order
 COSINE_SLACK = 1e-5  # of a cosine beyond 1, by the rounding of float32
-_SENSITIVE = ("salmu/sensitive", "salmu/forget", "salmu/holdout_association", "salmu/holdout_identity")
+SENSITIVE = ("salmu/sensitive", "salmu/forget", "salmu/holdout_association", "salmu/holdout_identity")
 _PERMITTED = ("salmu/forget", "salmu/retain_synth", "retain_pairs/train")  # what a method may read
 
 Result = Mapping[str, Any]
@@ -143,9 +143,9 @@ def lineage_problems(result: Result) -> Iterator[str]:
         yield "the checkpoint names no parent; a method's model descends from the Compromised one"
     if read is None:
         return
-    secrets = [split for split in read if split in _SENSITIVE]
+    secrets = [split for split in read if split in SENSITIVE]
     if model == "compromised" and not secrets:
-        yield f"'compromised' has read none of {', '.join(_SENSITIVE)}"
+        yield f"'compromised' has read none of {', '.join(SENSITIVE)}"
     if model == "clean" and secrets:
         yield f"'clean' has read {', '.join(secrets)}"
     if model not in REFERENCES and (seen := [split for split in read if split not in _PERMITTED]):

@@ -13,12 +13,14 @@ from safetensors.numpy import save_file
 
 from salmu_jax import files
 from salmu_jax.errors import InputError
+from salmu_jax.evaluation import checks
 from salmu_jax.interop import huggingface, parity, sealed
 from salmu_jax.interop.card import model_card
-from salmu_jax.interop.foreign import FORMATS, describe, differences, load_foreign
+from salmu_jax.interop.foreign import FORMATS, describe, differences, load_foreign, seal_of
 from salmu_jax.interop.mapping import to_state
 from salmu_jax.models import zoo
 from salmu_jax.models.clip import Clip
+from salmu_jax.text import safe_text
 from salmu_jax.training.checkpoint import load_model, read_manifest, save_model
 from salmu_jax.training.pretrain import make_clip, make_tokenizer
 from salmu_jax.workspace import Workspace, say
@@ -75,10 +77,11 @@ def import_as(name: str, source: str, workspace: Workspace, **options: Any) -> d
     """Writes the weights of ``source`` as the model ``name`` of a workspace, of which the caller holds the lock.
 
     The stages take an imported model as it is: they train no other, and start from it. Returns its manifest; a model that is
-    there already is kept if it is the same. Raises InputError if it is another, or ``source`` has another architecture than
-    the config; and as :func:`~salmu_jax.interop.foreign.load_foreign`.
+    there already is kept if it is the same. Raises InputError if it is another, or ``source`` says that it is not the model
+    ``name`` or has another architecture than the config; and as :func:`~salmu_jax.interop.foreign.load_foreign`.
     """
     output = workspace.model(name)
+    _refuse_another(name, source, options.get("source_format"))
     clip, params, manifest = load_foreign(source, **options)
     if manifest["parent"] is not None:
         raise InputError(f"was unlearned from another model, {manifest['parent'][:12]}...; {name} was trained", source)
@@ -99,6 +102,22 @@ def import_as(name: str, source: str, workspace: Workspace, **options: Any) -> d
     saved = save_model(output, clip, params, manifest)
     say(f"import {name}: {output}, {describe(manifest)}")
     return saved
+
+
+def _refuse_another(name: str, source: str, source_format: str | None) -> None:
+    """Raises InputError if an export says that it is not the foundation model ``name``; before its weights are read."""
+    seal = seal_of(source, source_format)
+    said, read = str(seal.get("name")), seal.get("splits_read")
+    if said.rpartition("-")[2] in set(checks.REFERENCES) - {name}:
+        raise InputError(
+            f"is an export of {safe_text(said, 60)}, by the {sealed.FILE} beside it, not of {name}", source
+        )
+    if read is None:
+        return
+    sensitive = [split for split in read if split in checks.SENSITIVE]
+    if (name == "compromised") != bool(sensitive):
+        found = f"on {', '.join(sensitive)}" if sensitive else f"on none of {', '.join(checks.SENSITIVE)}"
+        raise InputError(f"was trained {found}, by the {sealed.FILE} beside it, so that it is not {name}", source)
 
 
 def _refuse_occupied(output: Path) -> None:

@@ -118,10 +118,20 @@ def load_foreign(
     return clip, params, manifest
 
 
+def seal_of(source: str | Path, source_format: str | None) -> dict[str, Any]:
+    """What an export of ours says of itself, before its weights are read; empty for anything else."""
+    given = Path(source)
+    if not given.exists():
+        return {}
+    weights = _weights_file(given, source_format) if given.is_dir() else given
+    seal = sealed.read_seal(weights.parent)
+    return seal if weights.name in seal.get("files", {}) else {}
+
+
 def _compare_with_seal(weights: Path, library: ModuleType, sums: dict[Path, str]) -> dict[str, Any]:
     """The seal of an export of ours, once the weights and what describes them are as they were exported; empty otherwise."""
-    seal = sealed.read_seal(weights.parent)
-    if weights.name not in seal.get("files", {}):
+    seal = seal_of(weights, None)
+    if not seal:
         return {}
     beside = [weights.with_name(name) for name in (library.CONFIG, *library.BESIDE)]
     described = [path for path in beside if path.exists()]

@@ -119,6 +119,42 @@ def test_a_model_that_is_another_by_what_it_says_of_itself_is_refused(run, sourc
     assert run(*into(tmp_path, "clean"))[0] == 0
 
 
+CLEAN, COMPROMISED = ["salmu/retain_synth"], ["salmu/retain_synth", "salmu/forget"]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize(
+    ("seal", "name", "said"),
+    [
+        ({"name": "clean"}, "compromised", "is an export of clean, by the salmu.json beside it, not of compromised"),
+        ({"name": "compromised"}, "clean", "is an export of compromised, by the salmu.json beside it, not of clean"),
+        ({"name": "salmu-clean"}, "compromised", "is an export of salmu-clean, by the salmu.json beside it"),
+        ({"name": "x", "splits_read": CLEAN}, "compromised", "was trained on none of salmu/sensitive, salmu/forget, "),
+        (
+            {"name": "x", "splits_read": COMPROMISED},
+            "clean",
+            "was trained on salmu/forget, by the salmu.json beside it",
+        ),
+    ],
+)
+def test_an_export_of_the_other_is_refused_before_its_weights_are_read(seal, name, said, alone, run, source, tmp_path):
+    weights = source / open_clip.WEIGHTS
+    sealed.seal(source, [weights.name], {"digest": "x", **seal})
+    weights.write_bytes(b"not read")
+    status, line = run(*into(tmp_path, name), source=weights if alone else source)
+    assert (status, line.count("\n")) == (2, 1)
+    assert said in line
+    assert not (tmp_path / "work/models").exists()
+
+
+def test_an_export_of_the_right_one_is_taken(run, source, tmp_path):
+    run("--output", tmp_path / "plain", source=source)
+    digest = read_manifest(tmp_path / "plain")["digest"]
+    for name, said, read in (("clean", "clean", CLEAN), ("compromised", "mine", COMPROMISED)):
+        sealed.seal(source, [open_clip.WEIGHTS], {"digest": digest, "name": said, "splits_read": read})
+        assert run(*into(tmp_path, name))[0] == 0
+
+
 def copied(weights, directory):
     (directory / "copy.safetensors").write_bytes(weights.read_bytes())
     return directory / "copy.safetensors"
