@@ -10,6 +10,7 @@ that cannot be decoded is none of them: rows keep their order. Of the general re
 from __future__ import annotations
 
 import collections
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from data_pipelines.layout.reader import (
     Row,
     World,
 )
-from data_pipelines.layout.shards import iter_tar_pairs
+from data_pipelines.layout.shards import BLANK, is_blank, iter_tar_pairs
 from salmu_jax import host
 from salmu_jax.errors import InputError
 from salmu_jax.json_reader import control_character
@@ -167,6 +168,8 @@ class _Rows:
                 self._findings.oddity("sensitive images without a generic caption", f"'{key}'")
 
     def _check_row(self, row: Row) -> None:
+        if is_blank(row.text):
+            self._findings.oddity(BLANK, row.where("text"))
         for field in ("text", "file_name", "identity_id"):
             control = control_character(getattr(row, field) or "")
             if control:
@@ -186,6 +189,8 @@ class _Rows:
             self._disjoint.add(row.file_name)
         elif "forget" in self._readable and row.identity_id not in self._identities["forget"]:
             what = "portraits in retain_synth of people outside forget, in no metric, as in the released evaluator"
+            if row.identity_id != row.identity_id.strip():
+                what = "identity ids in retain_synth with white space around them, which nobody has; in no metric"
             self._findings.oddity(what, row.where("identity_id"))
 
     def _check_sensitive(self, row: Row) -> None:
@@ -258,9 +263,18 @@ class _Rows:
 def _check_shards(world: World, findings: Findings, readable: set[str]) -> int:
     """Everything in the tars but the images; returns how many of these there are."""
     count = 0
+    seen: dict[bytes, os.PathLike] = {}
     for tar in world.retain_tars if "retain" in readable else ():
         with findings.collecting():
-            count += sum(1 for _ in iter_tar_pairs(tar, images=False, findings=findings))
+            pairs, before = hashlib.sha256(), count
+            for pair in iter_tar_pairs(tar, images=False, findings=findings):
+                count += 1
+                pairs.update(b"%d %d %s%s" % (len(pair.key), len(pair.text), pair.key.encode(), pair.text.encode()))
+            # By keys and captions: a link, a copy, and the same tar packed with gzip alike.
+            first = seen.setdefault(pairs.digest(), tar)
+            if first != tar and count > before:
+                what = "tars with the keys and captions of another one, whose pairs are read twice"
+                findings.oddity(what, f"{tar}, as {first}")
     if "retain" in readable and world.retain_tars and not count and not findings.total:
         message = "its tars hold no pair, an image and a .txt or .json of one name; one or more are needed"
         findings.problem(InputError(message, world.retain_directories[0]))

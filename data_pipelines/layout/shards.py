@@ -15,6 +15,7 @@ import json
 import os
 import re
 import tarfile
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from salmu_jax.json_reader import control_character, parse_json
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 MAX_TEXT = 1 << 20
 PASSED_OVER = "members of tars that belong to no sample, passed over"
+BLANK = "captions that are empty or blank"
 CONTROLS = "captions with control characters, kept as they are"
 
 _KEY = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
@@ -89,6 +91,8 @@ def iter_tar_pairs(path: str | os.PathLike, *, images: bool = True, findings: Fi
                 )
             if findings is not None and control_character(text):
                 findings.oddity(CONTROLS, f"{path} key '{key}'")
+            if findings is not None and is_blank(text):
+                findings.oddity(BLANK, f"{path} key '{key}'")
             yield Pair(key, image.data if images else b"", text)
     if findings is not None and not found:
         findings.oddity("tars without a single pair", str(path))
@@ -134,12 +138,17 @@ def pair_members(pair: Pair, **extra: object) -> list[tuple[str, bytes]]:
     ]
 
 
+def is_blank(text: str) -> bool:
+    """Whether a text has nothing that can be seen: it is empty, or all white space and characters without a form."""
+    return all(unicodedata.category(character) in ("Zs", "Zl", "Zp", "Cc", "Cf") for character in text)
+
+
 def decode_text(data: bytes, where: str) -> str:
-    """UTF-8 text of at most :data:`MAX_TEXT` bytes, or InputError."""
+    """UTF-8 text of at most :data:`MAX_TEXT` bytes, without a byte order mark, or InputError."""
     if len(data) > MAX_TEXT:
         raise InputError(f"{len(data):,} bytes of text; at most {MAX_TEXT:,} are read", where)
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 text (byte {error.start})", where) from error
 

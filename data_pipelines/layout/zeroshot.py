@@ -279,7 +279,7 @@ def _read_lines(path: Path, wanted: str) -> tuple[str, ...]:
         raise InputError(describe_os_error(error, path)) from error
     if len(data) > MAX_TEXT:
         raise InputError(f"more than {MAX_TEXT:,} bytes; {wanted} would be right", path)
-    text = decode_text(data, str(path)).removeprefix("\ufeff").replace("\r\n", "\n").rstrip("\n\r\t ")
+    text = decode_text(data, str(path)).replace("\r\n", "\n").rstrip("\n\r\t ")
     if not text:
         raise InputError(f"empty; {wanted} would be right", path)
     lines = tuple(text.split("\n"))

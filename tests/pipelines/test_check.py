@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -141,7 +143,22 @@ def without_generic_caption(world):
     del world.json["sensitive_set_generic_captions.json"]["00000012_004_ar-1.50.jpg"]
 
 
+def empty_caption(world):
+    world.frames["forget"].loc[0, "text"] = world.captions[world.frames["forget"].file_name[0]]["caption"] = ""
+
+
+def blank_caption(world):
+    world.frames["retain_synth"].loc[0, "text"] = " \u200b\n"
+
+
+def padded_identity(world):
+    world.frames["retain_synth"].loc[0, "identity_id"] += " "
+
+
 HARMLESS = [
+    (empty_caption, "1 captions that are empty or blank"),
+    (blank_caption, "1 captions that are empty or blank"),
+    (padded_identity, "1 identity ids in retain_synth with white space around them, which nobody has"),
     (entry_of_nobody, "1 entries of sensitive_set_captions_metadata.json that no sensitive row has"),
     (without_generic_caption, "1 sensitive images without a generic caption (such as '00000012_004_ar-1.50.jpg')"),
     (outsider, "1 portraits in retain_synth of people outside forget"),
@@ -208,6 +225,43 @@ def write_retain(directory, count, broken=()):
     good = picture(3)
     pairs = [Pair(f"{n:09d}", good[:300] if n in broken else good, f"a dog {n}") for n in range(count)]
     write_tar(directory / "retain" / "00000.tar", [member for pair in pairs for member in pair_members(pair)])
+
+
+def test_a_tar_that_is_read_twice_is_counted(released, tmp_path):
+    """Another name, a link, a copy packed with gzip in a folder: its pairs would count twice in training."""
+    directory = released.write(tmp_path / "w")
+    write_retain(directory, 3)
+    retain = directory / "retain"
+    assert check_world(directory).oddities == ()
+    shutil.copy(retain / "00000.tar", retain / "00001.tar")
+    (retain / "00002.tar").symlink_to("00000.tar")
+    (retain / "00003.tar").hardlink_to(retain / "00000.tar")
+    (retain / "more").mkdir()
+    (retain / "more" / "00000.tgz").write_bytes(gzip.compress((retain / "00000.tar").read_bytes()))
+    (line,) = check_world(directory).oddities
+    assert line.startswith("4 tars with the keys and captions of another one, whose pairs are read twice (such as")
+    assert f"{retain / '00001.tar'}, as {retain / '00000.tar'}" in line
+    assert "read twice" in problems(directory, strict=True)[0]
+
+
+def test_tars_of_the_same_keys_and_other_captions_are_others(released, tmp_path):
+    directory = released.write(tmp_path / "w")
+    write_retain(directory, 3)
+    pairs = [Pair(f"{n:09d}", picture(3), f"a cat {n}") for n in range(3)]
+    write_tar(directory / "retain" / "00001.tar", [member for pair in pairs for member in pair_members(pair)])
+    assert check_world(directory).oddities == ()
+
+
+def test_blank_web_captions_are_counted(released, tmp_path):
+    directory = released.write(tmp_path / "w")
+    (directory / "retain").mkdir()
+    texts = ["a dog", "", " \n", "\ufeff", "\u200b", "-"]
+    pairs = [Pair(f"{n:09d}", picture(3), text) for n, text in enumerate(texts)]
+    write_tar(directory / "retain" / "00000.tar", [member for pair in pairs for member in pair_members(pair)])
+    (line,) = check_world(directory).oddities
+    assert line.startswith("4 captions that are empty or blank (such as")
+    assert "00000.tar key '000000001'" in line
+    assert "empty or blank" in problems(directory, strict=True)[0]
 
 
 def test_a_few_broken_web_images_are_left_out_and_counted(released, tmp_path):

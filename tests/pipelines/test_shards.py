@@ -170,3 +170,8 @@ def test_lists_of_problems_end_after_ten(tmp_path):
 def test_no_tar(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         list(iter_tar_pairs(tmp_path / "no.tar"))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_caption(tmp_path):
+    write_tar(tmp_path / "a.tar", [("0.jpg", b"p"), ("0.txt", b"\xef\xbb\xbfa dog")])
+    assert [pair.text for pair in iter_tar_pairs(tmp_path / "a.tar")] == ["a dog"]
