@@ -172,6 +172,7 @@ class Chain:
         return {
             "datasets": data,
             "checkpoint": manifest["digest"],
+            "architecture": contents.architecture_digest(manifest),
             "parent": manifest.get("parent"),
             **config_lib.identity_section(self.config, "seed", "model", "evaluate"),
             "environment": host.numeric_environment(),

@@ -104,6 +104,18 @@ def seal_holds(directory: str | os.PathLike) -> bool:
         return False
 
 
+def architecture_digest(manifest: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of what decides, beside the parameters, what a model makes of an image or a text.
+
+    By its manifest these are the architecture, the activation, the preparation of images and the tokenizer. What it computes
+    in is for the config to say.
+    """
+    architecture = manifest.get("architecture")
+    if isinstance(architecture, dict):
+        architecture = {name: value for name, value in architecture.items() if name != "compute_dtype"}
+    return files.sha256_json([architecture, *(manifest.get(name) for name in ("activation", "image", "tokenizer"))])
+
+
 def data_digests(contents: Mapping[str, Any]) -> dict[str, str | None]:
     """Returns the digest of each built data set, None for one that is absent."""
     present = {name.partition("/")[0] for name in contents["files"]}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from salmu_jax import config as config_lib
-from salmu_jax import files, processes
+from salmu_jax import contents, files, processes
 from salmu_jax.chain import FOUNDATION, Chain, need
 from salmu_jax.errors import InputError
 from salmu_jax.identity import Identity, code
@@ -209,7 +209,7 @@ class Stages:
         from salmu_jax.evaluation.rows import rows_path
         from salmu_jax.evaluation.run import check_new_name
         from salmu_jax.interop.foreign import is_foreign, load_foreign
-        from salmu_jax.training.checkpoint import load_model, read_manifest
+        from salmu_jax.training.checkpoint import load_model
         from salmu_jax.training.pretrain import make_clip, make_tokenizer
 
         workspace, config = self.workspace, self.config
@@ -225,8 +225,10 @@ class Stages:
             theirs, params, manifest = load_foreign(directory, architecture=architecture)
             dtype = config.model.compute_dtype
             clip = dataclasses.replace(clip, config=dataclasses.replace(theirs.config, compute_dtype=dtype))
+        elif checkpoint is not None:  # all of it is read: nothing but its own manifest says that it is what it was
+            _, params, manifest = load_model(directory, clip.config)
         else:
-            manifest = read_manifest(directory) if checkpoint else self.chain.trusted(name, data)
+            manifest = self.chain.trusted(name, data)
         fields = self.chain.evaluate_fields(manifest, data)
         outputs = {"output": workspace.result(name), "beside": [rows_path(workspace.result(name))]}
 
@@ -259,6 +261,7 @@ class Stages:
                         "checkpoint": {
                             **{key: manifest.get(key) for key in ("digest", "parent", "name", "splits_read")},
                             **{key: manifest[key] for key in ("root", "source") if key in manifest},
+                            "architecture": contents.architecture_digest(manifest),
                         },
                         "data": evaluator.digests,
                     },

@@ -113,17 +113,19 @@ def descent_problems(result: Result, compromised: Result, board: Sequence[Result
 def copy_problems(result: Result, rows: RowScores, other: Result, others: RowScores) -> Iterator[str]:
     """Whether ``result`` is ``other`` under another name, or takes scores from it."""
     name = other["model"]
-    digests = [(r["provenance"].get("checkpoint") or {}).get("digest") for r in (result, other)]
-    if digests[0] is not None and digests[0] == digests[1]:
-        yield f"it is of the same checkpoint as {name!r} ({digests[0][:12]}...)"
+    own, theirs = (r["provenance"].get("checkpoint") or {} for r in (result, other))
+    # The same parameters under another activation are another model; a result that does not say its own is not believed.
+    forms = {checkpoint.get("architecture") for checkpoint in (own, theirs)} - {None}
+    if own.get("digest") is not None and own["digest"] == theirs.get("digest") and len(forms) < 2:
+        yield f"it is of the same checkpoint as {name!r} ({own['digest'][:12]}...)"
     taken = []
     for column in MEASURED:
-        own, theirs = rows[column], others[column]
-        if own.shape != theirs.shape or not len(own):
+        scores, known = rows[column], others[column]
+        if scores.shape != known.shape or not len(scores):
             continue
-        equal = float(np.mean((own == theirs) & (theirs != 0)))
-        taken_over = np.array_equal(own, theirs) or (name == "clean" and equal > _COPIED) or _shadow(own, theirs)
-        if taken_over and len(np.unique(theirs)) >= _DISTINCT:
+        equal = float(np.mean((scores == known) & (known != 0)))
+        taken_over = np.array_equal(scores, known) or (name == "clean" and equal > _COPIED) or _shadow(scores, known)
+        if taken_over and len(np.unique(known)) >= _DISTINCT:
             taken.append(column)
     # A method that edits nothing but what names the forgotten may leave other rows as they were, bit for bit, and so may
     # two of them. With Clean, which it does not descend from, a model has no row in common.

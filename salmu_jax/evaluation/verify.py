@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from salmu_jax.contents import data_digests, problems, read_contents
+from salmu_jax.contents import architecture_digest, data_digests, problems, read_contents
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation import board, checks
 from salmu_jax.evaluation.data import SPLITS
@@ -192,6 +192,10 @@ def _model_problems(model: Path, recorded: dict[str, Any]) -> Iterator[str]:
     for key in ("parent", "root", "name", "splits_read"):
         if key in recorded and recorded[key] != manifest.get(key):
             yield f"'provenance > checkpoint > {key}' is {_short(recorded[key])}, {where} says {_short(manifest.get(key))}"
+    if recorded.get("architecture") != (now := architecture_digest(manifest)):
+        yield (
+            f"it is of the architecture {_short(recorded.get('architecture'))}, {where} has {_short(now)}: evaluate again"
+        )
     contents = read_contents(model)
     if contents and contents.get("files") and (damaged := problems(model, contents)):
         yield f"{where}: {damaged[0]}"
@@ -207,6 +211,13 @@ def _weights_problems(path: Path, recorded: dict[str, Any]) -> Iterator[str]:
         yield f"no model in {safe_text(path, None)}"
     elif (digest := sha256_file(file)) != source.get("sha256"):
         yield f"it is of weights with the SHA-256 {_short(source.get('sha256'))}, {where} has {_short(digest)}: evaluate again"
+    for key, what in (("shards", "weights"), ("config", "a config")):
+        recorded_files = source.get(key)
+        for name, wanted in recorded_files.items() if isinstance(recorded_files, dict) else ():
+            other = file.parent / Path(name).name
+            if (digest := sha256_file(other) if other.is_file() else None) != wanted:
+                there = safe_text(other, None)
+                yield f"it is of {what} with the SHA-256 {_short(wanted)}, {there} has {_short(digest)}: evaluate again"
 
 
 def _compare(usable: Sequence[Verified]) -> None:

@@ -76,7 +76,7 @@ def load_foreign(
             " revision; give its path and --architecture to import it as it is",
             path,
         )
-    config = _architecture(path, library, architecture, published)
+    config, beside = _architecture(path, library, architecture, published), path.with_name(library.CONFIG)
     if kind == "open_clip" and "logit_bias" in weights.tensors:
         config = dataclasses.replace(config, logit_bias=True)
     config = _with_stored_positions(config, weights, library, image_size, path)
@@ -94,6 +94,7 @@ def load_foreign(
         "file": path.name,
         "sha256": sums[path],
         "shards": {file.name: sums[file] for file in weights.files if file != path},
+        "config": {library.CONFIG: files.sha256_file(beside)} if beside.exists() else {},
         "published": published.name if published else None,
         "revision": revision,
         "tensors": len(weights.tensors),

@@ -92,6 +92,50 @@ def test_weights_of_other_libraries_are_evaluated_as_they_are(salmu, run_copy, t
     assert checkpoint["source"]["format"] == form
 
 
+def test_the_same_weights_under_another_activation_are_another_model(salmu, run_copy, tmp_path):
+    ours, other = tmp_path / "ours", tmp_path / "other"
+    clean = run_copy / "models" / "clean"
+    arguments = ("export", "--to", "open_clip", "--checkpoint", clean, "--output", ours)
+    assert salmu.run(*arguments, config=None).status == 0
+    shutil.copytree(ours, other, ignore=shutil.ignore_patterns("salmu.json"))  # its seal knows the config beside it
+    config = json.loads((other / "open_clip_config.json").read_text())
+    config["model_cfg"]["quick_gelu"] = True
+    (other / "open_clip_config.json").write_text(json.dumps(config))
+
+    def evaluate(checkpoint):
+        finished = salmu.run("evaluate", "--workdir", run_copy, "--checkpoint", checkpoint, "--model", "theirs")
+        assert finished.status == 0, finished.err
+        return finished.out, load_result(run_copy / "results" / "theirs.json")["provenance"]["checkpoint"]
+
+    _, first = evaluate(ours)
+    scores = figures(run_copy, "theirs")
+    assert "theirs: reused" in evaluate(ours)[0]
+    out, second = evaluate(other)
+    assert "theirs: made anew, changed since" in out
+    assert "architecture" in out
+    # The embeddings of the first were in the cache: they are not taken for those of the second.
+    assert figures(run_copy, "theirs")["efficacy"]["1.2_AssocStr"] != scores["efficacy"]["1.2_AssocStr"]
+    assert first["digest"] == second["digest"]
+    assert first["architecture"] != second["architecture"]
+    result = run_copy / "results" / "theirs.json"
+    assert salmu.run("verify", result, "--checkpoint", other, config=None).status == 0
+    finished = salmu.run("verify", result, "--checkpoint", ours, config=None)
+    assert finished.status == 2
+    assert "it is of a config with the SHA-256" in finished.out
+
+
+def test_a_model_directory_from_elsewhere_is_read_before_its_result_is_reused(salmu, run_copy, tmp_path):
+    model = shutil.copytree(run_copy / "models" / "compromised", tmp_path / "model")
+    arguments = ("evaluate", "--workdir", run_copy, "--checkpoint", model, "--model", "mine")
+    assert salmu.run(*arguments).status == 0
+    assert "mine: reused" in salmu.run(*arguments).out
+    path = max((model / "params").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    salmu.run(*arguments).assert_bad_input(model)
+
+
 def test_an_overflow_is_no_forgetting(salmu, run_copy, tmp_path):
     clip, params, manifest = load_model(run_copy / "models" / "compromised")
     for scale in (1e37, 1e-38):

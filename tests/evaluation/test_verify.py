@@ -276,6 +276,14 @@ MANIPULATIONS: dict[str, tuple[Callable[[Board], object], str | list[str]]] = {
         lambda b: b.set("provenance > checkpoint > digest", OTHER, "delete"),
         f"delete.json: it is of the checkpoint {OTHER[:12]}..., ",
     ),
+    "another architecture": (
+        lambda b: b.set("provenance > checkpoint > architecture", OTHER, "delete"),
+        f"delete.json: it is of the architecture {OTHER[:12]}..., ",
+    ),
+    "the architecture removed": (
+        lambda b: b.set("provenance > checkpoint > architecture", ..., "delete"),
+        "delete.json: it is of the architecture (none), ",
+    ),
     "parent edited": (
         lambda b: b.set("provenance > checkpoint > parent", OTHER, "delete"),
         f"'provenance > checkpoint > parent' is {OTHER[:12]}..., ",
@@ -407,6 +415,17 @@ MANIPULATIONS: dict[str, tuple[Callable[[Board], object], str | list[str]]] = {
         "does not say which checkpoint was evaluated",
     ),
 }  # fmt: skip
+
+
+def test_the_same_parameters_are_the_same_checkpoint_only_under_the_same_architecture(board):
+    digest = board.read("delete")["provenance"]["checkpoint"]["digest"]
+    board.set("provenance > checkpoint > digest", digest, "finetuning")
+    board.without_models()
+    assert "finetuning.json: it is of the same checkpoint as 'delete'" in complaints(board)
+    board.set("provenance > checkpoint > architecture", OTHER, "finetuning")
+    assert complaints(board) == ""
+    board.set("provenance > checkpoint > architecture", ..., "finetuning")  # it does not say that it is another
+    assert "finetuning.json: it is of the same checkpoint as 'delete'" in complaints(board)
 
 
 def test_an_honest_run_verifies(board):

@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from salmu_jax.contents import data_digests, write_contents
+from salmu_jax.contents import architecture_digest, data_digests, write_contents
 from salmu_jax.evaluation.data import FIELDS, EvaluationData
 from salmu_jax.evaluation.embeddings import Embeddings
 from salmu_jax.evaluation.protocol import (
@@ -190,7 +190,9 @@ def write_honest_run(root: Path) -> Path:
             "name": model,
             "splits_read": read,
         }
-        write_json(root / "models" / model / "manifest.json", {"schema": "salmu_jax.model/1", **checkpoint})
+        manifest = {"schema": "salmu_jax.model/1", **checkpoint, "architecture": {"width": 24}}
+        write_json(root / "models" / model / "manifest.json", manifest)
+        checkpoint["architecture"] = architecture_digest(manifest)
         rows = score_rows(data, drawn_embeddings(data, model, IDZSC_PROMPT), seed=42, idzsc_prompt=IDZSC_PROMPT)
         protocol = describe_protocol(data, rows, seed=42, idzsc_prompt=IDZSC_PROMPT, bootstrap=100)
         provenance = {
