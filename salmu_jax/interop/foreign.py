@@ -63,10 +63,14 @@ def load_foreign(
     weights = read_weights(path)
     kind = _format(weights, source_format, path)
     library = FORMATS[kind]
-    usual = library.usual_names(weights.tensors)
-    if len(set(usual.values())) < len(usual):
+    usual = library.usual_names(weights.tensors.keys() | weights.unread.keys())
+    if len({usual[name] for name in weights.tensors}) < len(weights.tensors):
         raise InputError("its text tower is there twice, with and without 'text.' before the names", path)
-    weights = dataclasses.replace(weights, tensors={usual[name]: t for name, t in weights.tensors.items()})
+    weights = dataclasses.replace(
+        weights,
+        tensors={usual[name]: tensor for name, tensor in weights.tensors.items()},
+        unread={usual[name]: what for name, what in weights.unread.items()},
+    )
     sums = {file: files.sha256_file(file) for file in dict.fromkeys([path, *weights.files])}
     seal = _compare_with_seal(path, library, sums)
     published = released.by_digest(sums[path])
@@ -82,7 +86,15 @@ def load_foreign(
     config = _with_stored_positions(config, weights, library, image_size, path)
     library.check_beside(path.parent, config)
     table, ignored = library.table(config), library.IGNORED
-    params = from_state(weights.tensors, table, config, ignored=ignored, allow_half=allow_half, where=str(path))
+    params = from_state(
+        weights.tensors,
+        table,
+        config,
+        ignored=ignored,
+        unread=weights.unread,
+        allow_half=allow_half,
+        where=str(path),
+    )
     for digest in {weights.metadata.get(sealed.METADATA_KEY), seal.get("digest")} - {None}:
         sealed.check_parameters(digest, tree_digest(leaf_records(params)), path)
     if image_size is not None and image_size != config.image_size:
@@ -196,7 +208,9 @@ def _weights_file(directory: Path, source_format: str | None) -> Path:
 
 def _format(weights: Weights, asked: str | None, where: Path) -> str:
     """The form of the weights by the names of their tensors."""
-    found = [name for name, library in FORMATS.items() if library.MARK in weights.tensors]
+    found = [
+        name for name, library in FORMATS.items() if library.MARK in weights.tensors or library.MARK in weights.unread
+    ]
     if len(found) != 1:
         if asked is not None and not found:
             return asked  # and then all that is missing is named

@@ -52,6 +52,7 @@ def from_state(
     config: ClipConfig,
     *,
     ignored: frozenset[str] = frozenset(),
+    unread: Mapping[str, str] | None = None,
     allow_half: bool = False,
     where: str,
 ) -> Params:
@@ -62,14 +63,16 @@ def from_state(
       table: where each belongs.
       config: the architecture, whose shapes they must have.
       ignored: names that may be there and are not parameters (buffers of older versions).
+      unread: what lies under other names of the file, and what it is, for the message.
       allow_half: takes half precision and widens it, instead of refusing it.
       where: what the message calls the source.
 
     Raises:
-      InputError: naming the tensors that are missing, extra, of another shape, of half precision, or not finite.
+      InputError: naming the tensors that are missing, extra, not readable, of another shape, of half precision, or not finite.
     """
     by_name = {entry.name: entry for entry in table}
-    problems = [f"{name} is missing" for name in by_name if name not in state]
+    unread = unread or {}
+    problems = [f"{name} is {unread.get(name, 'missing')}" for name in by_name if name not in state]
     problems += [
         f"{name[:80]} is not part of this architecture" for name in state if name not in by_name and name not in ignored
     ]

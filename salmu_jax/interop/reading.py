@@ -43,6 +43,14 @@ _WRAPPERS = frozenset(["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 _BARE = frozenset(["visual", "transformer", "vision_model", "text_model", "text"])
 # What torch.optim.swa_utils.AveragedModel keeps beside the model.
 _BESIDE = frozenset(["n_averaged"])
+# What torch.save calls for tensors whose numbers are not read.
+_UNREAD_TENSORS = {
+    "torch._utils._rebuild_sparse_tensor": "a sparse tensor (save its to_dense())",
+    "torch._utils._rebuild_qtensor": "a quantised tensor (save the model before it is quantised)",
+    "torch._utils._rebuild_meta_tensor_no_storage": "a tensor on the meta device, which has no numbers",
+    "torch._utils._rebuild_nested_tensor": "a nested tensor",
+}
+_NUMPY = ("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconstruct")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +63,7 @@ class Weights:
     prefix: str = ""  # what all names began with
     passed_over: tuple[str, ...] = ()  # what else the file holds
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unread: Mapping[str, str] = dataclasses.field(default_factory=dict)  # what lies beside the tensors, and what it is
 
 
 def listed(problems: Iterable[str], most: int = _MOST_LISTED) -> str:
@@ -124,7 +133,8 @@ def _read_file(path: Path, strip: bool = True) -> Weights:
     if not strip:
         return found
     bare, prefix = _without_prefix(found.tensors, path)
-    return dataclasses.replace(found, tensors=bare, prefix=prefix)
+    unread = {_without_wrappers(name).removeprefix(f"{prefix}."): what for name, what in found.unread.items()}
+    return dataclasses.replace(found, tensors=bare, prefix=prefix, unread=unread)
 
 
 def _kind_of_file(path: Path) -> str:
@@ -154,7 +164,7 @@ def _state_dict(value: Any, path: Path) -> Weights:
             " made it; nothing of them is run here)",
             path,
         )
-    if not isinstance(value, Mapping) or not any(isinstance(tensor, StoredTensor) for tensor in value.values()):
+    if not isinstance(value, Mapping) or not _tensors_in(value):
         raise InputError(f"holds a {_kind(value)}, not a state dict", path)
     for name, item in value.items():
         if isinstance(name, OtherKey):
@@ -162,7 +172,12 @@ def _state_dict(value: Any, path: Path) -> Weights:
         if not isinstance(item, StoredTensor):
             passed_over.append(f"{name} ({item.kind})" if isinstance(item, Unread) else name)
     tensors = {name: item for name, item in value.items() if isinstance(item, StoredTensor)}
-    return Weights(tensors, [path], ".".join(keys), passed_over=tuple(name[:60] for name in passed_over))
+    unread = {name: _what(item) for name, item in value.items() if name not in tensors}
+    if not tensors:
+        problems = listed((f"{name[:80]} is {what}" for name, what in unread.items()), 3)
+        raise InputError(f"none of its tensors can be read: {problems}", path)
+    names = tuple(name[:60] for name in passed_over)
+    return Weights(tensors, [path], ".".join(keys), passed_over=names, unread=unread)
 
 
 def _state_keys(value: Mapping[str, Any]) -> tuple[str, ...]:
@@ -191,7 +206,21 @@ def _state_keys(value: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _tensors_in(value: Mapping[str, Any]) -> int:
-    return sum(isinstance(item, StoredTensor) for item in value.values())
+    return sum(
+        isinstance(item, StoredTensor) or (isinstance(item, Unread) and item.kind in _UNREAD_TENSORS)
+        for item in value.values()
+    )
+
+
+def _what(value: Any) -> str:
+    """What a value is that is no tensor with numbers to be read."""
+    if isinstance(value, Unread):
+        if value.kind in _NUMPY:
+            return "a numpy array, not a tensor"
+        return _UNREAD_TENSORS.get(value.kind, f"an object of {value.kind}, not a tensor")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "a plain number, not a tensor"
+    return "None, not a tensor" if value is None else f"a {type(value).__name__}, not a tensor"
 
 
 def _kind(value: Any) -> str:
@@ -212,7 +241,7 @@ def _without_prefix(tensors: Mapping[str, StoredTensor], path: Path) -> tuple[di
     for name, tensor in tensors.items():
         if name in _BESIDE:
             continue
-        short = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+        short = _without_wrappers(name)
         if short in bare:
             raise InputError(f"two tensors are called {short[:80]}, with and without a wrapper's name", path)
         bare[short] = tensor
@@ -224,3 +253,7 @@ def _without_prefix(tensors: Mapping[str, StoredTensor], path: Path) -> tuple[di
         removed += first
         bare = {name.partition(".")[2]: tensor for name, tensor in bare.items()}
     return bare, ".".join(removed)
+
+
+def _without_wrappers(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)

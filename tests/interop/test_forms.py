@@ -401,3 +401,36 @@ def test_what_is_no_regular_file_is_not_opened(kind, name, states, tmp_path):
 def test_a_model_directory_of_ours_is_not_foreign(tiny):
     assert not is_foreign(tiny[0])
     assert "a model directory already" in refusal(tiny[0])
+
+
+UNREAD = {
+    "visual.proj": (lambda tensor: tensor.to_sparse(), "a sparse tensor (save its to_dense())"),
+    "visual.conv1.weight": (lambda tensor: tensor.to("meta"), "a tensor on the meta device, which has no numbers"),
+    "text_projection": (
+        lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
+        "a quantised tensor (save the model before it is quantised)",
+    ),
+    "logit_scale": (float, "a plain number, not a tensor"),
+    "positional_embedding": (lambda tensor: tensor.numpy(), "a numpy array, not a tensor"),
+    "visual.class_embedding": (lambda tensor: None, "None, not a tensor"),
+    "ln_final.bias": (lambda tensor: tensor.tolist(), "a list, not a tensor"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", ["bare", "compiled DDP", "a text tower apart, wrapped"])
+def test_what_is_no_plain_tensor_is_called_what_it_is(form, tensors, optimizer, tmp_path):
+    state = {name: UNREAD[name][0](tensor) if name in UNREAD else tensor for name, tensor in tensors.items()}
+    torch.save(FORMS[form](state, optimizer), tmp_path / "x.pt")
+    said = refusal(tmp_path / "x.pt")
+    assert f"{len(UNREAD)} problem(s): " in said
+    for name, (_, what) in UNREAD.items():
+        assert f"{name} is {what}" in said
+
+
+@pytest.mark.parametrize("form", ["bare", "state_dict"])
+def test_a_model_without_any_numbers_is_called_so(form, tensors, optimizer, tmp_path):
+    state = {name: tensor.to("meta") for name, tensor in tensors.items()}
+    torch.save(FORMS[form](state, {}), tmp_path / "x.pt")
+    said = refusal(tmp_path / "x.pt")
+    assert "none of its tensors can be read: logit_scale is a tensor on the meta device, which has" in said
