@@ -37,10 +37,13 @@ def choose(
       known: the names of all methods; a result of another name is of a checkpoint from elsewhere.
       say: is told what is missing and what is left out.
 
-    Raises InputError for a model that was asked for and has no result, or without one of the references.
+    Raises InputError for a model that was asked for and has no result, or without one of the references, asked for or not.
     """
     there = {path.stem for path in directory.glob("*.json")}
     if asked is not None:
+        if absent := [name for name in REFERENCES if name not in asked]:
+            more = " ".join(f"--model {name}" for name in absent)
+            raise InputError(f"every model is judged by {' and '.join(REFERENCES)}; add {more}", "--model")
         missing = [name for name in asked if name not in there]
         names = list(dict.fromkeys(asked))
     else:

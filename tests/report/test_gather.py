@@ -40,14 +40,28 @@ def test_a_report_is_of_what_is_there_and_says_what_is_not(directory):
     # A name that no method has is a checkpoint from elsewhere: it is taken in.
     (directory / "delete.json").rename(directory / "mine.json")
     assert choose(directory, None, [], METHODS, said.append) == ["clean", "compromised", "mine"]
-    assert choose(directory, ["finetuning", "clean"], [], METHODS, said.append) == ["finetuning", "clean"]
+    asked = ["finetuning", "compromised", "clean"]
+    assert choose(directory, asked, [], METHODS, said.append) == asked
     with pytest.raises(
         InputError, match=r"cliperase.json: not there yet; run 'salmu evaluate --model cliperase' first"
     ):
-        choose(directory, ["clean", "cliperase"], [], METHODS, said.append)
+        choose(directory, ["clean", "compromised", "cliperase"], [], METHODS, said.append)
     (directory / "compromised.json").unlink()
     with pytest.raises(InputError, match=r"compromised.json: not there yet"):
         choose(directory, None, ["delete"], METHODS, said.append)
+
+
+@pytest.mark.parametrize(
+    ("asked", "lacking"),
+    [
+        (["delete"], "--model clean --model compromised"),
+        (["clean", "delete"], "--model compromised"),
+        (["compromised"], "--model clean"),
+    ],
+)
+def test_a_reference_that_was_not_asked_for_is_named(directory, asked, lacking):
+    with pytest.raises(InputError, match=rf"^--model: every model is judged by clean and compromised; add {lacking}$"):
+        choose(directory, asked, ["delete"], METHODS, print)
 
 
 def test_results_that_verify_come_with_their_rows(directory):
