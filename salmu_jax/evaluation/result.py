@@ -241,7 +241,10 @@ def _path(error: jsonschema.ValidationError) -> tuple[str, ...]:
 @functools.cache
 def _validator() -> jsonschema.Draft202012Validator:
     text = resources.files("salmu_jax.evaluation").joinpath("schemas/result-2.json").read_text(encoding="utf-8")
-    return jsonschema.Draft202012Validator(json.loads(text))
+    draft = jsonschema.Draft202012Validator
+    # JSON Schema takes 42.0 for a whole number. Nothing here writes it, and Python's range() and numpy's seeds refuse it.
+    whole = draft.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    return jsonschema.validators.extend(draft, type_checker=whole)(json.loads(text))
 
 
 def _without_scores(result: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[tuple[tuple[str, ...], str]]]:

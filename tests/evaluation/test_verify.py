@@ -325,6 +325,23 @@ MANIPULATIONS: dict[str, tuple[Callable[[Board], object], str | list[str]]] = {
     ),
     "an escape in the name": (lambda b: b.set("model", "\x1b[2J", "delete"), r"'model' is '\x1b[2J', not a name"),
     # Further ones of each kind.
+    "a seed with a decimal point": (
+        lambda b: b.set("protocol > seed", 42.0),
+        "'protocol > seed' is 42.0, not a whole number from 0 to 2^63 - 1",
+    ),
+    "samples with a decimal point": (lambda b: b.set("protocol > bootstrap", 100.0), "'protocol > bootstrap' is 100.0, not"),
+    "images with a decimal point": (
+        lambda b: b.set("protocol > genknow > images", 30.0),
+        "'protocol > genknow > images' is 30.0, not a whole number",
+    ),
+    "rows with a decimal point": (
+        lambda b: b.set("protocol > rows > forget", 126.0, "delete"),
+        "'protocol > rows > forget' is 126.0, not a whole number",
+    ),
+    "bytes with a decimal point": (
+        lambda b: b.edit(lambda r: r["rows"].update(bytes=float(r["rows"]["bytes"])), "delete"),
+        "'rows > bytes' is",
+    ),
     "an interval edited": (
         lambda b: b.set("extra > intervals > RetFail_MRR", [0.0, 0.01], "delete"),
         "'extra > intervals > RetFail_MRR' is [0, 0.01]; the row scores give",
