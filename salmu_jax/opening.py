@@ -1,7 +1,7 @@
 """Opening the files of others: regular files only.
 
 A pipe would be waited for without end, a device such as ``/dev/zero`` read without end. Links are followed, as the caches of
-the Hugging Face hub need it.
+the Hugging Face hub need it. A repository that was cloned without Git LFS has pointers, short texts, in place of its files.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from salmu_jax.errors import InputError
 
+_GIT_LFS = b"version https://git-lfs"
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISFIFO, "a pipe"),
@@ -27,11 +28,17 @@ def check_regular(path: str | os.PathLike) -> os.stat_result:
 
 
 def open_regular(path: str | os.PathLike) -> BinaryIO:
-    """Opens a regular file for reading bytes. Raises InputError if it is of another kind, OSError as :func:`open`."""
+    """Opens a regular file for reading bytes.
+
+    Raises InputError if it is of another kind or only a pointer of Git LFS, OSError as :func:`open`.
+    """
     check_regular(path)  # before it is opened: opening a pipe already waits
     handle = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (the caller closes it)
     try:
         _checked(os.fstat(handle.fileno()), path)
+        if handle.read(len(_GIT_LFS)) == _GIT_LFS:
+            raise InputError("a pointer of Git LFS, not the file itself; run 'git lfs pull', or download it", path)
+        handle.seek(0)
     except BaseException:
         handle.close()
         raise

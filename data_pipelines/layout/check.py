@@ -13,6 +13,7 @@ import collections
 import hashlib
 import os
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -207,7 +208,7 @@ class _Rows:
         if caption != row.text:
             if not isinstance(caption, str) or caption.split() != row.text.split():
                 message = f"{_short(row.text)} differs from the caption in {CAPTIONS}, {_short(caption)}"
-                raise InputError(f"{message}; they should be equal", row.where("text"))
+                raise InputError(f"{message}{_how(row.text, caption)}; they should be equal", row.where("text"))
             self._findings.oddity(f"captions that differ from {CAPTIONS} in white space", row.where("text"))
         self._check_place(row, (row.identity_id, field))
 
@@ -249,8 +250,9 @@ class _Rows:
                 self._findings.problem(InputError(message, row.where("file_name")))
             elif row.text != self._texts[row.file_name]:
                 if row.text.split() != self._texts[row.file_name].split():
-                    message = f"{_short(row.text)} differs from the caption in its split, {_short(self._texts[row.file_name])}"
-                    self._findings.problem(InputError(message, row.where("text")))
+                    other = self._texts[row.file_name]
+                    message = f"{_short(row.text)} differs from the caption in its split, {_short(other)}"
+                    self._findings.problem(InputError(message + _how(row.text, other), row.where("text")))
                 else:
                     what = "captions of 'sensitive' that differ from their splits' in white space"
                     self._findings.oddity(what, row.where("text"))
@@ -357,6 +359,23 @@ def _checked(
                 yield where, pair, *future.result()
         for future, where, pair, _ in waiting:
             yield where, pair, *future.result()
+
+
+def _how(one: str, other: object) -> str:
+    """How two texts differ, where it cannot be seen as they are printed."""
+    if not isinstance(other, str):
+        return ""
+    if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):
+        forms = [
+            next((form for form in ("NFC", "NFD") if unicodedata.is_normalized(form, text)), "")
+            for text in (one, other)
+        ]
+        return f", in Unicode normalisation alone ({forms[0] or 'mixed'} and {forms[1] or 'mixed'})"
+    if _short(one) != _short(other):
+        return ""
+    shorter = min(len(one), len(other))
+    place = next((place for place in range(shorter) if one[place] != other[place]), shorter)
+    return f", at character {place}: {_short(one[place:])} and {_short(other[place:])}"
 
 
 def _short(text: object) -> str:

@@ -40,7 +40,6 @@ MAX_IMAGE = 1 << 28  # bytes of an encoded image, as in tars
 _READ_ROWS = 64  # rows in memory at a time: at 512 px some 5 MB
 _READ_BYTES = 1 << 28  # that a batch may take, as far as the footer tells
 _BUFFER = 1 << 20
-_GIT_LFS = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -113,8 +112,6 @@ def open_parquet(path: Path) -> tuple[pq.ParquetFile, Footer]:
     _check_there(path)
     try:
         with open_regular(path) as handle:
-            if handle.read(len(_GIT_LFS)) == _GIT_LFS:
-                raise InputError("a pointer of Git LFS, not the file itself; run 'git lfs pull', or download it", path)
             footer = read_footer(handle)
             _check_footer(footer, os.fstat(handle.fileno()).st_size, path)
         # The pages are read one by one through a buffer; prefetching would hold a whole column of a row group.

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import unicodedata
 
 import numpy as np
 import pyarrow as pa
@@ -206,6 +207,27 @@ def test_captions_that_differ_in_more_are_refused(released, tmp_path):
     assert "differs from the caption" in problems(released.write(tmp_path / "w"))[0]
 
 
+def test_captions_that_look_the_same_say_how_they_differ(released, tmp_path):
+    text, name = "Écluse" + 100 * "x", released.frames["forget"].file_name[0]
+    for number, (theirs, ours, named) in enumerate(
+        [
+            (text, unicodedata.normalize("NFD", text), ", in Unicode normalisation alone (NFD and NFC)"),
+            (text, f"{text}a", ", at character 106: 'a' and ''"),
+        ]
+    ):
+        released.captions[name]["caption"] = theirs
+        released.frames["forget"].loc[0, "text"] = ours
+        (line,) = problems(released.write(tmp_path / f"{number}"))
+        assert line.endswith(f"{named}; they should be equal")
+
+
+@pytest.mark.parametrize("name", ["identities_metadata.json", "retain/00000.tar", "zeroshot/classnames.txt"])
+def test_pointers_of_git_lfs_are_named(make_world, tmp_path, name):
+    directory = make_world(tmp_path / "w")
+    (directory / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
+    assert problems(directory)[-1].strip().startswith(f"{directory / name}: a pointer of Git LFS, not the file itself")
+
+
 def test_what_lies_there_and_is_not_read_is_named(released, tmp_path):
     directory = released.write(tmp_path / "w")
     for name in ("README.md", ".gitattributes", "LICENSE", ".DS_Store", "data/._forget-00000-of-00001.parquet"):
@@ -378,3 +400,22 @@ def test_only_what_the_manifest_names_is_a_made_world(made):
     assert "retain/00001.tar is missing" in problems(made)[-1]
     (made / "world.json").write_text('{"schema": "salmu_jax.world/1"}')
     assert "world.json: damaged: no digests" in problems(made)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("{}", "not as 'salmu generate' writes it"),
+        ('{"digests": {}}', "not as 'salmu generate' writes it"),
+        ("a world", "not as 'salmu generate' writes it"),
+        ('{"schema": "salmu_jax.world/1", "digests": {}}', "damaged: no digests of the world's files"),
+        ('{"schema": "salmu_jax.world/1", "digests": {"a": "0"}}', "damaged: no digests of the world's files"),
+    ],
+)
+def test_a_world_json_of_somebody_else(released, tmp_path, text, named):
+    directory = released.write(tmp_path / "w")
+    (directory / "world.json").write_text(text)
+    (line,) = problems(directory)
+    assert line == (
+        f"{directory / 'world.json'}: {named}; rename it if it is a file of your own, else run 'salmu generate' again"
+    )
