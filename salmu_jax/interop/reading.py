@@ -19,6 +19,7 @@ SUFFIXES = (".safetensors", *_PICKLED)
 _INDEX = ".index.json"
 _MOST_LISTED = 10
 _ZIP = b"PK\3\4"
+_LFS, _HTML = b"version https://git-lfs", (b"<!doctype html", b"<html")  # how files begin that stand for others
 # Where training checkpoints keep the weights, the first that is there counts. An average over the training (EMA) is another
 # model, and only read where it is the only one.
 _STATES = (
@@ -138,12 +139,19 @@ def _read_file(path: Path, strip: bool = True) -> Weights:
 
 
 def _kind_of_file(path: Path) -> str:
-    """A suffix for how the file is read: by how it begins (caches of downloads have no suffixes), or else its own."""
+    """A suffix for how the file is read: by how it begins (caches of downloads have no suffixes), or else its own.
+
+    Raises InputError for what downloads leave in place of weights.
+    """
     with open_regular(path) as handle:
-        head = handle.read(9)
+        head = handle.read(64)
+    if head.startswith(_LFS):
+        raise InputError("a Git LFS pointer, not the file itself; 'git lfs pull' in its repository gets that", path)
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_HTML):
+        raise InputError("an HTML page, not weights: a download that needed a login, or of a page about the file", path)
     if head.startswith(_ZIP):
         return _PICKLED[0]
-    if len(head) == 9 and head[8:] == b"{" and head[5:8] == b"\0\0\0":
+    if head[8:9] == b"{" and head[5:8] == b"\0\0\0":
         return SUFFIXES[0]
     return path.suffix
 
