@@ -100,7 +100,8 @@ class Chain:
         directory = workspace.model(name)
         stage = f"pretrain {name}" if name in FOUNDATION else f"unlearn {name}"
         command = f"salmu pretrain --model {name}" if name in FOUNDATION else f"salmu unlearn --method {name}"
-        need(directory, command)
+        of_others = self.config.world_dir and name in FOUNDATION  # published models go with published data
+        need(directory, command, f"or 'salmu import FILE --as {name}'" if of_others else "")
         manifest = read_manifest(directory)
         imported = "source" in manifest
         problems = workspace.damage(directory) if "files" in manifest else []

@@ -185,6 +185,25 @@ def test_a_model_that_is_not_the_one_of_its_stage_is_refused(run_copy, swap, rec
             assert word in line
 
 
+@pytest.mark.parametrize(
+    ("world_dir", "name", "right"),
+    [
+        (
+            True,
+            "compromised",
+            "run 'salmu pretrain --model compromised' first, or 'salmu import FILE --as compromised'",
+        ),
+        (True, "clean", "run 'salmu pretrain --model clean' first, or 'salmu import FILE --as clean'"),
+        (True, "delete", "run 'salmu unlearn --method delete' first"),
+        (False, "clean", "run 'salmu pretrain --model clean' first"),
+    ],
+)
+def test_a_model_that_is_not_there_names_what_brings_it(world_dir, name, right, tmp_path):
+    overrides = [f"world_dir={tmp_path / 'released'}"] if world_dir else []
+    line = refusal(lambda: chain(tmp_path, *overrides).trusted(name, {}))
+    assert line == f"{tmp_path}/models/{name}: not there yet; {right}"
+
+
 def test_a_swapped_model_is_made_anew_by_its_stage(salmu, run_copy):
     before = (run_copy / "models" / "delete" / "metrics.jsonl").read_bytes()
     another_model_in_its_place(run_copy / "models")
