@@ -104,12 +104,9 @@ def _stage(
         from salmu_jax.training import distributed
         from salmu_jax.workspace import Workspace
 
-        given = {"workdir": (options.workdir, "--workdir"), "world_dir": (options.world_dir, "--world-dir")}
         if "checkpoint" in options:
             options.checkpoint = _given(options.checkpoint, "--checkpoint")
-        paths = {field: local_path(*one) for field, one in given.items() if one[0] is not None}
-        overrides = [*overrides, *(f"{field}={path}" for field, path in paths.items())]
-        config = load_config(options.config, overrides)
+        config = load_config(options.config, [*overrides, *_directories(options)])
         distributed.initialize(options.distributed, options.coordinator, options.processes, options.process)
         workspace = Workspace(config)
         workspace.rerun, workspace.unfinished = options.rerun, getattr(options, "unfinished", "") or ""
@@ -126,6 +123,12 @@ def _stage(
             work(stages, options)
 
     return Command(text, (*WORKSPACE, RERUN, *options, *PROCESSES), run)
+
+
+def _directories(options: argparse.Namespace) -> list[str]:
+    """The overrides of the config by the options of :data:`WORKSPACE` that name directories."""
+    given = {"workdir": (options.workdir, "--workdir"), "world_dir": (options.world_dir, "--world-dir")}
+    return [f"{field}={local_path(*one)}" for field, one in given.items() if one[0] is not None]
 
 
 def _pretrain(stages: Stages, options: argparse.Namespace) -> None:
@@ -193,8 +196,7 @@ def _import(options: argparse.Namespace, overrides: list[str]) -> None:
     from salmu_jax.config import load_config
     from salmu_jax.workspace import Workspace
 
-    workdir = _given(options.workdir, "--workdir")
-    workspace = Workspace(load_config(options.config, [*overrides, *([f"workdir={workdir}"] if workdir else [])]))
+    workspace = Workspace(load_config(options.config, [*overrides, *_directories(options)]))
     with interrupts.orderly(), workspace.locked(), disk_refusals(workspace.root):
         import_as(options.model, source, workspace, **settings)
 
@@ -319,6 +321,7 @@ COMMANDS: dict[str, Command] = {
             ),
             option("--config", metavar="FILE", help="a config, such as configs/unlearn_vitb16.py; with --as"),
             option("--workdir", metavar="DIR", help="the work directory (the config's workdir); with --as"),
+            option("--world-dir", metavar="DIR", help="as the stages take it, and of no effect here; with --as"),
             option("--architecture", metavar="NAME", help="for weights without a config, such as ViT-B-16-quickgelu"),
             option("--image-size", type=int, metavar="N", help="resample the positions for images of N pixels"),
             option("--revision", metavar="SHA", help="the commit of a published model on the hub"),

@@ -55,6 +55,15 @@ def test_it_becomes_a_model_of_the_work_directory(run, tmp_path, assert_same):
         assert manifest["source"]["file"] == open_clip.WEIGHTS
 
 
+def test_it_takes_the_world_that_the_stages_take(run, tmp_path):
+    status, said = run(*into(tmp_path), "--world-dir", tmp_path / "released")
+    assert status == 0, said
+    assert (
+        "--world-dir: is 's3://a'; a directory or file of this machine"
+        in run(*into(tmp_path), "--world-dir", "s3://a")[1]
+    )
+
+
 def test_the_stages_train_no_other_in_its_place(run, tmp_path, capsys):
     run(*into(tmp_path))
     directory = tmp_path / "work" / "models" / "compromised"
