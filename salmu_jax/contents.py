@@ -203,7 +203,13 @@ def strays(directory: str | os.PathLike) -> list[str] | None:
 def file_names(directory: str | os.PathLike) -> list[str]:
     """Returns the paths of all files below ``directory``, sorted, with ``/``. Links to directories are followed."""
     directory = Path(directory)
-    return sorted(path.relative_to(directory).as_posix() for path in _walk(directory, set()))
+    return sorted(path.relative_to(directory).as_posix() for path in _walk(directory, set()) if path.is_file())
+
+
+def other_names(directory: str | os.PathLike) -> list[str]:
+    """Returns, as :func:`file_names`, what is neither a file nor a directory: links to nowhere, and pipes."""
+    directory = Path(directory)
+    return sorted(path.relative_to(directory).as_posix() for path in _walk(directory, set()) if not path.is_file())
 
 
 def _walk(directory: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
@@ -214,7 +220,7 @@ def _walk(directory: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
     for path in directory.iterdir():
         if path.is_dir():
             yield from _walk(path, above | {place})
-        elif path.is_file():
+        else:
             yield path
 
 

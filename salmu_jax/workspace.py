@@ -190,13 +190,15 @@ class Workspace:
         Our own outputs are left out where they lie in it. Links are followed, and files are read only if they have changed.
         """
         outputs = [(self.root / name).resolve() for name in _OUTPUTS]
+        others = contents.other_names(directory)
         with self._seen(directory) as seen:
             found = {
-                name: contents.digest_of(directory / name, seen, name)
-                for name in contents.file_names(directory)
+                # A link to nowhere is told from nothing: the build has to be run, and refuses it.
+                name: contents.digest_of(directory / name, seen, name) if name not in others else "no file"
+                for name in [*contents.file_names(directory), *others]
                 if not any(part.startswith(".") for part in name.split("/"))
                 and not name.endswith((".md", ".lock"))
-                and not any((directory / name).resolve().is_relative_to(path) for path in outputs)
+                and not any(Path(os.path.realpath(directory / name)).is_relative_to(path) for path in outputs)
             }
         return files.sha256_json(found)
 

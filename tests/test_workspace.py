@@ -326,6 +326,14 @@ def test_a_world_without_a_manifest_is_known_by_the_contents_of_its_files(tmp_pa
     assert workspace.foreign_digest(world) == digest
     (tmp_path / "disk" / "retain" / "0.tar").write_text("retain/1.tar")
     assert workspace.foreign_digest(world) != digest
+    digest = workspace.foreign_digest(world)
+    (world / "zeroshot").symlink_to(tmp_path / "unmounted")  # refused by the build, which has to be run to say so
+    assert workspace.foreign_digest(world) != digest
+    (world / "zeroshot").unlink()
+    (world / "zeroshot").symlink_to("zeroshot")
+    assert workspace.foreign_digest(world) != digest
+    (world / "zeroshot").unlink()
+    assert workspace.foreign_digest(world) == digest
 
 
 HOLD = """
