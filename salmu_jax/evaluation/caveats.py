@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from salmu_jax.evaluation.data import IMAGENET, PUBLISHED_ROWS
+from salmu_jax.evaluation.data import IMAGENET_SIZE, PUBLISHED_ROWS
 from salmu_jax.evaluation.rows import POOL_SIZE
 
 TIES = (
@@ -41,7 +41,7 @@ def caveats(protocol: Mapping[str, Any]) -> list[str]:
         found.append(
             "GenKnow was skipped (-1): there is no zero-shot data set, so lost utility cannot be judged by it."
         )
-    elif task["dataset"] != IMAGENET and (task["classes"], task["images"]) != (1_000, 50_000):
+    elif (task["classes"], task["images"]) != IMAGENET_SIZE:  # not by its name, which anybody can write
         found.append(
             f"GenKnow is the accuracy on '{task['dataset']}' ({task['classes']:,} classes), not on ImageNet-1k: the key"
             " ImageNet1k_Accuracy is kept for the released format's sake."

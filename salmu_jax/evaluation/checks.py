@@ -20,6 +20,7 @@ from salmu_jax.evaluation.rows import POOL_SIZE, SUBSETS, TARGETS, RowScores, su
 from salmu_jax.text import safe_text
 
 REFERENCES = ("clean", "compromised")
+DATA = ("salmu", "zeroshot")  # the built data sets that an evaluation reads
 TOLERANCE = 1e-9  # of means and intervals: another machine may sum in another order
 COSINE_SLACK = 1e-5  # of a cosine beyond 1, by the rounding of float32
 SENSITIVE = ("salmu/sensitive", "salmu/forget", "salmu/holdout_association", "salmu/holdout_identity")
@@ -152,6 +153,23 @@ def lineage_problems(result: Result) -> Iterator[str]:
         yield f"the method read {', '.join(map(safe_text, seen[:5]))}; it may read {', '.join(_PERMITTED)}"
 
 
+def data_problems(result: Result) -> Iterator[str]:
+    """Data that are not said, or that are at odds with the protocol."""
+    data, task = result["provenance"].get("data") or {}, result["protocol"]["genknow"]["dataset"]
+    if data.get("salmu") is None:
+        yield "'provenance' does not say which data were evaluated (no digest 'data > salmu')"
+    elif (data.get("zeroshot") is None) != (task is None):
+        digest = "no digest" if data.get("zeroshot") is None else "a digest"
+        yield f"'provenance > data' has {digest} of 'zeroshot', but 'protocol > genknow > dataset' is {_brief(task)}"
+
+
+def made_problems(protocol: Mapping[str, Any], config: Mapping[str, Any], where: str) -> Iterator[str]:
+    """A made world that is called another one, or the reverse: a config that names no ``world_dir`` has it made."""
+    world = config.get("world_dir")
+    if isinstance(world, str) and protocol["made"] != (not world):
+        yield f"'protocol > made' is {_brief(protocol['made'])}, but in {where} 'world_dir' is {_brief(world)}"
+
+
 def config_problems(result: Result) -> Iterator[str]:
     """A protocol other than the config's, where the config is recorded."""
     config, protocol = result["provenance"].get("config"), result["protocol"]
@@ -162,6 +180,7 @@ def config_problems(result: Result) -> Iterator[str]:
         if given.get(key) is not None and given[key] != protocol[key]:
             shown, configured = (safe_text(value, 40) for value in (protocol[key], given[key]))
             yield f"'protocol > {key}' is {shown}, in 'provenance > config' it is {configured}"
+    yield from made_problems(protocol, config, "'provenance > config'")
 
 
 def differences(expected: Any, found: Any, field: str, slack: Mapping[str, float] | None = None) -> Iterator[str]:

@@ -21,7 +21,7 @@ SPLITS = ("forget", "holdout_association", "holdout_identity", "retain_synth")
 ZEROSHOT = "zeroshot"
 FIELDS = ("name", "city", "job", "blood_type", "phone_number", "emails", "iban", "credit_card", "passport")
 PUBLISHED_ROWS = {"forget": 30_468, "holdout_association": 14_943, "holdout_identity": 14_642, "retain_synth": 16_741}
-IMAGENET = "imagenet1k"
+IMAGENET_SIZE = (1_000, 50_000)  # classes and images of ImageNet-1k's validation split
 MEMORY_LIMIT = 1 << 29  # decoded bytes that are kept in memory unless the caller decides
 
 
@@ -52,11 +52,6 @@ class ZeroShotTask:
     labels: np.ndarray
     classnames: tuple[str, ...]
     templates: tuple[str, ...]
-
-    @property
-    def is_imagenet(self) -> bool:
-        """Whether the released key ImageNet1k_Accuracy says what it means: by the name, or by ImageNet-1k's size."""
-        return self.dataset == IMAGENET or (len(self.classnames), len(self.labels)) == (1_000, 50_000)
 
     def prompts(self) -> list[str]:
         """All prompts, class by class: [C * T]."""

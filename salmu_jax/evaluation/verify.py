@@ -8,8 +8,9 @@ that all were measured alike on the same rows, that methods descend from this Co
 
 What cannot be seen: row scores that were made up as a whole, consistently with everything above. They prove that the figures
 follow from the rows, not that a model gave these rows; for that, evaluate the checkpoint again. The fields that nothing can
-be compared with (``created``, ``seconds``, ``command``, ``device``, most versions) are covered by the file's own digest
-alone, which whoever changes them on purpose can write anew.
+be compared with (``created``, ``seconds``, ``command``, ``device``, ``environment``, ``git``, most versions) are covered by
+the file's own digest alone, which whoever changes them on purpose can write anew. So is ``config``, but for what it says of
+the protocol and of the world, and it may be absent.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from salmu_jax.evaluation.data import SPLITS
 from salmu_jax.evaluation.result import read_result, schema_errors, seal_problems
 from salmu_jax.evaluation.rows import SUFFIX, RowScores, read_rows, rows_path
 from salmu_jax.files import read_json, sha256_file
-from salmu_jax.text import safe_text
+from salmu_jax.text import safe_text, safe_value
 
 SHOWN = 10  # problems of a file that are written out
 
@@ -121,7 +122,8 @@ def _verify_one(path: Path, workdir: Path | None, checkpoint: Path | None, at_ha
         found += checks.lineage_problems(result)
         if "protocol" not in bad:
             found += checks.config_problems(result)
-        if at_hand:
+            found += checks.data_problems(result)
+        if at_hand and "protocol" not in bad:
             beside, seen = _at_hand(path, result, workdir, checkpoint)
             found += beside
             checked += seen
@@ -149,6 +151,8 @@ def _at_hand(
     found, seen = [], []
     if model is not None and (model / "manifest.json").is_file():
         found += _model_problems(model, recorded)
+        if checkpoint is None:
+            found += _world_problems(model, result)
         seen.append("checkpoint")
     elif checkpoint is not None:
         found += _weights_problems(checkpoint, recorded)
@@ -163,12 +167,11 @@ def _at_hand(
         seen.append("data not at hand")
         return found, seen
     now = data_digests(contents)
-    for name, digest in (provenance.get("data") or {}).items():
-        if name in now and digest != now[name]:
+    for name in checks.DATA:
+        if (digest := (provenance.get("data") or {}).get(name)) != now[name]:
             there = safe_text(datasets / name, None)
-            found.append(
-                f"it was measured on other data ({_short(digest)}) than {there} ({_short(now[name])}): evaluate again"
-            )
+            said = _short(digest or "none said")
+            found.append(f"it was measured on other data ({said}) than {there} ({_short(now[name])}): evaluate again")
     if damaged := problems(datasets, contents):
         found.append(f"{datasets}: {damaged[0]}")
     seen.append("data")
@@ -189,9 +192,9 @@ def _model_problems(model: Path, recorded: dict[str, Any]) -> Iterator[str]:
             " evaluate again"
         )
         return
-    for key in ("parent", "root", "name", "splits_read"):
-        if key in recorded and recorded[key] != manifest.get(key):
-            yield f"'provenance > checkpoint > {key}' is {_short(recorded[key])}, {where} says {_short(manifest.get(key))}"
+    for key in ("parent", "root", "name", "splits_read", "source"):
+        if recorded.get(key) != (there := safe_value(manifest.get(key), limit=4000)):
+            yield f"'provenance > checkpoint > {key}' is {_short(recorded.get(key))}, {where} says {_short(there)}"
     if recorded.get("architecture") != (now := architecture_digest(manifest)):
         yield (
             f"it is of the architecture {_short(recorded.get('architecture'))}, {where} has {_short(now)}: evaluate again"
@@ -199,6 +202,19 @@ def _model_problems(model: Path, recorded: dict[str, Any]) -> Iterator[str]:
     contents = read_contents(model)
     if contents and contents.get("files") and (damaged := problems(model, contents)):
         yield f"{where}: {damaged[0]}"
+
+
+def _world_problems(model: Path, result: dict[str, Any]) -> Iterator[str]:
+    """Whether the data were a made world, by the config of the model of the same work directory that was trained on them."""
+    try:
+        manifest = read_json(model / "manifest.json")
+    except (InputError, OSError):
+        return  # it has been complained of
+    manifest = manifest if isinstance(manifest, dict) else {}
+    config, data = (manifest.get(key) if isinstance(manifest.get(key), dict) else {} for key in ("config", "data"))
+    salmu = (result["provenance"].get("data") or {}).get("salmu")
+    if salmu is not None and data.get("salmu") == salmu:
+        yield from checks.made_problems(result["protocol"], config, f"the config of {safe_text(model, None)}")
 
 
 def _weights_problems(path: Path, recorded: dict[str, Any]) -> Iterator[str]:

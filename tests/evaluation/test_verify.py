@@ -426,6 +426,46 @@ MANIPULATIONS: dict[str, tuple[Callable[[Board], object], str | list[str]]] = {
         lambda b: (b.copy("delete", "Clean"), b.path("delete").unlink()),
         "'Clean' and 'clean' read alike",
     ),
+    **{
+        f"the checkpoint's {key} removed": (
+            lambda b, key=key: b.set(f"provenance > checkpoint > {key}", ..., "delete"),
+            f"delete.json: 'provenance > checkpoint > {key}' is (none), ",
+        )
+        for key in ("root", "name", "splits_read")
+    },
+    "the data removed": (
+        lambda b: b.set("provenance > data", ..., "delete"),
+        ["'provenance' does not say which data were evaluated", "it was measured on other data (none said) than"],
+    ),
+    "the data of all removed, and none at hand": (
+        lambda b: (b.set("provenance > data", {}), b.without_models()),
+        ["clean.json: 'provenance' does not say which data were evaluated", "finetuning.json: 'provenance' does not"],
+    ),
+    "the zero-shot data removed": (
+        lambda b: (b.set("provenance > data > zeroshot", ...), b.without_models()),
+        "'provenance > data' has no digest of 'zeroshot', but 'protocol > genknow > dataset' is 'shapes'",
+    ),
+    "a made world called the released one, and its caveats": (
+        lambda b: b.edit(lambda r: (r["protocol"].update(made=False), r.update(caveats=caveats(r["protocol"])))),
+        "delete.json: 'protocol > made' is False, but in the config of ",
+    ),
+    "a made world, by the config": (
+        lambda b: (
+            b.edit(lambda r: r["provenance"]["config"].update(world_dir="")),
+            b.edit(lambda r: (r["protocol"].update(made=None), r.update(caveats=caveats(r["protocol"])))),
+            b.without_models(),
+        ),
+        "'protocol > made' is null, but in 'provenance > config' 'world_dir' is ''",
+    ),
+    "a small task called ImageNet, the caveat removed": (
+        lambda b: b.edit(
+            lambda r: (
+                r["protocol"]["genknow"].update(dataset="imagenet1k"),
+                r.update(caveats=[line for line in r["caveats"] if "GenKnow" not in line]),
+            )
+        ),
+        "(missing: 'GenKnow is the accuracy on 'imagenet1k' (5 classes), not ",
+    ),
     "no clean among them": (lambda b: b.path("clean").unlink(), "none of 'clean' can be read"),
     "the checkpoint not said": (
         lambda b: b.set("provenance > checkpoint", ..., "delete"),

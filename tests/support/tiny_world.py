@@ -191,6 +191,7 @@ def write_honest_run(root: Path) -> Path:
             "splits_read": read,
         }
         manifest = {"schema": "salmu_jax.model/1", **checkpoint, "architecture": {"width": 24}}
+        manifest |= {"config": {"world_dir": ""}, "data": digests}
         write_json(root / "models" / model / "manifest.json", manifest)
         checkpoint["architecture"] = architecture_digest(manifest)
         rows = score_rows(data, drawn_embeddings(data, model, IDZSC_PROMPT), seed=42, idzsc_prompt=IDZSC_PROMPT)
