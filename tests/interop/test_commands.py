@@ -1,9 +1,12 @@
 """``salmu export`` and ``salmu import`` on a small model: what they write, and every way a file can be wrong, in one line."""
 
 import dataclasses
+import importlib
 import json
+import re
 import shutil
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -64,6 +67,16 @@ def test_it_comes_back_to_the_bit_and_remembers_where_from(to, tiny, exports, tm
     weights = {"open_clip": open_clip.WEIGHTS, "huggingface": huggingface.WEIGHTS}[to]
     assert manifest["source"]["file"] == weights
     assert len(manifest["source"]["sha256"]) == 64
+
+
+def test_an_export_loads_as_the_readme_says(exports):
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    lines = re.search(r"An export loads as it stands:\n\n```python\n(.*?)```", text, re.DOTALL)[1].splitlines()
+    assert len(lines) == len(FORMATS)
+    for line in lines:
+        names = {"open_clip": importlib.import_module("open_clip"), "transformers": transformers}
+        model = eval(line.replace("exported", str(exports)), names)
+        assert model.logit_scale.item() == pytest.approx(2.7)
 
 
 def test_transformers_tokenizer_reads_the_exports_files_and_gives_our_ids(exports):
