@@ -202,10 +202,11 @@ def _import(options: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _verify(options: argparse.Namespace, overrides: list[str]) -> None:
+    from salmu_jax.evaluation.result import result_files
     from salmu_jax.evaluation.verify import verify_results
 
     given = [local_path(name, "RESULT") for name in options.results]
-    paths = [file for path in given for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    paths = [file for path in given for file in (result_files(path, console.say) if path.is_dir() else [path])]
     if options.checkpoint is not None and len(paths) != 1:
         raise InputError("is the model of one result; give that result alone", "--checkpoint")
     if not paths:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -181,6 +182,35 @@ def load_rows(path: str | os.PathLike, result: Mapping[str, Any]) -> dict[str, n
             f"are not the row scores that {Path(path).name} was written with; evaluate again", rows_path(path)
         )
     return rows
+
+
+def result_files(directory: str | os.PathLike, say: Callable[[str], None]) -> list[Path]:
+    """The result files in a directory, by name; ``say`` is told which files ``*.json`` are none, and are left alone.
+
+    Hidden files, and what is no regular file, are passed over in silence. A file beside row scores of its name is a result,
+    however damaged it is: what is wrong with it is for its reader to say.
+    """
+    found = []
+    for path in sorted(Path(directory).glob("*.json")):
+        if path.name.startswith(".") or not path.is_file():
+            continue
+        if _may_be_result(path):
+            found.append(path)
+        else:
+            say(f"{safe_text(path, None)}: not a result, ignored")
+    return found
+
+
+def _may_be_result(path: Path) -> bool:
+    if not re.fullmatch(_validator().schema["$defs"]["name"]["pattern"], path.stem):
+        return False  # no result can have this name: "delete (copy).json"
+    if rows_path(path).is_file():
+        return True
+    try:
+        value = read_json(path, max_bytes=MAX_BYTES)
+    except (OSError, InputError):
+        return False
+    return isinstance(value, dict) and str(value.get("schema")).startswith(SCHEMA.partition("/")[0] + "/")
 
 
 def seal(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation.checks import REFERENCES
 from salmu_jax.evaluation.data import SPLITS
+from salmu_jax.evaluation.result import result_files
 from salmu_jax.evaluation.rows import RowScores
 from salmu_jax.evaluation.verify import verify_results
 
@@ -39,14 +40,14 @@ def choose(
 
     Raises InputError for a model that was asked for and has no result, or without one of the references, asked for or not.
     """
-    there = {path.stem for path in directory.glob("*.json")}
     if asked is not None:
         if absent := [name for name in REFERENCES if name not in asked]:
             more = " ".join(f"--model {name}" for name in absent)
             raise InputError(f"every model is judged by {' and '.join(REFERENCES)}; add {more}", "--model")
-        missing = [name for name in asked if name not in there]
+        missing = [name for name in asked if not (directory / f"{name}.json").is_file()]
         names = list(dict.fromkeys(asked))
     else:
+        there = {path.stem for path in result_files(directory, say)}
         elsewhere = sorted(there - set(known) - set(configured) - set(REFERENCES))
         names = [name for name in [*dict.fromkeys([*REFERENCES, *configured]), *elsewhere] if name in there]
         missing = [name for name in REFERENCES if name not in there]

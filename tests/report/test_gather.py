@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from salmu_jax import cli
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation.result import seal
 from salmu_jax.report import figures, samples
@@ -49,6 +50,39 @@ def test_a_report_is_of_what_is_there_and_says_what_is_not(directory):
     (directory / "compromised.json").unlink()
     with pytest.raises(InputError, match=r"compromised.json: not there yet"):
         choose(directory, None, ["delete"], METHODS, said.append)
+
+
+def add_strays(directory):
+    """Puts into a directory of results what people and desktops leave there; returns those that are worth a line."""
+    (directory / "._delete.json").write_bytes(b"\0\5\x16\7")
+    (directory / "dangling.json").symlink_to(directory / "nothing.json")
+    (directory / "folder.json").mkdir()
+    told = {
+        "delete (copy).json": (directory / "delete.json").read_bytes(),
+        "notes.json": b'{"schema": "mine", "text": "the second run was better"}',
+        "torn.json": b'{"schema": "salmu',
+        "zeros.json": bytes(100),
+    }
+    for name, data in told.items():
+        (directory / name).write_bytes(data)
+    return [directory / name for name in sorted(told)]
+
+
+def test_what_is_no_result_blocks_neither_the_report_nor_the_check_of_a_directory(directory, capsys):
+    strays = [f"{path}: not a result, ignored" for path in add_strays(directory)]
+    said = []
+    assert choose(directory, None, ["delete", "finetuning"], METHODS, said.append) == MODELS
+    assert said == strays
+    assert cli.main(["verify", str(directory)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[: len(strays)] == strays
+    assert len(lines) == len(strays) + len(MODELS)
+    # One that is named is checked, and a damaged result is none of these.
+    assert cli.main(["verify", str(directory / "notes.json")]) == 2
+    assert "has the schema 'mine'" in capsys.readouterr().out
+    (directory / "delete.json").write_bytes(b"{")
+    assert "delete" in choose(directory, None, ["delete"], METHODS, print)
+    assert cli.main(["verify", str(directory)]) == 2
 
 
 @pytest.mark.parametrize(
