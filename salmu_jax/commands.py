@@ -212,6 +212,9 @@ def _verify(options: argparse.Namespace, overrides: list[str]) -> None:
     if not paths:
         raise InputError("no result files (NAME.json) in it", given[0])
     workdir, checkpoint = _given(options.workdir, "--workdir"), _given(options.checkpoint, "--checkpoint")
+    if workdir is not None and not any((workdir / name).is_dir() for name in ("models", "datasets")):
+        what = "holds neither models nor datasets to compare with" if workdir.is_dir() else "no such directory"
+        raise InputError(what, f"--workdir {workdir}")
     found = verify_results(paths, workdir=workdir, checkpoint=checkpoint)
     for one in found:
         for line in one.lines():

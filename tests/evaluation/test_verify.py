@@ -485,6 +485,21 @@ def test_the_same_parameters_are_the_same_checkpoint_only_under_the_same_archite
     assert "finetuning.json: it is of the same checkpoint as 'delete'" in complaints(board)
 
 
+def test_a_work_directory_that_is_none_is_refused(board, tmp_path, capsys):
+    result, empty = str(board.path("delete")), tmp_path / "empty"
+    empty.mkdir()
+    assert cli.main(["verify", result, "--workdir", str(board.root)]) == 0
+    capsys.readouterr()
+    for workdir, complaint in (
+        (tmp_path / "mistyped", "no such directory"),
+        (empty, "holds neither models nor datasets to compare with"),
+    ):
+        assert cli.main(["verify", result, "--workdir", str(workdir)]) == 2
+        captured = capsys.readouterr()
+        assert captured.err == f"salmu: --workdir {workdir}: {complaint}\n"
+        assert captured.out == ""
+
+
 def test_an_honest_run_verifies(board):
     found = verify_results(board.paths())
     assert [one.problems for one in found] == [[]] * len(MODELS)
