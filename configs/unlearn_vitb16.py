@@ -1,7 +1,8 @@
 """All published baselines at full size, with the published hyper-parameters (the methods' defaults), and the evaluation.
 
-For one workstation, from the published Clean and Compromised checkpoints and the repository for evaluation,
-``cvc-mmu/salmubench-512-redistributed``. Nothing is computed twice to save memory; where a step does not fit,
+For one workstation, from the published Clean and Compromised checkpoints, the repository for evaluation,
+``cvc-mmu/salmubench-512-redistributed``, and the validation set of ImageNet-1k for GenKnow (``--config.zeroshot_dir=`` goes
+without). Nothing is computed twice to save memory; where a step does not fit,
 ``--config.model.remat=full`` does that.
 """
 
@@ -27,6 +28,7 @@ def get_config():
     config.name = "vitb16"
     config.workdir = "runs/vitb16"
     config.world_dir = "data/salmubench-512-redistributed"
+    config.zeroshot_dir = "data/wds_imagenet1k"
 
     config.model.architecture = "ViT-B-16"
     config.model.compute_dtype = "float32"

@@ -75,7 +75,8 @@ class Stages:
         need(workspace.world, "salmu generate", "or name a directory in the released layout as 'world_dir'")
         zeroshot = self.config.zeroshot_dir
         if zeroshot and not Path(zeroshot).is_dir():
-            raise InputError(f"no such directory: {zeroshot}", "zeroshot_dir")
+            message = f"no such directory: {zeroshot}; name that of a zero-shot set, or none (--config.zeroshot_dir=)"
+            raise InputError(f"{message} to use the world's own or go without GenKnow", "zeroshot_dir")
 
         def build() -> None:
             summary = build_datasets(

@@ -243,6 +243,13 @@ def test_several_problems_of_a_world_and_harmless_ones(salmu, world, workdir):
     assert len(lines) == 2
 
 
+def test_a_zero_shot_set_that_is_named_has_to_be_there(salmu, workdir, tmp_path):
+    (tmp_path / "world").mkdir()
+    salmu.run(
+        "build", "--world-dir", tmp_path / "world", "--workdir", workdir, f"--config.zeroshot_dir={tmp_path / 'none'}"
+    ).assert_bad_input("zeroshot_dir: no such directory", tmp_path / "none", "or none (--config.zeroshot_dir=)")
+
+
 def test_no_world(salmu, workdir, tmp_path):
     salmu.run("build", "--world-dir", tmp_path / "none", "--workdir", workdir).assert_bad_input(tmp_path / "none")
     (tmp_path / "none").mkdir()
