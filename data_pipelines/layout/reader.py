@@ -342,10 +342,15 @@ class World:
         """Counts what lies in the world and is not read."""
         if self.named is not None:
             return  # a made world is what its manifest names
-        known = {*_JSON_FILES, MADE, "data", "retain", "zeroshot"}
+        known = {*_JSON_FILES, MADE, "data", "retain"} | (set() if self._zeroshot else {"zeroshot"})
+        zeroshot = os.path.realpath(self._zeroshot) if self._zeroshot else None
         folders = {self.data, *(folder for root in self._roots for folder in (root, root / "data"))}
         for path in sorted(path for folder in folders if folder.is_dir() for path in folder.iterdir()):
-            read = path.name in known or split_of(path.name) in (*SPLITS, "sensitive")
+            read = (
+                path.name in known
+                or os.path.realpath(path) == zeroshot
+                or split_of(path.name) in (*SPLITS, "sensitive")
+            )
             if not read and not path.name.lower().startswith((".", "readme", "license", "licence", "notice")):
                 findings.oddity(NOT_READ, str(path))
 

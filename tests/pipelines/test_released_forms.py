@@ -271,6 +271,13 @@ def test_two_zero_shot_sets_are_refused(evaluation, training, tmp_path):
         check_world(tmp_path)
 
 
+def test_a_set_of_the_world_beside_one_that_is_named_is_told(evaluation, tmp_path):
+    write_wds_imagenet(evaluation / "zeroshot")
+    assert check_world(evaluation, zeroshot=evaluation / "zeroshot").oddities == ()
+    (line,) = check_world(evaluation, zeroshot=write_wds_imagenet(tmp_path / "imagenet")).oddities
+    assert line == f"1 files or folders that are not read (such as {evaluation / 'zeroshot'})"
+
+
 def test_an_unrelated_directory_is_no_cache_of_the_hub(tmp_path):
     (tmp_path / "tests" / "snapshots").mkdir(parents=True)
     for given in (tmp_path, tmp_path / "tests"):
