@@ -19,7 +19,7 @@ SUFFIXES = (".safetensors", *_PICKLED)
 _INDEX = ".index.json"
 _MOST_LISTED = 10
 _ZIP = b"PK\3\4"
-_LFS, _HTML = b"version https://git-lfs", (b"<!doctype html", b"<html")  # how files begin that stand for others
+_HTML = (b"<!doctype html", b"<html")
 # Where training checkpoints keep the weights, the first that is there counts. An average over the training (EMA) is another
 # model, and only read where it is the only one.
 _STATES = (
@@ -141,12 +141,10 @@ def _read_file(path: Path, strip: bool = True) -> Weights:
 def _kind_of_file(path: Path) -> str:
     """A suffix for how the file is read: by how it begins (caches of downloads have no suffixes), or else its own.
 
-    Raises InputError for what downloads leave in place of weights.
+    Raises InputError for a page that a download left in place of weights.
     """
     with open_regular(path) as handle:
         head = handle.read(64)
-    if head.startswith(_LFS):
-        raise InputError("a Git LFS pointer, not the file itself; 'git lfs pull' in its repository gets that", path)
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_HTML):
         raise InputError("an HTML page, not weights: a download that needed a login, or of a page about the file", path)
     if head.startswith(_ZIP):

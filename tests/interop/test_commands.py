@@ -203,8 +203,8 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 60000000
     [
         ("x.safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}", "not a readable safetensors file"),
         ("x.bin", b"PK but no archive", "not a zip archive as torch.save writes"),
-        ("x.bin", LFS, "x.bin: a Git LFS pointer, not the file itself; 'git lfs pull'"),
-        ("x.safetensors", LFS, "x.safetensors: a Git LFS pointer, not the file itself"),
+        ("x.bin", LFS, "x.bin: a pointer of Git LFS, not the file itself; run 'git lfs pull'"),
+        ("x.safetensors", LFS, "x.safetensors: a pointer of Git LFS, not the file itself"),
         ("x.pt", b"<!DOCTYPE html><html></html>", "x.pt: an HTML page, not weights: a download that needed a login"),
         ("x.safetensors", b"\xef\xbb\xbf\n<html lang=en>", "x.safetensors: an HTML page, not weights"),
         ("x.npz", b"", ".npz suffix; .safetensors, .bin, .pt, .pth, .ckpt are read"),
