@@ -68,6 +68,8 @@ UNFINISHED = (
     ),
 )
 MODELS = option("--model", action="append", metavar="NAME", help="only this model; may be repeated")
+IMAGE_SIZE = option("--image-size", type=int, metavar="N", help="resample the positions for images of N pixels")
+ALLOW_HALF = option("--allow-half", action="store_true", help="take half precision, widened to float32")
 PROCESSES = (  # in a group of their own
     option(
         "--distributed",
@@ -147,7 +149,8 @@ def _evaluate(stages: Stages, options: argparse.Namespace) -> None:
     if options.checkpoint is not None and len(options.model or ()) != 1:
         raise InputError("a checkpoint from elsewhere needs one --model NAME, which names its result", "--checkpoint")
     for name in options.model or stages.all_models():
-        stages.evaluate(name, options.checkpoint, options.architecture)
+        form = {field: getattr(options, field) for field in ("architecture", "image_size", "allow_half")}
+        stages.evaluate(name, options.checkpoint, **form)
 
 
 def _given(path: str | None, where: str) -> Path | None:
@@ -266,6 +269,8 @@ COMMANDS: dict[str, Command] = {
             help="a model directory or PyTorch weights from elsewhere; give the result's --model NAME",
         ),
         option("--architecture", metavar="NAME", help="of weights without a config, such as ViT-B-16"),
+        IMAGE_SIZE,
+        ALLOW_HALF,
         shared=True,
     ),
     "report": _stage(
@@ -327,9 +332,9 @@ COMMANDS: dict[str, Command] = {
             option("--workdir", metavar="DIR", help="the work directory (the config's workdir); with --as"),
             option("--world-dir", metavar="DIR", help="as the stages take it, and of no effect here; with --as"),
             option("--architecture", metavar="NAME", help="for weights without a config, such as ViT-B-16-quickgelu"),
-            option("--image-size", type=int, metavar="N", help="resample the positions for images of N pixels"),
+            IMAGE_SIZE,
             option("--revision", metavar="SHA", help="the commit of a published model on the hub"),
-            option("--allow-half", action="store_true", help="take half precision, widened to float32"),
+            ALLOW_HALF,
         ),
         _import,
     ),

@@ -200,11 +200,11 @@ class Stages:
 
     # Measuring ----------------------------------------------------------------------------------------------------------
 
-    def evaluate(self, name: str, checkpoint: Path | None = None, architecture: str | None = None) -> None:
+    def evaluate(self, name: str, checkpoint: Path | None = None, **form: Any) -> None:
         """All ten metrics of a model of this workspace, or of ``checkpoint`` under the name ``name``.
 
         A checkpoint is a model directory, or PyTorch weights as they are: of OpenCLIP or transformers, a file or a directory;
-        ``architecture`` is for those that do not say theirs.
+        ``form`` says how weights are read: ``architecture``, ``image_size``, ``allow_half``, as ``load_foreign`` takes them.
         """
         from salmu_jax.evaluation.protocol import evaluate, write_result
         from salmu_jax.evaluation.rows import rows_path
@@ -223,9 +223,13 @@ class Stages:
         directory = checkpoint or workspace.model(name)
         clip, params = make_clip(config), None
         if is_foreign(directory):
-            theirs, params, manifest = load_foreign(directory, architecture=architecture)
+            theirs, params, manifest = load_foreign(directory, **form)
             dtype = config.model.compute_dtype
             clip = dataclasses.replace(clip, config=dataclasses.replace(theirs.config, compute_dtype=dtype))
+        elif given := [f"--{option.replace('_', '-')}" for option, value in form.items() if value]:
+            raise InputError(
+                "is for PyTorch weights from elsewhere; a model directory says itself what it is", given[0]
+            )
         elif checkpoint is not None:  # all of it is read: nothing but its own manifest says that it is what it was
             _, params, manifest = load_model(directory, clip.config)
         else:

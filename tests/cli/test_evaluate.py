@@ -11,6 +11,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from salmu_jax.evaluation.result import load_result
 from salmu_jax.training.checkpoint import load_model, save_model
@@ -134,6 +135,25 @@ def test_a_model_directory_from_elsewhere_is_read_before_its_result_is_reused(sa
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     salmu.run(*arguments).assert_bad_input(model)
+
+
+def test_weights_are_read_as_the_refusal_of_them_advises(salmu, run_copy, tmp_path):
+    exported, clean = tmp_path / "exported", run_copy / "models" / "clean"
+    arguments = ("export", "--to", "open_clip", "--checkpoint", clean, "--output", exported)
+    assert salmu.run(*arguments, config=None).status == 0
+    (exported / "salmu.json").unlink()
+    weights = exported / "open_clip_model.safetensors"
+    save_file({name: array.astype(np.float16) for name, array in load_file(weights).items()}, weights)
+    arguments = ("evaluate", "--workdir", run_copy, "--checkpoint", exported, "--model", "theirs")
+    salmu.run(*arguments).assert_bad_input(exported, "half precision (--allow-half widens them)")
+    finished = salmu.run(*arguments, "--allow-half", "--image-size", "48")
+    assert finished.status == 0, finished.err
+    source = load_result(run_copy / "results" / "theirs.json")["provenance"]["checkpoint"]["source"]
+    assert source["widened_from_half_precision"] == source["tensors"]
+    assert source["positions_resampled_from"] == load_model(clean)[0].config.image_size != 48
+    # A model of ours is what its manifest says.
+    arguments = ("evaluate", "--workdir", run_copy, "--model", "clean", "--image-size", "48")
+    salmu.run(*arguments).assert_bad_input("--image-size: is for PyTorch weights from elsewhere")
 
 
 def test_an_overflow_is_no_forgetting(salmu, run_copy, tmp_path):
