@@ -145,7 +145,8 @@ def _closure(root: Path, entries: Sequence[str], stop: Sequence[str]) -> dict[st
         path = _module(root, name)
         if path is not None and not (path.name == "__init__.py" and name in _PACKAGES):
             found[name] = path
-            waiting += _imports(path, path.stat().st_mtime_ns)
+            package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+            waiting += _imports(path, path.stat().st_mtime_ns, package)
     return found
 
 
@@ -163,14 +164,16 @@ def _tree(path: Path, mtime_ns: int) -> ast.Module:
 
 
 @functools.cache
-def _imports(path: Path, mtime_ns: int) -> tuple[str, ...]:
-    """All that a module imports, at its head or in a function, and not for a type checker alone."""
+def _imports(path: Path, mtime_ns: int, package: str) -> tuple[str, ...]:
+    """All that a module of ``package`` imports, at its head or in a function, and not for a type checker alone."""
     found: list[str] = []
     for node in ast.walk(_tree(path, mtime_ns)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            found += [module, *(f"{module}.{alias.name}" for alias in node.names)]
     return tuple(found)
 
 

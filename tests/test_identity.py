@@ -101,3 +101,30 @@ def test_what_changed_is_said_in_words():
     assert changes(new, new) == []
     assert Identity(new).digest != Identity(old).digest
     assert Identity(dict(reversed(new.items()))).digest == Identity(new).digest
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [
+        ("salmu_jax/unlearning/methods/cliperase.py", "from ..helper import LIMIT"),
+        ("salmu_jax/unlearning/methods/cliperase.py", "from .. import helper"),
+        ("salmu_jax/unlearning/methods/cliperase.py", "def later():\n    from ...unlearning import helper"),
+        ("salmu_jax/unlearning/methods/cliperase.py", "from ..between import helper"),
+    ],
+)
+def test_relative_imports_are_followed(checkout, module, says):
+    """A module beside the methods, in each form of import; the last one goes through a package's own ``__init__``."""
+    helper = checkout / "salmu_jax" / "unlearning" / "helper.py"
+    between = checkout / "salmu_jax" / "unlearning" / "between" / "__init__.py"
+    between.parent.mkdir(exist_ok=True)
+    between.write_text("from .. import helper\n")
+    helper.write_text("LIMIT = 1\n")
+    path = checkout / module
+    whole = path.read_text()
+    path.write_text(f"{whole}\n\n{says}\n")
+    try:
+        found = edited(checkout, "salmu_jax/unlearning/helper.py", b"1", b"2")
+    finally:
+        path.write_text(whole)
+    assert {stage for stage, changed in found.items() if changed} == {"unlearn"}
+    assert found["unlearn"] == ["code salmu_jax/unlearning/helper.py"]
