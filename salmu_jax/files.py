@@ -19,6 +19,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -200,11 +201,16 @@ def sync_directory(path: str | os.PathLike) -> None:
 
 
 def sync_tree(directory: str | os.PathLike) -> None:
-    """Flushes all files below ``directory``, and their names, to the disk."""
+    """Flushes all files below ``directory``, and their names, to the disk.
+
+    Links are not followed, and pipes and sockets not opened: opening a pipe waits for somebody to write to it.
+    """
     for parent, _, names in os.walk(directory):
         for name in names:
-            with open(os.path.join(parent, name), "rb") as handle:
-                os.fsync(handle.fileno())
+            path = os.path.join(parent, name)
+            if stat.S_ISREG(os.lstat(path).st_mode):
+                with open(path, "rb") as handle:
+                    os.fsync(handle.fileno())
         sync_directory(parent)
 
 

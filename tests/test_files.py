@@ -4,6 +4,8 @@ import errno
 import hashlib
 import json
 import os
+import socket
+import stat
 import subprocess
 import sys
 import textwrap
@@ -360,3 +362,16 @@ def test_names_that_are_no_utf8_are_written_and_digested(tmp_path):
     assert json.loads((tmp_path / "value.json").read_text()) == {name: name}
     assert (tmp_path / "value.json").read_text(encoding="utf-8").isascii()
     assert files.sha256_json(name) != files.sha256_json("café")
+
+
+def test_links_pipes_and_sockets_of_a_users_stay_as_they_are(tmp_path):
+    directory = tmp_path / "datasets"
+    make(directory, "a")
+    (directory / "nowhere").symlink_to("gone")
+    os.mkfifo(directory / "pipe")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(directory / "s"))
+    make(directory, "b")
+    assert os.readlink(directory / "nowhere") == "gone"
+    assert stat.S_ISFIFO(os.lstat(directory / "pipe").st_mode)
+    assert stat.S_ISSOCK(os.lstat(directory / "s").st_mode)
