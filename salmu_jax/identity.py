@@ -5,7 +5,10 @@ An output is up to date if all three are what they were when it was made:
 * *values*: every field that what comes out depends on, defaults resolved (a method's options, not just its overrides).
   Fields that change only how something is computed are left out (``config.identity_section``).
 * *code*: the modules that the stage runs, found by following their imports. Comments, docstrings and layout are no part of
-  it. Modules that only steer, store or show (:data:`_STEERING`) are left out: nothing that comes out depends on them.
+  it. Modules that only steer, store or show (:data:`_STEERING`) are left out: nothing that comes out depends on them. A
+  module that only a method runs may read data files that lie beside it: where its source says ``__file__``, ``__path__``,
+  ``importlib`` or ``pkgutil``, every file in its directory, and below it, that is not Python is part of the code. What it
+  reads from elsewhere is not seen.
 * *inputs*: the digests of their contents (``contents.py``), not their paths or times.
 
 The package's version is no part of it, since code that changed is named file by file: a version alone neither makes
@@ -123,8 +126,12 @@ def code(stage: str, *modules: str, root: Path = ROOT) -> dict[str, str]:
     entries, stop = _STAGES[stage]
     found = _closure(root, entries, stop)
     if modules:
-        found |= _closure(root, modules, (*_BUILDING, "salmu_jax.unlearning.registry"))
-    digests = {}
+        theirs = _closure(root, modules, (*_BUILDING, "salmu_jax.unlearning.registry"))
+        beside = [path for name, path in theirs.items() if name not in found and _reads_beside(path)]
+        found |= theirs
+    else:
+        beside = []
+    digests = {path.relative_to(root).as_posix(): files.sha256_file(path) for path in _data_beside(beside)}
     for name, path in found.items():
         digests[path.relative_to(root).as_posix()] = _digest(path, path.stat().st_mtime_ns)
         for data in _DATA_FILES.get(name, ()):
@@ -148,6 +155,22 @@ def _closure(root: Path, entries: Sequence[str], stop: Sequence[str]) -> dict[st
             package = name if path.name == "__init__.py" else name.rpartition(".")[0]
             waiting += _imports(path, path.stat().st_mtime_ns, package)
     return found
+
+
+def _reads_beside(path: Path) -> bool:
+    """Whether a module may read files that lie beside it."""
+    source = path.read_bytes()
+    return any(word in source for word in (b"__file__", b"__path__", b"importlib", b"pkgutil"))
+
+
+def _data_beside(paths: Sequence[Path]) -> set[Path]:
+    """The files in the directories of modules, and below them, that are no Python, and no litter of editors."""
+    return {
+        file
+        for directory in {path.parent for path in paths}
+        for file in directory.rglob("*")
+        if file.is_file() and file.suffix not in (".py", ".pyc", ".pyi") and not file.name.startswith(".")
+    }
 
 
 def _module(root: Path, name: str) -> Path | None:

@@ -128,3 +128,26 @@ def test_relative_imports_are_followed(checkout, module, says):
         path.write_text(whole)
     assert {stage for stage, changed in found.items() if changed} == {"unlearn"}
     assert found["unlearn"] == ["code salmu_jax/unlearning/helper.py"]
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        'Path(__file__).with_name("weights.json")',
+        'importlib.resources.files(__package__) / "weights.json"',
+        'pkgutil.get_data(__name__, "weights.json")',
+    ],
+)
+def test_data_files_beside_a_method_that_reads_them_are_code(checkout, says):
+    file = "salmu_jax/unlearning/methods/weights.json"
+    (checkout / file).write_text("[1]")
+    assert edited(checkout, file, b"1", b"2") == {stage: [] for stage in identity._STAGES}  # nobody reads it
+    path = checkout / "salmu_jax" / "unlearning" / "methods" / "cliperase.py"
+    whole = path.read_text()
+    path.write_text(f"{whole}\n\nWEIGHTS = {says}\n")
+    try:
+        found = edited(checkout, file, b"1", b"2")
+    finally:
+        path.write_text(whole)
+        (checkout / file).unlink()
+    assert {stage: changed for stage, changed in found.items() if changed} == {"unlearn": [f"code {file}"]}
