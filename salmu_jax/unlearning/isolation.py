@@ -7,8 +7,9 @@ A *cell* is a directory outside of the work directory, with a name that leads no
 
 The states of a run that was stopped are moved into the cell before it goes on, and back to ``models/NAME.state`` when it
 stops again. ``models/NAME.cell.json`` says which cell is in use, so that after a kill the next command brings the states
-home (:func:`recover`). A finished model is checked here, gets a manifest that is written here, and is moved to its place:
-what it was made from and which splits were read is said by this side, not by the method's.
+home (:func:`recover`), and in which work directory: a copy of that one has no part in the cell. A finished model is checked
+here, gets a manifest that is written here, and is moved to its place: what it was made from and which splits were read is
+said by this side, not by the method's.
 
 What this enforces, and what a determined program of the same user can still do, is in ``docs/permissions.md``.
 """
@@ -30,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from salmu_jax import config as config_lib
-from salmu_jax import contents, files, processes
+from salmu_jax import console, contents, files, processes
 from salmu_jax.errors import InputError
 from salmu_jax.training import distributed
 from salmu_jax.training.states import States
@@ -104,6 +105,12 @@ def recover(workspace: Workspace) -> None:
             known = files.read_json(record)
         except (OSError, InputError):
             known = None
+        if isinstance(known, dict) and "owner" in known and not _is_owner(workspace, known["owner"]):
+            console.say(
+                f"unlearn {name}: begins without the states that another work directory, of which this is a copy, uses"
+            )
+            record.unlink(missing_ok=True)
+            continue
         cell = Path(str(known.get("cell"))) if isinstance(known, dict) else None
         if cell is not None and _is_cell(cell):
             _wait_for_end(cell)
@@ -183,7 +190,7 @@ def _open_cell(workspace: Workspace, name: str, parent: Path, splits: Sequence[s
     """Makes a cell with a view, and moves the states of a run that was stopped into it."""
     recover(workspace)
     cell = _place_for_cells(workspace) / f".salmu-{secrets.token_hex(8)}"
-    files.write_json(_record(workspace, name), {"schema": CELL_SCHEMA, "cell": str(cell)})
+    files.write_json(_record(workspace, name), {"schema": CELL_SCHEMA, "cell": str(cell), "owner": _owner(workspace)})
     cell.mkdir(mode=0o700)
     try:
         for directory in (child.VIEW, child.STATE.parent):
@@ -217,10 +224,27 @@ def _record(workspace: Workspace, name: str) -> Path:
     return workspace.root / "models" / f"{name}.cell.json"
 
 
+def _owner(workspace: Workspace) -> dict[str, Any]:
+    """What tells a work directory from its copies."""
+    root = workspace.root.resolve()
+    about = root.stat()
+    return {"path": str(root), "device": about.st_dev, "inode": about.st_ino}
+
+
+def _is_owner(workspace: Workspace, owner: Any) -> bool:
+    """Whether ``owner`` is this work directory: at its path, or moved since. Device numbers may change at a restart."""
+    me = _owner(workspace)
+    if not isinstance(owner, dict):
+        return False
+    return owner.get("path") == me["path"] or all(owner.get(key) == me[key] for key in ("device", "inode"))
+
+
 def _place_for_cells(workspace: Workspace) -> Path:
     """Where cells are made: beside the work directory, on its file system, or where ``SALMU_CELLS`` says."""
     if chosen := os.environ.get(PLACE):
         place = Path(chosen).expanduser().absolute()
+        if place.resolve().is_relative_to(workspace.root.resolve()):
+            raise InputError(f"{chosen!r} is in the work directory, which methods are kept apart from", PLACE)
         if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
             return place
         raise InputError(f"{chosen!r} is not a directory that can be written to", PLACE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import types
 
 import numpy as np
@@ -52,6 +53,39 @@ def test_the_states_of_a_killed_run_come_home(workspace, tmp_path):
     assert not list(workspace.root.rglob("*.cell.json"))
     isolation.recover(workspace)  # which may itself be killed and begin again
     assert (workspace.model_state("delete") / "200" / "array").exists()
+
+
+def test_a_copy_of_a_work_directory_leaves_the_cell_of_the_original_alone(workspace, tmp_path, monkeypatch):
+    cell = killed(workspace, tmp_path)
+    record = isolation._record(workspace, "delete")
+    files.write_json(record, {**files.read_json(record), "owner": isolation._owner(workspace)})
+    copy = types.SimpleNamespace(**{**vars(workspace), "root": tmp_path / "copy"})
+    shutil.copytree(workspace.root, copy.root)
+    monkeypatch.setattr(isolation, "_PATIENCE", 0.0)
+    with open(cell / child.LOCK, "w") as lock:  # the original is at work: that does not concern its copy
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        isolation.recover(copy)
+    assert (cell / child.STATE / "200" / "array").exists()
+    assert not isolation._record(copy, "delete").exists()
+
+    moved = tmp_path / "moved"  # the original still is itself under another name
+    workspace.root.rename(moved)
+    workspace.root, workspace.model_state = moved, lambda name: moved / "models" / f"{name}.state"
+    isolation.recover(workspace)
+    assert (workspace.model_state("delete") / "200" / "array").exists()
+    assert not cell.exists()
+
+
+def test_a_cell_is_opened_with_its_owner(workspace, monkeypatch):
+    def stopped(*_):
+        record = files.read_json(isolation._record(workspace, "delete"))
+        assert isolation._is_owner(workspace, record["owner"])
+        raise KeyboardInterrupt
+
+    monkeypatch.delenv(isolation.PLACE, raising=False)
+    monkeypatch.setattr(isolation.view, "build_view", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        isolation._open_cell(workspace, "delete", workspace.root, [])
 
 
 def test_states_are_overwritten_by_no_others(workspace, tmp_path):
@@ -117,8 +151,14 @@ def test_paths_in_what_a_method_says_are_those_that_its_user_knows(workspace, tm
 def test_cells_lie_beside_the_work_directory_or_where_one_says(workspace, tmp_path, monkeypatch):
     monkeypatch.delenv(isolation.PLACE, raising=False)
     assert isolation._place_for_cells(workspace) == workspace.root.resolve().parent
-    monkeypatch.setenv(isolation.PLACE, str(tmp_path / "work" / "models"))
-    assert isolation._place_for_cells(workspace) == tmp_path / "work" / "models"
+    (tmp_path / "cells").mkdir()
+    monkeypatch.setenv(isolation.PLACE, str(tmp_path / "cells"))
+    assert isolation._place_for_cells(workspace) == tmp_path / "cells"
+    (tmp_path / "link").symlink_to(workspace.root)
+    for inside in (workspace.root, workspace.root / "models", tmp_path / "link" / "models"):
+        monkeypatch.setenv(isolation.PLACE, str(inside))
+        with pytest.raises(InputError, match=r"SALMU_CELLS: .* is in the work directory"):
+            isolation._place_for_cells(workspace)
     monkeypatch.setenv(isolation.PLACE, str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match=isolation.PLACE):
         isolation._place_for_cells(workspace)
