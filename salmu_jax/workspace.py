@@ -97,7 +97,7 @@ class Workspace:
 
     def share(self) -> None:
         """Lets other runs that share the work directory in."""
-        distributed.from_main(self._lock.share)
+        distributed.from_main(lambda: self._lock.share())  # process 0 alone has it
 
     @contextlib.contextmanager
     def result_locked(self, name: str) -> Iterator[None]:

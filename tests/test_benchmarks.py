@@ -13,7 +13,7 @@ FACTS = {"evaluate": {"rows_a_device"}, "evaluate_cached": {"rows_a_device"}, "t
     "tasks",
     [
         "matmul,text_long,tokenizer,preprocess",  # together: each time two processes begin
-        pytest.param("train", marks=pytest.mark.slow),
+        pytest.param("matmul,train", marks=pytest.mark.slow),
         pytest.param("evaluate,evaluate_cached", marks=pytest.mark.slow),
     ],
 )

@@ -49,8 +49,8 @@ def test_a_model_from_elsewhere_is_evaluated_as_the_readme_says(workdir):
     assert (workdir / "results" / "mine.json").exists()
 
 
-def commands_in_blocks(stage):
-    blocks = re.findall(r"^```[a-z]*\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def commands_in_blocks(stage, text=README):
+    blocks = re.findall(r"^```[a-z]*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     return [line for block in blocks for line in block.splitlines() if line.startswith(f"salmu {stage} ")]
 
 
@@ -68,7 +68,8 @@ def test_a_plan_is_made_as_the_readme_says(capsys):
 
 @pytest.mark.slow
 def test_a_model_goes_to_pytorch_and_back_as_the_readme_says(workdir, tmp_path):
-    commands = commands_in_blocks("export") + commands_in_blocks("import")
+    section = README.split("## To and from PyTorch")[1].split("\n## ")[0]
+    commands = commands_in_blocks("export", section) + commands_in_blocks("import", section)
     assert len(commands) == 3
     for command in commands:
         command = command.replace("runs/mini", str(workdir)).replace("exported", str(tmp_path))
