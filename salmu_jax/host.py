@@ -165,7 +165,7 @@ def _unraisable(met: sys.UnraisableHookArgs) -> None:
     """Leaves out what TensorStore's threads meet when a save has failed and nobody waits for the rest of it any more."""
     if isinstance(met.exc_value, KeyboardInterrupt) and interrupts.installed():
         interrupts.lost()
-    elif not (isinstance(met.exc_value, RuntimeError) and str(met.exc_value) == "Event loop is closed"):
+    elif not str(met.exc_value).startswith(("Event loop is closed", "sys.meta_path is None")):
         sys.__unraisablehook__(met)
 
 

@@ -19,7 +19,8 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ from salmu_jax.training.stopping import SavePolicy
 STATE_SCHEMA = "salmu_jax.state/2"
 
 _INVENTORY = "files.json"
+# What Python, TensorStore and Orbax say of a file that is not there any more.
+_GONE = re.compile(r"FileNotFoundError|NOT_FOUND|No such file|not found|does not exist", re.IGNORECASE)
 _AT_COMMIT = {_INVENTORY, "_CHECKPOINT_METADATA", "commit_success.txt"}  # written after the inventory is taken
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every save at the warning level
@@ -102,13 +105,15 @@ class StateStore:
         self.wait()
         self._check_there()
         if step in self._manager.all_steps():  # a damaged one: the run has come by again
-            self._manager.delete(step)
+            with self._line_if_removed():
+                self._manager.delete(step)
         self._useless.discard(step)
         leaves = {leaf_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
         meta = {"schema": STATE_SCHEMA, "identity": self._identity, "step": step, "leaves": device_records(leaves)}
         args = ocp.args.Composite(state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta))
         self._saving = step
-        self._manager.save(step, args=args, force=True)
+        with self._line_if_removed():
+            self._manager.save(step, args=args, force=True)
 
     def restore(self, template: Any) -> Any | None:
         """The newest intact state of this run, with the structure and shardings of ``template``; None if there is none.
@@ -135,23 +140,30 @@ class StateStore:
 
     def wait(self) -> None:
         """Waits until what is being saved is saved."""
-        try:
+        with self._line_if_removed():
             self._manager.wait_until_finished()
-        except Exception:  # Orbax and TensorStore raise many kinds, pages long
-            self._check_there()
-            raise
 
     def close(self) -> None:
         """Waits for what is being written, and ends the threads behind."""
         try:
-            self._manager.close()
-        except Exception:
-            self._check_there()
-            raise
+            with self._line_if_removed():
+                self._manager.close()
         finally:
             if self._held is not None:
                 os.close(self._held)
                 self._held = None
+
+    @contextlib.contextmanager
+    def _line_if_removed(self) -> Iterator[None]:
+        """Raises InputError, in one line, for a failure because somebody has removed the directory or files in it."""
+        try:
+            yield
+        except Exception as error:  # Orbax and TensorStore raise many kinds, pages long
+            self._check_there()
+            if self._held is not None and _GONE.search(f"{type(error).__name__} {error}"):
+                message = "files in it were removed while it was written to; the same command goes on from what is left"
+                raise InputError(message, self.directory) from error
+            raise
 
     def _check_there(self) -> None:
         """Raises InputError if somebody has removed the directory; a library may have made another one."""

@@ -408,3 +408,26 @@ def test_buckets_are_handed_through_and_a_missing_library_is_named(monkeypatch, 
     assert str(caught.value) == (
         "gs://bucket/runs/clean.state: buckets are read through gcsfs, which is not installed: pip install gcsfs"
     )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(2, "No such file or directory", "s/4.orbax-checkpoint-tmp/state"),
+        ValueError('NOT_FOUND: Error opening "zarr3" driver\n' + "In progress...\n" * 300),
+    ],
+)
+@pytest.mark.parametrize("call", ["save", "wait_until_finished", "close"])
+def test_files_that_are_removed_under_a_save_end_the_run_with_a_line(tmp_path, monkeypatch, call, error):
+    def failing(*_, **__):
+        raise error
+
+    store, _ = stored(tmp_path / "s")
+    original = getattr(store._manager, call)
+    monkeypatch.setattr(store._manager, call, failing)
+    actions = {"save": lambda: store.save(1, state_at(1)), "wait_until_finished": store.wait, "close": store.close}
+    with pytest.raises(InputError, match=r"s: files in it were removed while it was written to") as told:
+        actions[call]()
+    assert "\n" not in str(told.value)
+    if call == "close":
+        original()
