@@ -133,8 +133,10 @@ class Stages:
                     datasets=workspace.datasets,
                     profile=profile,
                 )
+        states = self._states(f"pretrain {name}", name, Identity(fields))
         if not config.train.keep_every:
-            self._states(f"pretrain {name}", name, Identity(fields)).remove()
+            states.remove()
+        states.finish()
 
     def unlearn(self, name: str) -> None:
         """Runs an unlearning method on the compromised model, in a process of its own that sees nothing else."""
@@ -169,8 +171,9 @@ class Stages:
                         "root": parent.get("root") or parent["digest"],
                     },
                 )
-
-        self._states(f"unlearn {name}", name, Identity(fields)).remove()
+        states = self._states(f"unlearn {name}", name, Identity(fields))
+        states.remove()
+        states.finish()
 
     def check_methods(self, names: Sequence[str]) -> None:
         """Checks the fields of all methods, before hours are spent on the first. Raises InputError."""
@@ -379,6 +382,7 @@ class Stages:
             shared=workspace.states(name),
             owner=files.sha256_json(str(workspace.root.resolve())),
             unfinished=workspace.unfinished,
+            anew=workspace.rerun,
         )
 
     def all_models(self) -> list[str]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ import salmu_jax
 from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.identity import Identity
+from salmu_jax.locks import Busy, Lock
 from salmu_jax.training import distributed
 from salmu_jax.training.state_store import StateStore, state_path
 from salmu_jax.training.stopping import SavePolicy
@@ -35,7 +37,7 @@ from salmu_jax.training.stopping import SavePolicy
 RUN_SCHEMA = "salmu_jax.run/1"
 RESUME, RESTART = "resume", "restart"
 
-_RUN = "run.json"
+_RUN, _FINISHED = "run.json", "finished"
 _LENGTH = 12  # characters of an identity that name a directory
 
 
@@ -61,6 +63,10 @@ class States:
       shared: ``STATE_DIR/NAME.state``, possibly of a bucket, or empty.
       owner: tells the work directories that share ``shared`` apart.
       unfinished: ``resume`` or ``restart``, what to do where only states of other runs are; empty: stop and ask.
+      anew: begin at step 0, beside the states of a finished run of this identity. An unfinished one is gone on from.
+
+    Only one run at a time has the states of a local ``shared`` directory. In a bucket there are no locks: two work
+    directories that make the same run there at the same time spoil each other's states.
     """
 
     root: Path
@@ -69,6 +75,7 @@ class States:
     shared: str = ""
     owner: str = ""
     unfinished: str = ""
+    anew: bool = False
 
     @property
     def directory(self) -> Path:
@@ -87,6 +94,7 @@ class States:
     def opened(self, policy: SavePolicy, *, stride: int, other: Other | None = None) -> Iterator[StateStore]:
         """A store of this run's states, which begins with those of ``other`` if it has none of its own."""
         with contextlib.ExitStack() as held:
+            held.callback(self._lock().release)
             before = None
             if other is not None:
                 before = StateStore(other.directory, other.identity, read_only=True)
@@ -106,12 +114,51 @@ class States:
 
         distributed.from_main(remove)
 
+    def finish(self) -> None:
+        """Says of states that are kept that their run has ended, once its model is there: nobody is asked about them."""
+
+        def mark() -> None:
+            place = self._place()
+            if (place / _RUN).exists() and not (place / _FINISHED).exists():
+                with contextlib.suppress(InputError), self._lock():  # another work directory may be making the same
+                    (place / _FINISHED).write_text("")
+
+        distributed.from_main(mark)
+
+    def _lock(self) -> Lock:
+        """Takes the lock on states that work directories share. Raises InputError in all processes if another run has it."""
+        lock = Lock(Path(self._place()) / ".lock")
+
+        def take() -> None:
+            try:
+                lock.take()
+            except Busy as error:
+                raise InputError(
+                    f"{self.label}: another run with the same states is at work; wait for it, or set another"
+                    " train.state_dir",
+                    self._place(),
+                ) from error
+
+        if self.shared and "://" not in self.shared:
+            distributed.from_main(take)
+        return lock
+
+    def _put_aside(self, place: epath.Path) -> None:
+        """Gives the states of a finished run another name, so that this one begins at step 0."""
+        if not (place / _FINISHED).exists():
+            return
+        names = (place.parent / f"{place.name}.finished-{number}" for number in itertools.count(1))
+        with self._lock():
+            place.rename(next(name for name in names if not name.exists()))
+
     def _place(self) -> epath.Path:
         root = state_path(self.shared) if self.shared else epath.Path(self.root.absolute())
         return root / self.identity.digest[:_LENGTH]
 
     def _begin(self) -> dict[str, Any] | None:
         place = self._place()
+        if self.anew:
+            self._put_aside(place)
         others = [] if _newest(place) is not None else self._others(place)
         if others and not self.unfinished:
             raise InputError(self._question(others[0], len(others)), others[0].directory)
@@ -144,7 +191,9 @@ class States:
             for directory in (root, *(path for path in root.iterdir() if path.is_dir() and not path.name.isdigit())):
                 step = _newest(directory)
                 about = _about(directory)
-                if directory == place or step is None or not (ours or about.get("owner") == self.owner):
+                if directory == place or step is None or (directory / _FINISHED).exists():
+                    continue
+                if not (ours or about.get("owner") == self.owner):
                     continue
                 fields = about.get("fields")
                 changes = (

@@ -145,3 +145,36 @@ def test_a_damaged_description_loses_no_states(unfinished, text):
         train(states(unfinished, CHANGED))
     assert train(states(unfinished)) == 200
     assert train(states(unfinished, CHANGED, unfinished="resume")) == 200
+
+
+def test_a_second_run_with_the_same_states_is_refused_while_the_first_is_at_work(tmp_path):
+    shared = str(tmp_path / "states" / "clean.state")
+    one = states(tmp_path / "one" / "clean.state", shared=shared, owner="one")
+    other = states(tmp_path / "other" / "clean.state", shared=shared, owner="other")
+    one.begin()
+    with one.opened(SavePolicy(), stride=1) as store:
+        store.save(10, {"step": np.int32(10)})
+        with pytest.raises(InputError, match="another run with the same states is at work"):
+            train(other)
+        other.finish()  # which it is not
+    assert train(other, 20) == 10
+    assert train(states(tmp_path / "one" / "clean.state", shared=shared, owner="one", anew=True)) == 20
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_rerun_begins_at_step_0_beside_the_states_of_the_finished_run(tmp_path, shared):
+    place = tmp_path / "states" / "clean.state" if shared else tmp_path / "clean.state"
+    options = {"shared": str(place)} if shared else {}
+    train(states(tmp_path / "clean.state", **options), 100)
+    states(tmp_path / "clean.state", **options).finish()
+    kept = {path.name: data for path, data in files_below(place).items()}
+    again = states(tmp_path / "clean.state", anew=True, **options)
+    assert train(again, 50) is None
+    assert train(again) == 50  # it was stopped: the same command goes on
+    assert kept.keys() <= {path.name for path in files_below(place)}
+    assert len(list(place.glob("*.finished-1/100"))) == 1
+    changed = states(tmp_path / "clean.state", CHANGED, **options)
+    with pytest.raises(InputError, match="saved here at step 50, and"):
+        changed.begin()
+    again.finish()
+    assert changed.begin() is None  # nothing is unfinished
