@@ -85,7 +85,7 @@ def unlearn(
         opened = distributed.from_main(lambda: _open_cell(workspace, name, parent, splits))
         cell = Path(opened["cell"])
         try:
-            said = _run(workspace, cell, name, parent, {**told, "splits": list(splits), **_states(states)})
+            said = _run(workspace, cell, name, parent, {**told, "splits": list(splits), **_states(workspace, states)})
             device = str(said.get("device") if isinstance(said, dict) else said)[:200]
             facts = {
                 "splits_read": opened["splits"],
@@ -119,9 +119,16 @@ def recover(workspace: Workspace) -> None:
             record.unlink(missing_ok=True)
 
 
-def _states(states: States) -> dict[str, Any]:
-    """What a method's process is told of its states, without paths of the work directory."""
-    how = {"shared": states.shared, "owner": states.owner, "unfinished": states.unfinished}
+def _states(workspace: Workspace, states: States) -> dict[str, Any]:
+    """What a method's process is told of its states, without paths that lead to the work directory.
+
+    A ``train.state_dir`` in the work directory, or around it, is not told: the states then go as without one.
+    """
+    shared = states.shared
+    if shared and "://" not in shared:
+        place, root = Path(shared).resolve().parent, workspace.root.resolve()
+        shared = "" if place.is_relative_to(root) or root.is_relative_to(place) else str(place / Path(shared).name)
+    how = {"shared": shared, "owner": states.owner, "unfinished": states.unfinished, "anew": states.anew}
     return {"identity": dict(states.identity.fields), "states": how}
 
 

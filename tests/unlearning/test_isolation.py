@@ -14,7 +14,9 @@ import pytest
 from salmu_jax import config as config_lib
 from salmu_jax import files
 from salmu_jax.errors import InputError
+from salmu_jax.identity import Identity
 from salmu_jax.training.records import leaf_records, tree_digest
+from salmu_jax.training.states import States
 from salmu_jax.unlearning import child, isolation, registry
 
 
@@ -162,6 +164,27 @@ def test_cells_lie_beside_the_work_directory_or_where_one_says(workspace, tmp_pa
     monkeypatch.setenv(isolation.PLACE, str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match=isolation.PLACE):
         isolation._place_for_cells(workspace)
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("work/models/states", ""),
+        ("work", ""),
+        (".", ""),
+        ("link/states", ""),
+        ("states", "states/delete.state"),
+        ("work-states", "work-states/delete.state"),
+        ("gs://bucket/states", "gs://bucket/states/delete.state"),
+    ],
+)
+def test_a_state_directory_around_or_in_the_work_directory_is_not_told(workspace, tmp_path, monkeypatch, place, told):
+    (tmp_path / "link").symlink_to(workspace.root)
+    monkeypatch.chdir(tmp_path)  # a relative one is not one of the cell
+    for form in [place] if "://" in place else [place, str(tmp_path / place)]:
+        run = States(workspace.model_state("delete"), Identity({}), "unlearn delete", shared=f"{form}/delete.state")
+        shared = isolation._states(workspace, run)["states"]["shared"]
+        assert shared == (str(tmp_path / told) if told and "://" not in told else told)
 
 
 def test_methods_are_named_without_their_code():
