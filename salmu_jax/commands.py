@@ -140,6 +140,8 @@ def _pretrain(stages: Stages, options: argparse.Namespace) -> None:
 
 def _unlearn(stages: Stages, options: argparse.Namespace) -> None:
     names = options.method or list(stages.config.unlearn.methods)
+    if not names:
+        raise InputError("holds no methods; name one with --method NAME, or take the override out", "unlearn.methods")
     stages.check_methods(names)
     for name in names:
         stages.unlearn(name)
