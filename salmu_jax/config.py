@@ -192,6 +192,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
     it.
     """
     path = local_path(path, "--config")
+    if path.is_dir():
+        raise InputError("is a directory; name a config in it, such as configs/mini.py", path)
     if not path.is_file():
         raise InputError("no such config file; configs/mini.py is the one to start from", path)
     try:

@@ -283,6 +283,10 @@ def _xla_flags() -> list[str]:
 
 def check_xla_flags() -> None:
     """Raises InputError for flags in ``XLA_FLAGS`` that XLA does not know: it ends the process for them."""
+    for flag in _xla_flags():
+        name, _, count = flag.partition("=")
+        if name == "--xla_force_host_platform_device_count" and not re.fullmatch(r"\+?0*[1-9]\d*", count):
+            raise InputError(f"{flag}: a number of devices is needed, 1 or more", "XLA_FLAGS")
     doubtful = [flag for flag in _xla_flags() if not re.fullmatch(r"--xla_\w+(=(\w*\d|true|false))?", flag)]
     doubtful += [flag for flag in _xla_flags() if flag not in doubtful and not _in_xla(flag[2:].partition("=")[0])]
     if not doubtful or "jax" in sys.modules:

@@ -191,6 +191,8 @@ def test_what_cannot_be_set_is_recorded(monkeypatch):
         ("--xla_of_no_xla=1", "--xla_of_no_xla=1"),
         ("--xla_tpu_enable_latency_hiding_scheduler=true", "--xla_tpu_enable_latency_hiding_scheduler"),
         ("/no/such/file", "nor a file of them"),
+        ("--xla_force_host_platform_device_count=-2", "count=-2: a number of devices is needed"),
+        ("--xla_force_host_platform_device_count=0", "count=0: a number of devices is needed"),
     ],
 )
 def test_flags_for_which_xla_ends_the_process_are_one_line(flags, said, monkeypatch):

@@ -62,10 +62,13 @@ def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int) -> Plan:
     """
     method = registry.get(name)
     known = [field.name for field in dataclasses.fields(Hyper) if field.name != "total_steps"] + ["epochs", "freeze"]
+    options = [field.name for field in dataclasses.fields(method)]
     where = f"unlearn.methods.{name}"
     for field in fields:
         if field not in known:
             close = difflib.get_close_matches(field, known, 1)
+            if not close and (option := difflib.get_close_matches(field, options, 1)):
+                close = [f"options.{option[0]}"]
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
             raise InputError(f"no field {field!r}; {hint}", where)
     values = dict(fields)

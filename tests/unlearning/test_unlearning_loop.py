@@ -73,6 +73,11 @@ def test_every_field_of_hyper_but_the_steps_can_be_set():
         ("clip_erase", {}, "unknown unlearning method 'clip_erase'; did you mean 'cliperase'?"),
         ("xyzzy", {}, "There are: finetuning, negative_gradient"),
         ("cliperase", {"learning_rat": 1}, "{}: no field 'learning_rat'; did you mean 'learning_rate'?"),
+        (
+            "delete",
+            {"forgetting_wieght": 1.0},
+            "{}: no field 'forgetting_wieght'; did you mean 'options.forgetting_weight'?",
+        ),
         ("cliperase", {"xyzzy": 1}, "{}: no field 'xyzzy'; known: learning_rate, "),
         ("cliperase", {"options": {"retention": 1.0}}, "{}: options.retention: cliperase has no option 'retention'; "),
         ("cliperase", {"options": {"retention_weight": "1"}}, "{}: options.retention_weight: must be of type float"),
