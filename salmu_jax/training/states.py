@@ -10,6 +10,9 @@ directories may share one.
 A run goes on from its own states. If there are none, but an unfinished run of another config, code or data has left some, it
 stops and says what differs: hours of training are at stake, and nobody but their owner can say whether to go on from them
 (``--resume``) or to begin anew (``--restart``). Neither removes them.
+
+States that outlive their run (in ``STATE_DIR``, or kept by ``train.keep_every``) get a file ``finished`` once the model is
+there. ``--rerun`` puts such a directory aside, as ``0123456789ab.finished-1``, and begins at step 0.
 """
 
 from __future__ import annotations
