@@ -90,7 +90,7 @@ def test_the_stages_run_on_it(salmu, released, tmp_path, results):
         finished = salmu.run(stage, *shared)
         assert finished.status == 0, finished.err
         assert finished.complaints == []
-    assert sorted(path.name for path in (workdir / "datasets").iterdir()) == ["salmu"]
+    assert sorted(path.name for path in (workdir / "datasets").iterdir()) == ["contents.json", "salmu"]
     found = results(workdir)
     assert sorted(found) == ["clean", "compromised", "delete", "descent_to_delete"]
     for result in found.values():
