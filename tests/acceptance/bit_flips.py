@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
+import logging
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -33,7 +35,8 @@ from salmu_jax.interop.commands import export_model
 from salmu_jax.interop.foreign import load_foreign
 from salmu_jax.models.clip import Clip
 from salmu_jax.models.zoo import architecture
-from salmu_jax.training.checkpoint import save_model
+from salmu_jax.training.checkpoint import load_model, save_model
+from salmu_jax.training.state_store import StateStore
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,54 @@ def weight_kinds(root: Path) -> Iterator[Kind]:
     yield Kind("PyTorch's file", root / "weights.bin", read(root / "weights.bin"))
 
 
-MAKERS: list[Callable[[Path], Iterable[Kind]]] = [world_kinds, tar_kinds, dataset_kinds, result_kinds, weight_kinds]
+def model_kinds(root: Path) -> Iterator[Kind]:
+    """The files of a model, as the stages read them."""
+    clip = Clip(architecture("tiny"))
+    directory = root / "a model"
+    save_model(directory, clip, clip.init(jax.random.key(1)), {"name": "tiny"})
+
+    def read() -> list[Any]:
+        _, params, manifest = load_model(directory)
+        return [manifest, [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)]]
+
+    yield from _files("model", directory, read)
+
+
+def state_kinds(root: Path) -> Iterator[Kind]:
+    """The files of a saved state, as a run that goes on reads them; without another state to fall back to."""
+    draw = np.random.default_rng(0)
+    state = {"params": draw.normal(size=(32, 24)).astype(np.float32), "step": np.int32(7)}
+    directory = root / "states"
+    with contextlib.closing(StateStore(directory, "identity")) as store:
+        store.save(7, state)
+    template = jax.tree.map(jax.numpy.zeros_like, state)
+
+    def read() -> list[bytes]:
+        with contextlib.closing(StateStore(directory, "identity", warn=lambda line: None, read_only=True)) as store:
+            found = store.restore(template)
+        if found is None:
+            raise InputError("no state that can be used")
+        return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(found)]
+
+    yield from _files("state", directory / "7", read)
+
+
+def _files(name: str, directory: Path, read: Callable[[], Any]) -> Iterator[Kind]:
+    """A kind for each file below a directory that is not empty."""
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and path.stat().st_size:
+            yield Kind(f"{name}, {path.relative_to(directory).as_posix()}"[:60], path, read)
+
+
+MAKERS: list[Callable[[Path], Iterable[Kind]]] = [
+    world_kinds,
+    tar_kinds,
+    dataset_kinds,
+    model_kinds,
+    state_kinds,
+    result_kinds,
+    weight_kinds,
+]
 
 
 def tiny_world(root: Path) -> Path:
@@ -179,6 +229,7 @@ def main() -> int:
     parser.add_argument("--flips", type=int, default=100, metavar="N", help="of each kind (100)")
     parser.add_argument("--kind", action="append", metavar="TEXT", help="only kinds whose names hold this")
     options = parser.parse_args()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every restore
     changed = 0
     with tempfile.TemporaryDirectory() as root:
         for maker in MAKERS:
