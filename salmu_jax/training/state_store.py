@@ -45,7 +45,7 @@ STATE_SCHEMA = "salmu_jax.state/2"
 
 _INVENTORY = "files.json"
 # What Python, TensorStore and Orbax say of a file that is not there any more.
-_GONE = re.compile(r"FileNotFoundError|NOT_FOUND|No such file|not found|does not exist", re.IGNORECASE)
+_GONE = re.compile(r"FileNotFoundError|NOT_FOUND|No such file|not found|does not exist|are missing", re.IGNORECASE)
 _AT_COMMIT = {_INVENTORY, "_CHECKPOINT_METADATA", "commit_success.txt"}  # written after the inventory is taken
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every save at the warning level

@@ -413,6 +413,7 @@ def test_buckets_are_handed_through_and_a_missing_library_is_named(monkeypatch, 
 @pytest.mark.parametrize(
     "error",
     [
+        ValueError("Save failed: 3/3 params are missing .zarray in checkpoint:\nstep."),
         FileNotFoundError(2, "No such file or directory", "s/4.orbax-checkpoint-tmp/state"),
         ValueError('NOT_FOUND: Error opening "zarr3" driver\n' + "In progress...\n" * 300),
     ],
