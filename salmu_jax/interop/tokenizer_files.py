@@ -187,8 +187,8 @@ def _adds_ends(value: Any, ids: Mapping[str, int]) -> bool:
         ends = [{"SpecialToken": {"id": token, "type_id": 0}} for token in (_START, _END)]
         named = {token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in (_START, _END)}
         return single == [ends[0], {"Sequence": {"id": "A", "type_id": 0}}, ends[1]] and tokens == named
-    ends = [value.get("cls"), value.get("sep")]
-    return value.get("type") in ("RobertaProcessing", "BertProcessing") and ends == [
-        [_START, ids[_START]],
-        [_END, ids[_END]],
-    ]
+    return (
+        value.get("type") in ("RobertaProcessing", "BertProcessing")
+        and value.get("cls") == [_START, ids[_START]]
+        and value.get("sep") == [_END, ids[_END]]
+    )
