@@ -112,7 +112,6 @@ def claim(directory: Path, about: Mapping[str, Any]) -> Iterator[None]:
         ]
         if strange:
             raise InputError(f"holds '{min(strange)}', which is no cache of ours; move it away", directory)
-        files.write_json(directory / MARK, {"schema": SCHEMA, **about})
     with open(directory / _LOCK, "a") as handle:
         with contextlib.suppress(OSError):  # nobody else is here: what kills have left is of no use
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -120,6 +119,9 @@ def claim(directory: Path, about: Mapping[str, Any]) -> Iterator[None]:
                 leftover.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # without locks nothing is ever removed, see _unused
             fcntl.flock(handle, fcntl.LOCK_SH)
+        # Only now: a run that finds itself alone takes everything under a temporary name for what a kill has left.
+        if not is_ours(directory):
+            files.write_json(directory / MARK, {"schema": SCHEMA, **about})
         with contextlib.suppress(OSError):
             os.utime(directory / MARK)  # when it was last of use
         yield

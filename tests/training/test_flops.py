@@ -4,6 +4,7 @@ import math
 import types
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import pytest
 
@@ -22,7 +23,7 @@ def product_flops(jaxpr):
             left, result = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
             total += 2 * math.prod(result) * math.prod(left[axis] for axis in contracted)
         total += sum(
-            product_flops(getattr(inner, "jaxpr", inner)) for inner in jax.core.jaxprs_in_params(equation.params)
+            product_flops(getattr(inner, "jaxpr", inner)) for inner in jax.extend.core.jaxprs_in_params(equation.params)
         )
     return total
 
