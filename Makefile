@@ -13,14 +13,18 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Without compiled modules each process compiles all of JAX again, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: bench test test-slow test-optimised lint types format lock install install-test clean
+.PHONY: bench test test-slow test-optimised coverage lint types format lock install install-test clean
 .DELETE_ON_ERROR:
 
 bench: install
 	$(BIN)/salmu bench --config $(CONFIG)
 
 test: install-test
-	$(PYTEST) --durations 10
+	$(PYTEST) $(if $(MARKED),-m "$(MARKED)") --durations 10
+
+# How much of the code the tests run, but for what runs in processes of its own.
+coverage: install-test
+	$(PYTEST) --cov --cov-report=term
 
 # The long ones, which `make test` leaves out, but for those that `make test-optimised` runs.
 test-slow: install-test
