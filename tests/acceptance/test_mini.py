@@ -30,9 +30,12 @@ def made_by_other_code(run: Path) -> set[str]:
     """The files whose code is no longer what a stage of a run was made by."""
     different = set()
     for path in sorted((run / "stages").glob("*.json")):
-        stage, _, name = json.loads(path.read_text())["stage"].partition(" ")
+        record = json.loads(path.read_text())
+        if "stage" not in record:  # seen.json, which files have been read
+            continue
+        stage, _, name = record["stage"].partition(" ")
         method = [f"salmu_jax.unlearning.methods.{name}"] if stage == "unlearn" else []
-        before = json.loads(path.read_text())["fields"].get("code", {})
+        before = record["fields"].get("code", {})
         now = identity.code(stage, *method)
         different |= {file for file in before.keys() | now.keys() if before.get(file) != now.get(file)}
     return different
@@ -45,6 +48,7 @@ def test_a_run_of_other_code_is_seen(tmp_path):
     for stage, digests in code.items():
         record = {"stage": stage, "fields": {"code": digests}}
         (tmp_path / "stages" / f"{stage}.json").write_text(json.dumps(record))
+    (tmp_path / "stages" / "seen.json").write_text('{"some/file": [1, 2, 3]}')
     assert made_by_other_code(tmp_path) == set()
     record["fields"]["code"] = {**digests, "salmu_jax/unlearning/methods/delete.py": "0", "salmu_jax/gone.py": "0"}
     (tmp_path / "stages" / f"{stage}.json").write_text(json.dumps(record))
