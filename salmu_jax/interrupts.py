@@ -6,7 +6,8 @@ compilation keeps it waiting for minutes, and an exception that a handler raises
 writes to, and sees to it that the program ends:
 
 * outside of :func:`orderly` nothing has to be put in order: the thread ends the process on the spot;
-* inside, the handler raises KeyboardInterrupt (or :class:`Terminated`) in the main thread, for outputs to be taken back; the
+* inside, the handler raises KeyboardInterrupt (or :class:`Terminated`) in the main thread, for outputs to be taken back, as
+  soon as that is not importing: an exception amid the initialisation of an extension module crashes the process. The
   thread ends the process if that has led to nothing after :data:`GRACE` seconds. States and outputs survive that, as they
   survive a kill. A second Ctrl-C ends the process on the spot as well;
 * inside :func:`deferred`, which training loops are in, SIGTERM and SIGHUP are theirs: they save their state first.
@@ -24,6 +25,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import FrameType
 
 INTERRUPTED, TERMINATED = 130, 75  # exit statuses
 GRACE = 5.0  # seconds for an orderly end
@@ -43,6 +45,7 @@ class _State:
     quiet = False  # whether somebody else says why this process ends
     pending = 0  # a signal that came before the main thread began what has to be put in order
     raised = False  # whether the one exception has been raised
+    repeats = 0  # signals under way that this process has sent to itself
     installed = False
 
 
@@ -151,34 +154,60 @@ def lost() -> None:
     """To be called in the main thread when Python had to drop the exception (in a destructor): it is raised again."""
     if _state.raised:
         _state.raised = False
-        again = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, _state.pending))
-        again.daemon = True
-        again.start()
+        _handle_again()
 
 
-def _handle(number: int, frame: object = None) -> None:
+def _handle(number: int, frame: FrameType | None = None) -> None:
     """Runs in the main thread."""
     if not _state.pending or number == signal.SIGINT:
         _state.pending = number
     if _state.orderly and not _state.raised:
+        if _is_importing(frame):
+            _handle_again()
+            return
         _state.raised = True
-        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(line_of(number))
+        raise KeyboardInterrupt if _state.pending == signal.SIGINT else Terminated(line_of(_state.pending))
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _handle_again() -> None:
+    """Calls the main thread's handler once more in a moment."""
+
+    def repeat() -> None:
+        _state.repeats += 1
+        signal.pthread_kill(threading.main_thread().ident or 0, _state.pending)
+
+    again = threading.Timer(0.05, repeat)
+    again.daemon = True
+    again.start()
 
 
 def _watch(descriptor: int) -> None:
     """The body of the second thread."""
     ours = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     first: float | None = None
+    number = 0
     while True:
-        number = os.read(descriptor, 1)[0]
-        if number not in ours or _state.passed_on or (_state.deferred and number != signal.SIGINT):
+        wait = None if first is None else max(first + GRACE - time.monotonic(), 0)
+        if not select.select([descriptor], [], [], wait)[0]:
+            end(number)
+        came = os.read(descriptor, 1)[0]
+        if _state.repeats:
+            _state.repeats -= 1
             continue
-        now = time.monotonic()
+        if came not in ours or _state.passed_on or (_state.deferred and came != signal.SIGINT):
+            continue
+        number, now = came, time.monotonic()
         if not _state.orderly or (first is not None and number == signal.SIGINT and now - first > _AGAIN):
             end(number)
         first = now if first is None else first
-        if not select.select([descriptor], [], [], max(first + GRACE - now, 0))[0]:
-            end(number)
 
 
 def _forget() -> None:

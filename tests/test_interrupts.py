@@ -21,7 +21,9 @@ class Program:
     """A process that has installed the handlers, runs ``code`` and prints ``ready`` in it; signals are sent after that."""
 
     def __init__(self, code: str):
-        prelude = "import hashlib, os, signal, sys, time\nfrom salmu_jax import interrupts\ninterrupts.install()\n"
+        prelude = "import hashlib, os, signal, sys, time\nfrom salmu_jax import interrupts\n"
+        prelude += "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # these tests themselves may run below nohup
+        prelude += "interrupts.install()\n"
         prelude += (
             "def ready(): print('ready', flush=True)\ndef in_c(): hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)\n"
         )
@@ -113,6 +115,26 @@ def test_a_second_interrupt_ends_it_at_once_and_one_that_a_wrapper_repeats_does_
     assert program.out == "in order\n"
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_an_import_is_not_interrupted_but_what_comes_after_it(tmp_path, number, status):
+    """An exception in the middle of an extension module's initialisation crashes the process, or becomes an ImportError."""
+    (tmp_path / "slow_module.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(1)\nwhole = True\n")
+    code = f"""
+    interrupts.GRACE = 30
+    sys.path.append({str(tmp_path)!r})
+    with interrupts.orderly():
+        try:
+            import slow_module
+            time.sleep(60)
+        except KeyboardInterrupt:
+            print("in order", slow_module.whole)
+            sys.exit({status})
+    """
+    program = Program(code)
+    assert program.send(number) == (status, [])
+    assert program.out == "in order True\n"
+
+
 def test_an_exception_that_a_destructor_drops_is_raised_again():
     code = """
     interrupts.GRACE = 30
@@ -136,20 +158,20 @@ def test_an_exception_that_a_destructor_drops_is_raised_again():
 
 def test_a_training_loop_takes_its_time_on_sigterm_and_ctrl_c_still_ends_it():
     code = """
-    interrupts.GRACE = .1
+    interrupts.GRACE = {grace}
     with interrupts.orderly(), interrupts.deferred():
         asked = []
         signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
         ready()
-        while not asked or {}: time.sleep(.01)
+        while not asked or {endless}: time.sleep(.01)
         time.sleep(.4)
         print("saved")
         sys.exit(75)
     """
-    program = Program(code.format(False))
+    program = Program(code.format(grace=0.1, endless=False))
     assert program.send(signal.SIGTERM) == (75, [])
     assert program.out == "saved\n"
-    status, lines = Program(code.format(True)).send(signal.SIGTERM, signal.SIGINT)
+    status, lines = Program(code.format(grace=60, endless=True)).send(signal.SIGTERM, signal.SIGINT)
     assert (status, lines[-1]) == (-signal.SIGINT, "KeyboardInterrupt")  # nobody catches it here
 
 

@@ -133,7 +133,7 @@ def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any
         stages.build()
         for model in MODELS:
             name, path = f"released-{model}", getattr(options, model)
-            stages.evaluate(name, path, options.architecture)
+            stages.evaluate(name, path, architecture=options.architecture)
             figures[model] = leaderboard_row(load_result(workspace.result(name)))
             clip, params, manifest = load_foreign(path, architecture=options.architecture)
             evaluator = stages.evaluator()
