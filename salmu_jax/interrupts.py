@@ -62,10 +62,10 @@ def install(*, quiet: bool = False) -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    signal.signal(signal.SIGINT, _handle)
     signal.signal(signal.SIGTERM, _handle)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
-        signal.signal(signal.SIGHUP, _handle)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # a script's background job, and nohup
+            signal.signal(number, _handle)
     os.register_at_fork(after_in_child=_forget)
     _state.installed = True
     threading.Thread(target=_watch, args=(reading,), name="signals", daemon=True).start()

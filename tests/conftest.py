@@ -5,6 +5,7 @@ import base64
 import io
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,11 @@ import numpy as np
 import pytest
 from patience import DEADLINE, PATIENT_XLA
 from PIL import Image
+
+# Below nohup and in a script's background job, Python starts with these ignored, and so would the processes that tests start.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 # Before the first import of jax anywhere. The first device alone is used unless a test asks for more. LLVM is not to optimise:
 # most programs run once, and half of the tests' time was its work. (It does in `make test-optimised`.)

@@ -22,7 +22,6 @@ class Program:
 
     def __init__(self, code: str):
         prelude = "import hashlib, os, signal, sys, time\nfrom salmu_jax import interrupts\n"
-        prelude += "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # these tests themselves may run below nohup
         prelude += "interrupts.install()\n"
         prelude += (
             "def ready(): print('ready', flush=True)\ndef in_c(): hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)\n"
@@ -197,13 +196,17 @@ def test_the_end_of_a_forked_child_is_not_taken_for_a_signal_of_ours():
     process.communicate()
 
 
-def test_a_hangup_is_a_termination_but_not_below_nohup():
+def test_a_hangup_is_a_termination():
     assert Program("ready(); time.sleep(60)").send(signal.SIGHUP) == (
         75,
         ["salmu: stopped by SIGHUP; the same command goes on from here"],
     )
-    code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from salmu_jax import interrupts as i; i.install();"
-    code += "print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_below_nohup_and_in_a_scripts_background_job_a_signal_stays_ignored(number):
+    code = f"import signal; signal.signal({int(number)}, signal.SIG_IGN); from salmu_jax import interrupts as i; i.install();"
+    code += f"print(signal.getsignal({int(number)}) is signal.SIG_IGN)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "True\n"
 
 
