@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from salmu_jax import __version__, console, host, interrupts
 from salmu_jax.errors import InputError, disk_refusals
 from salmu_jax.paths import local_path, model_path
+from salmu_jax.text import safe_text
 
 if TYPE_CHECKING:
     from salmu_jax.stages import Stages
@@ -347,11 +348,21 @@ COMMANDS: dict[str, Command] = {
 
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The parsed options, and the overrides ``FIELD=VALUE`` of the config."""
+    """The parsed options, and the overrides ``FIELD=VALUE`` of the config.
+
+    Raises InputError for an override without its value, and for one of a config that is not read.
+    """
     # argparse would take --config.a=b for an abbreviation; overrides are not its business.
     overrides = [argument.removeprefix("--config.") for argument in arguments if argument.startswith("--config.")]
     rest = [argument for argument in arguments if not argument.startswith("--config.")]
-    return _parser().parse_args(rest), overrides
+    for override in overrides:
+        if "=" not in override:  # its value would be taken for an argument
+            raise InputError("an override is --config.FIELD=VALUE, without blanks", safe_text(f"--config.{override}"))
+    options = _parser().parse_args(rest)
+    if overrides and getattr(options, "config", None) is None:
+        message = f"'salmu {options.command}' reads no config here, so there is nothing to override"
+        raise InputError(message, safe_text(f"--config.{overrides[0]}"))
+    return options, overrides
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -220,6 +220,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
         where = safe_text(f"--config.{override}")
         if not separator:
             raise InputError("an override is --config.FIELD=VALUE", where)
+        if not all(field.split(".")):
+            raise InputError("names no field; an override is --config.FIELD=VALUE", where)
         value = _parse(text, schema.get(field))
         fields = _flatten({field: value})
         fields |= _check_fields(fields, schema, where)
@@ -313,13 +315,12 @@ def _check_fields(values: Mapping[str, Any], schema: Mapping[str, Any], where: s
     for field, value in values.items():
         if f"{field}.".startswith(f"{_METHODS}."):
             if field.count(".") <= _METHODS.count(".") + 1 and not isinstance(value, Mapping):
-                raise InputError(f"field {field!r} is {value!r}, but has to be a group of fields", where)
+                one = field if field != _METHODS else f"{_METHODS}.NAME"
+                message = f"field {field!r} is {value!r}, but has to be a group of fields, such as {one}.epochs=3"
+                raise InputError(message, where)
             continue  # the fields of each method are checked by the method
         if field not in schema:
-            close = difflib.get_close_matches(field, schema, 1)
-            raise InputError(
-                f"no field {field!r} in the config" + (f"; did you mean {close[0]!r}?" if close else ""), where
-            )
+            raise InputError(_unknown(field, schema), where)
         _check_type(field, value, schema[field], where)
         limits = _LIMITS.get(field)
         if limits is not None and not limits.allow(value):
@@ -334,6 +335,20 @@ def _check_fields(values: Mapping[str, Any], schema: Mapping[str, Any], where: s
         elif isinstance(value, str) and value != safe_text(value, limit=None):
             raise InputError(f"field {field!r} is {value!r}; control characters and half characters are no text", where)
     return replaced
+
+
+def _unknown(field: str, schema: Mapping[str, Any]) -> str:
+    """What is wrong with the name of a field, and which one may have been meant."""
+    known = (*schema, f"{_METHODS}.METHOD.epochs")
+    inside = [name.removeprefix(f"{field}.") for name in known if name.startswith(f"{field}.")]
+    if inside:
+        return f"{field!r} is a group of fields; set one of them with --config.{field}.FIELD=VALUE: {', '.join(inside)}"
+    around = next((name for name in schema if field.startswith(f"{name}.")), None)
+    if around is not None:
+        kind = type(schema[around]).__name__
+        return f"{around!r} is a field (a {kind}), not a group of fields; set it with --config.{around}=VALUE"
+    close = difflib.get_close_matches(field, schema, 1)
+    return f"no field {field!r} in the config" + (f"; did you mean {close[0]!r}?" if close else "")
 
 
 def _check_type(field: str, value: Any, default: Any, where: str) -> None:

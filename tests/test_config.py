@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
+from salmu_jax.commands import parse
 from salmu_jax.config import base_config, identity_section, load_config, section, to_json
 from salmu_jax.errors import InputError
 from salmu_jax.models.zoo import architecture
@@ -115,10 +116,21 @@ def test_an_override_with_a_group_replaces_the_group(tmp_path):
     [
         ("train.epohcs=3", "no field 'train.epohcs' in the config; did you mean 'train.epochs'?"),
         ("xyzzy=3", "no field 'xyzzy' in the config"),
-        ("train=3", "no field 'train' in the config"),
-        ("train.epochs.more=3", "no field 'train.epochs.more'"),
+        (
+            "train=3",
+            "'train' is a group of fields; set one of them with --config.train.FIELD=VALUE: b1, b2, batch_size, ",
+        ),
+        ("train={}", "'train' is a group of fields"),
+        ("unlearn=3", "set one of them with --config.unlearn.FIELD=VALUE: retain, save_every, steps_per_call, meth"),
+        ("train.epochs.more=3", "'train.epochs' is a field (a float), not a group of fields; set it with"),
+        ("train.epochs={'more': 3}", "set it with --config.train.epochs=VALUE"),
+        ("workdir.x=1", "'workdir' is a field (a str), not a group of fields; set it with --config.workdir=VALUE"),
+        ("models.0=clean", "'models' is a field (a tuple), not a group of fields"),
         ("unlearn.methodz.delete.epochs=3", "no field"),
-        ("=3", "no field ''"),
+        ("=3", "names no field; an override is --config.FIELD=VALUE"),
+        ("train.=3", "names no field"),
+        ("train..epochs=3", "names no field"),
+        ("unlearn.methods..epochs=3", "names no field"),
         ("train.epochs", "an override is --config.FIELD=VALUE"),
         ("train.epochs=many", "field 'train.epochs' is 'many' (str), but has to be a float"),
         ("train.epochs=True", "field 'train.epochs' is True (bool), but has to be a float"),
@@ -175,14 +187,30 @@ def test_an_override_with_a_group_replaces_the_group(tmp_path):
         ("train.state_dir=hdfs://x/y", "a directory or file of this machine is needed"),
         ("train.state_dir=file://host/x", "a directory is written /DIRECTORY or file:///DIRECTORY"),
         ("name=a\x1b[2J", "control characters and half characters are no text"),
-        ("unlearn.methods=3", "field 'unlearn.methods' is 3, but has to be a group of fields"),
-        ("unlearn.methods.delete=3", "field 'unlearn.methods.delete' is 3, but has to be a group of fields"),
+        ("unlearn.methods=3", "is 3, but has to be a group of fields, such as unlearn.methods.NAME.epochs=3"),
+        (
+            "unlearn.methods.delete=3",
+            "field 'unlearn.methods.delete' is 3, but has to be a group of fields, such as unlearn.methods.delete.epochs=3",
+        ),
     ],
 )
 def test_wrong_overrides_are_answered_with_one_line(plain, override, complaint):
     message = error_of(plain, override)
     assert message.startswith(safe_text(f"--config.{override.strip()}").rstrip())
     assert complaint in message
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("bench --config a.py --config.train.epochs 3", "--config.train.epochs: an override is --config.FIELD=VALUE"),
+        ("verify results --config.seed=3", "--config.seed=3: 'salmu verify' reads no config here"),
+        ("import a.pt --output b --config.seed=3", "--config.seed=3: 'salmu import' reads no config here"),
+    ],
+)
+def test_no_override_is_passed_over_in_silence(line, complaint):
+    with pytest.raises(InputError, match=re.escape(complaint)):
+        parse(line.split())
 
 
 @pytest.mark.parametrize(

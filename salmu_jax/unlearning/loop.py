@@ -71,6 +71,9 @@ def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int) -> Plan:
                 close = [f"options.{option[0]}"]
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
             raise InputError(f"no field {field!r}; {hint}", where)
+    if not isinstance(fields.get("options", {}), Mapping):
+        how = f"set one of them, such as {where}.options.{options[0]}=VALUE" if options else f"{name} has none"
+        raise InputError(f"options: is a group of fields, not {fields['options']!r}; {how}", where)
     values = dict(fields)
     epochs = values.pop("epochs", PUBLISHED_EPOCHS)
     freeze = values.pop("freeze", ())

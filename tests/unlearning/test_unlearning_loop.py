@@ -82,7 +82,12 @@ def test_every_field_of_hyper_but_the_steps_can_be_set():
         ("cliperase", {"options": {"retention": 1.0}}, "{}: options.retention: cliperase has no option 'retention'; "),
         ("cliperase", {"options": {"retention_weight": "1"}}, "{}: options.retention_weight: must be of type float"),
         ("finetuning", {"options": {"x": 1}}, "{}: options.x: finetuning has no option 'x'; it has none"),
-        ("cliperase", {"options": 3}, "{}: options: must map names to values, not 3"),
+        (
+            "delete",
+            {"options": 3},
+            "{0}: options: is a group of fields, not 3; set one of them, such as {0}.options.forgetting_weight=VALUE",
+        ),
+        ("finetuning", {"options": "x"}, "{}: options: is a group of fields, not 'x'; finetuning has none"),
         ("cliperase", {"epochs": 0}, "{}.epochs: must be a number above 0, and at most a million, not 0"),
         ("cliperase", {"epochs": -1.0}, "{}.epochs: must be"),
         ("cliperase", {"epochs": float("nan")}, "{}.epochs: must be"),
