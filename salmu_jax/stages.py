@@ -229,9 +229,11 @@ class Stages:
             theirs, params, manifest = load_foreign(directory, **form)
             dtype = config.model.compute_dtype
             clip = dataclasses.replace(clip, config=dataclasses.replace(theirs.config, compute_dtype=dtype))
-        elif given := [f"--{option.replace('_', '-')}" for option, value in form.items() if value]:
+        elif given := [name for name, value in form.items() if value is not None and value is not False]:
+            # Whatever was given is refused, 0 and '' too.
             raise InputError(
-                "is for PyTorch weights from elsewhere; a model directory says itself what it is", given[0]
+                "is for PyTorch weights from elsewhere; a model directory says itself what it is",
+                f"--{given[0].replace('_', '-')}",
             )
         elif checkpoint is not None:  # all of it is read: nothing but its own manifest says that it is what it was
             _, params, manifest = load_model(directory, clip.config)

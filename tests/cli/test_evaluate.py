@@ -152,8 +152,9 @@ def test_weights_are_read_as_the_refusal_of_them_advises(salmu, run_copy, tmp_pa
     assert source["widened_from_half_precision"] == source["tensors"]
     assert source["positions_resampled_from"] == load_model(clean)[0].config.image_size != 48
     # A model of ours is what its manifest says.
-    arguments = ("evaluate", "--workdir", run_copy, "--model", "clean", "--image-size", "48")
-    salmu.run(*arguments).assert_bad_input("--image-size: is for PyTorch weights from elsewhere")
+    arguments = ("evaluate", "--workdir", run_copy, "--model", "clean")
+    for option, value in (("--image-size", "48"), ("--image-size", "0"), ("--architecture", "")):
+        salmu.run(*arguments, option, value).assert_bad_input(f"{option}: is for PyTorch weights from elsewhere")
 
 
 def test_an_overflow_is_no_forgetting(salmu, run_copy, tmp_path):
