@@ -33,6 +33,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from salmu_jax import files
+from salmu_jax.directories import new_directory
 from salmu_jax.evaluation.data import FIELDS, PUBLISHED_ROWS
 
 ROOT = Path(__file__).parent.parent
@@ -271,11 +272,11 @@ def two_processes(bench: Bench, name: str, model: str) -> None:
 def measure(bench: Bench, scale: float, kills: int) -> dict[str, Any]:
     """Everything, in order; a dictionary of what was found."""
     if not (bench.workdir / "released").exists():
-        with files.new_directory(bench.workdir / "released") as directory:
+        with new_directory(bench.workdir / "released") as directory:
             print("writing the released form ...", flush=True)
             write_released(directory, scale)
     if not (bench.workdir / "models").exists():
-        with files.new_directory(bench.workdir / "models") as directory:
+        with new_directory(bench.workdir / "models") as directory:
             write_models(directory, ("first", "second"))
     report: dict[str, Any] = {"scale": scale, "build": bench.run("build").seconds}
     bench.forget("pixels", "embeddings")

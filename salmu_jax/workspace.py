@@ -37,6 +37,7 @@ from ml_collections import ConfigDict
 
 import salmu_jax
 from salmu_jax import console, contents, files, host
+from salmu_jax.directories import check_replaceable
 from salmu_jax.errors import InputError, describe_os_error
 from salmu_jax.identity import ROOT, Identity
 from salmu_jax.locks import Busy, Lock
@@ -323,7 +324,7 @@ def _check_replaceable(output: Path) -> None:
             raise InputError("is not a result of salmu, so it is not replaced; move it away", output)
         return
     try:
-        files.check_replaceable(output)
+        check_replaceable(output)
     except OSError as error:
         raise InputError(describe_os_error(error, output)) from error
 

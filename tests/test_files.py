@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salmu_jax import contents, files
+from salmu_jax import contents, directories, files
 from salmu_jax.errors import InputError
 
 JSON = st.recursive(
@@ -30,7 +30,7 @@ def names(directory):
 
 def make(path, name, text="", **options):
     """Makes a directory of ours that holds one file."""
-    with files.new_directory(path, **options) as partial:
+    with directories.new_directory(path, **options) as partial:
         files.write_text(partial / name, text or name)
         contents.write_contents(partial, "test")
 
@@ -71,14 +71,14 @@ def test_a_file_is_flushed_to_the_disk_before_it_is_renamed(tmp_path, monkeypatc
 def test_a_file_over_the_size_limit_is_an_os_error_and_leaves_nothing(tmp_path):
     program = f"""
         import errno, pathlib, resource, signal
-        from salmu_jax import contents, files
+        from salmu_jax import directories, files
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         root = pathlib.Path({str(tmp_path)!r})
         files.write_bytes(root / "small", b"x" * 1000)
         for write in (lambda: files.write_bytes(root / "big", b"x" * 2000), lambda: directory(root / "tree")):
             def directory(path):
-                with files.new_directory(path) as partial:
+                with directories.new_directory(path) as partial:
                     (partial / "big").write_bytes(b"x" * 2000)
             try:
                 write()
@@ -122,7 +122,7 @@ def test_bad_json_is_named_with_its_position(tmp_path):
 def test_new_directory_appears_whole_and_replaces_the_old_one(tmp_path):
     path = tmp_path / "parent" / "out"
     for word in ("first", "second"):
-        with files.new_directory(path) as partial:
+        with directories.new_directory(path) as partial:
             assert not any(partial.iterdir())
             (partial / word).mkdir()
             (partial / word / "file").write_text(word)
@@ -140,7 +140,7 @@ def test_an_exception_while_filling_leaves_what_was_there(tmp_path, error, exist
         make(path, "old")
 
     def fill():
-        with files.new_directory(path) as partial:
+        with directories.new_directory(path) as partial:
             (partial / "new").write_text("new")
             raise error
 
@@ -162,7 +162,7 @@ def test_a_failing_rename_puts_the_old_directory_back(tmp_path, monkeypatch):
         real(source, target)
 
     monkeypatch.setattr(files.os, "replace", fail_once_at_the_second)
-    with pytest.raises(OSError, match="Input/output"), files.new_directory(path) as partial:
+    with pytest.raises(OSError, match="Input/output"), directories.new_directory(path) as partial:
         (partial / "new").write_text("new")
     assert names(tmp_path) == ["out"]
     assert names(path) == ["contents.json", "old"]
@@ -170,7 +170,7 @@ def test_a_failing_rename_puts_the_old_directory_back(tmp_path, monkeypatch):
 
 def test_a_file_in_the_place_of_a_directory_is_refused_and_kept(tmp_path):
     (tmp_path / "out").write_text("somebody's")
-    with pytest.raises(NotADirectoryError), files.new_directory(tmp_path / "out"):
+    with pytest.raises(NotADirectoryError), directories.new_directory(tmp_path / "out"):
         pass
     assert names(tmp_path) == ["out"]
     assert (tmp_path / "out").read_text() == "somebody's"
@@ -283,7 +283,7 @@ def test_leftovers_of_killed_runs_are_removed_and_nothing_else(tmp_path):
     files.remove_partials(path)
     assert names(tmp_path) == sorted(["out[1]", *(other.name for other in kept)])
     files.partial_path(path, pid=ENDED).mkdir()
-    with files.new_directory(path):
+    with directories.new_directory(path):
         assert not files.partial_path(path, pid=ENDED).exists()
 
 

@@ -14,6 +14,7 @@ import salmu_jax
 from salmu_jax import contents, files
 from salmu_jax import workspace as workspace_lib
 from salmu_jax.config import base_config, to_json
+from salmu_jax.directories import new_directory
 from salmu_jax.errors import InputError
 from salmu_jax.workspace import Workspace, held_around, provenance
 
@@ -36,7 +37,7 @@ def make(workspace, fields, text="made", name="build", output=None):
     output = output or workspace.datasets
     with workspace.stage(name, output, fields) as identity:
         if identity:
-            with files.new_directory(output) as partial:
+            with new_directory(output) as partial:
                 (partial / "a").write_text(text)
                 (partial / "big").write_bytes(b"x" * (1 << 20))
                 contents.write_contents(partial, "datasets")
@@ -252,7 +253,7 @@ def test_a_model_whose_record_was_not_yet_written_is_reused(workspace):
     def pretrain(seed, killed=False):
         with workspace.stage("pretrain clean", output, {"seed": seed}) as identity:
             if identity:
-                with files.new_directory(output) as partial:
+                with new_directory(output) as partial:
                     made = {"schema": "salmu_jax.model/1", "identity": identity.digest, "files": {}}
                     files.write_json(partial / "manifest.json", {**made, "seal": contents.seal(made)})
                 if killed:

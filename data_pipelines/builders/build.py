@@ -17,6 +17,7 @@ from data_pipelines.builders.source import CLASSES_FILE
 from data_pipelines.builders.zeroshot import Zeroshot
 from data_pipelines.layout import Checked, World, check_world
 from salmu_jax import contents, files
+from salmu_jax.directories import new_directory
 from salmu_jax.errors import InputError
 
 
@@ -71,7 +72,7 @@ def build_datasets(
         builders.append(Zeroshot)
     summary = Summary()
     summary.oddities = checked.oddities
-    with files.new_directory(out_dir) as partial:
+    with new_directory(out_dir) as partial:
         for kind in builders:
             report(f"building {kind.name}")
             summary[kind.name] = _build(kind, world, partial)

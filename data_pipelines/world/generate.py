@@ -36,6 +36,7 @@ from data_pipelines.world.splits import (
     retain_joint_identities,
 )
 from salmu_jax import files
+from salmu_jax.directories import new_directory
 from salmu_jax.errors import InputError
 
 GENERATOR_VERSION = 1
@@ -110,7 +111,7 @@ def generate_world(
     labels = _zeroshot_labels(zeroshot_images)
     jobs += [SceneJob((seed, _ZEROSHOT, index), scene_size, JPEG_QUALITY, label) for index, label in enumerate(labels)]
 
-    with files.new_directory(directory) as partial, drawn(jobs, workers) as results:
+    with new_directory(directory) as partial, drawn(jobs, workers) as results:
         pictures = _counted(results, len(jobs), progress)
         generic = _write_splits(partial, rows, pictures)
         _write_metadata(partial, people, rows, generic, fragile)

@@ -12,6 +12,7 @@ from typing import Any
 from safetensors.numpy import save_file
 
 from salmu_jax import files
+from salmu_jax.directories import new_directory
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation import checks
 from salmu_jax.interop import huggingface, parity, sealed
@@ -35,7 +36,7 @@ def export_model(checkpoint: Path, to: str, output: Path) -> dict[str, Any]:
     clip = Clip(dataclasses.replace(clip.config, compute_dtype="float32"))
     library = FORMATS[to]
     _refuse_occupied(output)
-    with files.new_directory(output) as partial:
+    with new_directory(output) as partial:
         files.write_json(partial / library.CONFIG, library.model_config(clip.config))
         weights = partial / library.WEIGHTS
         # transformers insists on being told that these are PyTorch's.

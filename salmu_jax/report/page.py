@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from salmu_jax.contents import write_contents
+from salmu_jax.directories import new_directory
 from salmu_jax.evaluation.diagnosis import (
     CATASTROPHIC_POINTS,
     EFFECTIVE,
@@ -28,7 +29,7 @@ from salmu_jax.evaluation.diagnosis import (
     OVER_GENERALISED_LOSS,
     PARTLY_OVER_GENERALISED_LOSS,
 )
-from salmu_jax.files import new_directory, write_bytes, write_json, write_text
+from salmu_jax.files import write_bytes, write_json, write_text
 from salmu_jax.report.figures import Similarity, render_figures
 from salmu_jax.report.findings import findings
 from salmu_jax.report.leaderboard import FAILURE_MODES, build_leaderboard, display_name

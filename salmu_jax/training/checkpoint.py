@@ -21,6 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from salmu_jax import contents, files
+from salmu_jax.directories import new_directory
 from salmu_jax.errors import InputError
 from salmu_jax.models.clip import Clip, ClipConfig, Params
 from salmu_jax.models.inputs import input_differences
@@ -53,7 +54,7 @@ def save_model(
             **manifest,
             "leaves": records,
         }
-        with files.new_directory(directory) as partial:
+        with new_directory(directory) as partial:
             with _saver() as checkpointer:
                 checkpointer.save(partial.absolute() / "params", args=ocp.args.PyTreeSave(params))
             files.write_text(partial / "metrics.jsonl", "".join(map(metrics_line, history)))

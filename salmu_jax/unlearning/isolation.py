@@ -32,6 +32,7 @@ from typing import Any
 
 from salmu_jax import config as config_lib
 from salmu_jax import console, contents, files, processes
+from salmu_jax.directories import new_directory
 from salmu_jax.errors import InputError
 from salmu_jax.training import distributed
 from salmu_jax.training.states import States
@@ -307,7 +308,7 @@ def _adopt(workspace: Workspace, cell: Path, name: str, parent: Path, facts: Map
         **facts,
         "leaves": said["leaves"],
     }
-    with files.new_directory(workspace.model(name)) as partial:
+    with new_directory(workspace.model(name)) as partial:
         for path in made.iterdir():
             if path.name != "manifest.json":
                 shutil.move(path, partial / path.name)
