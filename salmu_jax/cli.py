@@ -1,7 +1,7 @@
 """The command line: ``salmu STAGE --config FILE [--config.FIELD=VALUE ...]``, and a few commands that are no stages.
 
-Exit status: 0, done; 1, a failure of ours (with a traceback); 2, bad input (one line); 75, stopped by SIGTERM (the same
-command goes on; a training has saved its state); 130, interrupted.
+Exit status: 0, done; 1, a failure of ours (with a traceback); 2, bad input (one line); 75, stopped by SIGTERM or SIGHUP (the
+same command goes on; a training has saved its state); 130, interrupted.
 
 A run over several processes is the same command in each, see ``training/distributed.py``; process 0 alone prints. The
 sub-commands themselves are a table in ``commands.py``.

@@ -38,12 +38,15 @@ class InputError(ValueError):
 
 
 class Preempted(Exception):
-    """A run was told to end, by SIGTERM, and has saved its state: not a failure, but not the end of the run. One line."""
+    """A run was told to end and has saved its state: not a failure, but not the end of the run either. One line.
 
-    def __init__(self, label: str, step: int, where: str | os.PathLike):
+    ``by`` names what told it, ``SIGTERM`` or ``SIGHUP``.
+    """
+
+    def __init__(self, label: str, step: int, where: str | os.PathLike, by: str = "SIGTERM"):
         self.step = step
         super().__init__(
-            f"{label}: stopped by SIGTERM; the state of step {step:,} is saved in {os.fspath(where)}, and the same command"
+            f"{label}: stopped by {by}; the state of step {step:,} is saved in {os.fspath(where)}, and the same command"
             " goes on from it"
         )
 

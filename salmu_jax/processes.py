@@ -5,8 +5,8 @@ is gone, however it ended, the child reads the end of it and ends too. The child
 what the work returned, or the status and the one line that it ended with, which the parent raises as its own. Nothing else
 goes from one to the other; output and terminal are shared.
 
-SIGINT and SIGTERM are passed on to the child that is running, and end the parent once :func:`signals_held` ends, so that
-what the child has finished is taken over first.
+SIGINT, SIGTERM and SIGHUP are passed on to the child that is running, and end the parent once :func:`signals_held` ends, so
+that what the child has finished is taken over first.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def run(
         listener.join(10)  # another process may still hold the pipe
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
-    return _outcome(said[0] if said else "", status, label)
+    return _outcome(said[0] if said else "", status, label, held.received)
 
 
 def serve(work: Callable[[dict[str, Any]], Any]) -> None:
@@ -123,8 +123,8 @@ def serve(work: Callable[[dict[str, Any]], Any]) -> None:
         answer = {"status": 2, "line": str(error), "printed": _is_told(error)}
     except Preempted as error:
         answer = {"status": 75, "line": str(error)}
-    except interrupts.Terminated:
-        answer = {"status": interrupts.TERMINATED}
+    except interrupts.Terminated as error:
+        answer = {"status": interrupts.TERMINATED, "ended": str(error)}
     except KeyboardInterrupt:
         answer = {"status": interrupts.INTERRUPTED}
     except Exception as error:
@@ -148,7 +148,10 @@ def serve(work: Callable[[dict[str, Any]], Any]) -> None:
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[_Held]:
-    """Holds SIGINT and SIGTERM back inside ``with``; one that came ends the run there. Of nested ones the outermost counts."""
+    """Holds SIGINT, SIGTERM and SIGHUP back inside ``with``; one that came ends the run there.
+
+    Of nested ones the outermost counts.
+    """
     if _held:
         yield _held[0]
         return
@@ -219,7 +222,9 @@ def _is_told(error: InputError) -> bool:
     return isinstance(error, ToldInputError)
 
 
-def _outcome(said: str, status: int, label: str) -> Any:
+def _outcome(said: str, status: int, label: str, received: Sequence[int]) -> Any:
+    """Returns, or raises, what a child has said; ``received`` are the signals that were passed on to it."""
+    stopped = interrupts.line_of(next((number for number in received if number != signal.SIGINT), signal.SIGTERM))
     try:
         answer = json.loads(said)
     except ValueError:
@@ -228,7 +233,7 @@ def _outcome(said: str, status: int, label: str) -> Any:
         if status in (-signal.SIGINT, interrupts.INTERRUPTED):
             raise KeyboardInterrupt
         if status in (-signal.SIGTERM, -signal.SIGHUP, interrupts.TERMINATED):
-            raise interrupts.Terminated(interrupts.line_of(-status if status < 0 else signal.SIGTERM))
+            raise interrupts.Terminated(interrupts.line_of(-status) if status < 0 else stopped)
         if status < 0:
             name = signal.Signals(-status).name
             why = " (the system does so when memory runs out)" if -status == signal.SIGKILL else ""
@@ -244,7 +249,7 @@ def _outcome(said: str, status: int, label: str) -> Any:
     if answer["status"] == 2:
         raise InputError(line)
     if answer["status"] == interrupts.TERMINATED:
-        raise ToldPreempted(line) if line else interrupts.Terminated(interrupts.line_of(signal.SIGTERM))
+        raise ToldPreempted(line) if line else interrupts.Terminated(str(answer.get("ended") or stopped))
     if answer["status"] == interrupts.INTERRUPTED:
         raise KeyboardInterrupt
     raise ChildFailed

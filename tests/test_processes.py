@@ -102,10 +102,24 @@ def test_a_failure_of_ours_is_printed_where_it_happens(run, capfd):
     assert capfd.readouterr().err.count("RuntimeError: a bug of ours") == 1
 
 
+@pytest.fixture
+def heard():
+    """SIGHUP is not ignored, as it is below nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
-    ("number", "error"), [(signal.SIGTERM, interrupts.Terminated), (signal.SIGINT, KeyboardInterrupt)]
+    ("number", "error", "line"),
+    [
+        (signal.SIGTERM, interrupts.Terminated, "salmu: stopped by SIGTERM; the same command goes on from here"),
+        (signal.SIGHUP, interrupts.Terminated, "salmu: stopped by SIGHUP; the same command goes on from here"),
+        (signal.SIGINT, KeyboardInterrupt, ""),
+    ],
 )
-def test_a_signal_goes_to_the_child_and_then_ends_the_parent(run, tmp_path, number, error):
+@pytest.mark.usefixtures("heard")
+def test_a_signal_goes_to_the_child_and_then_ends_the_parent(run, tmp_path, number, error, line):
     here = tmp_path / "here"
 
     def send():
@@ -115,9 +129,10 @@ def test_a_signal_goes_to_the_child_and_then_ends_the_parent(run, tmp_path, numb
 
     thread = threading.Thread(target=send)
     thread.start()
-    with pytest.raises(error):
+    with pytest.raises(error) as caught:
         run("wait")
     thread.join()
+    assert str(caught.value) == line
     with pytest.raises(ProcessLookupError):
         os.kill(int(here.read_text()), 0)
 

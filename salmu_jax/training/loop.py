@@ -30,7 +30,7 @@ from salmu_jax.training.history import History
 from salmu_jax.training.progress import Progress, is_main_process
 from salmu_jax.training.state_store import StateStore
 from salmu_jax.training.step import scan_steps
-from salmu_jax.training.stopping import SAVE, STOP, SaveTimer, Termination, cast_vote, count_votes
+from salmu_jax.training.stopping import SAVE, STOP, SaveTimer, Termination, cast_vote, count_votes, stopped_by
 from salmu_jax.training.watch import Watch
 
 Batches = Callable[[int], Iterator[Any]]
@@ -84,7 +84,7 @@ def run(
     Raises:
       InputError: the loss is not finite (naming the batch), or the parameters about to be saved are not; the last good state
         is kept.
-      Preempted: SIGTERM came; the state is saved.
+      Preempted: SIGTERM or SIGHUP came; the state is saved.
     """
     restored = store.restore(state)
     state = state if restored is None else restored
@@ -135,7 +135,7 @@ def run(
             stack = mesh_lib.put_batch(stack, mesh, leading=1)
             progress.waited(time.monotonic() - began)
 
-            wish = SAVE * timer.due() | STOP * termination.requested
+            wish = SAVE * timer.due() | termination.wish
             state, metrics, votes = call(state, stack, cast_vote(wish, mesh), *constants)
             termination.defer()  # it is compiled: from here on there is something to save
             done += length
@@ -149,7 +149,7 @@ def run(
             wishes = finish(before) if before else 0
             before = latest
             if jax.process_count() == 1:  # nobody to agree with: no need to wait for votes, or for a next call
-                wishes |= wish | STOP * termination.requested
+                wishes |= wish | termination.wish
             if wishes or store.policy.due(done - length, done) or done == total_steps:
                 wishes |= finish(latest)
                 before = None
@@ -164,7 +164,7 @@ def run(
                     writer.flush()
                 if wishes & STOP and done < total_steps:
                     store.wait()
-                    raise Preempted(label, done, store.directory)
+                    raise Preempted(label, done, store.directory, stopped_by(wishes))
     return state
 
 

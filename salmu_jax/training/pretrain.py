@@ -125,7 +125,7 @@ def pretrain(
     Raises:
       InputError: a batch that does not split over the devices, a loss that is not finite, too few pairs, an unfinished run
         of another identity.
-      Preempted: SIGTERM came, and the state is saved.
+      Preempted: SIGTERM or SIGHUP came, and the state is saved.
     """
     train = config.train
     mesh = mesh_lib.make_mesh(config.mesh.fsdp, config.mesh.tensor)

@@ -24,7 +24,7 @@ from jax.sharding import PartitionSpec as P
 from salmu_jax import interrupts
 from salmu_jax.training import distributed
 
-SAVE, STOP = 1, 2  # wishes, bits of one word
+SAVE, STOP, HANGUP = 1, 2, 4  # wishes, bits of one word; the last says what STOP is for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,15 @@ class Termination:
     def __exit__(self, *_: Any) -> None:
         self._held.close()
 
-    def _request(self, *_: Any) -> None:
+    @property
+    def wish(self) -> int:
+        """What this process wishes for it: STOP, with HANGUP if SIGHUP came first; 0 if none came."""
+        return STOP * self.requested | HANGUP * self._hangup
+
+    _hangup = False
+
+    def _request(self, number: int, *_: Any) -> None:
+        self._hangup |= number == signal.SIGHUP and not self.requested
         self.requested = True
 
 
@@ -110,4 +118,9 @@ def cast_vote(wish: int, mesh: Mesh) -> jax.Array:
 
 def count_votes(votes: jax.Array) -> jax.Array:
     """What any process wishes; to be called inside ``jit``."""
-    return jnp.max(votes & SAVE) | jnp.max(votes & STOP)
+    return jnp.max(votes & SAVE) | jnp.max(votes & STOP) | jnp.max(votes & HANGUP)
+
+
+def stopped_by(wishes: int) -> str:
+    """The name of the signal that told a run to end, by what its processes wished."""
+    return "SIGHUP" if wishes & HANGUP else "SIGTERM"

@@ -137,7 +137,7 @@ def unlearn(
 
     Raises:
       InputError: batches larger than the data or not divisible over the devices, a loss that is not finite.
-      Preempted: SIGTERM came, and the state is saved.
+      Preempted: SIGTERM or SIGHUP came, and the state is saved.
     """
     method, hyper, name = plan.method, plan.hyper, plan.method.name
     mesh = mesh_lib.make_mesh(config.mesh.fsdp, config.mesh.tensor)

@@ -51,6 +51,7 @@ def run(batches):
         *,
         kill_at=None,
         terminate_at=None,
+        by=signal.SIGTERM,
         steps_per_call=1,
         policy=EVERY_SIX,
         mesh=None,
@@ -71,7 +72,7 @@ def run(batches):
                 if index == kill_at:
                     raise Killed
                 if index == terminate_at:
-                    os.kill(os.getpid(), signal.SIGTERM)
+                    os.kill(os.getpid(), by)
                 drawn.append(index)
                 yield Numbered(batch, {"pairs": 100 * index + np.arange(8)})
 
@@ -255,6 +256,15 @@ def test_sigterm_saves_and_stops_and_the_run_goes_on_from_there(run, batches, tm
     assert drawn == list(range(stopped, TOTAL))
     assert bits(state) == bits(undisturbed)
     assert again == records
+
+
+def test_a_hangup_saves_and_stops_and_is_called_by_its_name(run, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it is ignored below nohup
+    try:
+        with pytest.raises(Preempted, match="pretrain clean: stopped by SIGHUP; the state of step 8 is saved in "):
+            run(tmp_path, terminate_at=7, by=signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_sigterm_while_a_call_runs_waits_for_no_further_one(run, tmp_path, monkeypatch):
