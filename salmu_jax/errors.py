@@ -119,7 +119,9 @@ def describe_os_error(error: OSError, path: str | os.PathLike | None = None) -> 
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{where}: not writable or readable by this user ({error.strerror}); choose another directory"
-    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+    if error.errno == errno.EISDIR:
+        return f"{where}: is a directory, where a file is needed; move it away"
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return f"{where}: {error.strerror}; a directory is needed here, choose another path"
     if error.errno == errno.ENOENT:
         return f"{where}: no such file or directory"

@@ -36,7 +36,10 @@ def partial_path(path: str | os.PathLike, *, old: bool = False, pid: int | None 
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Writes ``data`` to ``path`` atomically, making parent directories. Raises OSError, leaving no partial file."""
+    """Writes ``data`` to ``path`` atomically, making parent directories.
+
+    Raises OSError, which names ``path``, leaving no partial file.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
@@ -46,9 +49,11 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink()
+        if isinstance(error, OSError) and error.filename == str(partial):  # a name that says nothing to anybody
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_directory(path.parent)
 

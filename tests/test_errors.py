@@ -36,7 +36,7 @@ def test_an_input_error_names_the_place_first_and_survives_another_process(tmp_p
         (errno.EPERM, "not writable"),
         (errno.EROFS, "Read-only file system"),
         (errno.ENOTDIR, "a directory is needed"),
-        (errno.EISDIR, "choose another path"),
+        (errno.EISDIR, "is a directory, where a file is needed"),
         (errno.EEXIST, "choose another path"),
         (errno.ENOENT, "no such file"),
         (errno.EMFILE, os.strerror(errno.EMFILE)),

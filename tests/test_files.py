@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salmu_jax import contents, directories, files
-from salmu_jax.errors import InputError
+from salmu_jax.errors import InputError, describe_os_error
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -56,6 +56,16 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypa
         files.write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["file"]
+
+
+def test_a_failing_write_names_the_file_and_not_its_temporary_name(tmp_path):
+    (tmp_path / "file").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        files.write_bytes(tmp_path / "file", b"new")
+    assert describe_os_error(caught.value) == f"{tmp_path}/file: is a directory, where a file is needed; move it away"
+    with pytest.raises(OSError, match="too long") as caught:
+        files.write_bytes(tmp_path / ("x" * 250), b"new")
+    assert str(caught.value).endswith("x'")
 
 
 def test_a_file_is_flushed_to_the_disk_before_it_is_renamed(tmp_path, monkeypatch):

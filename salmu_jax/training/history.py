@@ -12,6 +12,7 @@ from typing import Any
 
 from salmu_jax import files
 from salmu_jax.errors import InputError
+from salmu_jax.opening import open_regular
 from salmu_jax.training.progress import is_main_process
 
 
@@ -21,7 +22,7 @@ class History:
     A metric that is no number is written as a string, ``"nan"``: JSON has none. Process 0 alone writes.
 
     Args:
-      path: its directory has to be there, and be there still whenever a line is added.
+      path: a regular file, or nothing yet; its directory has to be there still whenever a line is added.
       warn: gets a line if the file is damaged (a power cut), which loses the lines behind.
     """
 
@@ -55,9 +56,10 @@ class History:
                 os.fsync(handle.fileno())
 
     def records(self, *, warn: bool = False) -> list[dict[str, float]]:
-        """All lines before the first that is cut off or damaged."""
+        """All lines before the first that is cut off or damaged. Raises InputError if it is no regular file."""
         try:
-            lines = self._path.read_bytes().splitlines(keepends=True)
+            with open_regular(self._path) as handle:
+                lines = handle.read().splitlines(keepends=True)
         except FileNotFoundError:
             return []
         records: list[dict[str, float]] = []

@@ -367,6 +367,13 @@ def test_a_damaged_history_is_cut_there_and_the_run_goes_on(tmp_path, damage):
     assert len(path.read_bytes().splitlines()) == 2
 
 
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_something_else_in_the_place_of_the_history_is_named_before_anything_is_done(run, tmp_path, make):
+    make(tmp_path / "metrics.jsonl")
+    with pytest.raises(InputError, match=r"metrics\.jsonl: it is a (directory|pipe); a regular file is needed"):
+        run(tmp_path, before_batch=lambda index: pytest.fail("it began"))
+
+
 def test_a_history_is_json_whatever_the_metrics_are(tmp_path):
     history = loop.History(tmp_path / "metrics.jsonl")
     history.add(1, {"loss": 1.0, "gradient_norm": float("inf"), "update": float("nan")})
