@@ -112,6 +112,7 @@ def serve(work: Callable[[dict[str, Any]], Any]) -> None:
     from salmu_jax import console, host
 
     console.prepare(quiet=True)
+    place = os.getcwd()
     try:
         told = json.loads(sys.stdin.readline())
         threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -128,7 +129,9 @@ def serve(work: Callable[[dict[str, Any]], Any]) -> None:
     except KeyboardInterrupt:
         answer = {"status": interrupts.INTERRUPTED}
     except Exception as error:
-        line = host.environment_refusal(error) or disk_refusal(error, os.getcwd())
+        line = host.environment_refusal(error) or disk_refusal(error, place)
+        if line is None and not os.path.isdir(place):
+            line = f"{place}: was removed while it was worked in"
         if line is None and isinstance(error, OSError) and error.errno is not None:
             line = describe_os_error(error)
         if line is None:

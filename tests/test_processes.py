@@ -37,6 +37,9 @@ def work(told):
         raise Preempted("unlearn x", 7, "run/state")
     if kind == "full":
         raise OSError(28, os.strerror(28), "some/file")
+    if kind == "removed":
+        os.rmdir(os.getcwd())
+        raise FileNotFoundError(2, "No such file", "d")
     if kind == "bug":
         raise RuntimeError("a bug of ours")
     if kind == "exit":
@@ -94,6 +97,13 @@ def test_an_end_of_the_child_is_raised_as_ones_own(run, capfd, kind, error, text
         run(kind)
     assert str(caught.value).startswith(text)
     assert capfd.readouterr().err == ""  # whoever asked for it says it, once
+
+
+def test_a_child_whose_directory_is_removed_says_which_one_it_was(run, tmp_path, capfd):
+    (tmp_path / "place").mkdir()
+    with pytest.raises(InputError, match=rf"^{tmp_path}/place: was removed while it was worked in$"):
+        run("removed", cwd=tmp_path / "place")
+    assert capfd.readouterr().err == ""
 
 
 def test_a_failure_of_ours_is_printed_where_it_happens(run, capfd):

@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from salmu_jax import processes
+from salmu_jax import processes, removal
+from salmu_jax.errors import InputError
 
 VIEW, STATE, MODEL = Path("view"), Path("run/state"), Path("run/model")
 LOCK = "lock"
@@ -37,7 +38,6 @@ def describe(told: Mapping[str, Any]) -> dict[str, Any]:
     import jax
 
     from salmu_jax.config import from_json
-    from salmu_jax.errors import InputError
     from salmu_jax.training.pretrain import make_clip
     from salmu_jax.unlearning.freeze import label_parameters
     from salmu_jax.unlearning.loop import describe_plan, make_plan
@@ -60,7 +60,9 @@ def unlearn(told: Mapping[str, Any]) -> dict[str, Any]:
     with open(LOCK, "w") as lock:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_SH)  # by all hosts, until their processes are gone: see isolation.recover
-        return _unlearn(told)
+        view = {VIEW: removal.names_in(VIEW)}
+        with removal.named(view, lambda path, what: InputError(what, path)):  # isolation.py says what to do
+            return _unlearn(told)
 
 
 def _unlearn(told: Mapping[str, Any]) -> dict[str, Any]:

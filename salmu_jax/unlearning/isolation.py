@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import pkgutil
 import re
@@ -31,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from salmu_jax import config as config_lib
-from salmu_jax import console, contents, files, processes
+from salmu_jax import console, contents, files, processes, removal
 from salmu_jax.directories import new_directory
 from salmu_jax.errors import InputError
 from salmu_jax.training import distributed
@@ -86,16 +87,28 @@ def unlearn(
         opened = distributed.from_main(lambda: _open_cell(workspace, name, parent, splits))
         cell = Path(opened["cell"])
         try:
-            said = _run(workspace, cell, name, parent, {**told, "splits": list(splits), **_states(workspace, states)})
-            device = str(said.get("device") if isinstance(said, dict) else said)[:200]
-            facts = {
-                "splits_read": opened["splits"],
-                "isolation": {"process": True, "view": opened["view"], "sandbox": False},
-                **manifest(device),
-            }
-            distributed.from_main(lambda: _adopt(workspace, cell, name, parent, facts))
+            with removal.named({cell: opened["files"]}, functools.partial(_removed, name)):
+                said = _run(
+                    workspace, cell, name, parent, {**told, "splits": list(splits), **_states(workspace, states)}
+                )
+                device = str(said.get("device") if isinstance(said, dict) else said)[:200]
+                facts = {
+                    "splits_read": opened["splits"],
+                    "isolation": {"process": True, "view": opened["view"], "sandbox": False},
+                    **manifest(device),
+                }
+                distributed.from_main(lambda: _adopt(workspace, cell, name, parent, facts))
         finally:
             distributed.from_main(lambda: _close_cell(workspace, name, cell))
+
+
+def _removed(name: str, cell: Path, what: str) -> InputError:
+    """The end of a method under which somebody has removed its cell, or files in it."""
+    return InputError(
+        f"{what} while 'unlearn {name}' worked in it; leave a directory of such a name alone until its method ends, and run"
+        " the same command again",
+        cell,
+    )
 
 
 def recover(workspace: Workspace) -> None:
@@ -197,9 +210,7 @@ def _at_home(line: str, workspace: Workspace, name: str, cell: Path, parent: Pat
 def _open_cell(workspace: Workspace, name: str, parent: Path, splits: Sequence[str]) -> dict[str, Any]:
     """Makes a cell with a view, and moves the states of a run that was stopped into it."""
     recover(workspace)
-    cell = _place_for_cells(workspace) / f".salmu-{secrets.token_hex(8)}"
-    files.write_json(_record(workspace, name), {"schema": CELL_SCHEMA, "cell": str(cell), "owner": _owner(workspace)})
-    cell.mkdir(mode=0o700)
+    cell = _make_cell(workspace, name)
     try:
         for directory in (child.VIEW, child.STATE.parent):
             (cell / directory).mkdir()
@@ -212,13 +223,41 @@ def _open_cell(workspace: Workspace, name: str, parent: Path, splits: Sequence[s
         raise
     # Taken before the method runs, which can write to its view.
     splits_read = view.read_splits(cell / child.VIEW)
-    return {"cell": str(cell), "view": contents.contents_digest(made), "splits": splits_read}
+    held = [str(child.STATE.parent), *(f"{child.VIEW}/{path}" for path in made["files"])]
+    return {"cell": str(cell), "view": contents.contents_digest(made), "splits": splits_read, "files": held}
+
+
+def _make_cell(workspace: Workspace, name: str) -> Path:
+    """Makes the directory of a cell, and before that the record of it. Raises InputError if there is no place for it.
+
+    Whether a directory can be made somewhere is known once it is made: what is said of permissions is not all there is.
+    """
+    reasons = []
+    for place in _places_for_cells(workspace):
+        cell = place / f".salmu-{secrets.token_hex(8)}"
+        files.write_json(
+            _record(workspace, name), {"schema": CELL_SCHEMA, "cell": str(cell), "owner": _owner(workspace)}
+        )
+        try:
+            cell.mkdir(mode=0o700)
+        except OSError as error:
+            reasons.append(f"{place} ({error.strerror})")
+        else:
+            return cell
+    _record(workspace, name).unlink(missing_ok=True)
+    raise InputError(
+        f"a method works in a directory of its own, and none can be made in {' or '.join(reasons)}; name one here that can be"
+        " written to",
+        PLACE,
+    )
 
 
 def _close_cell(workspace: Workspace, name: str, cell: Path) -> None:
     """Moves the states home and removes the cell."""
     state, home = cell / child.STATE, workspace.model_state(name)
     if state.is_dir() and not state.is_symlink():
+        if not home.parent.is_dir():
+            raise InputError(f"was removed under its run; the states of 'unlearn {name}' are in {state}", home.parent)
         if os.path.lexists(home):
             raise InputError(
                 f"is there, and so are states of this method in {state}; keep one and remove the other", home
@@ -247,17 +286,17 @@ def _is_owner(workspace: Workspace, owner: Any) -> bool:
     return owner.get("path") == me["path"] or all(owner.get(key) == me[key] for key in ("device", "inode"))
 
 
-def _place_for_cells(workspace: Workspace) -> Path:
-    """Where cells are made: beside the work directory, on its file system, or where ``SALMU_CELLS`` says."""
+def _places_for_cells(workspace: Workspace) -> list[Path]:
+    """Where cells are made: beside the work directory, on its file system, or else in the system's place for temporary
+    directories; or where ``SALMU_CELLS`` says.
+    """
     if chosen := os.environ.get(PLACE):
         place = Path(chosen).expanduser().absolute()
         if place.resolve().is_relative_to(workspace.root.resolve()):
             raise InputError(f"{chosen!r} is in the work directory, which methods are kept apart from", PLACE)
-        if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
-            return place
-        raise InputError(f"{chosen!r} is not a directory that can be written to", PLACE)
-    beside = workspace.root.resolve().parent
-    return beside if os.access(beside, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+        return [place]
+    temporary = [Path(path) for path in (os.environ.get("TMPDIR"), "/tmp") if path]
+    return [workspace.root.resolve().parent, *temporary]
 
 
 def _is_cell(cell: Path) -> bool:

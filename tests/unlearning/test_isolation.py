@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import types
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from salmu_jax import config as config_lib
-from salmu_jax import files
+from salmu_jax import contents, files
 from salmu_jax.errors import InputError
 from salmu_jax.identity import Identity
 from salmu_jax.training.records import leaf_records, tree_digest
@@ -152,18 +153,42 @@ def test_paths_in_what_a_method_says_are_those_that_its_user_knows(workspace, tm
 
 def test_cells_lie_beside_the_work_directory_or_where_one_says(workspace, tmp_path, monkeypatch):
     monkeypatch.delenv(isolation.PLACE, raising=False)
-    assert isolation._place_for_cells(workspace) == workspace.root.resolve().parent
+    assert isolation._make_cell(workspace, "delete").parent == workspace.root.resolve().parent
     (tmp_path / "cells").mkdir()
     monkeypatch.setenv(isolation.PLACE, str(tmp_path / "cells"))
-    assert isolation._place_for_cells(workspace) == tmp_path / "cells"
+    assert isolation._make_cell(workspace, "delete").parent == tmp_path / "cells"
     (tmp_path / "link").symlink_to(workspace.root)
     for inside in (workspace.root, workspace.root / "models", tmp_path / "link" / "models"):
         monkeypatch.setenv(isolation.PLACE, str(inside))
         with pytest.raises(InputError, match=r"SALMU_CELLS: .* is in the work directory"):
-            isolation._place_for_cells(workspace)
-    monkeypatch.setenv(isolation.PLACE, str(tmp_path / "nowhere"))
-    with pytest.raises(InputError, match=isolation.PLACE):
-        isolation._place_for_cells(workspace)
+            isolation._make_cell(workspace, "delete")
+
+
+@pytest.mark.parametrize("place", ["nowhere", "file", "/proc", "/dev/null"])
+def test_a_place_in_which_no_cell_can_be_made_is_named_with_its_variable(workspace, tmp_path, monkeypatch, place):
+    """Of ``/proc``, ``access`` says that it can be written to."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(isolation.PLACE, str(tmp_path / place))
+    with pytest.raises(InputError, match=rf"^SALMU_CELLS: .*, and none can be made in {tmp_path / place} \("):
+        isolation._open_cell(workspace, "delete", workspace.root, [])
+    assert not list(workspace.root.rglob("*.cell.json"))
+
+
+def test_cells_lie_elsewhere_if_none_can_be_made_beside_the_work_directory(workspace, tmp_path, monkeypatch):
+    monkeypatch.delenv(isolation.PLACE, raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    mkdir = os.mkdir
+
+    def refusing(path, *arguments, **options):
+        if os.path.dirname(path) == str(tmp_path):
+            raise PermissionError(13, "Permission denied", path)
+        mkdir(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "mkdir", refusing)
+    cell = isolation._make_cell(workspace, "delete")
+    assert cell.parent == tmp_path / "temporary"
+    assert files.read_json(isolation._record(workspace, "delete"))["cell"] == str(cell)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +210,68 @@ def test_a_state_directory_around_or_in_the_work_directory_is_not_told(workspace
         run = States(workspace.model_state("delete"), Identity({}), "unlearn delete", shared=f"{form}/delete.state")
         shared = isolation._states(workspace, run)["states"]["shared"]
         assert shared == (str(tmp_path / told) if told and "://" not in told else told)
+
+
+@pytest.fixture
+def unlearn(workspace, monkeypatch):
+    """``unlearn(work)``: a method that does ``work(cell)``, over a view of one file."""
+
+    def build_view(directory, *_):
+        (directory / "datasets").mkdir()
+        (directory / "datasets" / "record").write_text("a row")
+        return contents.write_contents(directory, "view")
+
+    def unlearn(work):
+        monkeypatch.setattr(isolation, "_run", lambda _, cell, *more: work(cell))
+        states = States(workspace.model_state("delete"), Identity({}), "unlearn delete")
+        isolation.unlearn(workspace, "delete", parent=workspace.root, splits=[], told={}, states=states, manifest=dict)
+
+    monkeypatch.delenv(isolation.PLACE, raising=False)
+    monkeypatch.setattr(isolation.view, "build_view", build_view)
+    monkeypatch.setattr(isolation.view, "read_splits", lambda view: [])
+    return unlearn
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(2, "No such file", "d"), InputError("cut short", "view/datasets/x"), RuntimeError("")]
+)
+@pytest.mark.parametrize(
+    ("place", "what"), [(".", "was removed"), ("view/datasets", "view/datasets/record was removed"), ("run", "run was")]
+)
+def test_a_cell_that_is_removed_under_its_method_is_named(workspace, unlearn, tmp_path, place, what, error):
+    def work(cell):
+        (cell / child.STATE / "200").mkdir(parents=True)
+        (cell / place).rename(tmp_path / "gone")
+        raise error
+
+    with pytest.raises(InputError) as caught:
+        unlearn(work)
+    assert re.fullmatch(
+        rf"{tmp_path}/\.salmu-[0-9a-f]{{16}}: {what}.* while 'unlearn delete' worked in it; leave a directory of such a name"
+        r" alone until its method ends, and run the same command again",
+        str(caught.value),
+    )
+    assert not list(tmp_path.glob(".salmu-*"))
+    assert not list(workspace.root.rglob("*.cell.json"))
+    assert workspace.model_state("delete").exists() == (place == "view/datasets")  # its states have come home
+
+
+def test_a_failure_of_a_method_whose_cell_is_there_is_told_as_it_is(unlearn):
+    with pytest.raises(InputError, match=r"^the loss is not finite$"):
+        unlearn(lambda cell: (_ for _ in ()).throw(InputError("the loss is not finite")))
+
+
+def test_states_that_have_no_home_any_more_are_kept_and_named(workspace, unlearn, tmp_path):
+    def work(cell):
+        (cell / child.STATE / "200").mkdir(parents=True)
+        workspace.root.rename(tmp_path / "gone")
+        raise RuntimeError("of the disk")
+
+    with pytest.raises(
+        InputError, match=r"work/models: was removed under its run; the states of 'unlearn delete' are in "
+    ):
+        unlearn(work)
+    assert list(tmp_path.glob(".salmu-*/run/state/200"))
 
 
 def test_methods_are_named_without_their_code():
