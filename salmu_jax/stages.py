@@ -241,10 +241,11 @@ class Stages:
             manifest = self.chain.trusted(name, data)
         fields = self.chain.evaluate_fields(manifest, data)
         outputs = {"output": workspace.result(name), "beside": [rows_path(workspace.result(name))]}
+        inputs = [workspace.datasets, directory]
 
         with (
             workspace.result_locked(name),
-            workspace.stage(f"evaluate {name}", fields=fields, **outputs) as identity,
+            workspace.stage(f"evaluate {name}", fields=fields, inputs=inputs, **outputs) as identity,
         ):
             if not identity:
                 return

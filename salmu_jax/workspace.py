@@ -36,7 +36,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 import salmu_jax
-from salmu_jax import console, contents, files, host
+from salmu_jax import console, contents, files, host, removal
 from salmu_jax.directories import check_replaceable
 from salmu_jax.errors import InputError, describe_os_error
 from salmu_jax.identity import ROOT, Identity
@@ -133,12 +133,12 @@ class Workspace:
           name: of the stage, and of its record.
           output: the file or directory that it makes.
           fields: what the output is made from: JSON values by name.
-          inputs: directories that it reads, none of which may be the output or lie in it.
+          inputs: directories (or files) that it reads, none of which may be the output or lie in it.
           beside: files that it writes besides ``output``.
           asked: a JSON value that is kept in the record, and is no part of the identity.
 
         Raises:
-          InputError: an input lies in the output; the output is not ours to replace.
+          InputError: an input lies in the output; the output is not ours to replace; an input has been removed meanwhile.
         """
         identity = Identity(fields)
 
@@ -156,9 +156,11 @@ class Workspace:
 
         began = time.monotonic()
         told = distributed.from_main(begin)  # the fields of process 0 are those of all
-        yield None if told is None else Identity(told)
         if told is None:
+            yield None
             return
+        with removal.named({path: removal.names_in(path) for path in inputs}, functools.partial(self._removed, name)):
+            yield Identity(told)
 
         def end() -> None:
             seconds = round(time.monotonic() - began, 1)
@@ -217,6 +219,11 @@ class Workspace:
         yield seen
         if seen != before and self.root.is_dir():
             files.write_json(path, {**known, key: seen})
+
+    def _removed(self, name: str, path: Path, what: str) -> InputError:
+        """The end of a stage under which somebody has removed an input."""
+        again = {self.datasets: "'salmu build' makes it anew", self.root / "world": "'salmu generate' makes it anew"}
+        return InputError(f"{what} while '{name}' read it; {again.get(path, 'put it back, or make it again')}", path)
 
     def _reasons(self, name: str, identity: Identity, outputs: Sequence[Path], asked: Any) -> list[str] | None:
         """Why a stage has to run: nothing, if it has not; None, if there is no output."""

@@ -15,7 +15,7 @@ from salmu_jax import contents, files
 from salmu_jax import workspace as workspace_lib
 from salmu_jax.config import base_config, to_json
 from salmu_jax.directories import new_directory
-from salmu_jax.errors import InputError
+from salmu_jax.errors import InputError, Preempted
 from salmu_jax.workspace import Workspace, held_around, provenance
 
 
@@ -199,6 +199,46 @@ def test_an_input_in_its_own_output_is_refused(workspace, tmp_path, place):
         with pytest.raises(InputError, match=r"lies in .*datasets, which would be replaced"):
             workspace.stage("build", workspace.datasets, {"seed": 2}, inputs=[given]).__enter__()
     assert (workspace.datasets / "a").read_text() == "made"
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError(""), InputError("cut short"), FileNotFoundError(2, "No such file", "d")]
+)
+@pytest.mark.parametrize(("name", "what"), [("", "was removed"), ("a", "a was removed"), ("*", "a, big were removed")])
+def test_an_input_that_is_removed_under_a_stage_is_named(workspace, error, name, what):
+    make(workspace, {})
+
+    def train():
+        with workspace.stage("pretrain clean", workspace.model("clean"), {}, inputs=[workspace.datasets]):
+            gone = [workspace.datasets] if not name else workspace.datasets.glob(name)
+            for path in [path for path in gone if path.name != "contents.json"]:
+                path.rename(workspace.root / f"gone-{path.name}")
+            raise error
+
+    with pytest.raises(InputError) as caught:
+        train()
+    assert str(caught.value) == (
+        f"{workspace.datasets}: {what} while 'pretrain clean' read it; 'salmu build' makes it anew"
+    )
+    assert not (workspace.root / "stages" / "pretrain-clean.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "removing"), [(RuntimeError("a bug"), False), (Preempted("x", 3, "y"), True), (KeyboardInterrupt(), True)]
+)
+def test_other_ends_of_a_stage_are_told_as_they_are(workspace, error, removing):
+    """A failure while all inputs are there; a stop with its state saved, and an interrupt, whatever has been removed."""
+    make(workspace, {})
+
+    def report():
+        with workspace.stage("report", workspace.report, {}, inputs=[workspace.datasets]):
+            if removing:
+                (workspace.datasets / "a").unlink()
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        report()
+    assert caught.value is error
 
 
 def test_files_beside_the_output_are_part_of_it(workspace):
