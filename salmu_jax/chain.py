@@ -7,6 +7,7 @@ command that makes it anew; that command sees the same difference, and does.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class Chain:
 
     def _world(self) -> str:
         workspace = self.workspace
-        if not (workspace.world / "world.json").exists():
+        if not os.path.lexists(workspace.world / "world.json"):
             return workspace.foreign_digest(workspace.world)
         if damage := workspace.damage(workspace.world):
             return files.sha256_json(damage)  # of no world: the build is run, and says what is wrong

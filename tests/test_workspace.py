@@ -130,7 +130,11 @@ def damages():
     def vanish(output):
         output.rename(output.parent / "elsewhere")
 
-    return [edit, edit_in_place, exchange, manifest, another, remove, rename, cut, vanish]
+    def dangle(output):
+        (output / "a").unlink()
+        (output / "a").symlink_to("nowhere")
+
+    return [edit, edit_in_place, exchange, manifest, another, remove, rename, cut, vanish, dangle]
 
 
 @pytest.mark.parametrize("damage", damages(), ids=lambda damage: damage.__name__)

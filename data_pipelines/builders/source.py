@@ -186,7 +186,7 @@ def _check_descriptions(directory: Path) -> None:
     """Compares the JSON files of a dataset with the digests of the build. (Shards have checksums of their own.)"""
     root = directory.absolute().parents[1]
     contents = contents_lib.read_contents(root)
-    if contents is None and (root / contents_lib.MANIFEST).exists():
+    if contents is None and os.path.lexists(root / contents_lib.MANIFEST):
         raise InputError("damaged; run 'salmu build' again", root / contents_lib.MANIFEST)
     for name, record in (contents or {"files": {}})["files"].items():
         path = root / name

@@ -7,6 +7,7 @@ nobody can tell, and damage in an image may go unseen.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,11 +23,14 @@ MADE = "world.json"
 def named_files(directory: Path) -> frozenset[str] | None:
     """The files of a made world, as ``world.json`` names them; None for a world that we did not make.
 
-    Raises InputError for a ``world.json`` that cannot be read.
+    Raises InputError for a ``world.json`` that cannot be read, a link to nowhere included.
     """
     try:
         check_regular(directory / MADE)
     except FileNotFoundError:
+        if (directory / MADE).is_symlink():
+            target = os.readlink(directory / MADE)
+            raise InputError(f"a link to {target}, which is not there", directory / MADE) from None
         return None
     contents = contents_lib.read_contents(directory)
     if contents is None or not any(name.startswith("data/") for name in contents["files"]):

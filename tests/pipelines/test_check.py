@@ -374,6 +374,21 @@ def test_every_flipped_bit_of_a_made_world_is_found(made):
     assert check_world(made).oddities == ()
 
 
+def test_every_file_of_a_made_world_that_is_a_link_to_nowhere_is_found(made):
+    for path in sorted(path for path in made.rglob("*") if path.is_file()):
+        path.rename(made.parent / "kept")
+        path.symlink_to(made.parent / "nowhere")
+        assert any(str(path.relative_to(made)) in line for line in problems(made)), path
+        (made.parent / "kept").rename(path)
+    for name in ("data", "retain", "zeroshot"):
+        (made / name).rename(made.parent / "kept")
+        (made / name).symlink_to(made.parent / "nowhere")
+        assert any(name in line for line in problems(made))
+        (made / name).unlink()
+        (made.parent / "kept").rename(made / name)
+    assert check_world(made).oddities == ()
+
+
 @pytest.mark.parametrize("name", ["world.json", "fragile_set_all_similarities.json", "identities_metadata.json"])
 def test_a_pipe_among_the_files_of_a_made_world(made, name):
     (made / name).unlink()
