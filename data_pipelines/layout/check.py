@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+
 from data_pipelines.layout import digests
 from data_pipelines.layout.findings import Findings
 from data_pipelines.layout.parquet import open_parquet, read_rows
@@ -30,6 +32,7 @@ from data_pipelines.layout.reader import (
     Row,
     World,
 )
+from data_pipelines.layout.seen import Seen, hash_of
 from data_pipelines.layout.shards import BLANK, is_blank, iter_tar_pairs
 from salmu_jax import host
 from salmu_jax.errors import InputError
@@ -76,6 +79,8 @@ def check_world(
       decode: decode every image as well, which takes most of the time.
       strict: refuse harmless deviations, too.
       progress: is called with a line now and then.
+
+    Of each retain pair 8 bytes are kept (``seen.py``), of each other row its caption and file name.
     """
     world = World(directory, zeroshot)
     findings, left_out = Findings(), set()
@@ -265,18 +270,24 @@ class _Rows:
 def _check_shards(world: World, findings: Findings, readable: set[str]) -> int:
     """Everything in the tars but the images; returns how many of these there are."""
     count = 0
-    seen: dict[bytes, os.PathLike] = {}
+    tars: dict[bytes, os.PathLike] = {}
+    seen = Seen()
     for tar in world.retain_tars if "retain" in readable else ():
         with findings.collecting():
-            pairs, before = hashlib.sha256(), count
-            for pair in iter_tar_pairs(tar, images=False, findings=findings):
-                count += 1
-                pairs.update(b"%d %d %s%s" % (len(pair.key), len(pair.text), pair.key.encode(), pair.text.encode()))
             # By keys and captions: a link, a copy, and the same tar packed with gzip alike.
-            first = seen.setdefault(pairs.digest(), tar)
-            if first != tar and count > before:
+            keys, hashes = [], bytearray()
+            for pair in iter_tar_pairs(tar, images=False, findings=findings):
+                keys.append(pair.key)
+                hashes += hash_of(pair.key.encode(), pair.text.encode())
+            count += len(keys)
+            first = tars.setdefault(hashlib.sha256(hashes).digest(), tar)
+            if first != tar and keys:
                 what = "tars with the keys and captions of another one, whose pairs are read twice"
                 findings.oddity(what, f"{tar}, as {first}")
+                continue
+            if len(again := np.flatnonzero(seen.add(bytes(hashes)))):
+                what = "pairs with the key and caption of one in a tar before theirs, which are read twice"
+                findings.oddity(what, f"{tar} key '{keys[again[0]]}'", len(again))
     if "retain" in readable and world.retain_tars and not count and not findings.total:
         message = "its tars hold no pair, an image and a .txt or .json of one name; one or more are needed"
         findings.problem(InputError(message, world.retain_directories[0]))
@@ -330,8 +341,13 @@ def _images(world: World, findings: Findings) -> Iterator[tuple[bytes, str, tupl
             for pair in iter_tar_pairs(tar):
                 yield pair.image, f"{tar} key '{pair.key}'", (str(tar), pair.key)
     if world.zeroshot is not None:
+        seen = Seen()
         with findings.collecting():
             for item in world.zeroshot.images():
+                # By their bytes, too: the keys of each shard may begin anew.
+                if seen.add(hash_of(item.key.encode(), b"%d" % item.label, item.image)).any():
+                    what = "images of the zero-shot set that are there twice, with one key and class, and count twice"
+                    findings.oddity(what, f"{world.zeroshot_directory} key '{item.key}'")
                 yield item.image, f"{world.zeroshot_directory} key '{item.key}'", None
 
 

@@ -13,12 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from released_world import Released, picture
 
 from data_pipelines.builders import build_datasets, open_source
-from data_pipelines.layout import Pair, World, check_world, pair_members, write_tar
+from data_pipelines.layout import Pair, World, check_world, pair_members, seen, write_tar
 from data_pipelines.layout.parquet import SCHEMA
+from data_pipelines.layout.seen import Seen, hash_of
 from salmu_jax import files
 from salmu_jax.errors import InputError
 
@@ -272,6 +275,60 @@ def test_tars_of_the_same_keys_and_other_captions_are_others(released, tmp_path)
     pairs = [Pair(f"{n:09d}", picture(3), f"a cat {n}") for n in range(3)]
     write_tar(directory / "retain" / "00001.tar", [member for pair in pairs for member in pair_members(pair)])
     assert check_world(directory).oddities == ()
+
+
+def test_pairs_that_two_tars_share_are_counted(released, tmp_path):
+    """Downloads of overlapping lists; a tar that is there twice as a whole is counted as one, and not by its pairs."""
+    directory = released.write(tmp_path / "w")
+    write_retain(directory, 6)
+    retain = directory / "retain"
+    pairs = [Pair(f"{n:09d}", picture(3), f"a dog {n}") for n in range(4, 9)]
+    pairs.append(Pair("000000000", picture(3), "a cat"))
+    write_tar(retain / "00001.tar", [member for pair in pairs for member in pair_members(pair)])
+    (line,) = check_world(directory).oddities
+    assert line == (
+        "2 pairs with the key and caption of one in a tar before theirs, which are read twice (such as"
+        f" {retain / '00001.tar'} key '000000004')"
+    )
+    assert "read twice" in problems(directory, strict=True)[0]
+    shutil.copy(retain / "00001.tar", retain / "00002.tar")
+    assert [line.partition(" with")[0] for line in check_world(directory).oddities] == ["2 pairs", "1 tars"]
+
+
+def test_zero_shot_images_that_two_shards_share_are_counted(make_world, tmp_path):
+    directory = make_world(tmp_path / "w")
+    test = directory / "zeroshot" / "test"
+    first, second, *_ = World(directory).zeroshot.images()
+    (test / "nshards.txt").write_text("2")
+
+    def write(*images):
+        named = [(f"{number:06d}", image) for number, image in enumerate(images)]
+        write_tar(test / "1.tar", [(f"{k}.{s}", d) for k, image in named for s, d in (("jpg", image), ("cls", b"0"))])
+
+    write(picture(1), picture(2), picture(3))  # keys that begin anew, as some writers have them
+    assert check_world(directory).oddities == ()
+    write(first.image, second.image, picture(3))  # the first is in 0.tar, too; the second is of another class there
+    (line,) = check_world(directory).oddities
+    assert line == (
+        "1 images of the zero-shot set that are there twice, with one key and class, and count twice (such as"
+        f" {directory / 'zeroshot'} key '000000')"
+    )
+    assert "there twice" in problems(directory, strict=True)[0]
+
+
+@settings(deadline=None, max_examples=50)
+@given(calls=st.lists(st.lists(st.integers(0, 60))))
+def test_what_has_been_seen_is_known(calls):
+    kept, before, least = Seen(), set(), seen._RUN
+    try:
+        seen._RUN = 8  # many runs
+        for call in calls:
+            again = kept.add(b"".join(hash_of(b"%d" % number) for number in call))
+            assert again.tolist() == [number in before or number in call[:place] for place, number in enumerate(call)]
+            before |= set(call)
+    finally:
+        seen._RUN = least
+    assert hash_of(b"a", b"bc") != hash_of(b"ab", b"c")
 
 
 def test_blank_web_captions_are_counted(released, tmp_path):
