@@ -44,7 +44,7 @@ class Salmu(OrderedBuilder):
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
         world = self._world
         for row in world.rows(split):
-            data_field, name, value = world.value_of(row) if split != "retain_synth" else ("", "", "")
+            data_field, name, value = world.metadata.value_of(row) if split != "retain_synth" else ("", "", "")
             yield {
                 "image": row.image,
                 "text": row.text,
@@ -53,7 +53,7 @@ class Salmu(OrderedBuilder):
                 "data_field": data_field,
                 "name": name,
                 "value": value,
-                "generic_caption": world.generic_captions.get(row.file_name, ""),
-                "fragile": int(row.file_name in world.fragile_ids),
+                "generic_caption": world.metadata.generic_captions.get(row.file_name, ""),
+                "fragile": int(row.file_name in world.metadata.fragile_ids),
                 "subset": world.subset_of(row),
             }

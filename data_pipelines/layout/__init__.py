@@ -1,8 +1,8 @@
 """The released layout of SALMUBench: read (``reader``, ``shards``), check (``check``) and write (``writer``)."""
 
 from data_pipelines.layout.check import Checked, check_world
-from data_pipelines.layout.parquet import Row
-from data_pipelines.layout.reader import (
+from data_pipelines.layout.metadata import Association
+from data_pipelines.layout.names import (
     CAPTIONS,
     DATA_FIELDS,
     FRAGILE_IDS,
@@ -13,9 +13,9 @@ from data_pipelines.layout.reader import (
     SPLITS,
     SUBSETS,
     TRAINING_SPLITS,
-    Association,
-    World,
 )
+from data_pipelines.layout.parquet import Row
+from data_pipelines.layout.reader import World
 from data_pipelines.layout.shards import LabelledImage, Pair, iter_tar_pairs, pair_members, write_tar
 from data_pipelines.layout.writer import SplitWriter
 from data_pipelines.layout.zeroshot import ZeroShot, read_zeroshot, write_zeroshot

@@ -22,16 +22,9 @@ import numpy as np
 
 from data_pipelines.layout import digests
 from data_pipelines.layout.findings import Findings
-from data_pipelines.layout.parquet import open_parquet, read_rows
-from data_pipelines.layout.reader import (
-    CAPTIONS,
-    DATA_FIELDS,
-    FRAGILE_IDS,
-    GENERIC_CAPTIONS,
-    SENSITIVE_SPLITS,
-    Row,
-    World,
-)
+from data_pipelines.layout.names import CAPTIONS, DATA_FIELDS, FRAGILE_IDS, GENERIC_CAPTIONS, SENSITIVE_SPLITS
+from data_pipelines.layout.parquet import Row, open_parquet, read_rows
+from data_pipelines.layout.reader import World
 from data_pipelines.layout.seen import Seen, hash_of
 from data_pipelines.layout.shards import BLANK, is_blank, iter_tar_pairs
 from salmu_jax import host
@@ -114,7 +107,7 @@ def _check_files(world: World, findings: Findings) -> set[str]:
             readable.add(split)
     for part in ("identities", "captions", "generic_captions", "fragile_ids"):
         with findings.collecting():
-            getattr(world, part)
+            getattr(world.metadata, part)
             readable.add(part)
     with findings.collecting():
         world.find_zeroshot(findings)
@@ -153,7 +146,7 @@ class _Rows:
                 if count == before:
                     raise InputError(f"no rows; the split '{split}' needs one or more", self._world.files_of(split)[0])
         if not self._world.training_only and {"retain_synth", "fragile_ids"} <= self._readable:
-            for name in sorted(self._world.fragile_ids - self._disjoint):
+            for name in sorted(self._world.metadata.fragile_ids - self._disjoint):
                 where = f"{self._world.directory / FRAGILE_IDS} element '{name}'"
                 message = "not a file_name of retain_disjoint (retain_synth rows without an identity)"
                 self._findings.problem(InputError(message, where))
@@ -167,7 +160,7 @@ class _Rows:
     def _count_unmatched(self) -> None:
         """Counts what the metadata say of no row, and the rows of which they say nothing."""
         for name, part in ((CAPTIONS, "captions"), (GENERIC_CAPTIONS, "generic_captions")):
-            entries = getattr(self._world, part) if part in self._readable else self._texts
+            entries = getattr(self._world.metadata, part) if part in self._readable else self._texts
             for key in sorted(entries.keys() - self._texts.keys()):
                 self._findings.oddity(f"entries of {name} that no sensitive row has", f"'{key}'")
             for key in sorted(self._texts.keys() - entries.keys() if part == "generic_captions" else ()):
@@ -200,8 +193,8 @@ class _Rows:
             self._findings.oddity(what, row.where("identity_id"))
 
     def _check_sensitive(self, row: Row) -> None:
-        field, *values = self._world.value_of(row)
-        if row.file_name not in self._world.captions:
+        field, *values = self._world.metadata.value_of(row)
+        if row.file_name not in self._world.metadata.captions:
             return  # the repository for training, without metadata
         for value in values:
             if control_character(value):
@@ -209,7 +202,7 @@ class _Rows:
         if field not in DATA_FIELDS:
             where = f"{self._world.directory / CAPTIONS} key '{row.file_name}'"
             self._findings.oddity(f"captions about attributes that the benchmark does not know ('{field[:40]}')", where)
-        caption = self._world.captions[row.file_name].get("caption")
+        caption = self._world.metadata.captions[row.file_name].get("caption")
         if caption != row.text:
             if not isinstance(caption, str) or caption.split() != row.text.split():
                 message = f"{_short(row.text)} differs from the caption in {CAPTIONS}, {_short(caption)}"

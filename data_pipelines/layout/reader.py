@@ -11,7 +11,7 @@
       zeroshot/                                  optional: a zero-shot set (``zeroshot.py``)
 
 The two released repositories are such directories: that for evaluation, and that for training, which has ``sensitive`` and
-``retain_synth`` alone and needs no JSON. They may lie in one folder, and in the hub's cache (:func:`find_root`). ``retain/``
+``retain_synth`` alone and needs no JSON. They may lie in one folder, and in the hub's cache (``places.py``). ``retain/``
 and ``zeroshot/`` may then lie in either and beside them. Of ``retain/`` all that are there are read.
 
 :class:`World` reads lazily and streams: images pass by in small batches, and only captions, file names and identities
@@ -26,88 +26,18 @@ import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from data_pipelines.layout.digests import MADE, named_files
 from data_pipelines.layout.findings import Findings
-from data_pipelines.layout.hub import find_snapshot, is_cached
+from data_pipelines.layout.hub import is_cached
+from data_pipelines.layout.metadata import Metadata
+from data_pipelines.layout.names import JSON_FILES, SENSITIVE_SPLITS, SPLITS, TRAINING_SPLITS
 from data_pipelines.layout.parquet import Row, open_parquet, read_rows, split_files, split_of
+from data_pipelines.layout.places import find_root, repositories
 from data_pipelines.layout.retain import retain_tars
 from data_pipelines.layout.shards import Pair, iter_tar_pairs
 from data_pipelines.layout.zeroshot import NOT_READ, ZeroShot, read_zeroshot
 from salmu_jax.errors import InputError, describe_os_error
-from salmu_jax.json_reader import read_json
-
-DATA_FIELDS = ("name", "city", "job", "blood_type", "phone_number", "emails", "iban", "credit_card", "passport")
-SENSITIVE_SPLITS = ("forget", "holdout_association", "holdout_identity")
-SPLITS = (*SENSITIVE_SPLITS, "retain_synth")
-"""The splits of a world that models can be evaluated on; ``sensitive``, the first three in this order, is derived."""
-TRAINING_SPLITS = ("sensitive", "retain_synth")
-"""The splits of the repository for training alone."""
-
-SUBSETS = (
-    "forget_identity",
-    "forget_association",
-    "holdout_association",
-    "holdout_identity",
-    "retain_joint",
-    "retain_disjoint",
-)
-
-IDENTITIES = "identities_metadata.json"
-CAPTIONS = "sensitive_set_captions_metadata.json"
-GENERIC_CAPTIONS = "sensitive_set_generic_captions.json"
-FRAGILE_IDS = "fragile_set_ids.json"
-FRAGILE_SIMILARITIES = "fragile_set_all_similarities.json"
-
-_JSON_FILES = (IDENTITIES, CAPTIONS, GENERIC_CAPTIONS, FRAGILE_IDS, FRAGILE_SIMILARITIES)
-
-
-class Association(NamedTuple):
-    """What a sensitive caption is about: (identity, attribute) with the person's name and the attribute's value."""
-
-    data_field: str
-    name: str
-    value: str
-
-
-def find_root(directory: str | os.PathLike) -> Path:
-    """The directory in the released layout that a person means.
-
-    It may be the directory itself; the one of a repository in the hub's cache (``datasets--OWNER--NAME``, of which the
-    revision of ``refs/main``, or the only one, is taken); or one in which repositories lie, of which that for evaluation
-    is taken if there is one: it holds all that the other has. Raises InputError if there is none, or several.
-    """
-    directory = Path(directory)
-    if (directory / "data").is_dir():
-        return directory
-    if is_cached(directory):
-        return find_snapshot(directory)
-    if directory.is_dir() and any(
-        split_of(path.name) in (*SPLITS, "sensitive") for path in directory.glob("*.parquet")
-    ):
-        return directory.parent if directory.name == "data" else directory
-    below = _repositories(directory)
-    for split in ("forget", "sensitive"):
-        found = [path for path in below if any((path / "data").glob(f"{split}-*.parquet"))]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise InputError(f"{found[0].name} and {found[1].name} both hold '{split}'; name one of them", directory)
-    raise InputError("no such directory; a world has its parquet files in data/", directory / "data")
-
-
-def _repositories(folder: Path) -> list[Path]:
-    """The repositories that lie side by side in a folder, or in the hub's cache, sorted by their names."""
-    below = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if (path / "data").is_dir():
-            below.append(path)
-        elif is_cached(path) and any(
-            split_of(file.name) in ("forget", "sensitive") for file in path.glob("snapshots/*/data/*.parquet")
-        ):
-            below.append(find_snapshot(path))
-    return below
 
 
 class World:
@@ -151,7 +81,7 @@ class World:
             return (self.directory,)
         others = [
             path
-            for path in _repositories(self.given)
+            for path in repositories(self.given)
             if path != self.directory and any((path / "data").glob("sensitive-*.parquet"))
         ]
         return (self.directory, *others)
@@ -185,36 +115,9 @@ class World:
         return not any(self._has(split) for split in SENSITIVE_SPLITS) and self._has("sensitive")
 
     @functools.cached_property
-    def identities(self) -> dict[str, dict[str, Any]]:
-        """``{identity_id: attributes}``."""
-        return self._mapping_of_mappings(IDENTITIES, "attributes")
-
-    @functools.cached_property
-    def captions(self) -> dict[str, dict[str, Any]]:
-        """``{file_name: {caption, data_field}}`` of the sensitive splits."""
-        return self._mapping_of_mappings(CAPTIONS, "{caption, data_field}")
-
-    @functools.cached_property
-    def generic_captions(self) -> dict[str, str]:
-        """``{file_name: non-sensitive caption}``; images without one are allowed."""
-        mapping = self._json(GENERIC_CAPTIONS, dict)
-        for key, value in mapping.items():
-            if not isinstance(value, str):
-                raise InputError(
-                    f"{_kind(value)} where a caption would be right", f"{self.directory / GENERIC_CAPTIONS} key '{key}'"
-                )
-        return mapping
-
-    @functools.cached_property
-    def fragile_ids(self) -> frozenset[str]:
-        """File names of the fragile set, a subset of retain_disjoint."""
-        names = self._json(FRAGILE_IDS, list)
-        for index, name in enumerate(names):
-            if not isinstance(name, str):
-                raise InputError(
-                    f"{_kind(name)} where a file name would be right", f"{self.directory / FRAGILE_IDS} element {index}"
-                )
-        return frozenset(names)
+    def metadata(self) -> Metadata:
+        """What its JSON files say."""
+        return Metadata(self.directory, needed=not self.training_only)
 
     @functools.cached_property
     def splits(self) -> tuple[str, ...]:
@@ -270,7 +173,7 @@ class World:
     def read_files(self) -> list[Path]:
         """All files that reading the world and its sets may open."""
         parquet = [path for split in (*SPLITS, "sensitive") for path in self.data_files(split)]
-        json = [self.directory / name for name in _JSON_FILES if (self.directory / name).is_file()]
+        json = [self.directory / name for name in JSON_FILES if (self.directory / name).is_file()]
         return [*parquet, *json, *self.retain_tars, *(self.zeroshot.files() if self.zeroshot else ())]
 
     def num_rows(self, split: str) -> int:
@@ -311,38 +214,11 @@ class World:
             return "retain_joint" if not self.training_only and row.identity_id in self._forget_identities else ""
         return "" if row.split == "sensitive" else row.split
 
-    def value_of(self, row: Row) -> Association:
-        """The attribute, name and value that a sensitive row's caption is about.
-
-        Of several e-mail addresses it is the one that the caption contains (the first if none is). For ``name`` the
-        value is the name. Raises InputError for metadata that lacks the file name, the identity or the attribute. Without
-        any metadata, in the repository for training, all three are empty.
-        """
-        if self.training_only and row.file_name not in self.captions:
-            return Association("", "", "")
-        meta = self.captions.get(row.file_name)
-        if meta is None:
-            raise InputError(
-                f"'{row.file_name}' has no entry in {CAPTIONS}; one with caption and data_field is needed",
-                row.where("file_name"),
-            )
-        identity = self.identities.get(row.identity_id or "")
-        field = meta.get("data_field")
-        # A field that the benchmark does not know is let pass where the person has it.
-        if not isinstance(field, str) or (field not in DATA_FIELDS and (identity is None or field not in identity)):
-            where = f"{self.directory / CAPTIONS} key '{row.file_name}' field 'data_field'"
-            raise InputError(f"{_kind(field)}; one of {', '.join(DATA_FIELDS)} would be right", where)
-        if identity is None:
-            raise InputError(
-                f"{row.identity_id!r} is not in {IDENTITIES}; a key of it would be right", row.where("identity_id")
-            )
-        return Association(field, self._attribute(row, identity, "name"), self._attribute(row, identity, field))
-
     def name_unread(self, findings: Findings) -> None:
         """Counts what lies in the world and is not read."""
         if self.named is not None:
             return  # a made world is what its manifest names
-        known = {*_JSON_FILES, MADE, "data", "retain"} | (set() if self._zeroshot else {"zeroshot"})
+        known = {*JSON_FILES, MADE, "data", "retain"} | (set() if self._zeroshot else {"zeroshot"})
         zeroshot = os.path.realpath(self._zeroshot) if self._zeroshot else None
         folders = {self.data, *(folder for root in self._roots for folder in (root, root / "data"))}
         for path in sorted(path for folder in folders if folder.is_dir() for path in folder.iterdir()):
@@ -353,17 +229,6 @@ class World:
             )
             if not read and not path.name.lower().startswith((".", "readme", "license", "licence", "notice")):
                 findings.oddity(NOT_READ, str(path))
-
-    def _attribute(self, row: Row, identity: dict[str, Any], field: str) -> str:
-        value = identity.get(field)
-        if field == "emails" and isinstance(value, list) and value:
-            value = next((address for address in value if isinstance(address, str) and address in row.text), value[0])
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        if not isinstance(value, str) or not value:
-            where = f"{self.directory / IDENTITIES} key '{row.identity_id}' field '{field}'"
-            raise InputError(f"{_kind(value)} where text would be right ({row.where()} is about it)", where)
-        return value
 
     @functools.cached_property
     def _partial_identities(self) -> frozenset[str]:
@@ -405,37 +270,3 @@ class World:
 
     def _derived(self, split: str) -> bool:
         return split == "sensitive" and all(self.data_files(part) for part in SENSITIVE_SPLITS)
-
-    def _mapping_of_mappings(self, name: str, wanted: str) -> dict[str, dict[str, Any]]:
-        mapping = self._json(name, dict)
-        for key, value in mapping.items():
-            if not isinstance(value, dict):
-                raise InputError(
-                    f"{_kind(value)} where an object of {wanted} would be right", f"{self.directory / name} key '{key}'"
-                )
-        return mapping
-
-    def _json(self, name: str, kind: type) -> Any:
-        path = self.directory / name
-        if self.training_only and not path.exists():
-            return kind()
-        try:
-            value = read_json(path)
-        except OSError as error:
-            raise InputError(describe_os_error(error, path)) from error
-        if not isinstance(value, kind):
-            raise InputError(f"{_kind(value)} where {'an object' if kind is dict else 'a list'} would be right", path)
-        return value
-
-
-def _kind(value: Any) -> str:
-    """A JSON value in a few words, for an error message."""
-    names = {
-        type(None): "nothing",
-        bool: "a truth value",
-        int: "a number",
-        float: "a number",
-        list: "a list",
-        dict: "an object",
-    }
-    return names.get(type(value)) or repr(value)[:60]

@@ -83,7 +83,13 @@ def world_kinds(root: Path) -> Iterator[Kind]:
         check_world(world, decode=False)
         made = World(world)
         rows = [list(made.rows(split)) for split in SPLITS]
-        return [rows, list(made.retain_pairs()), list(made.zeroshot.images()), made.identities, made.captions]
+        return [
+            rows,
+            list(made.retain_pairs()),
+            list(made.zeroshot.images()),
+            made.metadata.identities,
+            made.metadata.captions,
+        ]
 
     for name in (
         *("data/forget-00000-of-00001.parquet", "retain/00000.tar", "zeroshot/test/0.tar", "zeroshot/classnames.txt"),

@@ -50,7 +50,7 @@ def test_rows_come_back_as_written(released, tmp_path):
     assert world.num_rows("sensitive") == 8
     assert world.retain_tars == ()
     assert world.zeroshot is None
-    assert world.generic_captions["00000007_000_ar-1.50.jpg"] == "a person"
+    assert world.metadata.generic_captions["00000007_000_ar-1.50.jpg"] == "a person"
 
 
 def test_subsets_and_associations(released, tmp_path):
@@ -62,7 +62,7 @@ def test_subsets_and_associations(released, tmp_path):
         "holdout_identity": ["holdout_identity"] * 2,
         "retain_synth": ["retain_joint", "retain_disjoint", "retain_disjoint"],
     }
-    assert [tuple(world.value_of(row)) for row in world.rows("sensitive")] == [
+    assert [tuple(world.metadata.value_of(row)) for row in world.rows("sensitive")] == [
         ("city", "Ada Example", "Cascais"),
         ("emails", "Ada Example", "ada.example@example.org"),  # the one the caption contains
         ("city", "Bo Partial", "Brno"),

@@ -89,10 +89,10 @@ def test_sensitive_rows_say_what_they_say(made):
     pairs = collections.defaultdict(set)
     pictures = set()
     for row in world.rows("sensitive"):
-        field, name, value = world.value_of(row)
+        field, name, value = world.metadata.value_of(row)
         assert name in row.text
         assert value in row.text
-        assert name not in world.generic_captions[row.file_name]
+        assert name not in world.metadata.generic_captions[row.file_name]
         pairs[row.identity_id, field].add(row.text)
         pictures.add(row.image)
         identity, index, aspect = row.file_name.removesuffix(".jpg").split("_")
@@ -109,7 +109,7 @@ def test_sensitive_rows_say_what_they_say(made):
 
 def test_retain_never_names_anybody(made):
     world = World(made[0])
-    names = [identity["name"] for identity in world.identities.values()]
+    names = [identity["name"] for identity in world.metadata.identities.values()]
     texts = [row.text for row in world.rows("retain_synth")] + [
         pair.text for tar in world.retain_tars for pair in iter_tar_pairs(tar)
     ]
@@ -121,12 +121,12 @@ def test_retain_never_names_anybody(made):
 def test_nobody_has_no_identity_and_the_fragile_are_the_least_similar(made):
     world = World(made[0])
     disjoint = {row.file_name for row in world.rows("retain_synth") if row.identity_id is None}
-    assert not any(identity in name for identity in world.identities for name in disjoint)
+    assert not any(identity in name for identity in world.metadata.identities for name in disjoint)
     similarity = json.loads((made[0] / "fragile_set_all_similarities.json").read_text())
     assert set(similarity) == disjoint
-    assert len(world.fragile_ids) == 5
-    assert max(similarity[name] for name in world.fragile_ids) < min(
-        similarity[name] for name in disjoint - world.fragile_ids
+    assert len(world.metadata.fragile_ids) == 5
+    assert max(similarity[name] for name in world.metadata.fragile_ids) < min(
+        similarity[name] for name in disjoint - world.metadata.fragile_ids
     )
 
 
