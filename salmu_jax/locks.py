@@ -49,7 +49,8 @@ class Lock:
             return self._take(shared)
         except OSError as error:
             self.release()
-            raise InputError(describe_os_error(error, self._path.parent)) from error
+            named = self._path if error.errno == errno.EISDIR else self._path.parent
+            raise InputError(describe_os_error(error, named)) from error
         except Busy:
             self.release()
             raise

@@ -39,6 +39,15 @@ def test_a_lock_file_that_is_removed_lets_nobody_in(tmp_path):
     assert not busy(tmp_path)
 
 
+def test_a_directory_in_the_place_of_the_lock_file_is_named(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    with (
+        pytest.raises(InputError, match=rf"^{tmp_path}/\.lock: is a directory, where a file is needed"),
+        lock(tmp_path) as it,
+    ):
+        it.take()
+
+
 def test_some_share_it_and_some_do_not(tmp_path):
     with lock(tmp_path) as first, lock(tmp_path) as second:
         assert first.take(shared=True)

@@ -56,7 +56,7 @@ def initialize(
       InputError: some of the three are missing or are no such numbers; the others do not answer.
     """
     given = {
-        "coordinator": coordinator or environment.get("SALMU_COORDINATOR") or None,
+        "coordinator": environment.get("SALMU_COORDINATOR") or None if coordinator is None else coordinator,
         "processes": _number(processes, "SALMU_PROCESSES", environment),
         "process": _number(process, "SALMU_PROCESS", environment),
     }

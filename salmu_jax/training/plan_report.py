@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,15 @@ def run(
     """
     if pairs is not None and pairs < config.train.batch_size:
         raise InputError(f"{pairs} pairs are less than a batch of {config.train.batch_size}", "--pairs")
+    if bytes_per_pair is not None and not (math.isfinite(bytes_per_pair) and bytes_per_pair > 0):
+        raise InputError(f"is {bytes_per_pair:g}; a number above 0 is needed", "--bytes-per-pair")
     assumed = [
         *([f"{PUBLISHED_PAIRS:,} pairs, as published (--pairs)"] if pairs is None else []),
         *([f"{ASSUMED_BYTES_PER_PAIR:,} bytes a pair (--bytes-per-pair)"] if bytes_per_pair is None else []),
     ]
     sizes = {
-        "pairs": pairs or PUBLISHED_PAIRS,
-        "bytes_per_pair": bytes_per_pair or ASSUMED_BYTES_PER_PAIR,
+        "pairs": PUBLISHED_PAIRS if pairs is None else pairs,
+        "bytes_per_pair": ASSUMED_BYTES_PER_PAIR if bytes_per_pair is None else bytes_per_pair,
         "fast": fast,
     }
     made = plan.make_plan(config, topology, **sizes, say=lambda line: say(f"plan: {line}"))

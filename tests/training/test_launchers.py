@@ -114,6 +114,15 @@ def test_an_address_by_hand_is_whole(joined, environment, complaint):
     assert joined == []
 
 
+def test_an_empty_address_is_not_taken_for_none(joined):
+    """``--coordinator "$ADDRESS"``, of a variable that is not set: each process would run by itself."""
+    with pytest.raises(InputError, match=r"^--coordinator .*: --processes .* missing"):
+        distributed.initialize(coordinator="", environment={})
+    with pytest.raises(InputError, match="'' is not HOST:PORT"):
+        distributed.initialize(coordinator="", processes=2, process=0, environment={"SALMU_COORDINATOR": "h:1"})
+    assert joined == []
+
+
 @pytest.mark.parametrize("error", [KeyError("SLURM_NTASKS"), OSError("no such host"), RuntimeError("DEADLINE\nmore")])
 def test_others_who_do_not_come_are_one_line(joined, monkeypatch, capsys, error):
     def initialize(**_):

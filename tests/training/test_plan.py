@@ -99,6 +99,7 @@ def test_a_compiler_that_runs_out_of_memory_is_understood():
     ("arguments", "line"),
     [
         (["--topology", "v5e:3x5x7"], "salmu: --topology: no topology 'v5e:3x5x7'"),
+        *((["--topology", "local", "--bytes-per-pair", x], "salmu: --bytes-per-pair: is ") for x in ("0", "-1", "nan")),
         (["--topology", "local", "--pairs", "3"], "salmu: --pairs: 3 pairs are less than a batch of 16"),
         (
             ["--topology", "local", "--config.mesh.fsdp=3"],
