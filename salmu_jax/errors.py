@@ -21,7 +21,7 @@ _SHARED_MEMORY = (
 )
 # What TFDS, numpy's own writer and SQLite say of a full disk, without the system's error number or words.
 _FULL = re.compile(r"not enough disk space|\d+ requested and \d+ written|disk is full", re.IGNORECASE)
-_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE)
 
 
 class InputError(ValueError):
@@ -52,7 +52,7 @@ class Preempted(Exception):
 
 
 def disk_refusal(error: BaseException, directory: str | os.PathLike) -> InputError | None:
-    """The line for a full disk or a file size limit, if one is behind ``error``, met while writing below ``directory``.
+    """The line for a full disk, or a limit on files, if one is behind ``error``, met while working below ``directory``.
 
     Libraries that write (Orbax, TensorStore, array_record, TFDS, pyarrow, tarfile) wrap what the operating system said in
     kinds of their own, some with nothing but its words in the text.
@@ -117,6 +117,8 @@ def describe_os_error(error: OSError, path: str | os.PathLike | None = None) -> 
         return (
             f"{where}: the file would exceed the file size limit (ulimit -f); raise it, then run the same command again"
         )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{where}: {error.strerror} at a time; raise the limit (ulimit -n), then run the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{where}: not writable or readable by this user ({error.strerror}); choose another directory"
     if error.errno == errno.EISDIR:

@@ -13,6 +13,7 @@ import logging
 import mmap
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from salmu_jax.errors import InputError
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 GPU_PRODUCTS_FLAG = "--xla_gpu_enable_triton_gemm"
 _FEW_CPUS, _FEW_PAIRS, _MOST_WORKERS = 2, 20_000, 16
+_MANY_FILES = 1 << 18  # open at a time: 400 million pairs are 60,000 shards
 _GROWTH = 64 * 2**20  # bytes that the heap grows by at least
 
 # What figures depend on, of JAX's settings: the same on every machine, whatever its environment says.
@@ -134,10 +136,26 @@ def _free_shared_memory() -> int:
 
 def prepare() -> None:
     """Sets this process up for what JAX will compute on: to be called before JAX starts, by what owns the process."""
+    allow_many_files()
     if computes_on_cpu():
         keep_freed_memory()
     elif gpu_platform():
         prefer_library_products()
+
+
+def allow_many_files() -> None:
+    """Raises the soft limit on open files, which is low for programs that wait with ``select``, as far as it goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(_MANY_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def open_files() -> int:
+    """How many files this process may have open at a time."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _MANY_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 def quieten_libraries() -> None:

@@ -39,7 +39,8 @@ def test_an_input_error_names_the_place_first_and_survives_another_process(tmp_p
         (errno.EISDIR, "is a directory, where a file is needed"),
         (errno.EEXIST, "choose another path"),
         (errno.ENOENT, "no such file"),
-        (errno.EMFILE, os.strerror(errno.EMFILE)),
+        (errno.EMFILE, "Too many open files at a time; raise the limit (ulimit -n)"),
+        (errno.ELOOP, os.strerror(errno.ELOOP)),
     ],
 )
 def test_an_os_error_is_described_with_its_place(code, hint):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import subprocess
 import sys
 import textwrap
@@ -322,3 +323,15 @@ def test_what_orbax_logs_of_a_failed_save_is_left_out_whatever_was_imported_firs
     said = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
     assert "of others" in said.stderr
     assert "of a thread" not in said.stderr
+
+
+def test_the_soft_limit_on_open_files_is_raised_and_the_hard_one_kept():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
+        assert host.open_files() == 200
+        host.allow_many_files()
+        assert host.open_files() == min(before[1], host._MANY_FILES) > 200
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] == before[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import collections
 import itertools
 import operator
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,8 @@ from array_record.python import array_record_module
 
 from data_pipelines.layout import SENSITIVE_SPLITS
 from salmu_jax import contents as contents_lib
-from salmu_jax import files
-from salmu_jax.errors import InputError, describe_os_error
+from salmu_jax import files, host
+from salmu_jax.errors import InputError, describe_os_error, disk_refusal
 
 CLASSES_FILE = "classes.json"
 
@@ -25,7 +27,7 @@ class RecordSource:
     """Random access to one split of one dataset: ``len(source)``, ``source[i] -> dict``, ``source.read([i, j, ...])``.
 
     Texts are str, images the encoded bytes, numbers int. Files are opened when first read, and again in every process
-    that the source is sent to.
+    that the source is sent to; of very many shards those that were read longest ago are closed. Thread-safe.
 
     Args:
       directory: the directory of a built dataset, which holds ``dataset_info.json``.
@@ -42,6 +44,8 @@ class RecordSource:
             builder = tfds.builder_from_directory(os.fspath(directory))
             info = builder.info.splits.get(split)
         except Exception as error:  # TFDS raises its own kinds, and those of JSON and of missing files
+            if refusal := disk_refusal(error, directory):
+                raise refusal from error
             line = describe_os_error(error) if isinstance(error, OSError) else error
             raise InputError(f"not a whole dataset ({line}); run 'salmu build' again", directory) from error
         if info is None:
@@ -57,7 +61,9 @@ class RecordSource:
         self._texts = [name for name, kind in self._features.items() if isinstance(kind, tfds.features.Text)]
         self._paths = [os.fspath(path) for path in info.filepaths]
         self._ends = list(itertools.accumulate(info.shard_lengths))
-        self._readers: list[Any] = [None] * len(self._paths)
+        self._readers: collections.OrderedDict[int, Any] = collections.OrderedDict()  # the latest used is the last
+        self._lock = threading.Lock()
+        self._most = max(host.open_files() // 4, 1)  # readers; each has a file open, and an index in memory
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -105,7 +111,7 @@ class RecordSource:
 
     def _read(self, shard: int, rows: list[int]) -> list[dict[str, Any]]:
         try:
-            reader = self._readers[shard] or self._open(shard)
+            reader = self._reader(shard)
             examples = [self._features.deserialize_example_np(record) for record in reader.read(rows)]
             for example in examples:
                 for name in self._texts:
@@ -117,17 +123,31 @@ class RecordSource:
             if not os.path.isfile(path):
                 message = "no such file, though the dataset needs it; run 'salmu build' again"
                 raise InputError(message, path) from error
+            if isinstance(error, OSError) and error.errno is not None:
+                raise InputError(describe_os_error(error, path)) from error
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise InputError(f"cut short or damaged ({reason}); run 'salmu build' again", path) from error
         return examples
 
+    def _reader(self, shard: int) -> Any:
+        with self._lock:
+            if shard in self._readers:
+                self._readers.move_to_end(shard)
+                return self._readers[shard]
+        reader = self._open(shard)
+        with self._lock:
+            self._readers[shard] = reader
+            while len(self._readers) > self._most:
+                self._readers.popitem(last=False)  # it is closed once no thread reads from it any more
+        return reader
+
     def _open(self, shard: int) -> Any:
         reader = array_record_module.ArrayRecordReader(self._paths[shard], "readahead_buffer_size:0")
         expected, found = self._ends[shard] - self._start(shard), reader.num_records()
-        if found != expected:  # a file that is cut short opens all the same, with some records missing
+        if found != expected:  # a file that is cut short opens all the same, as does one that cannot be opened at all
+            open(self._paths[shard], "rb").close()
             message = f"cut short or damaged ({found} records of {expected}); run 'salmu build' again"
             raise InputError(message, self._paths[shard])
-        self._readers[shard] = reader
         return reader
 
     def __getstate__(self) -> dict[str, Any]:

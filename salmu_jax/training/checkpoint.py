@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 
 from salmu_jax import contents, files
 from salmu_jax.directories import new_directory
-from salmu_jax.errors import InputError
+from salmu_jax.errors import InputError, disk_refusal
 from salmu_jax.models.clip import Clip, ClipConfig, Params
 from salmu_jax.models.inputs import input_differences
 from salmu_jax.training import distributed
@@ -115,6 +115,8 @@ def load_model(directory: Path, expected: ClipConfig | None = None) -> tuple[Cli
             target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
             params = checkpointer.restore(Path(directory).absolute() / "params", args=ocp.args.StandardRestore(target))
     except Exception as error:  # Orbax and TensorStore raise many kinds, pages long
+        if refusal := disk_refusal(error, directory):
+            raise refusal from error
         raise InputError(
             f"its arrays cannot be read ({first_line(error)}); the model has to be made again", directory
         ) from error

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import pickle
+import resource
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tensorflow_datasets as tfds
 
 from data_pipelines.builders import base, build_datasets, open_source, read_classes
 from data_pipelines.layout import SENSITIVE_SPLITS, SPLITS, World, iter_tar_pairs
+from salmu_jax import host
 from salmu_jax.errors import InputError
 
 
@@ -41,6 +45,45 @@ def test_rows_keep_their_order_and_bytes(built):
     assert [(e["key"], e["image"], e["label"]) for e in source] == [tuple(image) for image in images]
     assert read_classes(datasets) == (("cat", "dog", "owl"), ("a {c}", "the {c}."))
     assert [line.split()[0] for line in lines] == ["checking", "building", "building", "building"]
+
+
+def test_of_many_shards_few_are_open_at_a_time(make_world, tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "SHARD_BYTES", 2000)
+    build_datasets(make_world(tmp_path / "world", zeroshot=0), tmp_path / "datasets")
+    source = open_source(tmp_path / "datasets", "retain_pairs", "train")
+    shards = len(list((tmp_path / "datasets" / "retain_pairs").glob("*/*.array_record*")))
+    assert shards > 5
+    keys = [example["key"] for example in source]
+    assert open_below(tmp_path) == shards
+    monkeypatch.setattr(host, "open_files", lambda: 12)
+    few = open_source(tmp_path / "datasets", "retain_pairs", "train")
+    del source
+    gc.collect()
+    places = [place for start in range(7) for place in range(start, len(few), 7)]
+    with ThreadPoolExecutor(4) as pool:
+        assert [example["key"] for example in pool.map(few.__getitem__, places)] == [keys[place] for place in places]
+    assert open_below(tmp_path) == 3
+
+
+def open_below(directory):
+    """How many files below a directory this process has open."""
+    links = (os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd"))
+    return sum(os.readlink(link).startswith(str(directory)) for link in links if os.path.lexists(link))
+
+
+def test_too_many_open_files_are_no_damage(built):
+    _, datasets, *_ = built
+    source = open_source(datasets, "salmu", "forget")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"Too many open files at a time; raise the limit \(ulimit -n\)"):
+            source[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert source[0]["text"]
 
 
 def test_what_the_metadata_say(built):
