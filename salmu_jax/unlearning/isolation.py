@@ -27,7 +27,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,21 @@ def describe(config: Any, methods: Mapping[str, Any], forget_pairs: int) -> dict
         "methods": {name: config_lib.to_json(fields) for name, fields in methods.items()},
         "forget_pairs": forget_pairs,
     }
-    with tempfile.TemporaryDirectory(prefix="salmu-") as empty:
+    with _empty_directory() as empty:
         environment = {**clean_environment([config.workdir, config.world_dir]), "JAX_PLATFORMS": "cpu"}
         return processes.run(_CHILD, told, label="unlearn", cwd=empty, environment=environment)
+
+
+@contextlib.contextmanager
+def _empty_directory() -> Iterator[str]:
+    """Makes a directory for the block. Raises InputError if there is no place for temporary files."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="salmu-")
+    except OSError as error:
+        message = f"no directory for temporary files can be written to; name one ({error.strerror})"
+        raise InputError(message, "TMPDIR") from error
+    with made as path:
+        yield path
 
 
 def unlearn(

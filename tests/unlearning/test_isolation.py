@@ -174,6 +174,12 @@ def test_a_place_in_which_no_cell_can_be_made_is_named_with_its_variable(workspa
     assert not list(workspace.root.rglob("*.cell.json"))
 
 
+def test_no_place_for_temporary_files_is_one_line(monkeypatch):
+    monkeypatch.setattr(isolation.tempfile, "tempdir", "/proc")
+    with pytest.raises(InputError, match=r"^TMPDIR: no directory for temporary files can be written to; name one \("):
+        isolation.describe(config_lib.base_config(), {}, 1)
+
+
 def test_cells_lie_elsewhere_if_none_can_be_made_beside_the_work_directory(workspace, tmp_path, monkeypatch):
     monkeypatch.delenv(isolation.PLACE, raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
