@@ -357,11 +357,11 @@ class Stages:
 
     def remove_leftovers(self) -> None:
         """Removes what killed runs left half-written, and brings home the states of methods that were killed."""
-        from salmu_jax.unlearning import isolation
+        from salmu_jax.unlearning import cells
 
         def remove() -> None:
             workspace = self.workspace
-            isolation.recover(workspace)
+            cells.recover(workspace)
             root = workspace.root
             for directory in (root, root / "models", root / "results", root / "stages"):
                 for leftover in files.find_partials(directory):

@@ -59,7 +59,7 @@ def unlearn(told: Mapping[str, Any]) -> dict[str, Any]:
     """Runs a method on the view and writes the model; returns what can be said only here (the devices)."""
     with open(LOCK, "w") as lock:
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(lock, fcntl.LOCK_SH)  # by all hosts, until their processes are gone: see isolation.recover
+            fcntl.flock(lock, fcntl.LOCK_SH)  # by all hosts, until their processes are gone: see cells.recover
         view = {VIEW: removal.names_in(VIEW)}
         with removal.named(view, lambda path, what: InputError(what, path)):  # isolation.py says what to do
             return _unlearn(told)

@@ -18,7 +18,7 @@ from salmu_jax.errors import InputError
 from salmu_jax.identity import Identity
 from salmu_jax.training.records import leaf_records, tree_digest
 from salmu_jax.training.states import States
-from salmu_jax.unlearning import child, isolation, registry
+from salmu_jax.unlearning import cells, child, isolation, registry
 
 
 @pytest.fixture
@@ -43,70 +43,70 @@ def killed(workspace, tmp_path, name="delete"):
     (cell / child.STATE / "200").mkdir(parents=True)
     (cell / child.STATE / "200" / "array").write_text("hours of work")
     (cell / child.LOCK).touch()
-    record = {"schema": isolation.CELL_SCHEMA, "cell": str(cell)}
+    record = {"schema": cells.CELL_SCHEMA, "cell": str(cell)}
     files.write_json(workspace.root / "models" / f"{name}.cell.json", record)
     return cell
 
 
 def test_the_states_of_a_killed_run_come_home(workspace, tmp_path):
     cell = killed(workspace, tmp_path)
-    isolation.recover(workspace)
+    cells.recover(workspace)
     assert (workspace.model_state("delete") / "200" / "array").read_text() == "hours of work"
     assert not cell.exists()
     assert not list(workspace.root.rglob("*.cell.json"))
-    isolation.recover(workspace)  # which may itself be killed and begin again
+    cells.recover(workspace)  # which may itself be killed and begin again
     assert (workspace.model_state("delete") / "200" / "array").exists()
 
 
 def test_a_copy_of_a_work_directory_leaves_the_cell_of_the_original_alone(workspace, tmp_path, monkeypatch):
     cell = killed(workspace, tmp_path)
-    record = isolation._record(workspace, "delete")
-    files.write_json(record, {**files.read_json(record), "owner": isolation._owner(workspace)})
+    record = cells.record_path(workspace, "delete")
+    files.write_json(record, {**files.read_json(record), "owner": cells.owner_of(workspace)})
     copy = types.SimpleNamespace(**{**vars(workspace), "root": tmp_path / "copy"})
     shutil.copytree(workspace.root, copy.root)
-    monkeypatch.setattr(isolation, "_PATIENCE", 0.0)
+    monkeypatch.setattr(cells, "_PATIENCE", 0.0)
     with open(cell / child.LOCK, "w") as lock:  # the original is at work: that does not concern its copy
         fcntl.flock(lock, fcntl.LOCK_EX)
-        isolation.recover(copy)
+        cells.recover(copy)
     assert (cell / child.STATE / "200" / "array").exists()
-    assert not isolation._record(copy, "delete").exists()
+    assert not cells.record_path(copy, "delete").exists()
 
     moved = tmp_path / "moved"  # the original still is itself under another name
     workspace.root.rename(moved)
     workspace.root, workspace.model_state = moved, lambda name: moved / "models" / f"{name}.state"
-    isolation.recover(workspace)
+    cells.recover(workspace)
     assert (workspace.model_state("delete") / "200" / "array").exists()
     assert not cell.exists()
 
 
 def test_a_cell_is_opened_with_its_owner(workspace, monkeypatch):
     def stopped(*_):
-        record = files.read_json(isolation._record(workspace, "delete"))
-        assert isolation._is_owner(workspace, record["owner"])
+        record = files.read_json(cells.record_path(workspace, "delete"))
+        assert cells.is_owner(workspace, record["owner"])
         raise KeyboardInterrupt
 
-    monkeypatch.delenv(isolation.PLACE, raising=False)
-    monkeypatch.setattr(isolation.view, "build_view", stopped)
+    monkeypatch.delenv(cells.PLACE, raising=False)
+    monkeypatch.setattr(cells.view, "build_view", stopped)
     with pytest.raises(KeyboardInterrupt):
-        isolation._open_cell(workspace, "delete", workspace.root, [])
+        cells.open_cell(workspace, "delete", workspace.root, [])
 
 
 def test_states_are_overwritten_by_no_others(workspace, tmp_path):
     cell = killed(workspace, tmp_path)
     workspace.model_state("delete").mkdir()
     with pytest.raises(InputError, match="keep one and remove the other"):
-        isolation.recover(workspace)
+        cells.recover(workspace)
     assert (cell / child.STATE / "200" / "array").exists()
 
 
 def test_a_method_that_has_not_noticed_yet_is_waited_for(workspace, tmp_path, monkeypatch):
     cell = killed(workspace, tmp_path)
-    monkeypatch.setattr(isolation, "_PATIENCE", 0.0)
+    monkeypatch.setattr(cells, "_PATIENCE", 0.0)
     with open(cell / child.LOCK, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="still at work"):
-            isolation.recover(workspace)
-    isolation.recover(workspace)
+            cells.recover(workspace)
+    cells.recover(workspace)
     assert not cell.exists()
 
 
@@ -116,7 +116,7 @@ def test_nothing_but_a_cell_is_removed(workspace, tmp_path, place):
     directory.mkdir(parents=True)
     (directory / "notes").touch()
     files.write_json(workspace.root / "models" / "delete.cell.json", {"cell": str(directory)})
-    isolation.recover(workspace)
+    cells.recover(workspace)
     assert (directory / "notes").exists()
 
 
@@ -124,7 +124,7 @@ def test_nothing_but_a_cell_is_removed(workspace, tmp_path, place):
 def test_a_damaged_record_stops_nobody(workspace, text):
     record = workspace.root / "models" / "delete.cell.json"
     record.write_text(text)
-    isolation.recover(workspace)
+    cells.recover(workspace)
     assert not record.exists()
 
 
@@ -152,25 +152,25 @@ def test_paths_in_what_a_method_says_are_those_that_its_user_knows(workspace, tm
 
 
 def test_cells_lie_beside_the_work_directory_or_where_one_says(workspace, tmp_path, monkeypatch):
-    monkeypatch.delenv(isolation.PLACE, raising=False)
-    assert isolation._make_cell(workspace, "delete").parent == workspace.root.resolve().parent
+    monkeypatch.delenv(cells.PLACE, raising=False)
+    assert cells.make_cell(workspace, "delete").parent == workspace.root.resolve().parent
     (tmp_path / "cells").mkdir()
-    monkeypatch.setenv(isolation.PLACE, str(tmp_path / "cells"))
-    assert isolation._make_cell(workspace, "delete").parent == tmp_path / "cells"
+    monkeypatch.setenv(cells.PLACE, str(tmp_path / "cells"))
+    assert cells.make_cell(workspace, "delete").parent == tmp_path / "cells"
     (tmp_path / "link").symlink_to(workspace.root)
     for inside in (workspace.root, workspace.root / "models", tmp_path / "link" / "models"):
-        monkeypatch.setenv(isolation.PLACE, str(inside))
+        monkeypatch.setenv(cells.PLACE, str(inside))
         with pytest.raises(InputError, match=r"SALMU_CELLS: .* is in the work directory"):
-            isolation._make_cell(workspace, "delete")
+            cells.make_cell(workspace, "delete")
 
 
 @pytest.mark.parametrize("place", ["nowhere", "file", "/proc", "/dev/null"])
 def test_a_place_in_which_no_cell_can_be_made_is_named_with_its_variable(workspace, tmp_path, monkeypatch, place):
     """Of ``/proc``, ``access`` says that it can be written to."""
     (tmp_path / "file").touch()
-    monkeypatch.setenv(isolation.PLACE, str(tmp_path / place))
+    monkeypatch.setenv(cells.PLACE, str(tmp_path / place))
     with pytest.raises(InputError, match=rf"^SALMU_CELLS: .*, and none can be made in {tmp_path / place} \("):
-        isolation._open_cell(workspace, "delete", workspace.root, [])
+        cells.open_cell(workspace, "delete", workspace.root, [])
     assert not list(workspace.root.rglob("*.cell.json"))
 
 
@@ -181,7 +181,7 @@ def test_no_place_for_temporary_files_is_one_line(monkeypatch):
 
 
 def test_cells_lie_elsewhere_if_none_can_be_made_beside_the_work_directory(workspace, tmp_path, monkeypatch):
-    monkeypatch.delenv(isolation.PLACE, raising=False)
+    monkeypatch.delenv(cells.PLACE, raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     mkdir = os.mkdir
@@ -192,9 +192,9 @@ def test_cells_lie_elsewhere_if_none_can_be_made_beside_the_work_directory(works
         mkdir(path, *arguments, **options)
 
     monkeypatch.setattr(os, "mkdir", refusing)
-    cell = isolation._make_cell(workspace, "delete")
+    cell = cells.make_cell(workspace, "delete")
     assert cell.parent == tmp_path / "temporary"
-    assert files.read_json(isolation._record(workspace, "delete"))["cell"] == str(cell)
+    assert files.read_json(cells.record_path(workspace, "delete"))["cell"] == str(cell)
 
 
 @pytest.mark.parametrize(
@@ -232,9 +232,9 @@ def unlearn(workspace, monkeypatch):
         states = States(workspace.model_state("delete"), Identity({}), "unlearn delete")
         isolation.unlearn(workspace, "delete", parent=workspace.root, splits=[], told={}, states=states, manifest=dict)
 
-    monkeypatch.delenv(isolation.PLACE, raising=False)
-    monkeypatch.setattr(isolation.view, "build_view", build_view)
-    monkeypatch.setattr(isolation.view, "read_splits", lambda view: [])
+    monkeypatch.delenv(cells.PLACE, raising=False)
+    monkeypatch.setattr(cells.view, "build_view", build_view)
+    monkeypatch.setattr(cells.view, "read_splits", lambda view: [])
     return unlearn
 
 

@@ -1,0 +1,192 @@
+"""Cells: the directories that methods run in, as long as they run.
+
+A *cell* lies outside of the work directory, and has a name that leads nowhere::
+
+    .salmu-5f1c.../view/    what the method may read (view.py)
+    .salmu-5f1c.../run/     what it writes: its states, and then its model
+
+The states of a run that was stopped are moved into the cell before it goes on, and back to ``models/NAME.state`` when it
+stops again. ``models/NAME.cell.json`` says which cell is in use, so that after a kill the next command brings the states
+home (:func:`recover`), and in which work directory: a copy of that one has no part in the cell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from salmu_jax import console, contents, files
+from salmu_jax.errors import InputError
+from salmu_jax.unlearning import child, view
+from salmu_jax.workspace import Workspace
+
+CELL_SCHEMA = "salmu_jax.cell/1"
+PLACE = "SALMU_CELLS"  # an environment variable: the directory to make cells in
+
+_PATIENCE = 30.0  # seconds that the process of a killed run has to notice
+
+
+def recover(workspace: Workspace) -> None:
+    """Brings home the states of methods that were killed, and removes their cells. The work directory has to be locked."""
+    for record in (workspace.root / "models").glob("*.cell.json"):
+        name = record.name.removesuffix(".cell.json")
+        try:
+            known = files.read_json(record)
+        except (OSError, InputError):
+            known = None
+        if isinstance(known, dict) and "owner" in known and not is_owner(workspace, known["owner"]):
+            console.say(
+                f"unlearn {name}: begins without the states that another work directory, of which this is a copy, uses"
+            )
+            record.unlink(missing_ok=True)
+            continue
+        cell = Path(str(known.get("cell"))) if isinstance(known, dict) else None
+        if cell is not None and _is_cell(cell):
+            _wait_for_end(cell)
+            close_cell(workspace, name, cell)
+        else:
+            record.unlink(missing_ok=True)
+
+
+def open_cell(workspace: Workspace, name: str, parent: Path, splits: Sequence[str]) -> dict[str, Any]:
+    """Makes a cell with a view, and moves the states of a run that was stopped into it."""
+    recover(workspace)
+    cell = make_cell(workspace, name)
+    try:
+        for directory in (child.VIEW, child.STATE.parent):
+            (cell / directory).mkdir()
+        made = view.build_view(cell / child.VIEW, workspace.datasets, splits, parent)
+        state = workspace.model_state(name)
+        if state.is_dir():
+            _move(state, cell / child.STATE)
+    except BaseException:
+        close_cell(workspace, name, cell)
+        raise
+    # Taken before the method runs, which can write to its view.
+    splits_read = view.read_splits(cell / child.VIEW)
+    held = [str(child.STATE.parent), *(f"{child.VIEW}/{path}" for path in made["files"])]
+    return {"cell": str(cell), "view": contents.contents_digest(made), "splits": splits_read, "files": held}
+
+
+def make_cell(workspace: Workspace, name: str) -> Path:
+    """Makes the directory of a cell, and before that the record of it. Raises InputError if there is no place for it.
+
+    Whether a directory can be made somewhere is known once it is made: what is said of permissions is not all there is.
+    """
+    reasons = []
+    for place in _places_for_cells(workspace):
+        cell = place / f".salmu-{secrets.token_hex(8)}"
+        files.write_json(
+            record_path(workspace, name), {"schema": CELL_SCHEMA, "cell": str(cell), "owner": owner_of(workspace)}
+        )
+        try:
+            cell.mkdir(mode=0o700)
+        except OSError as error:
+            reasons.append(f"{place} ({error.strerror})")
+        else:
+            return cell
+    record_path(workspace, name).unlink(missing_ok=True)
+    raise InputError(
+        f"a method works in a directory of its own, and none can be made in {' or '.join(reasons)}; name one here that can be"
+        " written to",
+        PLACE,
+    )
+
+
+def close_cell(workspace: Workspace, name: str, cell: Path) -> None:
+    """Moves the states home and removes the cell."""
+    state, home = cell / child.STATE, workspace.model_state(name)
+    if state.is_dir() and not state.is_symlink():
+        if not home.parent.is_dir():
+            raise InputError(f"was removed under its run; the states of 'unlearn {name}' are in {state}", home.parent)
+        if os.path.lexists(home):
+            raise InputError(
+                f"is there, and so are states of this method in {state}; keep one and remove the other", home
+            )
+        _move(state, home)
+    shutil.rmtree(cell, ignore_errors=True)
+    record_path(workspace, name).unlink(missing_ok=True)
+
+
+def record_path(workspace: Workspace, name: str) -> Path:
+    return workspace.root / "models" / f"{name}.cell.json"
+
+
+def owner_of(workspace: Workspace) -> dict[str, Any]:
+    """What tells a work directory from its copies."""
+    root = workspace.root.resolve()
+    about = root.stat()
+    return {"path": str(root), "device": about.st_dev, "inode": about.st_ino}
+
+
+def is_owner(workspace: Workspace, owner: Any) -> bool:
+    """Whether ``owner`` is this work directory: at its path, or moved since. Device numbers may change at a restart."""
+    me = owner_of(workspace)
+    if not isinstance(owner, dict):
+        return False
+    return owner.get("path") == me["path"] or all(owner.get(key) == me[key] for key in ("device", "inode"))
+
+
+def _places_for_cells(workspace: Workspace) -> list[Path]:
+    """Where cells are made: beside the work directory, on its file system, or else in the system's place for temporary
+    directories; or where ``SALMU_CELLS`` says.
+    """
+    if chosen := os.environ.get(PLACE):
+        place = Path(chosen).expanduser().absolute()
+        if place.resolve().is_relative_to(workspace.root.resolve()):
+            raise InputError(f"{chosen!r} is in the work directory, which methods are kept apart from", PLACE)
+        return [place]
+    temporary = [Path(path) for path in (os.environ.get("TMPDIR"), "/tmp") if path]
+    return [workspace.root.resolve().parent, *temporary]
+
+
+def _is_cell(cell: Path) -> bool:
+    return bool(re.fullmatch(r"\.salmu-[0-9a-f]{16}", cell.name)) and cell.is_dir() and not cell.is_symlink()
+
+
+def _wait_for_end(cell: Path) -> None:
+    """Waits for the process of a killed run, which ends when it notices that nobody is there to take its model."""
+    end = time.monotonic() + _PATIENCE
+    with contextlib.suppress(FileNotFoundError), open(cell / child.LOCK, "r+b") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise InputError("a method of a killed run is still at work here; end it first", cell) from None
+                time.sleep(0.1)
+            except OSError:  # a file system without locks
+                return
+
+
+def _move(source: Path, target: Path) -> None:
+    """Moves a directory, which appears whole."""
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copytree(source, f"{target}.moving", symlinks=True)
+        os.replace(f"{target}.moving", target)
+        shutil.rmtree(source)
+    files.sync_directory(target.parent)
+    files.sync_directory(source.parent)
+
+
+def removed_under(name: str, cell: Path, what: str) -> InputError:
+    """The end of a method under which somebody has removed its cell, or files in it."""
+    return InputError(
+        f"{what} while 'unlearn {name}' worked in it; leave a directory of such a name alone until its method ends, and run"
+        " the same command again",
+        cell,
+    )
