@@ -20,11 +20,11 @@ bench: install
 	$(BIN)/salmu bench --config $(CONFIG)
 
 test: install-test
-	$(PYTEST) $(if $(MARKED),-m "$(MARKED)") --durations 10
+	$(PYTEST) $(if $(MARKED),-m "$(MARKED)") $(if $(COVERAGE),--cov --cov-report term:skip-covered) --durations 10
 
 # How much of the code the tests run, but for what runs in processes of its own.
-coverage: install-test
-	$(PYTEST) --cov --cov-report=term
+coverage:
+	$(MAKE) test COVERAGE=yes
 
 # The long ones, which `make test` leaves out, but for those that `make test-optimised` runs.
 test-slow: install-test
