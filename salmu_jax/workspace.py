@@ -159,13 +159,17 @@ class Workspace:
         if told is None:
             yield None
             return
-        with removal.named({path: removal.names_in(path) for path in inputs}, functools.partial(self._removed, name)):
+        held = {path: removal.names_in(path) for path in inputs}
+        with removal.named(held, functools.partial(self._removed, name)):
             yield Identity(told)
 
         def end() -> None:
             seconds = round(time.monotonic() - began, 1)
             self._record(name, identity, seconds, [output, *beside], asked)
             say(f"{name}: {seconds:.1f} s, {output}")
+            for path, names in held.items():  # all had been read or opened before, so that the output is whole
+                if what := removal.removed(path, names):
+                    say(f"warning: {self._removed(name, path, what)}")
 
         distributed.from_main(end)
 

@@ -227,6 +227,16 @@ def test_an_input_that_is_removed_under_a_stage_is_named(workspace, error, name,
     assert not (workspace.root / "stages" / "pretrain-clean.json").exists()
 
 
+def test_an_input_that_is_removed_once_it_was_read_costs_nothing_and_is_told(workspace, capsys):
+    make(workspace, {})
+    with workspace.stage("report", workspace.report, {}, inputs=[workspace.datasets]):
+        (workspace.datasets / "a").unlink()
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"warning: {workspace.datasets}: a was removed while 'report' read it; 'salmu build' makes it anew"
+    )
+    assert (workspace.root / "stages" / "report.json").exists()
+
+
 @pytest.mark.parametrize(
     ("error", "removing"), [(RuntimeError("a bug"), False), (Preempted("x", 3, "y"), True), (KeyboardInterrupt(), True)]
 )
