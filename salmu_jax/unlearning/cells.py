@@ -60,12 +60,14 @@ def recover(workspace: Workspace) -> None:
 def open_cell(workspace: Workspace, name: str, parent: Path, splits: Sequence[str]) -> dict[str, Any]:
     """Makes a cell with a view, and moves the states of a run that was stopped into it."""
     recover(workspace)
+    state = workspace.model_state(name)
+    if os.path.lexists(state) and not state.is_dir():
+        raise InputError("is no directory that is there, and the states of this method go there; move it away", state)
     cell = make_cell(workspace, name)
     try:
         for directory in (child.VIEW, child.STATE.parent):
             (cell / directory).mkdir()
         made = view.build_view(cell / child.VIEW, workspace.datasets, splits, parent)
-        state = workspace.model_state(name)
         if state.is_dir():
             _move(state, cell / child.STATE)
     except BaseException:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,6 +217,13 @@ def test_a_state_directory_around_or_in_the_work_directory_is_not_told(workspace
         run = States(workspace.model_state("delete"), Identity({}), "unlearn delete", shared=f"{form}/delete.state")
         shared = isolation._states(workspace, run)["states"]["shared"]
         assert shared == (str(tmp_path / told) if told and "://" not in told else told)
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("nowhere")], ids=["file", "link"])
+def test_what_is_in_the_place_of_the_states_is_named_before_a_method_runs(workspace, unlearn, make):
+    make(workspace.model_state("delete"))
+    with pytest.raises(InputError, match=r"models/delete\.state: is no directory that is there"):
+        unlearn(lambda cell: pytest.fail("it ran"))
 
 
 @pytest.fixture
