@@ -52,7 +52,8 @@ class Chain:
             return files.sha256_json(damage)  # of no world: the build is run, and says what is wrong
         held = contents.read_contents(workspace.world)
         more = [name for name in contents.strays(workspace.world) or () if name.endswith((".parquet", ".tar"))]
-        digests = {name: files.sha256_file(workspace.world / name) for name in more}  # they would be built, too
+        paths = {name: workspace.world / name for name in more}  # a zero-shot set refuses one that is not counted
+        digests = {name: files.sha256_file(path) if path.is_file() else "no file" for name, path in paths.items()}
         return files.sha256_json([contents.contents_digest(held), digests])
 
     def data(self, *names: str) -> dict[str, str | None]:

@@ -70,6 +70,7 @@ class Stages:
     def build(self, strict: bool = False) -> None:
         """Checks the world and turns it into TFDS data sets; ``strict`` refuses harmless deviations, too."""
         from data_pipelines.builders import build_datasets
+        from data_pipelines.layout import find_root, read_zeroshot
 
         workspace = self.workspace
         need(workspace.world, "salmu generate", "or name a directory in the released layout as 'world_dir'")
@@ -77,6 +78,14 @@ class Stages:
         if zeroshot and not Path(zeroshot).is_dir():
             message = f"no such directory: {zeroshot}; name that of a zero-shot set, or none (--config.zeroshot_dir=)"
             raise InputError(f"{message} to use the world's own or go without GenKnow", "zeroshot_dir")
+
+        def look() -> None:
+            """Refuses what is no world or no such set by its names: all below it would be read for its digest."""
+            find_root(workspace.world)
+            if zeroshot:
+                read_zeroshot(zeroshot)
+
+        distributed.from_main(look)
 
         def build() -> None:
             summary = build_datasets(

@@ -15,6 +15,7 @@ from data_pipelines.layout.names import (
     TRAINING_SPLITS,
 )
 from data_pipelines.layout.parquet import Row
+from data_pipelines.layout.places import find_root
 from data_pipelines.layout.reader import World
 from data_pipelines.layout.shards import LabelledImage, Pair, iter_tar_pairs, pair_members, write_tar
 from data_pipelines.layout.writer import SplitWriter
@@ -40,6 +41,7 @@ __all__ = [
     "World",
     "ZeroShot",
     "check_world",
+    "find_root",
     "iter_tar_pairs",
     "pair_members",
     "read_zeroshot",

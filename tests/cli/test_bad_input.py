@@ -254,7 +254,17 @@ def test_a_zero_shot_set_that_is_named_has_to_be_there(salmu, workdir, tmp_path)
 def test_no_world(salmu, workdir, tmp_path):
     salmu.run("build", "--world-dir", tmp_path / "none", "--workdir", workdir).assert_bad_input(tmp_path / "none")
     (tmp_path / "none").mkdir()
-    salmu.run("build", "--world-dir", tmp_path / "none", "--workdir", workdir).assert_bad_input(tmp_path / "none")
+    for directory in (tmp_path / "none", "/proc"):  # of which nothing is read: the other one has no end
+        salmu.run("build", "--world-dir", directory, "--workdir", workdir).assert_bad_input(
+            f"{directory}/data: no such"
+        )
+    assert not files_below(workdir)
+
+
+def test_no_zero_shot_set(salmu, world, workdir):
+    salmu.run("build", "--world-dir", world, "--workdir", workdir, "--config.zeroshot_dir=/proc").assert_bad_input(
+        "/proc"
+    )
     assert not files_below(workdir)
 
 
