@@ -205,7 +205,9 @@ def _watch(descriptor: int) -> None:
         if came not in ours or _state.passed_on or (_state.deferred and came != signal.SIGINT):
             continue
         number, now = came, time.monotonic()
-        if not (_state.orderly or _state.raised) or (first is not None and number == signal.SIGINT and now - first > _AGAIN):
+        if not (_state.orderly or _state.raised) or (
+            first is not None and number == signal.SIGINT and now - first > _AGAIN
+        ):
             end(number)
         first = now if first is None else first
 
