@@ -13,7 +13,7 @@ import functools
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -253,19 +253,27 @@ def schema_problems(result: Mapping[str, Any]) -> list[str]:
 
 
 def schema_errors(result: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
-    """The same, each with the path of the object or value that is wrong ."""
+    """The same, each with the path of the object or value that is wrong."""
     shortened, errors = _without_scores(result)
     if _more_values_than(shortened, MAX_VALUES):
         return [(("",), f"it holds more than {MAX_VALUES:,} values besides its score lists")]
-    return errors + [(_path(error), _describe(error)) for error in _validator().iter_errors(shortened)]
+    found = (fault for error in _validator().iter_errors(shortened) for fault in _faults(error))
+    return list(dict.fromkeys([*errors, *found]))
 
 
-def _path(error: jsonschema.ValidationError) -> tuple[str, ...]:
-    if not error.absolute_path and error.validator == "additionalProperties":
-        return ("unknown field",)
-    if not error.absolute_path and error.validator == "required":
-        return (next(key for key in error.validator_value if key not in error.instance),)
-    return tuple(map(str, error.absolute_path))
+def _faults(error: jsonschema.ValidationError) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yields the path and the line of each fault: fields that are missing, or unknown, are as many as there are of them."""
+    path, name = tuple(map(str, error.absolute_path)), _name(error)
+    if error.validator == "required":
+        for key in error.validator_value:
+            if key not in error.instance:
+                yield path or (key,), f"{name} has no field {key!r}"
+    elif error.validator == "additionalProperties":
+        for key in error.instance:
+            if key not in error.schema.get("properties", {}):
+                yield path or ("unknown field",), f"{name} has the unknown field {safe_text(key, 60)!r}"
+    else:
+        yield path, _describe(error)
 
 
 @functools.cache
@@ -315,19 +323,16 @@ def _more_values_than(value: Any, limit: int) -> bool:
 
 
 def _describe(error: jsonschema.ValidationError) -> str:
-    """What is wrong, where, and what would be right."""
-    field = " > ".join(safe_text(part, 60) for part in error.absolute_path)
-    whole = repr(field) if field else "the result"
-    if error.validator == "required":
-        missing = next(key for key in error.validator_value if key not in error.instance)
-        return f"{whole} has no field {missing!r}"
-    if error.validator == "additionalProperties":
-        unknown = next(key for key in error.instance if key not in error.schema.get("properties", {}))
-        return f"{whole} has the unknown field {safe_text(unknown, 60)!r}"
+    """Says what is wrong, where, and what would be right."""
     wanted = error.schema.get("description") or _wanted(error)
     if "propertyNames" in error.absolute_schema_path:
-        return f"{whole} has a field {_brief(error.instance)}, which is not {wanted}"
-    return f"{whole} is {_brief(error.instance)}, not {wanted}"
+        return f"{_name(error)} has a field {_brief(error.instance)}, which is not {wanted}"
+    return f"{_name(error)} is {_brief(error.instance)}, not {wanted}"
+
+
+def _name(error: jsonschema.ValidationError) -> str:
+    field = " > ".join(safe_text(part, 60) for part in error.absolute_path)
+    return repr(field) if field else "the result"
 
 
 def _wanted(error: jsonschema.ValidationError) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation.aggregate import aggregate
-from salmu_jax.evaluation.result import load_result, load_rows, seal, write_result
+from salmu_jax.evaluation.result import SCHEMA, load_result, load_rows, schema_errors, seal, write_result
 from salmu_jax.evaluation.rows import COLUMNS, encode_rows, read_rows
 
 
@@ -106,6 +106,15 @@ FIELDS = [
     ("efficacy > 1.2_AssocStr > scores", [], "is a list of 0, not as it must be (minItems 1)"),
     ("owner", "me", "the result has the unknown field 'owner'"),
 ]
+
+
+def test_every_field_that_is_missing_or_unknown_is_named(measured):
+    """The validator has one error for each field that is missing, and a single one for all that are unknown."""
+    bare = {"schema": SCHEMA, "model": "clean", "owner": "me", "licence": "none"}
+    missing = {*measured.result, "rows", "digest"} - bare.keys()
+    wanted = [((key,), f"the result has no field {key!r}") for key in missing]
+    wanted += [(("unknown field",), f"the result has the unknown field {key!r}") for key in ("owner", "licence")]
+    assert sorted(schema_errors(bare)) == sorted(wanted)
 
 
 @pytest.mark.parametrize(("field", "value", "message"), FIELDS, ids=[f"{f}={str(v)[:12]!a}" for f, v, _ in FIELDS])
