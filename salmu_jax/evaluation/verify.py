@@ -21,13 +21,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from salmu_jax.contents import architecture_digest, data_digests, problems, read_contents
+from salmu_jax.contents import Seen, architecture_digest, data_digests, problems, read_contents
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation import board, checks
 from salmu_jax.evaluation.data import SPLITS
 from salmu_jax.evaluation.result import read_result, schema_errors, seal_problems
 from salmu_jax.evaluation.rows import SUFFIX, RowScores, read_rows, rows_path
-from salmu_jax.files import read_json, sha256_file
+from salmu_jax.files import listed, read_json, sha256_file
 from salmu_jax.text import safe_text, safe_value
 
 SHOWN = 10  # problems of a file that are written out
@@ -70,11 +70,12 @@ def verify_results(
       checkpoint: the model directory that the one result was measured on, where that is not ``WORKDIR/models/NAME``.
       at_hand: whether to look for models and data sets beside the results, and to read their files again.
     """
-    found = [_verify_one(path, workdir, checkpoint, at_hand) for path in paths]
+    seen: dict[Path, Seen] = {}  # by data sets: they are read once for all results
+    found = [_verify_one(path, workdir, checkpoint, at_hand, seen) for path in paths]
     usable = [one for one in found if one.usable]
     if len(paths) == 1 and usable:
         beside = [paths[0].with_name(f"{model}.json") for model in checks.REFERENCES]
-        others = [_verify_one(path, None, None, False) for path in beside if path != paths[0] and path.is_file()]
+        others = [_verify_one(path, None, None, False, seen) for path in beside if path != paths[0] and path.is_file()]
         others = [one for one in others if one.usable]
         if others:
             _compare([*usable, *others])
@@ -90,7 +91,9 @@ def verify_results(
     return found
 
 
-def _verify_one(path: Path, workdir: Path | None, checkpoint: Path | None, at_hand: bool) -> Verified:
+def _verify_one(
+    path: Path, workdir: Path | None, checkpoint: Path | None, at_hand: bool, seen: dict[Path, Seen]
+) -> Verified:
     try:
         result = read_result(path)
     except InputError as error:
@@ -124,9 +127,9 @@ def _verify_one(path: Path, workdir: Path | None, checkpoint: Path | None, at_ha
             found += checks.config_problems(result)
             found += checks.data_problems(result)
         if at_hand and "protocol" not in bad:
-            beside, seen = _at_hand(path, result, workdir, checkpoint)
+            beside, compared = _at_hand(path, result, workdir, checkpoint, seen)
             found += beside
-            checked += seen
+            checked += compared
     return Verified(path, result, rows, not errors and rows is not None, list(dict.fromkeys(found)), checked)
 
 
@@ -141,41 +144,41 @@ def _name_problems(path: Path, result: dict[str, Any]) -> Iterator[str]:
 
 
 def _at_hand(
-    path: Path, result: dict[str, Any], workdir: Path | None, checkpoint: Path | None
+    path: Path, result: dict[str, Any], workdir: Path | None, checkpoint: Path | None, seen: dict[Path, Seen]
 ) -> tuple[list[str], list[str]]:
-    """Problems with, and a note of, the checkpoint and the data that lie beside the result."""
+    """Returns problems with the checkpoint and the data that lie beside the result, and what was compared."""
     root = workdir or (path.absolute().parent.parent if path.absolute().parent.name == "results" else None)
     model = checkpoint or (root / "models" / result["model"] if root else None)
     provenance = result["provenance"]
     recorded = provenance.get("checkpoint") or {}
-    found, seen = [], []
+    found, compared = [], []
     if model is not None and (model / "manifest.json").is_file():
         found += _model_problems(model, recorded)
         if checkpoint is None:
             found += _world_problems(model, result)
-        seen.append("checkpoint")
+        compared.append("checkpoint")
     elif checkpoint is not None:
         found += _weights_problems(checkpoint, recorded)
-        seen.append("checkpoint")
+        compared.append("checkpoint")
     else:
-        seen.append("checkpoint not at hand")
+        compared.append("checkpoint not at hand")
     if not recorded.get("parent") and result["model"] not in checks.REFERENCES:
-        seen.append("what its model descends from is not recorded, and its maker's word")
+        compared.append("what its model descends from is not recorded, and its maker's word")
     datasets = root / "datasets" if root else None
     contents = read_contents(datasets) if datasets is not None and datasets.is_dir() else None
     if contents is None:
-        seen.append("data not at hand")
-        return found, seen
+        compared.append("data not at hand")
+        return found, compared
     now = data_digests(contents)
     for name in checks.DATA:
         if (digest := (provenance.get("data") or {}).get(name)) != now[name]:
             there = safe_text(datasets / name, None)
             said = _short(digest or "none said")
             found.append(f"it was measured on other data ({said}) than {there} ({_short(now[name])}): evaluate again")
-    if damaged := problems(datasets, contents):
-        found.append(f"{datasets}: {damaged[0]}")
-    seen.append("data")
-    return found, seen
+    if damaged := problems(datasets, contents, seen.setdefault(datasets, {})):
+        found.append(f"{datasets}: {listed(damaged)}")
+    compared.append("data")
+    return found, compared
 
 
 def _model_problems(model: Path, recorded: dict[str, Any]) -> Iterator[str]:
@@ -201,7 +204,7 @@ def _model_problems(model: Path, recorded: dict[str, Any]) -> Iterator[str]:
         )
     contents = read_contents(model)
     if contents and contents.get("files") and (damaged := problems(model, contents)):
-        yield f"{where}: {damaged[0]}"
+        yield f"{where}: {listed(damaged)}"
 
 
 def _world_problems(model: Path, result: dict[str, Any]) -> Iterator[str]:

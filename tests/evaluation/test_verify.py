@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from salmu_jax import cli
+from salmu_jax import cli, contents
 from salmu_jax.evaluation.aggregate import aggregate
 from salmu_jax.evaluation.caveats import caveats
 from salmu_jax.evaluation.result import seal
@@ -578,6 +578,17 @@ def test_damaged_models_and_data_at_hand(board):
     assert "is not as it was written" in complaints(board)
     (board.root / "models" / "delete" / "manifest.json").write_text("{")
     assert "its manifest cannot be read" in complaints(board)
+
+
+def test_the_data_are_read_once_for_all_results(board, monkeypatch):
+    """They take gigabytes, and a leaderboard has a dozen results."""
+    read, digest = [], contents.files.sha256_file
+    monkeypatch.setattr(contents, "_SETTLED", -1.0)  # seconds: the files have been written just now
+    monkeypatch.setattr(contents.files, "sha256_file", lambda path: read.append(Path(path)) or digest(path))
+    assert not complaints(board)
+    data = [path for path in read if path.is_relative_to(board.root / "datasets")]
+    assert data
+    assert len(data) == len(set(data))
 
 
 def test_a_model_from_elsewhere_whose_parent_nobody_recorded_is_let_pass_and_named(board):
