@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -32,7 +33,7 @@ from salmu_jax.errors import InputError
 SCHEMA = "salmu_jax.cache/1"
 MARK = "cache.json"  # in every directory of a cache: what it holds, and that it is ours
 _LOCK = ".lock"
-_PARTIAL = ".partial-"
+_PARTIAL = re.compile(r".+\.partial-[0-9]+-[0-9a-f]{8}", re.DOTALL)  # the names that write() begins with
 
 
 class Damaged(Exception):
@@ -54,7 +55,7 @@ def write(path: Path, fields: Mapping[str, Any], payload: np.ndarray | None = No
     digest = hashlib.sha256(header).hexdigest().encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     # Two runs, on two machines even, may write the same file at once: neither may meet the other's beginning.
-    partial = path.with_name(f"{path.name}{_PARTIAL}{os.getpid()}-{secrets.token_hex(4)}")
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with open(partial, "xb") as handle:
             # Nobody waits for the disk: what a power cut takes away is found by its digest, and made again.
@@ -107,16 +108,15 @@ def claim(directory: Path, about: Mapping[str, Any]) -> Iterator[None]:
     """
     directory.mkdir(parents=True, exist_ok=True)
     if not is_ours(directory):
-        strange = [
-            path.name for path in directory.iterdir() if path.name not in (_LOCK, MARK) and _PARTIAL not in path.name
-        ]
-        if strange:
+        names = [path.name for path in directory.iterdir() if path.name not in (_LOCK, MARK)]
+        if strange := [name for name in names if not _PARTIAL.fullmatch(name)]:
             raise InputError(f"holds '{min(strange)}', which is no cache of ours; move it away", directory)
     with open(directory / _LOCK, "a") as handle:
         with contextlib.suppress(OSError):  # nobody else is here: what kills have left is of no use
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for leftover in directory.rglob(f"*{_PARTIAL}*"):
-                leftover.unlink(missing_ok=True)
+            for path in directory.rglob("*.partial-*"):
+                if _PARTIAL.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # without locks nothing is ever removed, see _unused
             fcntl.flock(handle, fcntl.LOCK_SH)
         # Only now: a run that finds itself alone takes everything under a temporary name for what a kill has left.
@@ -137,21 +137,33 @@ def is_ours(directory: Path) -> bool:
 
 
 def remove(directory: Path) -> bool:
-    """Removes a cache of ours, unless a run holds it. Returns whether it is gone."""
+    """Removes a cache of ours, unless a run holds it. Returns whether it is gone.
+
+    Its mark goes last: after a kill the rest is still a cache of ours.
+    """
     if not is_ours(directory):
         return not directory.exists()
-    with _unused(directory) as unused:
-        if unused:
-            shutil.rmtree(directory, ignore_errors=True)
+    try:
+        with _unused(directory) as unused:
+            if unused:
+                for path in directory.iterdir():
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path, ignore_errors=True)
+                    elif path.name not in (_LOCK, MARK):
+                        path.unlink(missing_ok=True)
+                shutil.rmtree(directory, ignore_errors=True)
+    except FileNotFoundError:  # another run has removed it
+        return True
     return unused
 
 
 def size_of(directory: Path) -> int:
-    """The bytes that a directory takes."""
+    """Returns the bytes that the files below a directory take; another run may be removing it."""
     total = 0
-    for path in directory.rglob("*"):
-        with contextlib.suppress(OSError):
-            total += path.stat().st_size
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(parent, name)).st_size
     return total
 
 
@@ -160,9 +172,13 @@ def prune(root: Path, keep_bytes: int) -> list[Path]:
 
     What is not ours is left alone, and so is what another run holds. Returns what was removed.
     """
-    ours = [directory for directory in root.glob("*") if directory.is_dir() and is_ours(directory)]
+    used = []
+    for directory in root.glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another run may remove it meanwhile
+            if directory.is_dir() and is_ours(directory):
+                used.append(((directory / MARK).stat().st_mtime_ns, directory))
     removed, total = [], 0
-    for directory in sorted(ours, key=lambda directory: (directory / MARK).stat().st_mtime_ns, reverse=True):
+    for _, directory in sorted(used, reverse=True):
         size = size_of(directory)
         if total + size <= keep_bytes:
             total += size

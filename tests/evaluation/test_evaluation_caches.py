@@ -345,11 +345,51 @@ def test_what_a_kill_left_half_written_goes_when_nobody_else_is_there(tmp_path):
     directory = tmp_path / "cache"
     with cache_files.claim(directory, {}):
         (directory / "images").mkdir()
-        (directory / "images" / "0-5.partial-12-ab").write_bytes(b"half")
+        half, mine = (
+            directory / "images" / f"{name}.partial-12-{end}" for name, end in (("0-5", "0123abcd"), ("my", "1"))
+        )
+        half.write_bytes(b"half")
+        mine.write_bytes(b"a user's")
         with cache_files.claim(directory, {}):  # another run: it may be writing that file
-            assert (directory / "images" / "0-5.partial-12-ab").exists()
+            assert half.exists()
     with cache_files.claim(directory, {}):
-        assert not (directory / "images" / "0-5.partial-12-ab").exists()
+        assert not half.exists()
+        assert mine.exists()
+
+
+def test_a_cache_that_another_run_removes_meanwhile_is_no_failure(tmp_path, monkeypatch):
+    """Two evaluations that end together remove the same old caches."""
+    is_ours = cache_files.is_ours
+
+    def and_then_it_is_gone(directory):
+        ours = is_ours(directory)
+        shutil.rmtree(directory)
+        return ours
+
+    directories = [cache_of(tmp_path, name, 10, 1) for name in ("a", "b")]
+    monkeypatch.setattr(cache_files, "is_ours", and_then_it_is_gone)
+    assert cache_files.remove(directories[0])
+    assert cache_files.prune(tmp_path, 0) == []
+    assert cache_files.size_of(directories[1]) == 0
+
+
+def test_a_cache_whose_removal_was_killed_is_still_ours(tmp_path, monkeypatch):
+    directory = cache_of(tmp_path, "a", 10, 1)
+    (directory / "forget").mkdir()
+
+    def killed(path, **how):
+        (path / cache_files.MARK).unlink(missing_ok=True)  # what lies in a directory goes in any order
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cache_files.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        cache_files.remove(directory)
+    monkeypatch.undo()
+    assert (directory / "forget").exists()
+    with cache_files.claim(directory, {}):
+        assert cache_files.is_ours(directory)
+    assert cache_files.remove(directory)
+    assert not directory.exists()
 
 
 def test_a_directory_that_is_not_ours_is_refused(tmp_path):
