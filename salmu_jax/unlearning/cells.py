@@ -172,14 +172,17 @@ def _wait_for_end(cell: Path) -> None:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Moves a directory, which appears whole."""
+    """Moves a directory, which appears whole: to another disk as a copy under a temporary name, which a kill leaves."""
     try:
         os.replace(source, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        shutil.copytree(source, f"{target}.moving", symlinks=True)
-        os.replace(f"{target}.moving", target)
+        files.remove_partials(target)
+        partial = files.partial_path(target)
+        shutil.copytree(source, partial, symlinks=True)
+        files.sync_tree(partial)
+        os.replace(partial, target)
         shutil.rmtree(source)
     files.sync_directory(target.parent)
     files.sync_directory(source.parent)

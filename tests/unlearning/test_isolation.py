@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -109,6 +110,25 @@ def test_a_method_that_has_not_noticed_yet_is_waited_for(workspace, tmp_path, mo
             cells.recover(workspace)
     cells.recover(workspace)
     assert not cell.exists()
+
+
+def test_states_come_home_from_another_disk_after_a_kill_amid_the_copy(workspace, tmp_path, monkeypatch):
+    killed(workspace, tmp_path)
+    replace, kills = os.replace, [KeyboardInterrupt]
+
+    def within_a_directory(source, target):
+        if os.path.dirname(source) != os.path.dirname(target):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        if kills:  # before the copy has its name
+            raise kills.pop()
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", within_a_directory)
+    with pytest.raises(KeyboardInterrupt):
+        cells.recover(workspace)
+    cells.recover(workspace)
+    assert [path.name for path in (workspace.root / "models").iterdir()] == ["delete.state"]
+    assert (workspace.model_state("delete") / "200" / "array").read_text() == "hours of work"
 
 
 @pytest.mark.parametrize("place", ["mine", ".salmu-mine", ".salmu-0123456789abcdef/run"])
