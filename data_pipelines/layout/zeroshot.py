@@ -203,7 +203,7 @@ def _counted_shards(directory: Path, findings: Findings) -> tuple[Path, ...]:
     """``0.tar`` to ``N-1.tar`` with N from ``nshards.txt``, and no further tar."""
     count_file = directory / "nshards.txt"
     text = _read_lines(count_file, "the number of tar files")[0].strip()
-    tars = [entry.name for entry in _listed(directory) if entry.suffix == ".tar"]
+    tars = {entry.name for entry in _listed(directory) if entry.suffix == ".tar"}
     if not re.fullmatch("[0-9]{1,12}", text) or int(text) == 0:
         raise InputError(f"{text[:40]!r} is no number of tar files; 1 or more would be right", count_file)
     count = int(text)
@@ -214,7 +214,7 @@ def _counted_shards(directory: Path, findings: Findings) -> tuple[Path, ...]:
                 directory / f"{index}.tar",
             )
     shards = tuple(directory / f"{index}.tar" for index in range(count))
-    uncounted = sorted(set(tars) - {shard.name for shard in shards})
+    uncounted = sorted(tars - {shard.name for shard in shards})
     if uncounted:
         raise InputError(f"{count} shards, but there is also {_some(uncounted)}", count_file)
     _name_unread(directory, {count_file.name, *tars}, findings)
@@ -245,15 +245,16 @@ def _timm_shards(directory: Path, tars: list[Path]) -> tuple[Path, ...]:
         raise InputError(
             f"{_some([path.name for path in tars])} is no validation shard (NAME-validation-00.tar)", directory
         )
-    numbers = [re.search(r"([0-9]+)\.tar$", path.name) for path in of_split]
-    found = [int(match[1]) if match else -1 for match in numbers]
+    numbers = [re.search(r"([0-9]{1,9})\.tar$", path.name) for path in of_split]
+    numbered = sorted((int(match[1]) if match else -1, path) for match, path in zip(numbers, of_split, strict=True))
+    found = [number for number, _ in numbered]
     if found != list(range(len(found))):
         missing_number = next((n for n in range(len(found)) if n not in found), found[0])
         raise InputError(
             f"{len(found)} validation shards, but none numbered {missing_number}; 0 to {len(found) - 1} are needed",
             directory,
         )
-    return tuple(of_split)
+    return tuple(path for _, path in numbered)
 
 
 def _lists(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...], bool]:

@@ -128,6 +128,11 @@ def test_timms_shards_are_counted(tmp_path):
     with pytest.raises(InputError, match=r"images of 3 classes and no classnames\.txt; .* \(none is of class 3\)"):
         check_all(tmp_path)
     names = [f"imagenet1k-validation-{number:02d}.tar" for number in range(3)]
+    others = tmp_path / "others"
+    others.mkdir()
+    for number in range(11):  # numbered without zeros, so that 10 sorts before 2
+        write_tar(others / f"my-val-{number}.tar", [])
+    assert [path.name for path in read_zeroshot(others).shards] == [f"my-val-{number}.tar" for number in range(11)]
     info = tmp_path / "_info.json"
     info.write_text(json.dumps({"splits": {"validation": {"name": "validation", "filenames": names}}}))
     with pytest.raises(
