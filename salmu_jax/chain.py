@@ -16,6 +16,7 @@ from salmu_jax import config as config_lib
 from salmu_jax import contents, files, host
 from salmu_jax.errors import InputError
 from salmu_jax.identity import changes, code
+from salmu_jax.messages import listed
 from salmu_jax.training import distributed
 from salmu_jax.workspace import Workspace, output_state
 
@@ -66,7 +67,7 @@ class Chain:
         def check() -> dict[str, str | None]:
             need(workspace.datasets, "salmu build")
             if damage := workspace.damage(workspace.datasets, *names):
-                raise InputError(f"{files.listed(damage)}; 'salmu build' makes it anew", workspace.datasets)
+                raise InputError(f"{listed(damage)}; 'salmu build' makes it anew", workspace.datasets)
             record = workspace.record("build")
             if record and record["output"] != output_state([workspace.datasets]):
                 raise InputError(
@@ -124,7 +125,7 @@ class Chain:
                 problems.append("was made of another Compromised than models/compromised")
         if problems:
             again = "import it again" if imported else f"'{command}' makes it anew"
-            raise InputError(f"{files.listed(problems)}; {again}", directory)
+            raise InputError(f"{listed(problems)}; {again}", directory)
         return manifest
 
     def _parent_digest(self, otherwise: str | None) -> str | None:
@@ -194,9 +195,9 @@ class Chain:
         for name, result in results.items():
             reasons, command = self._stale(name, result["provenance"])
             if reasons:
-                stale.append(f"{name} ({files.listed(reasons, 3)}: {command})")
+                stale.append(f"{name} ({listed(reasons, 3)}: {command})")
         if stale:
-            raise InputError(f"not of what is here now, so the report would mislead: {files.listed(stale)}", "results")
+            raise InputError(f"not of what is here now, so the report would mislead: {listed(stale)}", "results")
 
     def _stale(self, name: str, made: Mapping[str, Any]) -> tuple[list[str], str]:
         """Why a result counts no longer, and the commands that renew it."""

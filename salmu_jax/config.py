@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import difflib
 import inspect
 import runpy
 import sys
@@ -22,6 +21,8 @@ from ml_collections import ConfigDict
 
 from salmu_jax.errors import InputError
 from salmu_jax.limits import ADAMW, AT_LEAST_ONE, NOT_NEGATIVE, Limits
+from salmu_jax.messages import did_you_mean
+from salmu_jax.nested import flatten
 from salmu_jax.paths import local_path, model_path, storage_path
 from salmu_jax.text import safe_text
 
@@ -204,7 +205,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
                 raise InputError("it has no function get_config() that returns the config", path)
             _check_takes_nothing(get_config, path)
             config = get_config()
-        values = _flatten(config.to_dict()) if isinstance(config, ConfigDict) else {}
+        values = flatten(config.to_dict()) if isinstance(config, ConfigDict) else {}
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # the file is a person's program: anything can go wrong in it
@@ -213,7 +214,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
         raise InputError(f"{type(error).__name__}: {str(error).strip(chr(34))}", f"{path} line {line}") from error
     if not isinstance(config, ConfigDict):
         raise InputError(f"get_config() returned a {type(config).__name__}, not an ml_collections ConfigDict", path)
-    schema = {field: value for field, value in _flatten(base_config().to_dict()).items() if field != _METHODS}
+    schema = {field: value for field, value in flatten(base_config().to_dict()).items() if field != _METHODS}
     values |= _check_fields(values, schema, str(path))
     for override in overrides:
         field, separator, text = override.partition("=")
@@ -223,7 +224,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
         if not all(field.split(".")):
             raise InputError("names no field; an override is --config.FIELD=VALUE", where)
         value = _parse(text, schema.get(field))
-        fields = _flatten({field: value})
+        fields = flatten({field: value})
         fields |= _check_fields(fields, schema, where)
         values = {name: kept for name, kept in values.items() if not _nested(name, field)} | fields
     return _build({**schema, **values})
@@ -251,7 +252,7 @@ def to_json(config: ConfigDict) -> dict[str, Any]:
 
 def from_json(values: Mapping[str, Any]) -> ConfigDict:
     """The config that :func:`to_json` was given, for another process of a run."""
-    return _build(_flatten(values))
+    return _build(flatten(values))
 
 
 def _plain(value: Any) -> Any:
@@ -260,16 +261,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _nested(one: str, other: str) -> bool:
@@ -347,8 +338,8 @@ def _unknown(field: str, schema: Mapping[str, Any]) -> str:
     if around is not None:
         kind = type(schema[around]).__name__
         return f"{around!r} is a field (a {kind}), not a group of fields; set it with --config.{around}=VALUE"
-    close = difflib.get_close_matches(field, schema, 1)
-    return f"no field {field!r} in the config" + (f"; did you mean {close[0]!r}?" if close else "")
+    hint = did_you_mean(field, schema)
+    return f"no field {field!r} in the config" + (f"; {hint}" if hint else "")
 
 
 def _check_type(field: str, value: Any, default: Any, where: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from salmu_jax import contents, files
 from salmu_jax.errors import InputError
+from salmu_jax.messages import listed
 
 
 @contextlib.contextmanager
@@ -63,7 +64,7 @@ def new_directory(path: str | os.PathLike, *, say: Callable[[str], None] = print
     if strays is None:
         say(f"{path}: the one before had a damaged manifest, so that nobody can tell what is a user's: kept as {aside}")
     elif strays:
-        say(f"{path}: kept {files.listed(strays)}, which salmu did not write")
+        say(f"{path}: kept {listed(strays)}, which salmu did not write")
 
 
 def check_replaceable(path: str | os.PathLike) -> Path:
@@ -84,7 +85,7 @@ def check_replaceable(path: str | os.PathLike) -> Path:
             "is a mount point, and an output is replaced as a whole; make it a link to a directory on that disk", path
         )
     if not contents.is_ours(path):
-        some = files.listed(sorted(entry.name for entry in path.iterdir()), 3)
+        some = listed(sorted(entry.name for entry in path.iterdir()), 3)
         raise InputError(
             f"holds {some}, and no manifest says that salmu wrote it, so it is not replaced; move it away, or set another"
             " 'workdir'",

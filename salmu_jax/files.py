@@ -138,12 +138,6 @@ def sync_tree(directory: str | os.PathLike) -> None:
         sync_directory(parent)
 
 
-def listed(names: list[str], most: int = 10) -> str:
-    """``a, b and 3 more``."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
-
-
 def _mark(begin: str) -> str:
     return hashlib.sha256(f"salmu_jax {begin}".encode(errors="surrogateescape")).hexdigest()[:8]
 

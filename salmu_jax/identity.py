@@ -22,12 +22,13 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from salmu_jax import files
+from salmu_jax.nested import flatten
 
 ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("salmu_jax", "data_pipelines")
@@ -52,6 +53,8 @@ _STEERING = (
         "host",
         "identity",
         "json_reader",
+        "messages",
+        "nested",
         "opening",
         "stages",
     ),
@@ -107,12 +110,11 @@ class Identity:
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Returns what differs between two sets of fields, a few words each: values first, then code."""
-    before, after = dict(_flat(old)), dict(_flat(new))
-    names = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-    values = [
-        f"{'.'.join(key)} {_short(before.get(key))} -> {_short(after.get(key))}" for key in names if key[0] != "code"
-    ]
-    return [*values, *(f"code {'.'.join(key[1:])}" for key in names if key[0] == "code")]
+    before, after = flatten(old), flatten(new)
+    names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    code = [name for name in names if name.startswith("code.")]
+    values = [f"{name} {_short(before.get(name))} -> {_short(after.get(name))}" for name in names if name not in code]
+    return [*values, *(f"code {name.removeprefix('code.')}" for name in code)]
 
 
 def code(stage: str, *modules: str, root: Path = ROOT) -> dict[str, str]:
@@ -220,14 +222,6 @@ def _said(node: Any) -> Any:
 def _documented(node: Any) -> bool:
     first = node.body[0] if node.body else None
     return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
-
-
-def _flat(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    if isinstance(tree, Mapping) and tree:
-        for key, value in tree.items():
-            yield from _flat(value, (*path, str(key)))
-    else:
-        yield path, tree
 
 
 def _short(value: Any) -> str:

@@ -11,8 +11,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from salmu_jax import contents, files
+from salmu_jax import contents
 from salmu_jax.errors import InputError, Preempted
+from salmu_jax.messages import listed
 
 
 @contextlib.contextmanager
@@ -49,4 +50,4 @@ def removed(path: Path, names: Iterable[str] = ()) -> str:
     if not os.path.lexists(path):
         return "was removed"
     gone = [name for name in names if not os.path.exists(path / name)]
-    return f"{files.listed(gone, 3)} {'was' if len(gone) == 1 else 'were'} removed" if gone else ""
+    return f"{listed(gone, 3)} {'was' if len(gone) == 1 else 'were'} removed" if gone else ""

@@ -41,6 +41,7 @@ from salmu_jax.directories import check_replaceable
 from salmu_jax.errors import InputError, describe_os_error
 from salmu_jax.identity import ROOT, Identity
 from salmu_jax.locks import Busy, Lock
+from salmu_jax.messages import listed
 from salmu_jax.text import safe_text, safe_value
 from salmu_jax.training import distributed
 
@@ -150,7 +151,7 @@ class Workspace:
                 say(f"{name}: reused, {output} is complete and of the same config")
                 return None
             if reasons:
-                say(f"{name}: made anew, {files.listed(reasons)}")
+                say(f"{name}: made anew, {listed(reasons)}")
             say(f"{name}: ...")
             return dict(fields)
 
@@ -243,10 +244,10 @@ class Workspace:
             if record is None:
                 return [f"nothing says what {output} was made from"]
             if record["identity"] != identity.digest:
-                return [f"changed since {output} was made: {files.listed(identity.changes(record['fields']))}"]
+                return [f"changed since {output} was made: {listed(identity.changes(record['fields']))}"]
         if damage := self._damage(outputs, {} if adopted else record["output"]):
             self._record_path(name).unlink(missing_ok=True)  # a model of the same identity may take its place
-            return [f"{output}: {files.listed(damage)}"]
+            return [f"{output}: {listed(damage)}"]
         if adopted:
             self._record(name, identity, 0.0, outputs, asked)
         return []

@@ -25,6 +25,7 @@ from data_pipelines.layout.footer import Footer, RowGroup, read_footer
 from data_pipelines.layout.shards import MAX_TEXT
 from salmu_jax import files
 from salmu_jax.errors import InputError, describe_os_error
+from salmu_jax.messages import first_line
 from salmu_jax.opening import check_regular, open_regular
 
 SCHEMA = pa.schema(
@@ -127,9 +128,9 @@ def open_parquet(path: Path) -> tuple[pq.ParquetFile, Footer]:
     except OSError as error:
         if error.errno is not None:
             raise InputError(describe_os_error(error, path)) from error
-        raise InputError(f"not a whole parquet file ({_first_line(error)}); copy or make it again", path) from error
+        raise InputError(f"not a whole parquet file ({first_line(error)}); copy or make it again", path) from error
     except Exception as error:  # pyarrow raises kinds of its own, and those of Python for texts, numbers and names
-        raise InputError(f"not a whole parquet file ({_first_line(error)}); copy or make it again", path) from error
+        raise InputError(f"not a whole parquet file ({first_line(error)}); copy or make it again", path) from error
 
 
 def read_rows(path: Path, split: str, *, images: bool, findings: Findings | None = None) -> Iterator[Row]:
@@ -219,7 +220,7 @@ def _batches(file: pq.ParquetFile, path: Path, row: int, **options: Any) -> Iter
         try:
             batch = next(batches, None)
         except Exception as error:  # pyarrow raises kinds of its own, and those of Python
-            raise InputError(f"damaged ({_first_line(error)}); copy or make it again", f"{path} row {row}") from error
+            raise InputError(f"damaged ({first_line(error)}); copy or make it again", f"{path} row {row}") from error
         if batch is None:
             return
         yield batch
@@ -241,7 +242,7 @@ def _entries(batch: pa.RecordBatch, path: Path, row: int) -> list[dict[str, Any]
     except Exception as error:
         if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
             raise InputError("text that is not UTF-8", where) from error
-        raise InputError(f"damaged ({_first_line(error)}); copy or make it again", where) from error
+        raise InputError(f"damaged ({first_line(error)}); copy or make it again", where) from error
 
 
 def _largest(column: pa.Array) -> int:
@@ -316,7 +317,3 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 def _damaged(path: Path, what: str) -> InputError:
     return InputError(f"damaged: {what}; copy or make it again", path)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

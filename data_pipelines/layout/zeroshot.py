@@ -30,6 +30,7 @@ from data_pipelines.layout.shards import (
 from data_pipelines.layout.tar import MAX_MEMBER
 from salmu_jax.errors import InputError, describe_os_error
 from salmu_jax.json_reader import control_character, read_json
+from salmu_jax.messages import listed
 from salmu_jax.opening import open_regular
 
 CLASS_NAMES = "classnames.txt"
@@ -216,7 +217,7 @@ def _counted_shards(directory: Path, findings: Findings) -> tuple[Path, ...]:
     shards = tuple(directory / f"{index}.tar" for index in range(count))
     uncounted = sorted(tars - {shard.name for shard in shards})
     if uncounted:
-        raise InputError(f"{count} shards, but there is also {_some(uncounted)}", count_file)
+        raise InputError(f"{count} shards, but there is also {listed(map(repr, uncounted), 1)}", count_file)
     _name_unread(directory, {count_file.name, *tars}, findings)
     return shards
 
@@ -236,14 +237,15 @@ def _timm_shards(directory: Path, tars: list[Path]) -> tuple[Path, ...]:
         here = {path.name for path in tars}
         missing = [name for name in names if name not in here]
         if missing:
-            raise InputError(f"names {len(names):,} shards, but {_some(missing)} is not here", info_file)
+            raise InputError(f"names {len(names):,} shards, but {listed(map(repr, missing), 1)} is not here", info_file)
         uncounted = sorted({path.name for path in of_split} - set(names))
         if uncounted:
-            raise InputError(f"{len(names):,} shards, but there is also {_some(uncounted)}", info_file)
+            raise InputError(f"{len(names):,} shards, but there is also {listed(map(repr, uncounted), 1)}", info_file)
         return tuple(directory / name for name in names)
     if not of_split:
         raise InputError(
-            f"{_some([path.name for path in tars])} is no validation shard (NAME-validation-00.tar)", directory
+            f"{listed((repr(path.name) for path in tars), 1)} is no validation shard (NAME-validation-00.tar)",
+            directory,
         )
     numbers = [re.search(r"([0-9]{1,9})\.tar$", path.name) for path in of_split]
     numbered = sorted((int(match[1]) if match else -1, path) for match, path in zip(numbers, of_split, strict=True))
@@ -336,7 +338,3 @@ def _name_unread(directory: Path, read: set[str], findings: Findings) -> None:
     for entry in _listed(directory):
         if entry.name not in read and not re.fullmatch(r"(?i)(readme|licen[cs]e|notice).*", entry.name):
             findings.oddity(NOT_READ, str(entry))
-
-
-def _some(names: list[str]) -> str:
-    return f"'{names[0]}'" + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")

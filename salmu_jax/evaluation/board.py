@@ -13,6 +13,8 @@ import numpy as np
 from salmu_jax.evaluation.checks import REFERENCES, Result
 from salmu_jax.evaluation.data import SPLITS
 from salmu_jax.evaluation.rows import TARGETS, RowScores
+from salmu_jax.messages import listed
+from salmu_jax.nested import flatten
 from salmu_jax.text import safe_text
 
 # What the data and the protocol decide, so that all results of them have it in common.
@@ -52,7 +54,7 @@ def measured_by(result: Result) -> dict[str, Any]:
     versions = provenance.get("versions") or {}
     return {
         "schema": result["schema"],
-        **flatten("protocol", result["protocol"]),
+        **flatten(result["protocol"], "protocol."),
         **{f"provenance.{field}": value for field, value in data_fields(provenance).items()},
         "provenance.versions.salmu_jax": versions.get("salmu_jax"),
     }
@@ -63,31 +65,22 @@ def data_fields(provenance: Mapping[str, Any]) -> dict[str, Any]:
     data = provenance.get("data") or {}
     if isinstance(data, dict):
         data = {key: value for key, value in data.items() if key not in ("path", "directory")}
-    return flatten("data", data)
-
-
-def flatten(prefix: str, value: Any) -> dict[str, Any]:
-    """The leaves of nested objects, by their dotted names."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {name: leaf for key, child in value.items() for name, leaf in flatten(f"{prefix}.{key}", child).items()}
+    return flatten({"data": data})
 
 
 def incomparable(result: Result, clean: Result) -> list[str]:
     """The fields by which ``result`` was measured otherwise than Clean, as ``seed 43 instead of 42``."""
     own, reference = measured_by(result), measured_by(clean)
     fields = [field for field in sorted(reference.keys() | own.keys()) if reference.get(field) != own.get(field)]
-    return [f"{safe_text(f, 80)} {_brief(own.get(f))} instead of {_brief(reference.get(f))}" for f in fields]
+    return [f"{safe_text(f, 80)} {brief(own.get(f))} instead of {brief(reference.get(f))}" for f in fields]
 
 
 def shared_problems(rows: RowScores, clean: RowScores) -> Iterator[str]:
     """Columns that data and protocol decide, and that are not Clean's: other data, or rows in another order."""
     wrong = [name for name in SHARED if not np.array_equal(rows[name], clean[name])]
     if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         yield (
-            f"row scores {', '.join(wrong[:3])}{more} are not those of 'clean': the rows are of other data, or in another"
-            " order"
+            f"row scores {listed(wrong, 3)} are not those of 'clean': the rows are of other data, or in another order"
         )
 
 
@@ -132,8 +125,7 @@ def copy_problems(result: Result, rows: RowScores, other: Result, others: RowSco
     if name != "clean" and "forget.similarity" not in taken:
         return
     if taken:
-        more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
-        yield f"its row scores {', '.join(taken[:3])}{more} are those of {name!r}, row by row: no two models score alike"
+        yield f"its row scores {listed(taken, 3)} are those of {name!r}, row by row: no two models score alike"
 
 
 def exchange_problems(clean: Result, compromised: Result) -> Iterator[str]:
@@ -155,6 +147,7 @@ def _shadow(own: np.ndarray, theirs: np.ndarray) -> bool:
     return 1 - abs(correlation) < 1e-10 and moved > 1e-4
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
+    """Returns a value in a few characters: a digest's first twelve."""
     text = "(none)" if value is None else safe_text(value, 60)
     return text if len(text) <= 24 else f"{text[:12]}..."

@@ -26,6 +26,7 @@ from salmu_jax.evaluation.aggregate import SKIPPED
 from salmu_jax.evaluation.rows import read_rows, rows_path, write_rows
 from salmu_jax.files import sha256_json, write_json
 from salmu_jax.json_reader import read_json
+from salmu_jax.messages import listed
 from salmu_jax.text import safe_text, safe_value
 
 SCHEMA = "salmu_jax.result/2"
@@ -237,8 +238,7 @@ def check_result(result: Mapping[str, Any], where: str | os.PathLike) -> None:
     """Raises InputError naming ``where`` and what is wrong with a result by its schema and its own digest."""
     problems = schema_problems(result) or seal_problems(result)
     if problems:
-        more = f"; ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise InputError("; ".join(problems[:_SHOWN]) + more + "; evaluate again", where)
+        raise InputError(f"{listed(problems, _SHOWN, '; ')}; evaluate again", where)
 
 
 def seal_problems(result: Mapping[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ import numpy as np
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation.data import SPLITS
 from salmu_jax.files import write_bytes
+from salmu_jax.messages import listed
 from salmu_jax.opening import open_regular
 
 TARGETS = ("forget", "holdout_association", "holdout_identity")  # splits whose images are queried
@@ -154,10 +155,7 @@ def _read_entries(archive: zipfile.ZipFile, expected: Mapping[str, int], path: s
     wanted = {f"{name}.npy" for name in COLUMNS}
     if len(names) != len(set(names)) or set(names) != wanted:
         odd = sorted(wanted.symmetric_difference(names)) or ["an array twice"]
-        more = f" ... and {len(odd) - 3} more" if len(odd) > 3 else ""
-        raise InputError(
-            f"other arrays than row scores have: {', '.join(ascii(name)[1:60] for name in odd[:3])}{more}", path
-        )
+        raise InputError(f"other arrays than row scores have: {listed((ascii(name)[1:60] for name in odd), 3)}", path)
     rows = {}
     for name, column in COLUMNS.items():
         dtype, count = np.dtype(column.dtype), expected[column.length]

@@ -24,10 +24,12 @@ from typing import Any
 from salmu_jax.contents import Seen, architecture_digest, data_digests, problems, read_contents
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation import board, checks
+from salmu_jax.evaluation.board import brief
 from salmu_jax.evaluation.data import SPLITS
 from salmu_jax.evaluation.result import read_result, schema_errors, seal_problems
 from salmu_jax.evaluation.rows import SUFFIX, RowScores, read_rows, rows_path
-from salmu_jax.files import listed, read_json, sha256_file
+from salmu_jax.files import read_json, sha256_file
+from salmu_jax.messages import listed
 from salmu_jax.text import safe_text, safe_value
 
 SHOWN = 10  # problems of a file that are written out
@@ -173,8 +175,8 @@ def _at_hand(
     for name in checks.DATA:
         if (digest := (provenance.get("data") or {}).get(name)) != now[name]:
             there = safe_text(datasets / name, None)
-            said = _short(digest or "none said")
-            found.append(f"it was measured on other data ({said}) than {there} ({_short(now[name])}): evaluate again")
+            said = brief(digest or "none said")
+            found.append(f"it was measured on other data ({said}) than {there} ({brief(now[name])}): evaluate again")
     if damaged := problems(datasets, contents, seen.setdefault(datasets, {})):
         found.append(f"{datasets}: {listed(damaged)}")
     compared.append("data")
@@ -191,16 +193,16 @@ def _model_problems(model: Path, recorded: dict[str, Any]) -> Iterator[str]:
     manifest = manifest if isinstance(manifest, dict) else {}
     if recorded.get("digest") != manifest.get("digest"):
         yield (
-            f"it is of the checkpoint {_short(recorded.get('digest'))}, {where} is {_short(manifest.get('digest'))}:"
+            f"it is of the checkpoint {brief(recorded.get('digest'))}, {where} is {brief(manifest.get('digest'))}:"
             " evaluate again"
         )
         return
     for key in ("parent", "root", "name", "splits_read", "source"):
         if recorded.get(key) != (there := safe_value(manifest.get(key), limit=4000)):
-            yield f"'provenance > checkpoint > {key}' is {_short(recorded.get(key))}, {where} says {_short(there)}"
+            yield f"'provenance > checkpoint > {key}' is {brief(recorded.get(key))}, {where} says {brief(there)}"
     if recorded.get("architecture") != (now := architecture_digest(manifest)):
         yield (
-            f"it is of the architecture {_short(recorded.get('architecture'))}, {where} has {_short(now)}: evaluate again"
+            f"it is of the architecture {brief(recorded.get('architecture'))}, {where} has {brief(now)}: evaluate again"
         )
     contents = read_contents(model)
     if contents and contents.get("files") and (damaged := problems(model, contents)):
@@ -229,14 +231,14 @@ def _weights_problems(path: Path, recorded: dict[str, Any]) -> Iterator[str]:
     if not file.is_file():
         yield f"no model in {safe_text(path, None)}"
     elif (digest := sha256_file(file)) != source.get("sha256"):
-        yield f"it is of weights with the SHA-256 {_short(source.get('sha256'))}, {where} has {_short(digest)}: evaluate again"
+        yield f"it is of weights with the SHA-256 {brief(source.get('sha256'))}, {where} has {brief(digest)}: evaluate again"
     for key, what in (("shards", "weights"), ("config", "a config")):
         recorded_files = source.get(key)
         for name, wanted in recorded_files.items() if isinstance(recorded_files, dict) else ():
             other = file.parent / Path(name).name
             if (digest := sha256_file(other) if other.is_file() else None) != wanted:
                 there = safe_text(other, None)
-                yield f"it is of {what} with the SHA-256 {_short(wanted)}, {there} has {_short(digest)}: evaluate again"
+                yield f"it is of {what} with the SHA-256 {brief(wanted)}, {there} has {brief(digest)}: evaluate again"
 
 
 def _compare(usable: Sequence[Verified]) -> None:
@@ -269,8 +271,3 @@ def _compare(usable: Sequence[Verified]) -> None:
 def _rank(one: Verified) -> int:
     """0 for Clean, 1 for Compromised, 2 for a method."""
     return [*checks.REFERENCES, one.result["model"]].index(one.result["model"])
-
-
-def _short(value: Any) -> str:
-    text = "(none)" if value is None else safe_text(value, 60)
-    return text if len(text) <= 24 else f"{text[:12]}..."

@@ -13,7 +13,7 @@ from typing import Any
 
 from salmu_jax import files
 from salmu_jax.errors import InputError
-from salmu_jax.interop.reading import listed
+from salmu_jax.messages import listed
 from salmu_jax.models.clip import ClipConfig, TowerConfig
 
 MAX_IMAGE_SIZE = 1 << 12
@@ -105,7 +105,7 @@ class Fields:
 def raise_problems(problems: Sequence[str], what: str, where: str) -> None:
     """Raises InputError with all of ``problems``, if there are any."""
     if problems:
-        raise InputError(f"{what}: {listed(sorted(problems))}", where)
+        raise InputError(f"{what}: {listed(sorted(problems), separator='; ')}", where)
 
 
 def divide(width: int, by: int, name: str, parts: str, problems: list[str]) -> None:

@@ -13,7 +13,8 @@ from salmu_jax.errors import InputError
 from salmu_jax.interop import huggingface, open_clip, released, sealed
 from salmu_jax.interop.fields import MAX_IMAGE_SIZE, read_object
 from salmu_jax.interop.mapping import from_state
-from salmu_jax.interop.reading import Weights, find_weights, listed, read_weights
+from salmu_jax.interop.reading import Weights, find_weights, read_weights
+from salmu_jax.messages import listed
 from salmu_jax.models import zoo
 from salmu_jax.models.clip import Clip, ClipConfig, Params
 from salmu_jax.models.positions import resample_positions

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from salmu_jax.errors import InputError
-from salmu_jax.interop.reading import listed
 from salmu_jax.interop.tensors import StoredTensor
+from salmu_jax.messages import listed
 from salmu_jax.models.clip import Clip, ClipConfig, Params
 
 
@@ -77,7 +77,7 @@ def from_state(
         f"{name[:80]} is not part of this architecture" for name in state if name not in by_name and name not in ignored
     ]
     if 2 * len(by_name.keys() - state.keys()) > len(by_name):  # another model altogether
-        raise InputError(f"{len(problems)} problem(s): {listed(problems)}", where)
+        raise InputError(f"{len(problems)} problem(s): {listed(problems, separator='; ')}", where)
     used = [state[name] for name in by_name.keys() & state.keys() if not state[name].repeats]
     stored = sum({(tensor.path, tensor.storage): tensor.numbers for tensor in used}.values())
     if sum(tensor.size for tensor in used) > _MOST_VIEWS * stored:
@@ -125,7 +125,7 @@ def from_state(
         by_path.setdefault(entry.path, []).append(entry)
     params = jax.tree_util.tree_map_with_path(read, shapes)
     if problems:
-        raise InputError(f"{len(problems)} problem(s): {listed(sorted(problems))}", where)
+        raise InputError(f"{len(problems)} problem(s): {listed(sorted(problems), separator='; ')}", where)
     return params
 
 

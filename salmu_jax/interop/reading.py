@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ from salmu_jax.errors import InputError
 from salmu_jax.interop import safetensors_file, torch_pickle
 from salmu_jax.interop.pickled import OtherKey, Unread
 from salmu_jax.interop.tensors import StoredTensor
+from salmu_jax.messages import listed
 from salmu_jax.opening import check_regular, open_regular
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 SUFFIXES = (".safetensors", *_PICKLED)
 _INDEX = ".index.json"
-_MOST_LISTED = 10
 _ZIP = b"PK\3\4"
 _HTML = (b"<!doctype html", b"<html")
 # Where training checkpoints keep the weights, the first that is there counts. An average over the training (EMA) is another
@@ -67,13 +67,6 @@ class Weights:
     unread: Mapping[str, str] = dataclasses.field(default_factory=dict)  # what lies beside the tensors, and what it is
 
 
-def listed(problems: Iterable[str], most: int = _MOST_LISTED) -> str:
-    """``a; b; c``, ending after ``most`` with how many more there are."""
-    problems = list(problems)
-    more = len(problems) - most
-    return "; ".join(problems[:most]) + (f"; ... and {more:,} more" if more > 0 else "")
-
-
 def find_weights(directory: Path, names: tuple[str, ...]) -> Path:
     """The weights file in ``directory``: the first of ``names`` that exists, or the only file with weights.
 
@@ -84,7 +77,7 @@ def find_weights(directory: Path, names: tuple[str, ...]) -> Path:
             return directory / name
     found = sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES)
     if len(found) != 1:
-        names_found = ", ".join(path.name for path in found[:_MOST_LISTED]) or "no weights"
+        names_found = listed(path.name for path in found) or "no weights"
         raise InputError(f"holds {names_found}; expected one of {', '.join(names)}", directory)
     return found[0]
 
@@ -180,7 +173,7 @@ def _state_dict(value: Any, path: Path) -> Weights:
     tensors = {name: item for name, item in value.items() if isinstance(item, StoredTensor)}
     unread = {name: _what(item) for name, item in value.items() if name not in tensors}
     if not tensors:
-        problems = listed((f"{name[:80]} is {what}" for name, what in unread.items()), 3)
+        problems = listed((f"{name[:80]} is {what}" for name, what in unread.items()), 3, "; ")
         raise InputError(f"none of its tensors can be read: {problems}", path)
     names = tuple(name[:60] for name in passed_over)
     return Weights(tensors, [path], ".".join(keys), passed_over=names, unread=unread)

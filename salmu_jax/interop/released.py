@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from salmu_jax.errors import InputError
+from salmu_jax.messages import first_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,5 +70,4 @@ def fetch(model: Published, revision: str | None) -> Path:
     try:
         return Path(huggingface_hub.hf_hub_download(model.repository, model.file, revision=revision))
     except Exception as error:  # a dozen kinds: no network, no access, no such commit
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise InputError(f"the hub does not give it ({reason}); log in, {by_hand}", model.name) from error
+        raise InputError(f"the hub does not give it ({first_line(error)}); log in, {by_hand}", model.name) from error

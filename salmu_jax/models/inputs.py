@@ -8,6 +8,7 @@ from typing import Any
 from salmu_jax.models import preprocess, zoo
 from salmu_jax.models.clip import Clip
 from salmu_jax.models.tokenizer import ClipTokenizer
+from salmu_jax.nested import flatten
 
 
 def make_tokenizer(clip: Clip) -> ClipTokenizer:
@@ -35,17 +36,10 @@ def input_manifest(clip: Clip, tokenizer: ClipTokenizer) -> dict[str, Any]:
 
 def input_differences(manifest: Mapping[str, Any], clip: Clip) -> list[str]:
     """Returns in what the inputs that a model was trained with, by its manifest, differ from those that it would get here."""
-    now = _flat(input_manifest(clip, make_tokenizer(clip)))
-    then = _flat({name: manifest[name] for name in ("activation", "image", "tokenizer") if name in manifest})
+    now = flatten(input_manifest(clip, make_tokenizer(clip)))
+    then = flatten({name: manifest[name] for name in ("activation", "image", "tokenizer") if name in manifest})
     names = [name for name in now if name in then and then[name] != now[name]]
     return [f"{name} is {_short(then[name])}, not {_short(now[name])}" for name in names]
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
 
 
 def _short(value: Any) -> str:

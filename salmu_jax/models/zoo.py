@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 
 from salmu_jax.errors import InputError
+from salmu_jax.messages import did_you_mean
 from salmu_jax.models.clip import ClipConfig, TowerConfig
 
 _VIT_B_16 = ClipConfig(
@@ -57,8 +57,7 @@ _ARCHITECTURES: dict[str, ClipConfig] = {
 def architecture(name: str) -> ClipConfig:
     """The architecture called ``name``. Raises InputError naming those that exist."""
     if name not in _ARCHITECTURES:
-        close = difflib.get_close_matches(name, _ARCHITECTURES, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(_ARCHITECTURES)}"
+        hint = did_you_mean(name, _ARCHITECTURES) or f"known: {', '.join(_ARCHITECTURES)}"
         raise InputError(f"unknown architecture {name!r}; {hint}", "model.architecture")
     return _ARCHITECTURES[name]
 

@@ -12,6 +12,7 @@ from salmu_jax.evaluation.data import SPLITS
 from salmu_jax.evaluation.result import result_files
 from salmu_jax.evaluation.rows import RowScores
 from salmu_jax.evaluation.verify import verify_results
+from salmu_jax.messages import listed
 
 
 class Gathered(NamedTuple):
@@ -73,7 +74,7 @@ def gather(directory: Path, names: Sequence[str], say: Callable[[str], None]) ->
         for line in one.lines():
             say(line)
     if wrong:
-        bad = ", ".join(one.path.stem for one in wrong[:10])
+        bad = listed(one.path.stem for one in wrong)
         raise InputError(
             f"{len(wrong)} of {len(found)} results do not verify ({bad}); evaluate them again, or leave them out with --model",
             directory,

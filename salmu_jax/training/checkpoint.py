@@ -23,12 +23,14 @@ import orbax.checkpoint as ocp
 from salmu_jax import contents, files
 from salmu_jax.directories import new_directory
 from salmu_jax.errors import InputError, disk_refusal
+from salmu_jax.messages import first_line, listed
 from salmu_jax.models.clip import Clip, ClipConfig, Params
 from salmu_jax.models.inputs import input_differences
+from salmu_jax.nested import flatten
 from salmu_jax.training import distributed
 from salmu_jax.training.history import metrics_line
 from salmu_jax.training.records import leaf_records, mismatches, shape_records, tree_digest, without_digests
-from salmu_jax.training.state_store import alone_options, first_line, local_checkpointer
+from salmu_jax.training.state_store import alone_options, local_checkpointer
 
 __all__ = ["leaf_records", "load_model", "mismatches", "read_manifest", "save_model", "shape_records", "tree_digest"]
 
@@ -152,20 +154,13 @@ def _architecture_of(manifest: Mapping[str, Any], directory: Path) -> ClipConfig
 
 
 def _check_architecture(found: ClipConfig, expected: ClipConfig, directory: Path) -> None:
-    ours, theirs = _flat(expected.to_dict()), _flat(found.to_dict())
+    ours, theirs = flatten(expected.to_dict()), flatten(found.to_dict())
     different = [key for key in ours if ours[key] != theirs.get(key) and key != "compute_dtype"]
     if different:
-        listed = ", ".join(f"{key} is {theirs.get(key)}, not {ours[key]}" for key in different)
-        raise InputError(f"a checkpoint of another architecture than the config's: {listed}", directory)
+        fields = ", ".join(f"{key} is {theirs.get(key)}, not {ours[key]}" for key in different)
+        raise InputError(f"a checkpoint of another architecture than the config's: {fields}", directory)
 
 
 def _raise_mismatches(problems: list[str], directory: Path) -> None:
     if problems:
-        raise InputError(f"{len(problems)} parameter(s) do not fit: {'; '.join(problems)}", directory)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in values.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
-    return flat
+        raise InputError(f"{len(problems)} parameter(s) do not fit: {listed(problems, separator='; ')}", directory)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from salmu_jax import console
 from salmu_jax.errors import InputError
+from salmu_jax.messages import first_line
 from salmu_jax.training import launchers
 
 T = TypeVar("T")
@@ -100,9 +101,8 @@ def initialize(
     try:
         jax.distributed.initialize(**arguments, shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
     except Exception as error:  # of many kinds: a variable that is missing, a name that is no host, nobody who answers
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"the processes of this run did not find each other ({first[:200]}"
+            f"the processes of this run did not find each other ({first_line(error)}"
             + (f"; waited for were {others}" if others else "")
             + "); give --coordinator HOST:PORT, --processes N and --process I to each, or --distributed off",
             "--distributed",

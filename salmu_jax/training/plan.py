@@ -27,6 +27,7 @@ from jax.experimental import topologies
 from ml_collections import ConfigDict
 
 from salmu_jax.errors import InputError
+from salmu_jax.messages import first_line
 from salmu_jax.models.clip import Clip
 from salmu_jax.training import chips, hlo
 from salmu_jax.training import mesh as mesh_lib
@@ -123,9 +124,8 @@ def topology_devices(topology: str) -> list[jax.Device]:
     try:
         return list(topologies.get_topology_desc(topology, "tpu", **options).devices)
     except Exception as error:  # libtpu's own kinds, one a failure
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         examples = "v4:4x4x8, v5e:16x16, v5p:4x4x4 and v6e:8x8 are some"
-        raise InputError(f"no topology {topology!r} ({reason}); {examples}", "--topology") from error
+        raise InputError(f"no topology {topology!r} ({first_line(error)}); {examples}", "--topology") from error
 
 
 def make_plan(

@@ -30,6 +30,7 @@ from etils import epath
 
 from salmu_jax import files
 from salmu_jax.errors import InputError
+from salmu_jax.messages import first_line, listed
 from salmu_jax.training import distributed
 from salmu_jax.training.records import (
     Records,
@@ -192,7 +193,7 @@ class StateStore:
     def _restore_step(self, step: int, template: Any) -> Any:
         told = distributed.from_main(lambda: self._examine(step, template))
         if told["problems"]:
-            raise _Damaged("; ".join(told["problems"]))
+            raise _Damaged(listed(told["problems"], separator="; "))
         if not told["ours"]:
             raise _OtherRun
         read: dict[str, jax.Array] = {}
@@ -204,7 +205,7 @@ class StateStore:
         if problems := sorted(filter(None, set(distributed.from_all(problem)))):
             raise _Damaged("; ".join(problems))
         if problems := mismatches(told["leaves"], device_records(read)):
-            raise _Damaged("; ".join(problems))
+            raise _Damaged(listed(problems, separator="; "))
         leaves = [read[leaf_path(path)] for path, _ in jax.tree_util.tree_leaves_with_path(template)]
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
@@ -263,12 +264,6 @@ def alone_options() -> ocp.options.MultiprocessingOptions:
     """What tells Orbax that this process works alone."""
     me = jax.process_index()
     return ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me))
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what libraries say on pages."""
-    text = str(error).strip().splitlines()
-    return text[0][:200] if text else type(error).__name__
 
 
 def _read_arrays(directory: epath.Path, template: Any) -> dict[str, jax.Array]:

@@ -33,6 +33,7 @@ from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.identity import Identity
 from salmu_jax.locks import Busy, Lock
+from salmu_jax.messages import listed
 from salmu_jax.training import distributed
 from salmu_jax.training.state_store import StateStore, state_path
 from salmu_jax.training.stopping import SavePolicy
@@ -210,7 +211,7 @@ class States:
         more = f" (and {count - 1} more)" if count > 1 else ""
         return (
             f"{self.label}: an unfinished training was saved here at step {other.step:,}{more}, and has changed since:"
-            f" {files.listed(list(other.changes))}; add --resume to go on from it as things are now, or --restart to begin"
+            f" {listed(list(other.changes))}; add --resume to go on from it as things are now, or --restart to begin"
             " at step 0 (nothing is removed)"
         )
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from salmu_jax import files
 from salmu_jax.errors import InputError
+from salmu_jax.messages import first_line
 from salmu_jax.training import distributed
 
 
@@ -68,9 +69,8 @@ class Wandb:
                 project=project, name=name, config=dict(config), id=known, resume="allow", dir=str(directory)
             )
         except Exception as error:  # nobody is logged in, the network is down, the project is somebody else's
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"Weights & Biases did not start ({reason[:200]}); 'wandb login', WANDB_MODE=offline, or log.wandb=",
+                f"Weights & Biases did not start ({first_line(error)}); 'wandb login', WANDB_MODE=offline, or log.wandb=",
                 "log.wandb",
             ) from error
         files.write_json(path, {"id": self._run.id})

@@ -17,6 +17,7 @@ import jax
 import optax
 
 from salmu_jax.errors import InputError
+from salmu_jax.messages import listed
 
 TRAIN = "train"
 FREEZE = "freeze"
@@ -56,15 +57,15 @@ def label_parameters(params: Any, rules: Rules) -> Any:
         except re.error as error:
             raise InputError(f"{pattern!r} is not a regular expression: {error}", "trainable") from error
         if not any(patterns[-1][0].fullmatch(path) for path in paths):
-            raise InputError(f"{pattern!r} matches no parameter; the paths are: {_listed(paths)}", "trainable")
+            raise InputError(f"{pattern!r} matches no parameter; the paths are: {listed(paths)}", "trainable")
     labels = [next((label for pattern, label in patterns if pattern.fullmatch(path)), None) for path in paths]
     uncovered = [path for path, label in zip(paths, labels, strict=True) if label is None]
     if uncovered:
         raise InputError(
-            f"no rule says whether to train: {_listed(uncovered)}; a last rule ('.*', ...) covers all", "trainable"
+            f"no rule says whether to train: {listed(uncovered)}; a last rule ('.*', ...) covers all", "trainable"
         )
     if TRAIN not in labels:
-        raise InputError(f"nothing is left to train; the paths are: {_listed(paths)}", "trainable")
+        raise InputError(f"nothing is left to train; the paths are: {listed(paths)}", "trainable")
     return jax.tree.unflatten(jax.tree.structure(params), labels)
 
 
@@ -76,8 +77,3 @@ def trainable_part(tree: Any, labels: Any) -> Any:
 def merge(trainable: Any, params: Any, labels: Any) -> Any:
     """``params`` with its trainable leaves taken from ``trainable``; the frozen ones are the very same arrays."""
     return jax.tree.map(lambda label, new, old: new if label == TRAIN else old, labels, trainable, params)
-
-
-def _listed(paths: list[str], most: int = 12) -> str:
-    shown = ", ".join(paths[:most])
-    return shown if len(paths) <= most else f"{shown}, ... ({len(paths)} in all)"

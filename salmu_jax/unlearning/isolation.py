@@ -23,6 +23,7 @@ from salmu_jax import config as config_lib
 from salmu_jax import contents, files, processes, removal
 from salmu_jax.directories import new_directory
 from salmu_jax.errors import InputError
+from salmu_jax.messages import listed
 from salmu_jax.training import distributed
 from salmu_jax.training.states import States
 from salmu_jax.unlearning import cells, child
@@ -212,5 +213,7 @@ def _checked(made: Path, name: str, parent: Path) -> dict[str, Any]:
     if said.get("architecture") != before.get("architecture"):
         problems.append("its architecture is not its parent's")
     if problems:
-        raise InputError(f"left a model that cannot be taken over: {'; '.join(problems[:10])}", f"unlearn {name}")
+        raise InputError(
+            f"left a model that cannot be taken over: {listed(problems, separator='; ')}", f"unlearn {name}"
+        )
     return said

@@ -8,7 +8,7 @@ manifest which splits these were.
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from data_pipelines.input import DecodedCache, PairSource, training_batches
 from salmu_jax import host
 from salmu_jax.errors import InputError
+from salmu_jax.messages import did_you_mean
 from salmu_jax.models.clip import Clip, Params
 from salmu_jax.training import loop
 from salmu_jax.training import mesh as mesh_lib
@@ -66,11 +67,10 @@ def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int) -> Plan:
     where = f"unlearn.methods.{name}"
     for field in fields:
         if field not in known:
-            close = difflib.get_close_matches(field, known, 1)
-            if not close and (option := difflib.get_close_matches(field, options, 1)):
-                close = [f"options.{option[0]}"]
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-            raise InputError(f"no field {field!r}; {hint}", where)
+            hint = did_you_mean(field, known) or did_you_mean(
+                f"options.{field}", [f"options.{name}" for name in options]
+            )
+            raise InputError(f"no field {field!r}; {hint or 'known: ' + ', '.join(known)}", where)
     if not isinstance(fields.get("options", {}), Mapping):
         how = f"set one of them, such as {where}.options.{options[0]}=VALUE" if options else f"{name} has none"
         raise InputError(f"options: is a group of fields, not {fields['options']!r}; {how}", where)
@@ -179,7 +179,7 @@ def unlearn(
     params = jax.device_put(params, mesh_lib.param_shardings(params, mesh))
     state = init_unlearning_state(params, method, hyper, plan.trainable, config.seed)
     state = jax.device_put(state, mesh_lib.param_shardings(state, mesh))
-    first = (batch.arrays for batch, _ in zip(batches(0), range(PREPARE_BATCHES), strict=False))
+    first = (batch.arrays for batch in itertools.islice(batches(0), PREPARE_BATCHES))
     prepared = prepare_method(clip, method, hyper, params, first, plan.trainable, config.seed)
 
     policy = SavePolicy(config.unlearn.save_every, config.train.save_minutes, config.train.keep_last)

@@ -10,7 +10,6 @@ if it needs one, the current model and the frozen reference. It runs in a proces
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
@@ -19,6 +18,7 @@ import jax
 import optax
 
 from salmu_jax.errors import InputError
+from salmu_jax.messages import did_you_mean
 from salmu_jax.models.clip import Clip
 from salmu_jax.unlearning.hyper import Hyper, base_optimizer
 
@@ -123,11 +123,8 @@ class Method:
         for name, value in options.items():
             where = f"options.{name}"
             if name not in fields:
-                close = difflib.get_close_matches(name, fields, 1)
                 known = f"its options are: {', '.join(fields)}" if fields else "it has none"
-                raise InputError(
-                    f"{self.name} has no option {name!r}; " + (f"did you mean {close[0]!r}?" if close else known), where
-                )
+                raise InputError(f"{self.name} has no option {name!r}; {did_you_mean(name, fields) or known}", where)
             wanted = type(fields[name])
             number = wanted is float and isinstance(value, int | float) and not isinstance(value, bool)
             if not number and type(value) is not wanted:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-
 from salmu_jax.errors import InputError
+from salmu_jax.messages import did_you_mean
 from salmu_jax.unlearning.method import Method
 from salmu_jax.unlearning.methods.cliperase import CLIPErase
 from salmu_jax.unlearning.methods.delete import Delete
@@ -35,7 +34,7 @@ METHODS: dict[str, type[Method]] = {
 def get(name: str) -> Method:
     """The method called ``name``, with its published options. Raises InputError naming those that exist."""
     if name not in METHODS:
-        close = difflib.get_close_matches(str(name), METHODS, 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise InputError(f"unknown unlearning method {name!r}; {hint}There are: {', '.join(METHODS)}", "method")
+        hint = did_you_mean(str(name), METHODS)
+        message = f"unknown unlearning method {name!r}; {hint + ' ' if hint else ''}There are: {', '.join(METHODS)}"
+        raise InputError(message, "method")
     return METHODS[name]()

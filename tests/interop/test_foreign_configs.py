@@ -161,7 +161,7 @@ def test_open_clips_preparation_is_compared(field, value, said, directory):
 def test_ten_problems_of_a_config_are_enough(directory):
     config = changed(open_clip.model_config(TINY), "model_cfg.vision_cfg", {f"x{index}": 1 for index in range(50)})
     said = refusal(directory("open_clip", config))
-    assert said.endswith("; ... and 40 more")
+    assert said.endswith("; and 40 more")
 
 
 @pytest.mark.parametrize("text", ["[1]", "3", '{"model_cfg": [1]}', "{", '{"a": NaN}', "[" * 9000, '{"model_cfg": {}}'])

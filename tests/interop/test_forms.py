@@ -15,7 +15,7 @@ from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.interop import open_clip, released
 from salmu_jax.interop.foreign import describe, is_foreign, load_foreign
-from salmu_jax.interop.reading import listed, read_weights
+from salmu_jax.interop.reading import read_weights
 from salmu_jax.models.positions import resample_positions
 from salmu_jax.models.zoo import architecture
 
@@ -216,18 +216,11 @@ def test_two_tensors_that_would_get_one_name_are_refused(tensors, tmp_path):
     assert "two tensors are called visual.proj" in refusal(tmp_path / "x.pt")
 
 
-@pytest.mark.parametrize("count", [10, 11, 302])
-def test_lists_of_problems_end_after_ten(count):
-    said = listed([f"problem {index}" for index in range(count)])
-    assert said.count("problem ") == 10
-    assert said.endswith("; ... and 292 more" if count == 302 else "; ... and 1 more" if count == 11 else "problem 9")
-
-
 def test_every_name_of_a_model_may_be_wrong_in_one_short_line(tensors, tmp_path):
     torch.save({f"{name}_x" if "visual" not in name else name: t for name, t in tensors.items()}, tmp_path / "x.pt")
     said = refusal(tmp_path / "x.pt")
     assert "is missing" in said
-    assert "; ... and " in said
+    assert "; and " in said
     assert said.count(";") == 10
 
 

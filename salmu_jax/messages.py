@@ -1,0 +1,28 @@
+"""Parts of messages: a list that ends, the name that was meant, the first line of what a library says."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def listed(items: Iterable[object], most: int = 10, separator: str = ", ") -> str:
+    """Joins ``items``, at most ``most`` of them: ``a, b, and 3 more``."""
+    texts = list(map(str, items))
+    rest = len(texts) - most
+    return separator.join(texts[:most]) + (f"{separator.rstrip()} and {rest:,} more" if rest > 0 else "")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns ``did you mean 'delete'?`` with the most similar of ``known``, or an empty text if none is similar."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's text, 200 characters at most, or its kind if it has no text.
+
+    Libraries write pages (JAX, Orbax, pyarrow) or nothing at all (array_record).
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
