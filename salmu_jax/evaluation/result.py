@@ -177,8 +177,8 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
 
 def load_rows(path: str | os.PathLike, result: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Reads the row scores of the result at ``path``. Raises InputError if they are not there, or not those of it."""
-    rows, digest = read_rows(rows_path(path), result["protocol"])
-    if digest != result["rows"]["sha256"]:
+    rows, record = read_rows(rows_path(path), result["protocol"])
+    if record["sha256"] != result["rows"]["sha256"]:
         raise InputError(
             f"are not the row scores that {Path(path).name} was written with; evaluate again", rows_path(path)
         )

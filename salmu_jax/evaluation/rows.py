@@ -122,8 +122,8 @@ def describe_rows(name: str, data: bytes) -> dict[str, Any]:
     return {"file": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def read_rows(path: str | os.PathLike, protocol: Mapping[str, Any]) -> tuple[RowScores, str]:
-    """Reads row scores of exactly the arrays that ``protocol`` calls for, and the SHA-256 of their file.
+def read_rows(path: str | os.PathLike, protocol: Mapping[str, Any]) -> tuple[RowScores, dict[str, Any]]:
+    """Reads row scores of exactly the arrays that ``protocol`` calls for; returns them and the record of their file.
 
     Nothing is inflated beyond the size that the protocol allows, and nothing is unpickled.
 
@@ -147,7 +147,7 @@ def read_rows(path: str | os.PathLike, protocol: Mapping[str, Any]) -> tuple[Row
             rows = _read_entries(archive, expected, path)
     except _DAMAGE as error:
         raise InputError(f"is damaged ({error}); evaluate again", path) from error
-    return rows, hashlib.sha256(data).hexdigest()
+    return rows, describe_rows(Path(path).name, data)
 
 
 def _read_entries(archive: zipfile.ZipFile, expected: Mapping[str, int], path: str | os.PathLike) -> RowScores:

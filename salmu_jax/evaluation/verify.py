@@ -110,12 +110,11 @@ def _verify_one(
     rows = None
     if not bad & {"", "protocol"}:
         try:
-            rows, digest = read_rows(rows_path(path), result["protocol"])
+            rows, record = read_rows(rows_path(path), result["protocol"])
         except InputError as error:
             found.append(str(error).removeprefix(f"{path.parent}/"))
         else:
-            recorded = {"bytes": rows_path(path).stat().st_size, "sha256": digest}
-            if "rows" not in bad and any(result["rows"][key] != value for key, value in recorded.items()):
+            if "rows" not in bad and any(result["rows"][key] != record[key] for key in ("bytes", "sha256")):
                 found.append(f"{rows_path(path).name} is not the file of row scores that it was written with")
             found += checks.row_problems(rows, result["protocol"])
             found += checks.protocol_problems(result["protocol"], rows)

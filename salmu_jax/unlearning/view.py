@@ -57,7 +57,8 @@ def build_view(directory: Path, datasets: Path, splits: Sequence[str], parent: P
         info = files.read_json(version / "dataset_info.json")
         info["splits"] = [split for split in info["splits"] if split["name"] in wanted]
         files.write_json(target / "dataset_info.json", info)
-    _place_model(parent, directory / "parent")
+    placed = _place_model(parent, directory / "parent")
+    digests |= {f"parent/{name}": digest for name, digest in placed.items()}
     return _write_contents(directory, splits, digests)
 
 
@@ -103,19 +104,21 @@ def _split_files(version: Path, splits: Sequence[str]) -> list[Path]:
     return found
 
 
-def _place_model(parent: Path, target: Path) -> None:
-    """The parameters of a model; their digests are compared when they are loaded."""
+def _place_model(parent: Path, target: Path) -> dict[str, str]:
+    """Places the parameters of a model, and returns their files' digests. They are compared when they are loaded."""
     manifest = files.read_json(parent / "manifest.json")
     kept = {key: manifest[key] for key in _DESCRIBES if key in manifest}
     (target / "params").mkdir(parents=True)
-    for path in contents.file_names(parent / "params"):
-        (target / "params" / path).parent.mkdir(parents=True, exist_ok=True)
-        _place(parent / "params" / path, target / "params" / path)
+    digests = {}
+    for path in (f"params/{name}" for name in contents.file_names(parent / "params")):
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        digests[path] = _place(parent / path, target / path)
     if isinstance(manifest.get("files"), Mapping):
         kept["files"] = {
             name: record for name, record in manifest["files"].items() if name.partition("/")[0] == "params"
         }
     files.write_json(target / "manifest.json", kept)
+    return digests
 
 
 def _place(source: Path, target: Path, digest: str | None = None) -> str:
