@@ -213,10 +213,10 @@ def _verify(options: argparse.Namespace, overrides: list[str]) -> None:
 
     given = [local_path(name, "RESULT") for name in options.results]
     paths = [file for path in given for file in (result_files(path, console.say) if path.is_dir() else [path])]
-    if options.checkpoint is not None and len(paths) != 1:
-        raise InputError("is the model of one result; give that result alone", "--checkpoint")
     if not paths:
         raise InputError("no result files (NAME.json) in it", given[0])
+    if options.checkpoint is not None and len(paths) != 1:
+        raise InputError("is the model of one result; give that result alone", "--checkpoint")
     workdir, checkpoint = _given(options.workdir, "--workdir"), _given(options.checkpoint, "--checkpoint")
     if workdir is not None and not any((workdir / name).is_dir() for name in ("models", "datasets")):
         what = "holds neither models nor datasets to compare with" if workdir.is_dir() else "no such directory"

@@ -295,7 +295,7 @@ def _damaged_files(directory: epath.Path) -> list[str]:
     inventory: Any = None
     with contextlib.suppress(OSError, ValueError):
         inventory = json.loads((directory / _INVENTORY).read_text())
-    if not isinstance(inventory, dict):
+    if not isinstance(inventory, dict) or not all(type(size) is int for size in inventory.values()):
         return []
     found = _sizes(directory)
     problems = [f"{name} is missing" for name in inventory if name not in found]

@@ -192,7 +192,7 @@ class States:
         for root, ours in dict.fromkeys(((epath.Path(self.root), True), (place.parent, not self.shared))):
             if not root.is_dir():
                 continue
-            for directory in (root, *(path for path in root.iterdir() if path.is_dir() and not path.name.isdigit())):
+            for directory in (root, *(path for path in root.iterdir() if path.is_dir() and not path.name.isdecimal())):
                 step = _newest(directory)
                 about = _about(directory)
                 if directory == place or step is None or (directory / _FINISHED).exists():
@@ -219,7 +219,7 @@ class States:
 def _newest(directory: epath.Path) -> int | None:
     """The newest step of which a directory has a state."""
     try:
-        steps = [int(path.name) for path in directory.iterdir() if path.name.isdigit()]
+        steps = [int(path.name) for path in directory.iterdir() if path.name.isdecimal()]
     except (FileNotFoundError, NotADirectoryError):
         return None
     return max(steps, default=None)
