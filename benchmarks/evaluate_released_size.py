@@ -149,8 +149,8 @@ def write_models(directory: Path, names: tuple[str, ...]) -> None:
     """Writes OpenCLIP directories of small random towers with 512 features at 224 px."""
     from salmu_jax.interop.commands import export_model
     from salmu_jax.models.clip import Clip, ClipConfig, TowerConfig
+    from salmu_jax.models.inputs import input_manifest, make_tokenizer
     from salmu_jax.training.checkpoint import save_model
-    from salmu_jax.training.pretrain import input_manifest, make_tokenizer
 
     tower = TowerConfig(width=64, layers=1, heads=2)
     clip = Clip(ClipConfig(embed_dim=512, image_size=224, patch_size=32, vision=tower, text=tower))

@@ -80,14 +80,15 @@ class Chain:
 
     def imported(self, name: str) -> bool:
         """Whether a model of the workspace came from elsewhere: no stage of ours makes it."""
+        return distributed.from_main(lambda: "source" in self._manifest(name))
 
-        def look() -> bool:
-            try:
-                return "source" in files.read_json(self.workspace.model(name) / "manifest.json")
-            except (OSError, InputError, TypeError):
-                return False
-
-        return distributed.from_main(look)
+    def _manifest(self, name: str) -> dict[str, Any]:
+        """Returns the manifest of a model of this workspace; an empty one if it is not there or cannot be read."""
+        try:
+            manifest = files.read_json(self.workspace.model(name) / "manifest.json")
+        except (OSError, InputError):
+            return {}
+        return manifest if isinstance(manifest, dict) else {}
 
     def trusted(self, name: str, data: Mapping[str, str | None]) -> dict[str, Any]:
         """The manifest of a model of this workspace, once it is clear that it is the one that its stage made.
@@ -129,12 +130,9 @@ class Chain:
         return manifest
 
     def _parent_digest(self, otherwise: str | None) -> str | None:
-        """The digest of the Compromised model that is here; ``otherwise`` if there is none."""
-        try:
-            manifest = files.read_json(self.workspace.model("compromised") / "manifest.json")
-        except (OSError, InputError):
-            return otherwise
-        return manifest.get("digest") if isinstance(manifest, dict) else otherwise
+        """Returns the digest of the Compromised model that is here; ``otherwise`` if there is none."""
+        manifest = self._manifest("compromised")
+        return manifest.get("digest") if manifest else otherwise
 
     def retain_splits(self) -> list[str]:
         """The splits of ``unlearn.retain`` that the data sets have."""

@@ -52,11 +52,12 @@ def write_contents(directory: str | os.PathLike, kind: str) -> dict[str, Any]:
 def records(directory: str | os.PathLike) -> dict[str, dict[str, Any]]:
     """Returns the size and the SHA-256 of every file below ``directory`` but its manifest."""
     directory = Path(directory)
-    return {
-        name: {"bytes": (directory / name).stat().st_size, "sha256": files.sha256_file(directory / name)}
-        for name in file_names(directory)
-        if name not in _MANIFESTS
-    }
+    return {name: record(directory / name) for name in file_names(directory) if name not in _MANIFESTS}
+
+
+def record(path: Path) -> dict[str, Any]:
+    """Returns the size and the SHA-256 of a file."""
+    return {"bytes": path.stat().st_size, "sha256": files.sha256_file(path)}
 
 
 def read_contents(directory: str | os.PathLike) -> dict[str, Any] | None:
@@ -136,13 +137,13 @@ def problems(directory: str | os.PathLike, contents: Mapping[str, Any], seen: Se
     """
     directory, found = Path(directory), []
     seen = {} if seen is None else seen
-    for name, record in sorted(contents["files"].items()):
+    for name, recorded in sorted(contents["files"].items()):
         path = directory / name
         try:
             size = path.stat().st_size
-            if record.get("bytes", size) != size:
-                found.append(f"{name} has {size:,} bytes, not {record['bytes']:,}")
-            elif digest_of(path, seen, name) != record["sha256"]:
+            if recorded.get("bytes", size) != size:
+                found.append(f"{name} has {size:,} bytes, not {recorded['bytes']:,}")
+            elif digest_of(path, seen, name) != recorded["sha256"]:
                 found.append(f"{name} is not as it was written (its SHA-256 differs)")
         except (FileNotFoundError, NotADirectoryError):
             found.append(f"{name} is missing")

@@ -147,16 +147,17 @@ def _is_leftover(name: str) -> bool:
     if parts is None or parts["mark"] != _mark(name.rpartition("-")[0]):
         return False
     pid = int(parts["pid"])
-    return pid == os.getpid() or not _alive(pid)  # one of our own number is of an earlier process
+    return pid == os.getpid() or not is_running(pid)  # one of our own number is of an earlier process
 
 
-def _alive(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Returns whether a process of this machine has this number."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # another user's
+        pass
     return True
 
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from salmu_jax import interrupts
+from salmu_jax import console, interrupts
 from salmu_jax.errors import InputError
 
 # Parameters of glibc's mallopt, from malloc.h.
@@ -262,7 +262,7 @@ def _clean_environment() -> None:
     if any(map(_FAST_MATH.match, flags)):
         os.environ["XLA_FLAGS"] = " ".join(flag for flag in flags if not _FAST_MATH.match(flag))
         left_out = " ".join(filter(_FAST_MATH.match, flags))
-        print(f"salmu: XLA_FLAGS: {left_out} is left out: figures would depend on it", file=sys.stderr, flush=True)
+        console.complain(f"salmu: XLA_FLAGS: {left_out} is left out: figures would depend on it")
     # A notebook's module://matplotlib_inline... cannot be had outside of it, and matplotlib's import fails for that.
     os.environ["MPLBACKEND"] = "agg"
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from salmu_jax import console
 from salmu_jax.errors import InputError, describe_os_error
+from salmu_jax.files import is_running
 
 _BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
@@ -141,12 +142,4 @@ def _owner(path: Path) -> dict[str, object]:
 
 
 def _runs(process: object) -> bool:
-    if not isinstance(process, int) or process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+    return isinstance(process, int) and process != os.getpid() and is_running(process)

@@ -222,8 +222,9 @@ class Stages:
         from salmu_jax.evaluation.rows import rows_path
         from salmu_jax.evaluation.run import check_new_name
         from salmu_jax.interop.foreign import is_foreign, load_foreign
+        from salmu_jax.models.inputs import make_tokenizer
         from salmu_jax.training.checkpoint import load_model
-        from salmu_jax.training.pretrain import make_clip, make_tokenizer
+        from salmu_jax.training.pretrain import make_clip
 
         workspace, config = self.workspace, self.config
         if checkpoint is None:

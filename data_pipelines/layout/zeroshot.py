@@ -38,7 +38,6 @@ TEMPLATES = "zeroshot_classification_templates.txt"
 NOT_READ = "files or folders that are not read"
 
 _IMAGENET = Path(__file__).with_name("imagenet")
-_IMAGENET_CLASSES = 1_000
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ rows are compared on the same samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -65,12 +65,6 @@ def paired_difference(
     difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     low, high = clustered_interval(difference, identities, seed=seed, samples=samples, level=level)
     return Difference(float(difference.mean()), low, high)
-
-
-def by_group(values: Sequence, groups: np.ndarray, statistic: Callable[[np.ndarray], float]) -> dict[str, float]:
-    """``statistic`` of the values of each group that occurs, in the groups' sorted order."""
-    values = np.asarray(values)
-    return {str(group): statistic(values[groups == group]) for group in np.unique(groups)}
 
 
 def _sample_means(values: np.ndarray, identities: Sequence[str] | np.ndarray, seed: int, samples: int) -> np.ndarray:

@@ -21,9 +21,10 @@ from salmu_jax.interop.foreign import FORMATS, describe, differences, load_forei
 from salmu_jax.interop.mapping import to_state
 from salmu_jax.models import zoo
 from salmu_jax.models.clip import Clip
+from salmu_jax.models.inputs import make_tokenizer
 from salmu_jax.text import safe_text
 from salmu_jax.training.checkpoint import load_model, read_manifest, save_model
-from salmu_jax.training.pretrain import make_clip, make_tokenizer
+from salmu_jax.training.pretrain import make_clip
 from salmu_jax.workspace import Workspace, say
 
 

@@ -73,9 +73,9 @@ class Fields:
             return 1.0
         return float(value)
 
-    def flag(self, key: str, default: bool = False) -> bool:
-        """True or false."""
-        value = self.get(key, default)
+    def flag(self, key: str) -> bool:
+        """True or false, which is the default."""
+        value = self.get(key, False)
         if type(value) is not bool:
             self.problems.append(f"{self._called(key)} is {_short(value)}, not true or false")
         return value is True

@@ -17,11 +17,11 @@ from salmu_jax.interop.reading import Weights, find_weights, read_weights
 from salmu_jax.messages import listed
 from salmu_jax.models import zoo
 from salmu_jax.models.clip import Clip, ClipConfig, Params
+from salmu_jax.models.inputs import input_manifest, make_tokenizer
 from salmu_jax.models.positions import resample_positions
 from salmu_jax.opening import check_regular
 from salmu_jax.text import safe_text
 from salmu_jax.training.checkpoint import MODEL_SCHEMA
-from salmu_jax.training.pretrain import input_manifest, make_tokenizer
 from salmu_jax.training.records import leaf_records, tree_digest
 from salmu_jax.workspace import provenance
 

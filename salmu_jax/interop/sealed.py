@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from salmu_jax import files
+from salmu_jax import contents, files
 from salmu_jax.errors import InputError
 
 FILE = "salmu.json"
@@ -20,11 +20,8 @@ METADATA_KEY = "salmu_jax.digest"  # of a safetensors file: the SHA-256 of the p
 
 def seal(directory: Path, names: Sequence[str], fields: Mapping[str, Any]) -> None:
     """Writes ``salmu.json`` in ``directory``: ``fields``, and the size and SHA-256 of the files called ``names``."""
-    sums = {
-        name: {"bytes": (directory / name).stat().st_size, "sha256": files.sha256_file(directory / name)}
-        for name in names
-    }
-    files.write_json(directory / FILE, {"schema": SCHEMA, **fields, "files": sums})
+    records = {name: contents.record(directory / name) for name in names}
+    files.write_json(directory / FILE, {"schema": SCHEMA, **fields, "files": records})
 
 
 def read_seal(directory: Path) -> dict[str, Any]:
@@ -46,10 +43,10 @@ def read_seal(directory: Path) -> dict[str, Any]:
     return value
 
 
-def check_files(seal_of_directory: Mapping[str, Any], sums: Mapping[Path, str]) -> None:
+def check_files(seal: Mapping[str, Any], sums: Mapping[Path, str]) -> None:
     """Raises InputError if one of the files, given with its SHA-256, is not the one that was exported."""
     for path, sha256 in sums.items():
-        entry = seal_of_directory.get("files", {}).get(path.name)
+        entry = seal.get("files", {}).get(path.name)
         if entry is not None and entry["sha256"] != sha256:
             raise InputError(
                 f"damaged, or changed since it was exported: not the SHA-256 that {FILE} beside it has; export it again, or"

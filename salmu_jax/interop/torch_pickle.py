@@ -27,8 +27,7 @@ _STORAGES = {
     "CharStorage": "int8",
     "ByteStorage": "uint8",
     "BoolStorage": "bool",
-}
-_UNTYPED = "UntypedStorage"  # of kinds of numbers that have no storage of their own; the tensor names its own
+}  # an UntypedStorage is of another kind of numbers: the tensor names it
 _MAX_DIMENSIONS = 64
 # How files begin that were written before 1.6, or with _use_new_zipfile_serialization=False: a pickled number; or a tar.
 _OLD = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"

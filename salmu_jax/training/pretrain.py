@@ -23,8 +23,7 @@ from salmu_jax.errors import InputError
 from salmu_jax.models import zoo
 from salmu_jax.models.attention import ATTENTIONS
 from salmu_jax.models.clip import REMAT_POLICIES, Clip, Execution
-from salmu_jax.models.inputs import input_manifest as input_manifest
-from salmu_jax.models.inputs import make_tokenizer as make_tokenizer
+from salmu_jax.models.inputs import input_manifest, make_tokenizer
 from salmu_jax.models.kernels import KERNELS
 from salmu_jax.models.tokenizer import ClipTokenizer
 from salmu_jax.training import loop, online_eval

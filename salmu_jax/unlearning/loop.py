@@ -23,11 +23,11 @@ from salmu_jax import host
 from salmu_jax.errors import InputError
 from salmu_jax.messages import did_you_mean
 from salmu_jax.models.clip import Clip, Params
+from salmu_jax.models.inputs import input_manifest, make_tokenizer
 from salmu_jax.training import loop
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.checkpoint import save_model
 from salmu_jax.training.nonfinite import Numbered, identifier
-from salmu_jax.training.pretrain import input_manifest, make_tokenizer
 from salmu_jax.training.states import States
 from salmu_jax.training.stopping import SavePolicy
 from salmu_jax.unlearning import registry

@@ -69,8 +69,6 @@ def test_paired_difference_cancels_what_both_models_share():
         intervals.paired_difference(values, values[1:], identities, seed=0)
 
 
-def test_by_group():
-    groups = np.array(["job", "city", "job"])
-    assert intervals.by_group([1.0, 2.0, 4.0], groups, np.mean) == {"city": 2.0, "job": 2.5}
+def test_an_interval_of_nothing_is_refused():
     with pytest.raises(ValueError, match="one at least"):
         intervals.clustered_interval([], [], seed=0)

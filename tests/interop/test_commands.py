@@ -18,9 +18,9 @@ from safetensors.numpy import load_file, save_file
 
 from salmu_jax import cli, files
 from salmu_jax.interop import commands, huggingface, open_clip, parity, released
+from salmu_jax.models.inputs import make_tokenizer
 from salmu_jax.models.zoo import architecture
 from salmu_jax.training.checkpoint import load_model, read_manifest, save_model
-from salmu_jax.training.pretrain import make_tokenizer
 
 FORMATS = ("open_clip", "huggingface")
 

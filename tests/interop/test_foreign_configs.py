@@ -11,8 +11,8 @@ from salmu_jax.errors import InputError
 from salmu_jax.interop import huggingface, open_clip
 from salmu_jax.interop.foreign import load_foreign
 from salmu_jax.models.clip import Clip
+from salmu_jax.models.inputs import make_tokenizer
 from salmu_jax.models.zoo import architecture
-from salmu_jax.training.pretrain import make_tokenizer
 
 TINY = architecture("tiny")
 PREPROCESSOR = {
