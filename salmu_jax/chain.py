@@ -2,7 +2,7 @@
 
 Every output has the digests of what it was made from. Before a stage reads one, it is compared with what its maker recorded:
 files by their contents, a model by its name, its data, its parent. What does not fit is refused in one line, which names the
-command that makes it anew; that command sees the same difference, and does.
+command that makes it again; that command sees the same difference, and does.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ class Chain:
         def check() -> dict[str, str | None]:
             need(workspace.datasets, "salmu build")
             if damage := workspace.damage(workspace.datasets, *names):
-                raise InputError(f"{listed(damage)}; 'salmu build' makes it anew", workspace.datasets)
+                raise InputError(f"{listed(damage)}; 'salmu build' makes it again", workspace.datasets)
             record = workspace.record("build")
             if record and record["output"] != output_state([workspace.datasets]):
                 raise InputError(
-                    "holds other data than 'salmu build' made here; 'salmu build' makes it anew", workspace.datasets
+                    "holds other data than 'salmu build' made here; 'salmu build' makes it again", workspace.datasets
                 )
             return contents.data_digests(contents.read_contents(workspace.datasets))
 
@@ -125,7 +125,7 @@ class Chain:
             elif manifest.get("parent") != self._parent_digest(manifest.get("parent")):
                 problems.append("was made of another Compromised than models/compromised")
         if problems:
-            again = "import it again" if imported else f"'{command}' makes it anew"
+            again = "import it again" if imported else f"'{command}' makes it again"
             raise InputError(f"{listed(problems)}; {again}", directory)
         return manifest
 
@@ -217,7 +217,7 @@ class Chain:
             if reasons := self._changed(f"pretrain {name}", fields):
                 return reasons, f"'salmu pretrain --model {name}', then {evaluate}"
         if (made.get("checkpoint") or {}).get("digest") != manifest.get("digest"):
-            return ["its model has been made anew"], evaluate
+            return ["its model has been made again"], evaluate
         data = self.data("salmu", "zeroshot")
         reasons = self._changed(f"evaluate {name}", lambda: self.evaluate_fields(manifest, data), with_code=True)
         if not reasons and made.get("data") != data:

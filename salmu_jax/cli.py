@@ -66,7 +66,7 @@ def _run(arguments: list[str]) -> tuple[str, int]:
         with host.fixed_numerics():
             commands.COMMANDS[options.command].run(options, overrides)
         return "", 0
-    except distributed.ToldInputError:
+    except distributed.RemoteInputError:
         return "", 2
     except InputError as error:
         return f"salmu: {error}", 2

@@ -51,7 +51,7 @@ WORKSPACE = (
     option("--workdir", metavar="DIR", help="where all outputs go (the config's workdir)"),
     option("--world-dir", metavar="DIR", help="a world in the released layout (the config's world_dir)"),
 )
-RERUN = option("--rerun", action="store_true", help="make outputs anew that are up to date")
+RERUN = option("--rerun", action="store_true", help="make outputs again that are up to date")
 UNFINISHED = (
     option(
         "--resume",

@@ -199,7 +199,7 @@ def prefer_library_products() -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Lets this process keep the memory that it frees, so that a step's buffers need not be mapped and zeroed anew.
+    """Lets this process keep the memory that it frees, so that a step's buffers need not be mapped and zeroed again.
 
     XLA takes a step's temporaries from the system and gives them back at its end; on a CPU the page faults cost a sixth of a
     ViT-B/16 step, and a fifth of a mini one. glibc's arenas of threads map whatever is large all the same, hence a single

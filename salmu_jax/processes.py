@@ -1,12 +1,12 @@
-"""A part of a run in a Python process of its own: what it is told, what it answers, and how both end together.
+"""Runs a part of a run in a Python process of its own: the request, the answer, and how both processes end together.
 
-The parent starts ``python -m MODULE`` and writes one line of JSON to its standard input, which stays open: when the parent
-is gone, however it ended, the child reads the end of it and ends too. The child answers with one line of JSON on a pipe:
-what the work returned, or the status and the one line that it ended with, which the parent raises as its own. Nothing else
-goes from one to the other; output and terminal are shared.
+The parent starts ``python -m MODULE`` and writes the request, one line of JSON, to its standard input, which stays open: when
+the parent ends, however it ends, the child reads the end of the input and ends too. The child answers with one line of JSON on
+a pipe: what the work returned, or the exit status and the one line that it ended with, which the parent raises as its own.
+Nothing else is exchanged; output and terminal are shared.
 
-SIGINT, SIGTERM and SIGHUP are passed on to the child that is running, and end the parent once :func:`signals_held` ends, so
-that what the child has finished is taken over first.
+SIGINT, SIGTERM and SIGHUP are passed on to the running child. They end the parent only when :func:`signals_held` ends, so that
+what the child has finished is taken over first.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _held: list[_Held] = []
 
 
 class ChildFailed(Exception):
-    """A child ended with a failure of ours, which it has printed; or by a signal, which the text says."""
+    """A child failed by a bug of ours, whose traceback it has printed, or was ended by a signal, which the text names."""
 
     def __init__(self, line: str = ""):
         super().__init__(line)
 
 
-class ToldPreempted(Preempted):
-    """A Preempted of a child, in its own words."""
+class RemotePreempted(Preempted):
+    """A child was preempted; the text is the child's own line."""
 
     def __init__(self, line: str):
         Exception.__init__(self, line)
@@ -48,7 +48,7 @@ class ToldPreempted(Preempted):
 
 def run(
     module: str,
-    told: Mapping[str, Any],
+    request: Mapping[str, Any],
     *,
     label: str,
     prefix: Sequence[str] = (),
@@ -58,16 +58,16 @@ def run(
     """Runs ``python -m MODULE``, which calls :func:`serve`, and returns what its work returns.
 
     Args:
-      module: which one.
-      told: what the work is called with, JSON values.
-      label: what it does, for an end without an answer.
-      prefix: a command that starts the command (a sandbox).
-      cwd: its working directory.
-      environment: its environment variables; None: ours.
+      module: the module to run.
+      request: the argument of its work, JSON values.
+      label: names the work, if the child ends without an answer.
+      prefix: a command that starts the child (a sandbox).
+      cwd: the working directory of the child.
+      environment: the environment variables of the child; None: those of this process.
 
     Raises:
-      InputError, Preempted, KeyboardInterrupt: as the child did.
-      ChildFailed: it ended otherwise.
+      InputError, Preempted, KeyboardInterrupt: the child raised it.
+      ChildFailed: the child ended in another way.
     """
     reader, writer = os.pipe()
     variables = dict(os.environ if environment is None else environment)
@@ -89,7 +89,7 @@ def run(
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             os.close(writer)
         with held.passed_on(process), contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(told) + "\n")
+            process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
         said: list[str] = []
         listener = threading.Thread(target=lambda: said.append(answers.read()), daemon=True)
@@ -103,7 +103,7 @@ def run(
 
 
 def serve(work: Callable[[dict[str, Any]], Any]) -> None:
-    """Is the main function of a child: calls ``work`` with what the parent says, answers, and ends the process."""
+    """Runs a child: reads the request, calls ``work`` with it, writes the answer, and ends the process."""
     answers = int(sys.argv[1])
     os.set_inheritable(answers, False)
     sys.argv = [sys.argv[0]]
@@ -114,14 +114,14 @@ def serve(work: Callable[[dict[str, Any]], Any]) -> None:
     console.prepare(quiet=True)
     place = os.getcwd()
     try:
-        told = json.loads(sys.stdin.readline())
+        request = json.loads(sys.stdin.readline())
         threading.Thread(target=_end_with_parent, daemon=True).start()
         host.prepare()
         host.quieten_libraries()
         with host.fixed_numerics():
-            answer: dict[str, Any] = {"status": 0, "value": work(told)}
+            answer: dict[str, Any] = {"status": 0, "value": work(request)}
     except InputError as error:
-        answer = {"status": 2, "line": str(error), "printed": _is_told(error)}
+        answer = {"status": 2, "line": str(error), "printed": _is_printed(error)}
     except Preempted as error:
         answer = {"status": 75, "line": str(error)}
     except interrupts.Terminated as error:
@@ -151,9 +151,9 @@ def serve(work: Callable[[dict[str, Any]], Any]) -> None:
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[_Held]:
-    """Holds SIGINT, SIGTERM and SIGHUP back inside ``with``; one that came ends the run there.
+    """Holds back SIGINT, SIGTERM and SIGHUP inside ``with``, and ends the run at its end if one was received.
 
-    Of nested ones the outermost counts.
+    Of nested blocks the outermost counts.
     """
     if _held:
         yield _held[0]
@@ -175,19 +175,19 @@ def signals_held() -> Iterator[_Held]:
 
 
 class _Held:
-    """What has been received meanwhile, and the child that it is passed on to."""
+    """The signals received so far, and the child that they are passed on to."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
         self._process: subprocess.Popen | None = None
 
     def receive(self, number: int, frame: Any = None) -> None:
-        """Takes a signal."""
+        """Handles a signal; the third of a kind kills the child."""
         self.received.append(number)
         self._pass(number if self.received.count(number) < 3 else signal.SIGKILL)
 
     def refuse_if_stopped(self) -> None:
-        """Starts nothing more once the run has been told to end."""
+        """Raises KeyboardInterrupt or Terminated if a signal has asked the run to end."""
         if signal.SIGINT in self.received:
             raise KeyboardInterrupt
         if self.received:
@@ -218,15 +218,15 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _is_told(error: InputError) -> bool:
-    """Whether another process of the run prints it."""
-    from salmu_jax.training.distributed import ToldInputError
+def _is_printed(error: InputError) -> bool:
+    """Returns whether another process of the run prints it."""
+    from salmu_jax.training.distributed import RemoteInputError
 
-    return isinstance(error, ToldInputError)
+    return isinstance(error, RemoteInputError)
 
 
 def _outcome(said: str, status: int, label: str, received: Sequence[int]) -> Any:
-    """Returns, or raises, what a child has said; ``received`` are the signals that were passed on to it."""
+    """Returns or raises what a child has answered; ``received`` are the signals that were passed on to it."""
     stopped = interrupts.line_of(next((number for number in received if number != signal.SIGINT), signal.SIGTERM))
     try:
         answer = json.loads(said)
@@ -246,13 +246,13 @@ def _outcome(said: str, status: int, label: str, received: Sequence[int]) -> Any
         return answer.get("value")
     line = str(answer.get("line", ""))
     if answer["status"] == 2 and answer.get("printed"):
-        from salmu_jax.training.distributed import ToldInputError
+        from salmu_jax.training.distributed import RemoteInputError
 
-        raise ToldInputError(line)
+        raise RemoteInputError(line)
     if answer["status"] == 2:
         raise InputError(line)
     if answer["status"] == interrupts.TERMINATED:
-        raise ToldPreempted(line) if line else interrupts.Terminated(str(answer.get("ended") or stopped))
+        raise RemotePreempted(line) if line else interrupts.Terminated(str(answer.get("ended") or stopped))
     if answer["status"] == interrupts.INTERRUPTED:
         raise KeyboardInterrupt
     raise ChildFailed

@@ -26,11 +26,11 @@ def named(held: Mapping[Path, Iterable[str]], line: Callable[[Path, str], InputE
 
     A run that has been told to stop, and has saved its state, ends as it would.
     """
-    from salmu_jax.training.distributed import ToldInputError
+    from salmu_jax.training.distributed import RemoteInputError
 
     try:
         yield
-    except (Preempted, ToldInputError):
+    except (Preempted, RemoteInputError):
         raise
     except Exception as error:
         for path, names in held.items():

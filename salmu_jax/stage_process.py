@@ -1,7 +1,7 @@
-"""Stages in a process of their own: ``python -m salmu_jax.stage_process``, started by ``Stages.apart``.
+"""Runs stages in a process of their own: ``python -m salmu_jax.stage_process``, started by ``Stages._apart``.
 
-``bench`` trains the foundation models here, so that the accelerator is free for the methods' processes afterwards. The lock
-on the work directory is held by the process that started this one.
+``bench`` trains the foundation models here, so that the accelerator is free for the methods' processes afterwards. The process
+that started this one holds the lock on the work directory.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 from salmu_jax import processes
 
 
-def work(told: dict[str, Any]) -> None:
-    """Calls the methods of ``Stages`` that are named in ``told["calls"]``, each with its arguments."""
-    sys.argv = told["argv"]  # part of a model's provenance
+def work(request: dict[str, Any]) -> None:
+    """Calls the methods of ``Stages`` that are named in ``request["calls"]``, each with its arguments."""
+    sys.argv = request["argv"]  # part of a model's provenance
     from salmu_jax import host, interrupts
     from salmu_jax.config import from_json
     from salmu_jax.errors import disk_refusals
@@ -22,13 +22,13 @@ def work(told: dict[str, Any]) -> None:
     from salmu_jax.training import distributed
     from salmu_jax.workspace import Workspace
 
-    distributed.initialize(**told["distributed"])
+    distributed.initialize(**request["distributed"])
     host.start_devices()
-    workspace = Workspace(from_json(told["config"]))
-    workspace.rerun, workspace.unfinished = told["rerun"], told["unfinished"]
+    workspace = Workspace(from_json(request["config"]))
+    workspace.rerun, workspace.unfinished = request["rerun"], request["unfinished"]
     stages = Stages(workspace)
     with interrupts.orderly(), disk_refusals(workspace.root):
-        for name, *arguments in told["calls"]:
+        for name, *arguments in request["calls"]:
             getattr(stages, name)(*arguments)
 
 

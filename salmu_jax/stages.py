@@ -170,7 +170,7 @@ class Stages:
                     name,
                     parent=compromised,
                     splits=[view.FORGET, *(retain if "retain" in method["needs"] else [])],
-                    told={"fields": asked, "forget_pairs": pairs},
+                    request={"fields": asked, "forget_pairs": pairs},
                     states=self._states(f"unlearn {name}", name, identity),
                     manifest=lambda device: {
                         "identity": identity.digest,
@@ -263,7 +263,7 @@ class Stages:
                 _, params, manifest = load_model(directory, clip.config)
             tokenizer = make_tokenizer(clip)
             label, digest = f"evaluate {name}", manifest["digest"]
-            embeddings = evaluator.embed(label, clip, params, tokenizer, digest, anew=workspace.rerun)
+            embeddings = evaluator.embed(label, clip, params, tokenizer, digest, rerun=workspace.rerun)
 
             def score() -> None:
                 result = evaluate(
@@ -355,7 +355,7 @@ class Stages:
 
     def _apart(self, *calls: tuple[str, ...]) -> None:
         """Calls stages in a process of their own, which leaves the devices free when it ends."""
-        told = {
+        request = {
             "config": config_lib.to_json(self.config),
             "calls": calls,
             "rerun": self.workspace.rerun,
@@ -363,7 +363,7 @@ class Stages:
             "argv": sys.argv,
             "distributed": distributed.for_child(),
         }
-        processes.run("salmu_jax.stage_process", told, label="salmu")
+        processes.run("salmu_jax.stage_process", request, label="salmu")
 
     def remove_leftovers(self) -> None:
         """Removes what killed runs left half-written, and brings home the states of methods that were killed."""
@@ -395,7 +395,7 @@ class Stages:
             shared=workspace.states(name),
             owner=files.sha256_json(str(workspace.root.resolve())),
             unfinished=workspace.unfinished,
-            anew=workspace.rerun,
+            rerun=workspace.rerun,
         )
 
     def all_models(self) -> list[str]:

@@ -57,7 +57,7 @@ class Workspace:
         self.world = Path(config.world_dir) if config.world_dir else self.root / "world"
         self.datasets = self.root / "datasets"
         self.report = self.root / "report"
-        self.rerun = False  # make everything anew, whatever there is
+        self.rerun = False  # make every output again, whatever is there
         self.unfinished = ""  # what to do with an unfinished run of another config: resume, restart, or empty: ask
         self._lock: Lock | None = None
 
@@ -151,7 +151,7 @@ class Workspace:
                 say(f"{name}: reused, {output} is complete and of the same config")
                 return None
             if reasons:
-                say(f"{name}: made anew, {listed(reasons)}")
+                say(f"{name}: made again, {listed(reasons)}")
             say(f"{name}: ...")
             return dict(fields)
 
@@ -227,7 +227,7 @@ class Workspace:
 
     def _removed(self, name: str, path: Path, what: str) -> InputError:
         """The end of a stage under which somebody has removed an input."""
-        again = {self.datasets: "'salmu build' makes it anew", self.root / "world": "'salmu generate' makes it anew"}
+        again = {self.datasets: "'salmu build' makes it again", self.root / "world": "'salmu generate' makes it again"}
         return InputError(f"{what} while '{name}' read it; {again.get(path, 'put it back, or make it again')}", path)
 
     def _reasons(self, name: str, identity: Identity, outputs: Sequence[Path], asked: Any) -> list[str] | None:

@@ -15,7 +15,7 @@ from patience import DEADLINE
 
 from salmu_jax import interrupts, processes
 from salmu_jax.errors import InputError, Preempted
-from salmu_jax.training.distributed import ToldInputError
+from salmu_jax.training.distributed import RemoteInputError
 
 ROOT = Path(__file__).parents[1]
 CHILD = """
@@ -23,7 +23,7 @@ import os, signal, sys, time
 from pathlib import Path
 from salmu_jax import processes
 from salmu_jax.errors import InputError, Preempted
-from salmu_jax.training.distributed import ToldInputError
+from salmu_jax.training.distributed import RemoteInputError
 
 def work(told):
     kind = told["kind"]
@@ -32,7 +32,7 @@ def work(told):
     if kind == "input":
         raise InputError("is wrong", "field")
     if kind == "told":
-        raise ToldInputError("is wrong")
+        raise RemoteInputError("is wrong")
     if kind == "preempted":
         raise Preempted("unlearn x", 7, "run/state")
     if kind == "full":
@@ -84,7 +84,7 @@ def test_what_the_work_returns_comes_back(run, tmp_path):
     ("kind", "error", "text"),
     [
         ("input", InputError, "field: is wrong"),
-        ("told", ToldInputError, "is wrong"),
+        ("told", RemoteInputError, "is wrong"),
         ("preempted", Preempted, "unlearn x: stopped by SIGTERM; the state of step 7 is saved in run/state"),
         ("full", InputError, "some/file: no space left"),
         ("exit", processes.ChildFailed, "unlearn x: its process ended with status 3, without an answer"),

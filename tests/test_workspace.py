@@ -69,7 +69,7 @@ def test_changed_fields_are_named(workspace, capsys):
     assert make(workspace, {"train": {"epochs": 4, "b1": 0.9}, "seed": 2}, text="anew")
     assert (workspace.datasets / "a").read_text() == "anew"
     assert (
-        f"build: made anew, changed since {workspace.datasets} was made: old 0 -> none, seed 1 -> 2, train.epochs 3 -> 4"
+        f"build: made again, changed since {workspace.datasets} was made: old 0 -> none, seed 1 -> 2, train.epochs 3 -> 4"
         in capsys.readouterr().out.splitlines()
     )
     assert not make(workspace, {"train": {"epochs": 4, "b1": 0.9}, "seed": 2})
@@ -91,7 +91,7 @@ def test_rerun_makes_anew_what_is_up_to_date(workspace, capsys):
     make(workspace, {})
     workspace.rerun = True
     assert make(workspace, {})
-    assert "build: made anew, as --rerun asks" in capsys.readouterr().out
+    assert "build: made again, as --rerun asks" in capsys.readouterr().out
 
 
 def damages():
@@ -150,7 +150,7 @@ def test_the_damaged_file_is_named(workspace, capsys):
     (workspace.datasets / "a").write_text("Made")
     make(workspace, {"seed": 1})
     damaged = "a is not as it was written (its SHA-256 differs)"
-    assert f"build: made anew, {workspace.datasets}: {damaged}" in capsys.readouterr().out.splitlines()
+    assert f"build: made again, {workspace.datasets}: {damaged}" in capsys.readouterr().out.splitlines()
 
 
 def test_stray_files_make_nothing_anew_and_are_kept(workspace, capsys):
@@ -222,7 +222,7 @@ def test_an_input_that_is_removed_under_a_stage_is_named(workspace, error, name,
     with pytest.raises(InputError) as caught:
         train()
     assert str(caught.value) == (
-        f"{workspace.datasets}: {what} while 'pretrain clean' read it; 'salmu build' makes it anew"
+        f"{workspace.datasets}: {what} while 'pretrain clean' read it; 'salmu build' makes it again"
     )
     assert not (workspace.root / "stages" / "pretrain-clean.json").exists()
 
@@ -232,7 +232,7 @@ def test_an_input_that_is_removed_once_it_was_read_costs_nothing_and_is_told(wor
     with workspace.stage("report", workspace.report, {}, inputs=[workspace.datasets]):
         (workspace.datasets / "a").unlink()
     assert capsys.readouterr().out.splitlines()[-1] == (
-        f"warning: {workspace.datasets}: a was removed while 'report' read it; 'salmu build' makes it anew"
+        f"warning: {workspace.datasets}: a was removed while 'report' read it; 'salmu build' makes it again"
     )
     assert (workspace.root / "stages" / "report.json").exists()
 

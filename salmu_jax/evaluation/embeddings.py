@@ -209,7 +209,9 @@ def _together(work: Callable[[], None]) -> None:
         told = str(error)
     for process, message in enumerate(distributed.from_all(told)):
         if message is not None:
-            raise InputError(message) if process == _place_among_processes()[1] else distributed.ToldInputError(message)
+            raise (
+                InputError(message) if process == _place_among_processes()[1] else distributed.RemoteInputError(message)
+            )
 
 
 def _share(ranges: Sequence[Range], unit: int, count: int, index: int) -> list[Range]:

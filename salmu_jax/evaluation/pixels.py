@@ -219,13 +219,13 @@ def decide(policy: str, missing: int, image_size: int, directory: Path, say: Say
     if policy == "on" and needed > free:
         raise InputError(
             f"decoded pixels take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; set evaluate.cache_pixels=off"
-            " to decode the images of each model anew",
+            " to decode the images of each model again",
             directory,
         )
     if policy == "auto" and not fits:
         say(
             f"decoded pixels would take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: images are decoded for each"
-            " model anew"
+            " model again"
         )
         return False
     if needed:

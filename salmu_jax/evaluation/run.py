@@ -78,11 +78,11 @@ class Evaluator:
         return self._data[image_size]
 
     def embed(
-        self, label: str, clip: Any, params: Any, tokenizer: Any, checkpoint: str, *, anew: bool = False
+        self, label: str, clip: Any, params: Any, tokenizer: Any, checkpoint: str, *, rerun: bool = False
     ) -> Embeddings | None:
         """The embeddings of a model in process 0, None in others.
 
-        ``checkpoint`` is the digest of its parameters. ``anew`` computes them whether or not they are in the cache.
+        ``checkpoint`` is the digest of its parameters. ``rerun`` computes them even if they are in the cache.
         """
         size = clip.config.image_size
         key = {
@@ -100,7 +100,7 @@ class Evaluator:
         with contextlib.ExitStack() as held:
 
             def claim() -> None:
-                if anew:
+                if rerun:
                     cache_files.remove(directory)
                 held.enter_context(cache_files.claim(directory, {"of": key}))
                 for name, pixel_directory in self._pixel_directories(size).items():

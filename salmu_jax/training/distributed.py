@@ -32,8 +32,8 @@ _rounds = itertools.count()  # equal in all processes, which go through the same
 _alone = False  # process 0 is doing something by itself, see from_main
 
 
-class ToldInputError(InputError):
-    """An InputError of process 0, which prints it, in another process."""
+class RemoteInputError(InputError):
+    """An InputError that was raised in another process, which prints it."""
 
 
 def initialize(
@@ -207,7 +207,7 @@ def from_main(compute: Callable[[], T]) -> T:
     if not is_main():
         answer = json.loads(_client().blocking_key_value_get(key, _WAIT_MS))
         if "error" in answer:
-            raise ToldInputError(answer["error"])
+            raise RemoteInputError(answer["error"])
         return answer["value"]
     _alone = True
     try:

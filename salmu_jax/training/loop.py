@@ -30,7 +30,7 @@ from salmu_jax.training.history import History
 from salmu_jax.training.progress import Progress, is_main_process
 from salmu_jax.training.state_store import StateStore
 from salmu_jax.training.step import scan_steps
-from salmu_jax.training.stopping import SAVE, STOP, SaveTimer, Termination, cast_vote, count_votes, stopped_by
+from salmu_jax.training.stopping import SAVE, STOP, SaveTimer, Termination, merge_requests, share_requests, stopped_by
 from salmu_jax.training.watch import Watch
 
 Batches = Callable[[int], Iterator[Any]]
@@ -42,8 +42,8 @@ class _Call(NamedTuple):
     done: int
     length: int
     metrics: dict[str, jax.Array]
-    votes: jax.Array
-    places: list[Mapping[str, np.ndarray]]  # of the batch of each step
+    requests: jax.Array  # of all processes
+    positions: list[Mapping[str, np.ndarray]]  # of the batch of each step
 
 
 def run(
@@ -95,9 +95,9 @@ def run(
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
 
-    def whole_call(state: Any, stack: Any, votes: jax.Array, *constants: Any) -> tuple[Any, Any, jax.Array]:
+    def whole_call(state: Any, stack: Any, shared: jax.Array, *constants: Any) -> tuple[Any, Any, jax.Array]:
         state, metrics = scan_steps(lambda s, b: step(s, b, *constants))(state, stack)
-        return state, metrics, count_votes(votes)
+        return state, metrics, merge_requests(shared)
 
     copies = mesh_lib.replicated(mesh)  # what every process reads
     call = jax.jit(whole_call, donate_argnums=0, out_shardings=(shardings, copies, copies))
@@ -107,14 +107,14 @@ def run(
     timer = SaveTimer(store.policy.minutes, clock)
 
     def finish(under_way: _Call) -> int:
-        """Waits for a call, keeps its metrics, and returns what any process wished before it."""
+        """Waits for a call, keeps its metrics, and returns the requests that the processes had passed to it."""
         metrics = {name: np.asarray(value) for name, value in under_way.metrics.items()}
         first = under_way.done - under_way.length
         if bad := nonfinite.first_bad_step(metrics):
-            name, place = bad
-            places = under_way.places[place]
+            name, index = bad
+            positions = under_way.positions[index]
             raise nonfinite.report(
-                f"{name} is not finite", first + place + 1, places, history.directory, label, identify
+                f"{name} is not finite", first + index + 1, positions, history.directory, label, identify
             )
         latest = {name: float(value[-1]) for name, value in metrics.items()}
         progress.update(under_way.done, under_way.length * batch_size, latest)
@@ -122,7 +122,7 @@ def run(
         history.add(under_way.done, latest)
         for writer in writers:
             writer.write(under_way.done, latest)
-        return int(under_way.votes)
+        return int(under_way.requests)
 
     iterator = batches(done)
     before: _Call | None = None
@@ -135,36 +135,36 @@ def run(
             stack = mesh_lib.put_batch(stack, mesh, leading=1)
             progress.waited(time.monotonic() - began)
 
-            wish = SAVE * timer.due() | termination.wish
-            state, metrics, votes = call(state, stack, cast_vote(wish, mesh), *constants)
-            termination.defer()  # it is compiled: from here on there is something to save
+            own = SAVE * timer.due() | termination.requests
+            state, metrics, requests = call(state, stack, share_requests(own, mesh), *constants)
+            termination.defer()  # the step is compiled: from here on there is something to save
             done += length
-            latest = _Call(done, length, metrics, votes, [batch.places for batch in numbered])
+            latest = _Call(done, length, metrics, requests, [batch.positions for batch in numbered])
             if watch.profile is not None:
                 jax.block_until_ready(metrics)
                 watch.profile.call_done()
             if watch.evaluation_due(done - length, done):
                 evaluations[done] = _evaluate(watch, state.params, label, done)
-            # The call before is waited for while this one runs, so that the devices have always something to do.
-            wishes = finish(before) if before else 0
+            # Wait for the call before while this one runs, so that the devices are never idle.
+            requested = finish(before) if before else 0
             before = latest
-            if jax.process_count() == 1:  # nobody to agree with: no need to wait for votes, or for a next call
-                wishes |= wish | termination.wish
-            if wishes or store.policy.due(done - length, done) or done == total_steps:
-                wishes |= finish(latest)
+            if jax.process_count() == 1:  # no other process to agree with, so no need to wait for this call or the next
+                requested |= own | termination.requests
+            if requested or store.policy.due(done - length, done) or done == total_steps:
+                requested |= finish(latest)
                 before = None
                 jax.block_until_ready(state)
                 if not nonfinite.is_finite(state.params):
-                    what, places = "a parameter is not finite", latest.places[-1]
-                    raise nonfinite.report(what, done, places, history.directory, label, identify)
+                    what, positions = "a parameter is not finite", latest.positions[-1]
+                    raise nonfinite.report(what, done, positions, history.directory, label, identify)
                 history.sync()
                 store.save(done, state)
                 timer.saved()
                 for writer in writers:
                     writer.flush()
-                if wishes & STOP and done < total_steps:
+                if requested & STOP and done < total_steps:
                     store.wait()
-                    raise Preempted(label, done, store.directory, stopped_by(wishes))
+                    raise Preempted(label, done, store.directory, stopped_by(requested))
     return state
 
 

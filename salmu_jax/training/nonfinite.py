@@ -1,6 +1,6 @@
-"""A loss that is not a finite number: the run ends, and says which examples were in the batch.
+"""Ends a run whose loss is not finite, and says which examples were in the batch.
 
-More often than not it is the learning rate; but when it is the data, the batch is what one wants to look at.
+Usually the learning rate is too high; when it is the data, the batch is what one wants to look at.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ Identify = Callable[[str, Sequence[int]], list[str]]
 
 
 class Numbered(NamedTuple):
-    """A batch together with where its examples come from.
+    """A batch together with the positions of its examples in their sources.
 
     Attributes:
-      arrays: what the step is given, a pytree of numpy arrays [B, ...].
-      places: int64 [B] a source of pairs, by the source's name.
+      arrays: the batch, a pytree of numpy arrays [B, ...].
+      positions: for each source of pairs, by name, int64 [B].
     """
 
     arrays: Any
-    places: Mapping[str, np.ndarray]
+    positions: Mapping[str, np.ndarray]
 
 
 def first_bad_step(metrics: Mapping[str, np.ndarray]) -> tuple[str, int] | None:
-    """The loss that is not finite first, and the place of its step in the call; None if all are. Other metrics may be."""
+    """Returns the first loss that is not finite and the index of its step in the call; None if all losses are finite."""
     bad = [
         (int(np.argmin(np.isfinite(values))), name)
         for name, values in metrics.items()
@@ -58,22 +58,22 @@ def _all_finite(tree: Any) -> jax.Array:
 def identifier(sources: Mapping[str, Any]) -> Identify:
     """Names examples by the ``id`` of their pairs, read from ``sources`` (:class:`data_pipelines.input.PairSource`)."""
 
-    def identify(source: str, places: Sequence[int]) -> list[str]:
-        parts = [places[start : start + _READ] for start in range(0, len(places), _READ)]
+    def identify(source: str, positions: Sequence[int]) -> list[str]:
+        parts = [positions[start : start + _READ] for start in range(0, len(positions), _READ)]
         return [str(pair["id"]) for part in parts for pair in sources[source].read(part)]
 
     return identify
 
 
 def report(
-    what: str, step: int, places: Mapping[str, np.ndarray], directory: Path, label: str, identify: Identify | None
+    what: str, step: int, positions: Mapping[str, np.ndarray], directory: Path, label: str, identify: Identify | None
 ) -> InputError:
     """The error for a loss (or parameters) not finite at ``step``; writes all examples of its batch to a file.
 
-    All processes have to call it, each with the places of its own part of the batch.
+    All processes have to call it, each with the positions of its own part of the batch.
     """
-    parts = distributed.from_all({source: [int(place) for place in rows] for source, rows in places.items()})
-    merged = {source: [place for part in parts for place in part[source]] for source in places}
+    parts = distributed.from_all({source: [int(position) for position in rows] for source, rows in positions.items()})
+    merged = {source: [position for part in parts for position in part[source]] for source in positions}
 
     def write() -> str:
         if not merged:
@@ -86,11 +86,13 @@ def report(
         return f" in a batch of {len(rows):,} ({named}{', ...' if len(rows) > _NAMED else ''}; all are in {path})"
 
     where = distributed.from_main(write)
-    kind = InputError if distributed.is_main() else distributed.ToldInputError
+    kind = InputError if distributed.is_main() else distributed.RemoteInputError
     return kind(f"{what} at step {step:,}{where}; lower the learning rate (saved states are kept)", label)
 
 
-def _examples(source: str, places: Sequence[int], identify: Identify | None) -> list[dict[str, Any]]:
+def _examples(source: str, positions: Sequence[int], identify: Identify | None) -> list[dict[str, Any]]:
     if identify is None:
-        return [{"place": place} for place in places]
-    return [{"place": place, "id": name} for place, name in zip(places, identify(source, places), strict=True)]
+        return [{"place": position} for position in positions]
+    return [
+        {"place": position, "id": name} for position, name in zip(positions, identify(source, positions), strict=True)
+    ]

@@ -159,8 +159,8 @@ def pretrain(
             host_index=jax.process_index(),
             host_count=jax.process_count(),
         ):
-            places = batch.pop("index")
-            yield Numbered(batch, {"pairs": places})
+            positions = batch.pop("index")
+            yield Numbered(batch, {"pairs": positions})
 
     optimizer = make_pretrain_optimizer(config, total_steps)
     step = make_pretrain_step(config, clip, optimizer, mesh)

@@ -129,7 +129,7 @@ class Progress:
         self._forget_the_first(step, now)
 
     def _forget_the_first(self, step: int, now: float) -> None:
-        """Begins the rates anew after the first update, whose time is the compiler's."""
+        """Begins the rates again after the first update, whose time is the compiler's."""
         if self._updates == 1 and step < self._total:
             self._since, self._first, self._items, self._waited = now, step, 0, 0.0
             self._window = (now, 0.0)

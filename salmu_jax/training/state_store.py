@@ -1,16 +1,15 @@
-"""The states of a run: what it goes on from when it was killed.
+"""The states of a run: what it resumes from after a kill.
 
-A state (parameters, optimizer and step, from which the position in the data follows) is saved as one, by Orbax, in the
-background::
+Orbax saves a state (parameters, optimizer and step, from which the position in the data follows) as one, in the background::
 
     NAME.state/200/state/           the arrays, each process's parts written by itself
     NAME.state/200/meta/metadata    which run it is of, and a record a leaf: shape, dtype, digest
     NAME.state/200/files.json       the size of every file, written before the step is committed
 
-Orbax's array payloads carry no checksum, so that a flipped bit restores silently; an empty directory counts as a step; and
-nothing falls back by itself. Here every file's size and every leaf's digest is compared at restore, all problems of a step
-are listed in one warning, and the next older step is tried. What is restored need not lie as it was saved: the template
-says over which devices, of how many processes. All processes restore the same step, or none.
+Orbax's array payloads have no checksum, so a flipped bit restores silently; it counts an empty directory as a step; and it
+does not fall back by itself. Here restoring compares the size of every file and the digest of every leaf, lists all problems
+of a step in one warning, and tries the next older step. A state may be restored over other devices and processes than it was
+saved from: the template gives the shardings. All processes restore the same step, or none.
 """
 
 from __future__ import annotations
@@ -57,13 +56,12 @@ class StateStore:
 
     Args:
       directory: a local one, or ``gs://BUCKET/PATH``, which all processes see.
-      identity: the digest of what the run is (config, code and inputs): states of another run in ``directory`` are ignored
-        and kept.
+      identity: the digest of the run's config, code and inputs; states of other runs in ``directory`` are ignored and kept.
       policy: which states are kept.
-      stride: steps between which a state can be saved (the steps of a device call).
-      warn: gets a line for every state that cannot be used, in process 0.
-      before: where to begin if this store has no state that can be used.
-      read_only: nothing is written or removed.
+      stride: the steps of a device call; states can be saved only between calls.
+      warn: called with a line for every state that cannot be used, in process 0.
+      before: the store to begin from if this one has no usable state.
+      read_only: write and remove nothing.
 
     Raises:
       InputError: a ``gs://`` directory without gcsfs.
@@ -99,13 +97,13 @@ class StateStore:
     def save(self, step: int, state: Any) -> None:
         """Begins to save ``state`` as of ``step``. Once it returns, the buffers of ``state`` may be donated.
 
-        The step appears whole, when the writing in the background is done; the one before is done by the time this is. All
-        processes have to call it. Raises what went wrong with the one before (a full disk), and InputError if somebody has
-        removed the directory.
+        The step appears whole, when the background write is done. The save before is complete when this one begins. All
+        processes have to call it. Raises the error of the save before (a full disk), and InputError if the directory was
+        removed.
         """
         self.wait()
         self._check_there()
-        if step in self._manager.all_steps():  # a damaged one: the run has come by again
+        if step in self._manager.all_steps():  # a damaged one, which the run has reached again
             with self._line_if_removed():
                 self._manager.delete(step)
         self._useless.discard(step)
@@ -117,10 +115,11 @@ class StateStore:
             self._manager.save(step, args=args, force=True)
 
     def restore(self, template: Any) -> Any | None:
-        """The newest intact state of this run, with the structure and shardings of ``template``; None if there is none.
+        """Returns the newest intact state of this run, with the structure and shardings of ``template``; None if there is
+        none.
 
-        A state that cannot be used is named in a warning together with all that is wrong with it, and the next older one is
-        tried. ``template`` holds arrays, or ``jax.ShapeDtypeStruct``s with shardings. All processes have to call it.
+        For a state that cannot be used, a warning lists what is wrong with it, and the next older one is tried. ``template``
+        holds arrays, or ``jax.ShapeDtypeStruct``s with shardings. All processes have to call it.
         """
         for step in distributed.from_main(lambda: sorted(self._manager.all_steps(), reverse=True)):
             try:
@@ -136,16 +135,16 @@ class StateStore:
             return None
         state = self._before.restore(template)
         if state is None:
-            raise InputError("no state there can be gone on from; --restart begins at step 0", self._before.directory)
+            raise InputError("no state there can be resumed from; --restart begins at step 0", self._before.directory)
         return state
 
     def wait(self) -> None:
-        """Waits until what is being saved is saved."""
+        """Waits until the save under way is complete."""
         with self._line_if_removed():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits for what is being written, and ends the threads behind."""
+        """Waits for the save under way, and ends Orbax's threads."""
         try:
             with self._line_if_removed():
                 self._manager.close()
@@ -156,7 +155,7 @@ class StateStore:
 
     @contextlib.contextmanager
     def _line_if_removed(self) -> Iterator[None]:
-        """Raises InputError, in one line, for a failure because somebody has removed the directory or files in it."""
+        """Raises InputError instead of any failure that comes from the removal of the directory, or of files in it."""
         try:
             yield
         except Exception as error:  # Orbax and TensorStore raise many kinds, pages long
@@ -167,7 +166,7 @@ class StateStore:
             raise
 
     def _check_there(self) -> None:
-        """Raises InputError if somebody has removed the directory; a library may have made another one."""
+        """Raises InputError if the directory was removed, even if a library has made another one since."""
         there = self.directory.exists()
         if there and self._held is not None:
             there = os.path.samestat(os.fstat(self._held), os.stat(self.directory))
@@ -175,14 +174,14 @@ class StateStore:
             raise InputError("was removed while it was written to; the same command begins again", self.directory)
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """Which of the ``checkpoints`` to keep: Orbax asks, after every save."""
+        """Returns which of the ``checkpoints`` to keep; Orbax calls it after every save."""
         ours = [info.step for info in checkpoints if info.step not in self._useless | self._foreign]
         kept = {*self._foreign, *ours[-self.policy.keep_last :]}
         kept |= {step for step in ours if self.policy.is_milestone(step, self._stride)}
         return [info.step in kept for info in checkpoints]
 
     def _write_inventory(self) -> None:
-        """Writes the sizes of all files of the step that is about to be committed. Orbax calls it, in process 0."""
+        """Writes the sizes of all files of the step about to be committed; Orbax calls it in process 0."""
         name = str(self._saving)
         for path in self.directory.iterdir():
             if path.name == name or path.name.startswith(f"{name}.orbax-checkpoint-tmp"):
@@ -191,10 +190,10 @@ class StateStore:
                     files.sync_tree(Path(path))
 
     def _restore_step(self, step: int, template: Any) -> Any:
-        told = distributed.from_main(lambda: self._examine(step, template))
-        if told["problems"]:
-            raise _Damaged(listed(told["problems"], separator="; "))
-        if not told["ours"]:
+        found = distributed.from_main(lambda: self._examine(step, template))
+        if found["problems"]:
+            raise _Damaged(listed(found["problems"], separator="; "))
+        if not found["ours"]:
             raise _OtherRun
         read: dict[str, jax.Array] = {}
         problem = ""
@@ -204,37 +203,37 @@ class StateStore:
             problem = f"its arrays cannot be read: {first_line(error)}"
         if problems := sorted(filter(None, set(distributed.from_all(problem)))):
             raise _Damaged("; ".join(problems))
-        if problems := mismatches(told["leaves"], device_records(read)):
+        if problems := mismatches(found["leaves"], device_records(read)):
             raise _Damaged(listed(problems, separator="; "))
         leaves = [read[leaf_path(path)] for path, _ in jax.tree_util.tree_leaves_with_path(template)]
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
     def _examine(self, step: int, template: Any) -> dict[str, Any]:
-        """What can be said of a step without reading its arrays."""
-        told: dict[str, Any] = {"problems": [], "ours": True, "leaves": {}}
+        """Returns what is wrong with a step, whether it is of this run, and its leaves' records, without reading arrays."""
+        result: dict[str, Any] = {"problems": [], "ours": True, "leaves": {}}
         directory, problems = self.directory / str(step), []
         try:
             if not any(directory.iterdir()):
-                return {**told, "problems": ["it is an empty directory"]}
+                return {**result, "problems": ["it is an empty directory"]}
             problems = _damaged_files(directory)
             metadata = directory / "meta" / "metadata"
             if not metadata.exists():
-                return {**told, "problems": problems or ["meta/metadata is missing"]}
+                return {**result, "problems": problems or ["meta/metadata is missing"]}
             meta = json.loads(metadata.read_text())
             if not isinstance(meta, dict) or meta.get("schema") != STATE_SCHEMA:
                 found = meta.get("schema") if isinstance(meta, dict) else meta
-                return {**told, "problems": [*problems, f"it is of schema {found!r}, not {STATE_SCHEMA!r}"]}
+                return {**result, "problems": [*problems, f"it is of schema {found!r}, not {STATE_SCHEMA!r}"]}
             if self._identity and meta.get("identity") != self._identity:
-                return {**told, "ours": False}
+                return {**result, "ours": False}
             records: Records = meta["leaves"]
             problems += mismatches(shape_records(template), without_digests(records))
-            return {**told, "problems": problems, "leaves": records}
+            return {**result, "problems": problems, "leaves": records}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            return {**told, "problems": problems or [f"meta/metadata cannot be read: {first_line(error)}"]}
+            return {**result, "problems": problems or [f"meta/metadata cannot be read: {first_line(error)}"]}
 
 
 class _OtherRun(Exception):
-    """The state was saved by a run of another config."""
+    """The state was saved by another run."""
 
 
 class _Damaged(Exception):
@@ -242,7 +241,7 @@ class _Damaged(Exception):
 
 
 def state_path(directory: str | Path | epath.Path) -> epath.Path:
-    """An absolute path, or one of a bucket as it stands. Raises InputError if nothing installed can read buckets."""
+    """Returns an absolute path, or the address of a bucket as it is. Raises InputError if gcsfs is not installed."""
     path = epath.Path(directory)
     if "://" not in str(path):
         return epath.Path(Path(path).absolute())
@@ -254,20 +253,20 @@ def state_path(directory: str | Path | epath.Path) -> epath.Path:
 
 
 def local_checkpointer() -> ocp.Checkpointer:
-    """An Orbax checkpointer that reads or writes in this process alone, waiting for no other."""
+    """Returns an Orbax checkpointer that reads or writes in this process alone, without waiting for others."""
     alone = alone_options()
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
     return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def alone_options() -> ocp.options.MultiprocessingOptions:
-    """What tells Orbax that this process works alone."""
+    """Returns the options by which Orbax works in this process alone."""
     me = jax.process_index()
     return ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me))
 
 
 def _read_arrays(directory: epath.Path, template: Any) -> dict[str, jax.Array]:
-    """The arrays by path, each where the template's lies. It waits for no other process, so that one may fail alone."""
+    """Reads the arrays by path, sharded as the template's. It waits for no other process, so that one may fail alone."""
 
     def target(leaf: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
@@ -278,7 +277,7 @@ def _read_arrays(directory: epath.Path, template: Any) -> dict[str, jax.Array]:
 
 
 def _sizes(directory: epath.Path) -> dict[str, int]:
-    """Bytes of every file below ``directory``, by its path in it."""
+    """Returns the size in bytes of every file below ``directory``, by its relative path."""
     sizes: dict[str, int] = {}
     waiting = [directory]
     while waiting:
@@ -291,7 +290,7 @@ def _sizes(directory: epath.Path) -> dict[str, int]:
 
 
 def _damaged_files(directory: epath.Path) -> list[str]:
-    """What differs from the inventory, if there is one: it is there to name the damage, the digests find it in any case."""
+    """Compares the files with the inventory, if there is one, to name the damage; the digests find it in any case."""
     inventory: Any = None
     with contextlib.suppress(OSError, ValueError):
         inventory = json.loads((directory / _INVENTORY).read_text())

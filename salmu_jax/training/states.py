@@ -1,18 +1,18 @@
-"""Where the states of unfinished runs lie: each run's below its own identity, so that no run touches another's.
+"""Where the states of unfinished runs are kept: each run has a directory of its own, named by its identity.
 
-    models/clean.state/0123456789ab/run.json        what the run is made from
+    models/clean.state/0123456789ab/run.json        the fields of the run's identity
     models/clean.state/0123456789ab/200/            its states (state_store.py)
-    models/clean.state/0123456789ab/metrics.jsonl   how it went so far
+    models/clean.state/0123456789ab/metrics.jsonl   its metrics so far
 
-With ``train.state_dir`` the states, and a copy of ``run.json``, lie in ``STATE_DIR/clean.state/0123456789ab/`` instead; work
-directories may share one.
+With ``train.state_dir`` the states, and a copy of ``run.json``, are in ``STATE_DIR/clean.state/0123456789ab/`` instead;
+several work directories may share a ``STATE_DIR``.
 
-A run goes on from its own states. If there are none, but an unfinished run of another config, code or data has left some, it
-stops and says what differs: hours of training are at stake, and nobody but their owner can say whether to go on from them
-(``--resume``) or to begin anew (``--restart``). Neither removes them.
+A run resumes from its own states. If it has none, but an unfinished run of another config, code or data has left some, it
+stops and says what differs: hours of training are at stake, and only the user can decide whether to resume from them
+(``--resume``) or to begin at step 0 (``--restart``). Neither option removes them.
 
 States that outlive their run (in ``STATE_DIR``, or kept by ``train.keep_every``) get a file ``finished`` once the model is
-there. ``--rerun`` puts such a directory aside, as ``0123456789ab.finished-1``, and begins at step 0.
+written. ``--rerun`` renames such a directory to ``0123456789ab.finished-1`` and begins at step 0.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ class States:
 
     Args:
       root: ``models/NAME.state``, for the metrics, and for the states if ``shared`` is empty.
-      identity: what the run is made from.
-      label: of the run, in messages.
+      identity: of the run.
+      label: names the run in messages.
       shared: ``STATE_DIR/NAME.state``, possibly of a bucket, or empty.
       owner: tells the work directories that share ``shared`` apart.
-      unfinished: ``resume`` or ``restart``, what to do where only states of other runs are; empty: stop and ask.
-      anew: begin at step 0, beside the states of a finished run of this identity. An unfinished one is gone on from.
+      unfinished: ``resume`` or ``restart``, what to do if only other runs have left states; empty: stop and ask.
+      rerun: begin at step 0 if this run has finished before. An unfinished one is resumed.
 
-    Only one run at a time has the states of a local ``shared`` directory. In a bucket there are no locks: two work
-    directories that make the same run there at the same time spoil each other's states.
+    A local ``shared`` directory is locked while a run uses its states. A bucket has no locks: two work directories that
+    run the same training there at the same time damage each other's states.
     """
 
     root: Path
@@ -79,24 +79,24 @@ class States:
     shared: str = ""
     owner: str = ""
     unfinished: str = ""
-    anew: bool = False
+    rerun: bool = False
 
     @property
     def directory(self) -> Path:
-        """Where the metrics of this run go, and its states if they go nowhere else."""
+        """The directory of this run's metrics, and of its states if ``shared`` is empty."""
         return self.root / self.identity.digest[:_LENGTH]
 
     def begin(self) -> Other | None:
-        """Makes this run's directory, and returns the run to go on from if it is another one. All processes call it.
+        """Makes this run's directory, and returns the other run to resume from, if any. All processes have to call it.
 
-        Raises InputError if there is an unfinished run of another identity, none of this one, and nobody said what to do.
+        Raises InputError if only a run of another identity has left states and ``unfinished`` is empty.
         """
-        told = distributed.from_main(self._begin)
-        return None if told is None else Other(**{**told, "changes": tuple(told["changes"])})
+        other = distributed.from_main(self._begin)
+        return None if other is None else Other(**{**other, "changes": tuple(other["changes"])})
 
     @contextlib.contextmanager
     def opened(self, policy: SavePolicy, *, stride: int, other: Other | None = None) -> Iterator[StateStore]:
-        """A store of this run's states, which begins with those of ``other`` if it has none of its own."""
+        """Opens the store of this run's states, which begins with those of ``other`` if it has none of its own."""
         with contextlib.ExitStack() as held:
             held.callback(self._lock().release)
             before = None
@@ -108,7 +108,7 @@ class States:
             yield store
 
     def remove(self) -> None:
-        """Removes this run's states and metrics from the work directory, once its model is there, and nothing else."""
+        """Removes this run's states and metrics from the work directory, and nothing else; call it once the model is there."""
 
         def remove() -> None:
             if (self.directory / _RUN).is_file():
@@ -119,7 +119,7 @@ class States:
         distributed.from_main(remove)
 
     def finish(self) -> None:
-        """Says of states that are kept that their run has ended, once its model is there: nobody is asked about them."""
+        """Marks states that are kept as those of a finished run, so that no other run stops and asks about them."""
 
         def mark() -> None:
             place = self._place()
@@ -130,7 +130,7 @@ class States:
         distributed.from_main(mark)
 
     def _lock(self) -> Lock:
-        """Takes the lock on states that work directories share. Raises InputError in all processes if another run has it."""
+        """Takes the lock on shared states. Raises InputError in all processes if another run holds it."""
         lock = Lock(Path(self._place()) / ".lock")
 
         def take() -> None:
@@ -148,7 +148,7 @@ class States:
         return lock
 
     def _put_aside(self, place: epath.Path) -> None:
-        """Gives the states of a finished run another name, so that this one begins at step 0."""
+        """Renames the states of a finished run, so that this one begins at step 0."""
         if not (place / _FINISHED).exists():
             return
         names = (place.parent / f"{place.name}.finished-{number}" for number in itertools.count(1))
@@ -161,7 +161,7 @@ class States:
 
     def _begin(self) -> dict[str, Any] | None:
         place = self._place()
-        if self.anew:
+        if self.rerun:
             self._put_aside(place)
         others = [] if _newest(place) is not None else self._others(place)
         if others and not self.unfinished:
@@ -187,7 +187,7 @@ class States:
         return dataclasses.asdict(others[0])
 
     def _others(self, place: epath.Path) -> list[Other]:
-        """Unfinished runs of this work directory, of other identities, the latest first."""
+        """Returns the unfinished runs of this work directory with other identities, the latest first."""
         found = []
         for root, ours in dict.fromkeys(((epath.Path(self.root), True), (place.parent, not self.shared))):
             if not root.is_dir():
@@ -201,7 +201,9 @@ class States:
                     continue
                 fields = about.get("fields")
                 changes = (
-                    self.identity.changes(fields) if isinstance(fields, Mapping) else ["nothing says of what it is"]
+                    self.identity.changes(fields)
+                    if isinstance(fields, Mapping)
+                    else ["nothing says what it was made from"]
                 )
                 known = {"identity": str(about.get("identity", "")), "created": str(about.get("created", ""))}
                 found.append(Other(str(directory), step, changes=tuple(changes), **known))
@@ -217,7 +219,7 @@ class States:
 
 
 def _newest(directory: epath.Path) -> int | None:
-    """The newest step of which a directory has a state."""
+    """Returns the newest step that has a state in a directory."""
     try:
         steps = [int(path.name) for path in directory.iterdir() if path.name.isdecimal()]
     except (FileNotFoundError, NotADirectoryError):

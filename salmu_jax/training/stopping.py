@@ -1,8 +1,8 @@
 """When a run saves and when it stops: by its steps, by the clock, and on SIGTERM, in all processes at the same step.
 
-What a process wishes (its minutes are over, it was told to end) goes into the next device call as a vote, and comes back out
-of it as the wish of all, together with the metrics. So all processes see the same at the same step, none waits for a message,
-and nobody has to be in step with anybody else's clock.
+Each process passes what it requests (to save, to stop) to the next device call, which returns the requests of all processes
+together with the metrics. So all processes see the same requests at the same step, without waiting for messages and without
+synchronising clocks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jax.sharding import PartitionSpec as P
 from salmu_jax import interrupts
 from salmu_jax.training import distributed
 
-SAVE, STOP, HANGUP = 1, 2, 4  # wishes, bits of one word; the last says what STOP is for
+SAVE, STOP, HANGUP = 1, 2, 4  # requests, bits of one word; HANGUP says that STOP is because of SIGHUP
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,35 +44,35 @@ class SavePolicy:
     keep_every: int = 0
 
     def due(self, before: int, after: int) -> bool:
-        """Whether steps alone ask for a state after ``after`` steps, the call having begun after ``before``."""
+        """Returns whether a state is due after ``after`` steps, the device call having begun after ``before``."""
         return any(every and before // every < after // every for every in (self.every, self.keep_every))
 
     def is_milestone(self, step: int, stride: int) -> bool:
-        """Whether the state of ``step`` is one that ``keep_every`` keeps, states being ``stride`` steps apart."""
+        """Returns whether ``keep_every`` keeps the state of ``step``, states being ``stride`` steps apart."""
         return 0 < self.keep_every <= step and step % self.keep_every < stride
 
 
 class SaveTimer:
-    """Tells when ``minutes`` have passed since the last save; in process 0 alone, whose clock it is."""
+    """Says when ``minutes`` have passed since the last save, by the clock of process 0."""
 
     def __init__(self, minutes: float, clock: Callable[[], float] = time.monotonic):
         self._seconds, self._clock = 60 * minutes, clock
         self._last = clock()
 
     def saved(self) -> None:
-        """A state has just been saved."""
+        """Notes that a state has just been saved."""
         self._last = self._clock()
 
     def due(self) -> bool:
-        """Whether it is time."""
+        """Returns whether the next state is due."""
         return self._seconds > 0 and distributed.is_main() and self._clock() - self._last >= self._seconds
 
 
 class Termination:
-    """Inside ``with``, SIGTERM and SIGHUP only set ``requested``: the loop ends at the next device call, its state saved.
+    """Inside ``with``, SIGTERM and SIGHUP only set ``requested``: the loop saves its state and ends after the device call.
 
-    That is so once :meth:`defer` was called, when there is something to save; until then, while the first device call is
-    compiled, the program ends at once. (With several processes it is so from the start: they end together.)
+    This holds once :meth:`defer` was called, when there is something to save. Until then, while the first device call is
+    compiled, a signal ends the program at once. (With several processes it holds from the start: they end together.)
     """
 
     requested = False
@@ -84,7 +84,7 @@ class Termination:
         return self
 
     def defer(self) -> None:
-        """Signals wait for the loop from now on; what is called again does nothing."""
+        """Defers signals to the loop from now on; further calls do nothing."""
         if self.requested or self._deferred or threading.current_thread() is not threading.main_thread():
             return  # Python allows handlers in the main thread alone
         self._deferred = True
@@ -99,8 +99,8 @@ class Termination:
         self._held.close()
 
     @property
-    def wish(self) -> int:
-        """What this process wishes for it: STOP, with HANGUP if SIGHUP came first; 0 if none came."""
+    def requests(self) -> int:
+        """The request of this process: STOP, with HANGUP if SIGHUP came first; 0 if no signal came."""
         return STOP * self.requested | HANGUP * self._hangup
 
     _hangup = False
@@ -110,17 +110,17 @@ class Termination:
         self.requested = True
 
 
-def cast_vote(wish: int, mesh: Mesh) -> jax.Array:
-    """This process's wish as its part of a global int32 array, an element a device of ``mesh``."""
+def share_requests(requests: int, mesh: Mesh) -> jax.Array:
+    """Returns a global int32 array of one element a device of ``mesh``, of which this process sets its own to ``requests``."""
     sharding = NamedSharding(mesh, P(mesh.axis_names))
-    return jax.make_array_from_process_local_data(sharding, np.full(len(mesh.local_devices), wish, np.int32))
+    return jax.make_array_from_process_local_data(sharding, np.full(len(mesh.local_devices), requests, np.int32))
 
 
-def count_votes(votes: jax.Array) -> jax.Array:
-    """What any process wishes; to be called inside ``jit``."""
-    return jnp.max(votes & SAVE) | jnp.max(votes & STOP) | jnp.max(votes & HANGUP)
+def merge_requests(shared: jax.Array) -> jax.Array:
+    """Returns the requests of all processes in one word, int32 []; to be called inside ``jit``."""
+    return jnp.max(shared & SAVE) | jnp.max(shared & STOP) | jnp.max(shared & HANGUP)
 
 
-def stopped_by(wishes: int) -> str:
-    """The name of the signal that told a run to end, by what its processes wished."""
-    return "SIGHUP" if wishes & HANGUP else "SIGTERM"
+def stopped_by(requests: int) -> str:
+    """Returns the name of the signal that stopped a run, from the requests of its processes."""
+    return "SIGHUP" if requests & HANGUP else "SIGTERM"

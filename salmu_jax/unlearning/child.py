@@ -1,7 +1,7 @@
 """The process that methods run in: ``python -m salmu_jax.unlearning.child``, started by ``isolation.py``.
 
 Code of methods is imported here and nowhere else: not where models are trained or evaluated, nor where results are
-written. The process is told what to do as JSON, and no path: it works in the directory that it is started in::
+written. Its request is JSON without any path: it works in the directory that it is started in::
 
     view/        what it may read, see view.py
     run/state/   what a killed run goes on from
@@ -25,15 +25,15 @@ VIEW, STATE, MODEL = Path("view"), Path("run/state"), Path("run/model")
 LOCK = "lock"
 
 
-def work(told: dict[str, Any]) -> Any:
-    """Does one of the two things that take a method's code."""
-    return {"describe": describe, "unlearn": unlearn}[told["task"]](told)
+def work(request: dict[str, Any]) -> Any:
+    """Runs one of the two tasks that need a method's code."""
+    return {"describe": describe, "unlearn": unlearn}[request["task"]](request)
 
 
-def describe(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what the methods ``told["methods"]`` (names with their fields) are, in JSON values, each checked.
+def describe(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks the methods ``request["methods"]`` (names with their fields) and returns a description of each, JSON values.
 
-    ``forget_pairs`` are the pairs that passes are counted over. Raises InputError for unknown methods, fields and options.
+    ``forget_pairs`` is the number of pairs in a pass. Raises InputError for unknown methods, fields and options.
     """
     import jax
 
@@ -42,11 +42,11 @@ def describe(told: Mapping[str, Any]) -> dict[str, Any]:
     from salmu_jax.unlearning.freeze import label_parameters
     from salmu_jax.unlearning.loop import describe_plan, make_plan
 
-    config = from_json(told["config"])
+    config = from_json(request["config"])
     shapes = jax.eval_shape(make_clip(config).init, jax.random.key(0))
     described = {}
-    for name, fields in told["methods"].items():
-        plan = make_plan(name, fields, told["forget_pairs"])
+    for name, fields in request["methods"].items():
+        plan = make_plan(name, fields, request["forget_pairs"])
         try:
             label_parameters(shapes, plan.trainable)
         except InputError as error:
@@ -55,17 +55,17 @@ def describe(told: Mapping[str, Any]) -> dict[str, Any]:
     return described
 
 
-def unlearn(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Runs a method on the view and writes the model; returns what can be said only here (the devices)."""
+def unlearn(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Runs a method on the view and writes the model; returns the devices, which only this process knows."""
     with open(LOCK, "w") as lock:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_SH)  # by all hosts, until their processes are gone: see cells.recover
         view = {VIEW: removal.names_in(VIEW)}
         with removal.named(view, lambda path, what: InputError(what, path)):  # isolation.py says what to do
-            return _unlearn(told)
+            return _unlearn(request)
 
 
-def _unlearn(told: Mapping[str, Any]) -> dict[str, Any]:
+def _unlearn(request: Mapping[str, Any]) -> dict[str, Any]:
     from data_pipelines.input import DecodedCache, PairSource
     from salmu_jax import host
     from salmu_jax.config import from_json
@@ -77,13 +77,13 @@ def _unlearn(told: Mapping[str, Any]) -> dict[str, Any]:
     from salmu_jax.unlearning import loop
     from salmu_jax.workspace import devices
 
-    config, name = from_json(told["config"]), told["name"]
-    distributed.initialize(**told["distributed"])
+    config, name = from_json(request["config"]), request["name"]
+    distributed.initialize(**request["distributed"])
     host.start_devices()
-    forget_split, *retain_splits = told["splits"]
+    forget_split, *retain_splits = request["splits"]
     datasets = VIEW / "datasets"
     clip = make_clip(config)
-    plan = loop.make_plan(name, told["fields"], told["forget_pairs"])
+    plan = loop.make_plan(name, request["fields"], request["forget_pairs"])
     loop.unlearn(
         config,
         plan,
@@ -92,7 +92,7 @@ def _unlearn(told: Mapping[str, Any]) -> dict[str, Any]:
         PairSource.open(datasets, [forget_split], loop.extra_text(plan.method)),
         PairSource.open(datasets, retain_splits) if retain_splits else None,
         MODEL,
-        States(root=STATE, identity=Identity(told["identity"]), label=f"unlearn {name}", **told["states"]),
+        States(root=STATE, identity=Identity(request["identity"]), label=f"unlearn {name}", **request["states"]),
         cache=DecodedCache(clip.config.image_size) if config.data.cache_decoded else None,
     )
     return {"device": devices()}

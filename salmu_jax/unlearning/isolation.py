@@ -1,9 +1,9 @@
-"""Methods run apart from what they may not see: a process of their own, over a view of the data.
+"""Runs each method in a process of its own, over a view of the data that holds only what the method may read.
 
-It works in a cell (``cells.py``). A finished model is checked here, gets a manifest that is written here, and is moved to its
-place: what it was made from and which splits were read is said by this side, not by the method's.
+The process works in a cell (``cells.py``). This side checks the finished model, writes its manifest and moves it into the work
+directory, so that not the method but the benchmark says what the model was made from and which splits were read.
 
-What this enforces, and what a determined program of the same user can still do, is in ``docs/permissions.md``.
+``docs/permissions.md`` says what this enforces, and what a determined program of the same user can still do.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from salmu_jax.unlearning import cells, child
 from salmu_jax.workspace import Workspace
 
 _CHILD = "salmu_jax.unlearning.child"
-# What a method's process says of its model that is taken over; the rest of the manifest is said here.
+# Fields of the manifest that are taken over from the method's process; this side writes the others.
 _DECLARED = ("activation", "image", "tokenizer", "method", "hyper", "trainable", "steps")
 
 
 def describe(config: Any, methods: Mapping[str, Any], forget_pairs: int) -> dict[str, Any]:
-    """Returns what ``methods`` (names with their fields) are, see :func:`child.describe`, without loading their code here."""
-    told = {
+    """Describes ``methods`` (names with their fields), see :func:`child.describe`, without loading their code here."""
+    request = {
         "task": "describe",
         "config": _config_for_child(config),
         "methods": {name: config_lib.to_json(fields) for name, fields in methods.items()},
@@ -44,12 +44,12 @@ def describe(config: Any, methods: Mapping[str, Any], forget_pairs: int) -> dict
     }
     with _empty_directory() as empty:
         environment = {**clean_environment([config.workdir, config.world_dir]), "JAX_PLATFORMS": "cpu"}
-        return processes.run(_CHILD, told, label="unlearn", cwd=empty, environment=environment)
+        return processes.run(_CHILD, request, label="unlearn", cwd=empty, environment=environment)
 
 
 @contextlib.contextmanager
 def _empty_directory() -> Iterator[str]:
-    """Makes a directory for the block. Raises InputError if there is no place for temporary files."""
+    """Yields a temporary directory. Raises InputError if none can be made."""
     try:
         made = tempfile.TemporaryDirectory(prefix="salmu-")
     except OSError as error:
@@ -65,7 +65,7 @@ def unlearn(
     *,
     parent: Path,
     splits: Sequence[str],
-    told: Mapping[str, Any],
+    request: Mapping[str, Any],
     states: States,
     manifest: Callable[[str], Mapping[str, Any]],
 ) -> None:
@@ -74,11 +74,11 @@ def unlearn(
     All processes of a run have to call it.
 
     Args:
-      told: the method's fields, and the pairs that its passes are counted over, for :func:`child.unlearn`.
-      states: where the run goes on from, if it was stopped.
-      manifest: what is added to the model's manifest, made from the name of the devices, which the method's process says.
+      request: the method's fields, and the number of pairs in a pass, for :func:`child.unlearn`.
+      states: the states that a stopped run resumes from.
+      manifest: returns the fields to add to the model's manifest, given the name of the devices.
 
-    Raises InputError, Preempted, KeyboardInterrupt or ChildFailed as the method's process ended.
+    Raises InputError, Preempted, KeyboardInterrupt or ChildFailed, depending on how the method's process ended.
     """
     with processes.signals_held():
         opened = distributed.from_main(lambda: cells.open_cell(workspace, name, parent, splits))
@@ -86,7 +86,7 @@ def unlearn(
         try:
             with removal.named({cell: opened["files"]}, functools.partial(cells.removed_under, name)):
                 said = _run(
-                    workspace, cell, name, parent, {**told, "splits": list(splits), **_states(workspace, states)}
+                    workspace, cell, name, parent, {**request, "splits": list(splits), **_states(workspace, states)}
                 )
                 device = str(said.get("device") if isinstance(said, dict) else said)[:200]
                 facts = {
@@ -100,15 +100,15 @@ def unlearn(
 
 
 def _states(workspace: Workspace, states: States) -> dict[str, Any]:
-    """What a method's process is told of its states, without paths that lead to the work directory.
+    """Returns the part of the request about states, without any path that leads to the work directory.
 
-    A ``train.state_dir`` in the work directory, or around it, is not told: the states then go as without one.
+    A ``train.state_dir`` in the work directory, or around it, is left out: the states then go through the cell.
     """
     shared = states.shared
     if shared and "://" not in shared:
         place, root = Path(shared).resolve().parent, workspace.root.resolve()
         shared = "" if place.is_relative_to(root) or root.is_relative_to(place) else str(place / Path(shared).name)
-    how = {"shared": shared, "owner": states.owner, "unfinished": states.unfinished, "anew": states.anew}
+    how = {"shared": shared, "owner": states.owner, "unfinished": states.unfinished, "rerun": states.rerun}
     return {"identity": dict(states.identity.fields), "states": how}
 
 
@@ -129,34 +129,34 @@ def clean_environment(hidden: Sequence[str | os.PathLike]) -> dict[str, str]:
 
 
 def _config_for_child(config: Any) -> dict[str, Any]:
-    """The config without its paths."""
+    """Returns the config as JSON values, without its paths."""
     values = config_lib.to_json(config)
     values["workdir"] = values["world_dir"] = values["zeroshot_dir"] = values["train"]["state_dir"] = ""
     return values
 
 
-def _run(workspace: Workspace, cell: Path, name: str, parent: Path, told: Mapping[str, Any]) -> Any:
-    """Runs the method's process. What it says of paths in the cell is told in those of the work directory."""
+def _run(workspace: Workspace, cell: Path, name: str, parent: Path, request: Mapping[str, Any]) -> Any:
+    """Runs the method's process. In its messages, paths in the cell become those of the work directory."""
     whole = {
         "task": "unlearn",
         "name": name,
         "config": _config_for_child(workspace.config),
         "distributed": distributed.for_child(),
-        **told,
+        **request,
     }
     hidden = [workspace.root, workspace.world, workspace.datasets]
     try:
         return processes.run(_CHILD, whole, label=f"unlearn {name}", cwd=cell, environment=clean_environment(hidden))
-    except distributed.ToldInputError:
+    except distributed.RemoteInputError:
         raise
     except InputError as error:
         raise InputError(_at_home(str(error), workspace, name, cell, parent)) from error
-    except processes.ToldPreempted as error:
-        raise processes.ToldPreempted(_at_home(str(error), workspace, name, cell, parent)) from error
+    except processes.RemotePreempted as error:
+        raise processes.RemotePreempted(_at_home(str(error), workspace, name, cell, parent)) from error
 
 
 def _at_home(line: str, workspace: Workspace, name: str, cell: Path, parent: Path) -> str:
-    """A line of the method's process, with the paths that its user knows."""
+    """Returns a line of the method's process with the paths that its user knows."""
     places = {
         child.STATE: workspace.model_state(name),
         child.VIEW / "datasets": workspace.datasets,
@@ -174,7 +174,7 @@ def _at_home(line: str, workspace: Workspace, name: str, cell: Path, parent: Pat
 
 
 def _adopt(workspace: Workspace, cell: Path, name: str, parent: Path, facts: Mapping[str, Any]) -> None:
-    """Checks the model that a method's process has left, and moves it to its place with a manifest of ours."""
+    """Checks the model that a method's process has left, and moves it into the work directory with a manifest of ours."""
     made = cell / child.MODEL
     said = _checked(made, name, parent)
     whole = {
@@ -194,9 +194,9 @@ def _adopt(workspace: Workspace, cell: Path, name: str, parent: Path, facts: Map
 
 
 def _checked(made: Path, name: str, parent: Path) -> dict[str, Any]:
-    """The manifest that a method's process has written, once it fits the model that it began with.
+    """Returns the manifest that a method's process has written, after comparing it with the parent's.
 
-    That the arrays are those of the manifest is compared where the model is loaded.
+    Whether the arrays are those of the manifest is checked where the model is loaded.
     """
     from salmu_jax.training.checkpoint import read_manifest
     from salmu_jax.training.records import mismatches, tree_digest, without_digests

@@ -169,11 +169,11 @@ def unlearn(
         forget_stream = stream(forget, forget_size, FORGET_PURPOSE, first_step)
         retain_stream = stream(retain, retain_size, RETAIN_PURPOSE, first_step) if RETAIN in method.needs else None
         for pairs in forget_stream:
-            places = {"forget": pairs["index"]}
+            positions = {"forget": pairs["index"]}
             retained = next(retain_stream) if retain_stream else None
             if retained:
-                places["retain"] = retained["index"]
-            yield Numbered(Batch(_pairs(pairs), _pairs(retained) if retained else None), places)
+                positions["retain"] = retained["index"]
+            yield Numbered(Batch(_pairs(pairs), _pairs(retained) if retained else None), positions)
 
     other = states.begin()
     params = jax.device_put(params, mesh_lib.param_shardings(params, mesh))

@@ -115,7 +115,7 @@ def test_a_batch_larger_than_the_data(salmu, run_copy):
 def test_a_second_run_in_the_same_directory(salmu, run_copy):
     first = salmu.start("pretrain", "--workdir", run_copy, "--model", "clean", "--config.train.epochs=50000.0")
     try:
-        first.wait_for(lambda: "pretrain clean: made anew" in first.out.read_text())
+        first.wait_for(lambda: "pretrain clean: made again" in first.out.read_text())
         salmu.run("bench", "--workdir", run_copy).assert_bad_input(run_copy, "another salmu run", "'workdir'")
     finally:
         first.interrupt(9)

@@ -98,9 +98,9 @@ def test_another_field_of_a_method_runs_that_method_anew_and_nothing_else(salmu,
     assert finished.status == 0, finished.err
     assert reused(finished.out) == set(STAGES) - {"unlearn delete", "evaluate delete", "report"}
     changed = f"changed since {run_copy}/models/delete was made: hyper.total_steps 9 -> 5\n"
-    assert f"unlearn delete: made anew, {changed}" in finished.out
+    assert f"unlearn delete: made again, {changed}" in finished.out
     assert (
-        f"evaluate delete: made anew, changed since {run_copy}/results/delete.json was made: checkpoint "
+        f"evaluate delete: made again, changed since {run_copy}/results/delete.json was made: checkpoint "
         in finished.out
     )
     after = results(run_copy)
@@ -117,7 +117,7 @@ def test_another_field_of_training_trains_anew_and_says_what_changed(salmu, run_
     assert finished.status == 0, finished.err
     for name in FOUNDATION:
         changed = f"changed since {run_copy}/models/{name} was made: train.epochs 4.0 -> 3.9999\n"
-        assert f"pretrain {name}: made anew, {changed}" in finished.out
+        assert f"pretrain {name}: made again, {changed}" in finished.out
     finished = salmu.run("bench", "--workdir", run_copy, field)
     assert reused(finished.out) == set(STAGES)
     assert results(run_copy) == before
@@ -140,8 +140,8 @@ def test_another_seed_gives_other_results(salmu, run_copy, results):
     finished = salmu.run("bench", "--workdir", run_copy, "--config.seed=7")
     assert finished.status == 0, finished.err
     assert reused(finished.out) == {"generate", "build"}  # the world has a seed of its own
-    assert all(f"{stage}: made anew, " in finished.out for stage in STAGES if stage not in ("generate", "build"))
-    assert f"pretrain clean: made anew, changed since {run_copy}/models/clean was made: seed 42 -> 7\n" in finished.out
+    assert all(f"{stage}: made again, " in finished.out for stage in STAGES if stage not in ("generate", "build"))
+    assert f"pretrain clean: made again, changed since {run_copy}/models/clean was made: seed 42 -> 7\n" in finished.out
     after = results(run_copy, provenance=False)
     for name in MODELS:
         assert after[name]["efficacy"]["1.2_AssocStr"] != before[name]["efficacy"]["1.2_AssocStr"]

@@ -79,7 +79,7 @@ def test_data_that_are_not_as_they_were_built_are_refused_and_made_anew(run_copy
     words = damage(run_copy / "datasets")
     line = refusal(lambda: chain(run_copy).data("salmu", "zeroshot"))
     assert line.startswith(f"{run_copy}/datasets: ")
-    assert line.endswith("; 'salmu build' makes it anew")
+    assert line.endswith("; 'salmu build' makes it again")
     for word in words:
         assert word in line
     if damage is a_letter_of_a_class:  # a training reads no class names
@@ -92,7 +92,7 @@ def test_every_stage_that_reads_the_data_refuses_and_build_makes_them_anew(salmu
         salmu.run(stage, "--workdir", run_copy).assert_bad_input(run_copy / "datasets", word, "'salmu build'")
     again = salmu.run("build", "--workdir", run_copy)
     assert again.status == 0, again.err
-    assert f"build: made anew, {run_copy}/datasets: {word}" in again.out
+    assert f"build: made again, {run_copy}/datasets: {word}" in again.out
     again = salmu.run("report", "--workdir", run_copy)  # the same data as before: nothing else is out of date
     assert again.status == 0, again.err
 
@@ -179,7 +179,7 @@ def test_a_model_that_is_not_the_one_of_its_stage_is_refused(run_copy, swap, rec
     data = chain(run_copy).data("salmu")
     line = refusal(lambda: chain(run_copy).trusted(name, data))
     assert line.startswith(f"{run_copy}/models/{name}: ")
-    assert line.endswith(f"; '{command}' makes it anew")
+    assert line.endswith(f"; '{command}' makes it again")
     for word in words.split(", is of") if not records else [words]:
         if records or "made here" not in word:
             assert word in line
@@ -212,7 +212,7 @@ def test_a_swapped_model_is_made_anew_by_its_stage(salmu, run_copy):
     again = salmu.run("unlearn", "--workdir", run_copy, "--method", "delete")
     assert again.status == 0, again.err
     where = run_copy / "models" / "delete"
-    assert f"unlearn delete: made anew, {where}: holds other files than were written\n" in again.out
+    assert f"unlearn delete: made again, {where}: holds other files than were written\n" in again.out
     assert (where / "metrics.jsonl").read_bytes() == before
     assert (where / "notes.txt").read_text() == "mine"
     assert f"{where}: kept notes.txt, which salmu did not write\n" in again.out
@@ -258,7 +258,7 @@ def test_results_of_another_config_are_named_with_what_renews_them(run_copy, ove
 
 def test_results_of_models_made_anew_are_named(run_copy):
     edited(run_copy / "models" / "clean", digest="0" * 64)
-    assert "clean (its model has been made anew: 'salmu evaluate --model clean')" in stale(run_copy)
+    assert "clean (its model has been made again: 'salmu evaluate --model clean')" in stale(run_copy)
     edited(run_copy / "models" / "compromised", digest="0" * 64)
     line = stale(run_copy)
     for name in ("delete", "descent_to_delete"):

@@ -112,7 +112,7 @@ def test_the_same_weights_under_another_activation_are_another_model(salmu, run_
     scores = figures(run_copy, "theirs")
     assert "theirs: reused" in evaluate(ours)[0]
     out, second = evaluate(other)
-    assert "theirs: made anew, changed since" in out
+    assert "theirs: made again, changed since" in out
     assert "architecture" in out
     # The embeddings of the first were in the cache: they are not taken for those of the second.
     assert figures(run_copy, "theirs")["efficacy"]["1.2_AssocStr"] != scores["efficacy"]["1.2_AssocStr"]

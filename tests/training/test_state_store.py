@@ -295,7 +295,7 @@ def test_a_run_that_begins_with_the_states_of_another_leaves_them_as_they_are(st
 def test_a_run_does_not_begin_anew_if_it_was_to_go_on_from_states_that_do_not_fit(states, tmp_path):
     other = StateStore(states, "A", warn=lambda line: None, read_only=True)
     store, _ = stored(tmp_path / "B", "B", before=other)
-    with pytest.raises(InputError, match="no state there can be gone on from; --restart begins at step 0"):
+    with pytest.raises(InputError, match="no state there can be resumed from; --restart begins at step 0"):
         store.restore({**TEMPLATE, "half": jnp.zeros(9, jnp.bfloat16)})
     store.close()
     other.close()

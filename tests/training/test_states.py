@@ -141,7 +141,7 @@ def test_states_of_an_earlier_layout_are_asked_about(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "salmu_jax.run/1"}'])
 def test_a_damaged_description_loses_no_states(unfinished, text):
     (unfinished / Identity(FIELDS).digest[:12] / "run.json").write_text(text)
-    with pytest.raises(InputError, match="has changed since: nothing says of what it is; add --resume"):
+    with pytest.raises(InputError, match="has changed since: nothing says what it was made from; add --resume"):
         train(states(unfinished, CHANGED))
     assert train(states(unfinished)) == 200
     assert train(states(unfinished, CHANGED, unfinished="resume")) == 200
@@ -158,7 +158,7 @@ def test_a_second_run_with_the_same_states_is_refused_while_the_first_is_at_work
             train(other)
         other.finish()  # which it is not
     assert train(other, 20) == 10
-    assert train(states(tmp_path / "one" / "clean.state", shared=shared, owner="one", anew=True)) == 20
+    assert train(states(tmp_path / "one" / "clean.state", shared=shared, owner="one", rerun=True)) == 20
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -168,7 +168,7 @@ def test_rerun_begins_at_step_0_beside_the_states_of_the_finished_run(tmp_path, 
     train(states(tmp_path / "clean.state", **options), 100)
     states(tmp_path / "clean.state", **options).finish()
     kept = {path.name: data for path, data in files_below(place).items()}
-    again = states(tmp_path / "clean.state", anew=True, **options)
+    again = states(tmp_path / "clean.state", rerun=True, **options)
     assert train(again, 50) is None
     assert train(again) == 50  # it was stopped: the same command goes on
     assert kept.keys() <= {path.name for path in files_below(place)}

@@ -258,7 +258,9 @@ def unlearn(workspace, monkeypatch):
     def unlearn(work):
         monkeypatch.setattr(isolation, "_run", lambda _, cell, *more: work(cell))
         states = States(workspace.model_state("delete"), Identity({}), "unlearn delete")
-        isolation.unlearn(workspace, "delete", parent=workspace.root, splits=[], told={}, states=states, manifest=dict)
+        isolation.unlearn(
+            workspace, "delete", parent=workspace.root, splits=[], request={}, states=states, manifest=dict
+        )
 
     monkeypatch.delenv(cells.PLACE, raising=False)
     monkeypatch.setattr(cells.view, "build_view", build_view)
