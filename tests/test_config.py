@@ -67,6 +67,18 @@ def test_the_configs_of_the_repository_load(path):
     assert config.to_dict() == runpy.run_path(str(path))["get_config"]().to_dict()
 
 
+def test_a_workstation_has_settings_of_its_own_and_a_pod_its_own():
+    """Those of a pod cost a workstation minutes before its first step, and hours between two saved states."""
+    workstation, pod = (load_config(ROOT / "configs" / f"{name}_vitb16.py") for name in ("unlearn", "clean"))
+    assert (workstation.model.remat, workstation.model.scan_layers) == ("none", False)
+    assert (pod.model.remat, pod.model.scan_layers) == ("full", True)
+    assert workstation.data.workers == pod.data.workers == -1  # by what the machine has
+    assert workstation.train.save_minutes <= 10  # unlearning saves by this clock, too
+    assert workstation.unlearn.steps_per_call == 1
+    assert workstation.world_dir.endswith("/salmubench-512-redistributed")
+    assert pod.world_dir.endswith("/salmu-512-redistributed")  # which is enough to pretrain
+
+
 def test_a_config_file_changes_what_it_names_and_nothing_else(tmp_path):
     config = load_config(config_file(tmp_path, "config.train.epochs = 3", "config.models = ['clean']"))
     assert config.train.epochs == 3.0

@@ -99,6 +99,10 @@ def test_what_changed_is_said_in_words():
         "code d.py",
     ]
     assert changes(new, new) == []
+    empty, filled = {"environment": {}, "seed": 1}, {"environment": {"XLA_FLAGS": "--a"}, "seed": 1}
+    assert changes(empty, filled) == ["environment.XLA_FLAGS none -> --a"]
+    assert changes(filled, empty) == ["environment.XLA_FLAGS --a -> none"]
+    assert changes({"seed": 1}, empty) == ["environment none -> {}"]
     assert Identity(new).digest != Identity(old).digest
     assert Identity(dict(reversed(new.items()))).digest == Identity(new).digest
 

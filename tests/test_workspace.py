@@ -32,6 +32,9 @@ def at(root, **fields):
     return Workspace(config)
 
 
+SHARD = 5 << 20  # bytes: what is edited in the middle of it is far from any header
+
+
 def make(workspace, fields, text="made", name="build", output=None):
     """Runs a stage that writes a directory of two files; whether it had to."""
     output = output or workspace.datasets
@@ -39,7 +42,7 @@ def make(workspace, fields, text="made", name="build", output=None):
         if identity:
             with new_directory(output) as partial:
                 (partial / "a").write_text(text)
-                (partial / "big").write_bytes(b"x" * (1 << 20))
+                (partial / "big").write_bytes(b"x" * SHARD)
                 contents.write_contents(partial, "datasets")
     return identity is not None
 
@@ -101,7 +104,7 @@ def damages():
     def edit_in_place(output):
         stat = (output / "big").stat()
         with open(output / "big", "r+b") as handle:
-            handle.seek(1 << 19)
+            handle.seek(SHARD // 2)
             handle.write(b"y")
         os.utime(output / "big", ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
@@ -293,7 +296,7 @@ def test_what_an_interrupted_stage_left_is_not_taken_for_the_output_of_before(wo
 
     def interrupted():
         with workspace.stage("build", workspace.datasets, {"seed": 2}):
-            (workspace.datasets / "big").write_bytes(b"y" * (1 << 20))
+            (workspace.datasets / "big").write_bytes(b"y" * SHARD)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -375,6 +378,13 @@ def test_a_world_without_a_manifest_is_known_by_the_contents_of_its_files(tmp_pa
     for name in (".DS_Store", "README.md", ".cache/lock", "datasets/salmu/x", "models/clean/x", "stages/x", "x.lock"):
         files.write_text(world / name, "x")
     assert workspace.foreign_digest(world) == digest
+    files.write_text(world / "zeroshot" / "classnames.txt", "cat\ndog\n")
+    named = workspace.foreign_digest(world)
+    assert named != digest
+    files.write_text(world / "zeroshot" / "classnames.txt", "cat\nfog\n")
+    assert workspace.foreign_digest(world) not in (named, digest)
+    (world / "zeroshot" / "classnames.txt").unlink()
+    (world / "zeroshot").rmdir()
     (tmp_path / "disk").mkdir()
     (world / "retain").rename(tmp_path / "disk" / "retain")
     (world / "retain").symlink_to(tmp_path / "disk" / "retain")

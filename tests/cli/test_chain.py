@@ -159,6 +159,10 @@ def of_another_parent(models):
     return "delete", "was made of another Compromised than models/compromised"
 
 
+class MadeAnew(Exception):
+    """Ends a stage that would make its output again."""
+
+
 SWAPS = [
     a_flipped_bit,
     a_manifest_edited,
@@ -183,6 +187,12 @@ def test_a_model_that_is_not_the_one_of_its_stage_is_refused(run_copy, swap, rec
     for word in words.split(", is of") if not records else [words]:
         if records or "made here" not in word:
             assert word in line
+    if records:  # the command that is advised does not find it complete
+        workspace = Workspace(load_config(CONFIG, [f"workdir={run_copy}"]))
+        stage = "pretrain compromised" if name == "compromised" else "unlearn delete"
+        fields = workspace.record(stage)["fields"]
+        with pytest.raises(MadeAnew), workspace.stage(stage, workspace.model(name), fields) as identity:
+            raise MadeAnew if identity else AssertionError("it is reused")
 
 
 @pytest.mark.parametrize(
@@ -270,6 +280,17 @@ def test_report_refuses_a_result_of_a_config_that_has_changed(salmu, run_copy):
     finished = salmu.run("report", "--workdir", run_copy, "--config.unlearn.methods.delete.learning_rate=0.5")
     finished.assert_bad_input("delete (hyper.learning_rate 0.001 -> 0.5", "'salmu unlearn --method delete'")
     assert (run_copy / "report" / "index.html").read_bytes() == before
+
+
+def test_what_figures_depend_on_in_the_environment_is_part_of_what_a_model_and_a_result_are_made_from(
+    run_copy, monkeypatch
+):
+    """What cannot be set by the program: flags of other versions of XLA, whose effect nobody here knows."""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_allow_excess_precision=false")
+    line = stale(run_copy)
+    change = "environment.XLA_FLAGS none -> --xla_allow_excess_precision=false"
+    for name, command in (("clean", "pretrain --model clean"), ("delete", "unlearn --method delete")):
+        assert f"{name} ({change}: 'salmu {command}'" in line
 
 
 # Names and places ----------------------------------------------------------------------------------------------------

@@ -165,6 +165,15 @@ def test_auto_leaves_room_on_the_disk_and_on_does_not_begin_what_does_not_fit(tm
         pixels.check_policy("yes")
 
 
+def test_as_many_threads_decode_as_there_are_cores(monkeypatch):
+    monkeypatch.setattr(pixels.host, "cpu_count", lambda: 96)
+    pixels._threads.cache_clear()
+    try:
+        assert pixels._threads()._max_workers == 96
+    finally:
+        pixels._threads.cache_clear()
+
+
 # Embeddings --------------------------------------------------------------------------------------------------------------
 
 
@@ -280,6 +289,13 @@ def test_other_texts_have_embeddings_of_their_own_and_images_are_shared(tiny, da
     count_rows[0].clear()
     embed(tiny.clip(), tiny.params(), tiny.tokenizer(), data, idzsc_prompt="{name}", batch_size=8, directory=tmp_path)
     assert sum(count_rows[0]) == len(data.text_bank("{name}").texts)
+
+
+def test_it_says_how_far_it_is_with_images_and_with_texts(tiny, data, capsys):
+    embed(tiny.clip(), tiny.params(), tiny.tokenizer(), data, idzsc_prompt=PROMPT, batch_size=8, label="evaluate m")
+    images, texts = sum(map(len, data.images.values())), len(data.text_bank(PROMPT).texts)
+    ends = [line.partition("  ")[0] for line in capsys.readouterr().err.splitlines() if "in all" in line]
+    assert ends == [f"evaluate m: images: step {images:,}/{images:,}", f"evaluate m: texts: step {texts:,}/{texts:,}"]
 
 
 def test_nothing_broken_is_kept(tiny, data, tmp_path):

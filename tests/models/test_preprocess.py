@@ -145,6 +145,14 @@ def png_of(width, height):
     return encoded(Image.new("1", (width, height)))
 
 
+def jpeg_of(width, height):
+    """A JPEG of a kilobyte whose frame header claims so many pixels."""
+    data = bytearray(encoded(Image.fromarray(pixels(40, 30)), "JPEG"))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return bytes(data)
+
+
 def postscript():
     """An EPS that a decoder would hand to Ghostscript, which would write a file."""
     return (
@@ -182,6 +190,7 @@ def broken_chunk():
         (broken_chunk(), "undecodable"),
         (bomb(), "at most 50,000,000 pixels"),
         (png_of(13_000, 13_000), "13,000 x 13,000 pixels; an image of at most 50,000,000"),
+        (jpeg_of(13_000, 13_000), "13,000 x 13,000 pixels; an image of at most 50,000,000"),
         (png_of(7_072, 7_072), "7,072 x 7,072 pixels; an image of at most 50,000,000"),
         (postscript(), "not an image: .* of PostScript"),
         (dos_postscript(), "not an image: .* of PostScript"),
@@ -191,7 +200,7 @@ def broken_chunk():
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "not an image: .* a pointer of Git LFS"),
     ],
     ids=[
-        *("empty", "html", "jpeg", "png", "gif", "webp", "bit flip", "bomb", "13,000 px", "just above 50 Mpx"),
+        *("empty", "html", "jpeg", "png", "gif", "webp", "bit flip", "bomb", "13,000 px", "13,000 px as JPEG", "just above 50 Mpx"),
         *("eps", "eps with a DOS header", "ppm", "pdf", "tga", "git-lfs"),
     ],
 )
