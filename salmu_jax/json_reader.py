@@ -14,7 +14,7 @@ import re
 from typing import Any
 
 from salmu_jax.errors import InputError
-from salmu_jax.opening import open_regular
+from salmu_jax.opening import open_regular, read_at_most
 
 MAX_BYTES = 1 << 28
 MAX_VALUES = 20_000_000  # a value takes some 60 bytes, however short it is in the file
@@ -40,7 +40,7 @@ def read_json(path: str | os.PathLike, *, max_bytes: int = MAX_BYTES) -> Any:
         size = os.fstat(handle.fileno()).st_size
         if size > max_bytes:
             raise InputError(f"{size:,} bytes of JSON; at most {max_bytes:,} are read", path)
-        return parse_json(handle.read(max_bytes + 1), path)
+        return parse_json(read_at_most(handle, max_bytes + 1), path)
 
 
 def parse_json(data: bytes, where: str | os.PathLike) -> Any:

@@ -45,6 +45,14 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
     return handle
 
 
+def read_at_most(handle: BinaryIO, most: int) -> bytes:
+    """Returns the bytes of a file that :func:`open_regular` has opened, ``most`` at most.
+
+    ``handle.read(most)`` reserves so many bytes before it reads the first, however small the file is.
+    """
+    return handle.read(min(most, os.fstat(handle.fileno()).st_size + 1))
+
+
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 

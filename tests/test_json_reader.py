@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -78,6 +79,17 @@ def test_large_files_and_many_values_are_refused_before_they_are_parsed(tmp_path
     monkeypatch.setattr(json_reader, "MAX_VALUES", 1000)
     with pytest.raises(InputError, match="more than 1,000 values"):
         parse_json(b"[" + b"[]," * 1000 + b"[]]", "a.json")
+
+
+def test_a_small_file_takes_little_memory(tmp_path):
+    """Not the bytes that the largest file may have, which a container need not have."""
+    (tmp_path / "a.json").write_text("{}")
+    tracemalloc.start()
+    try:
+        read_json(tmp_path / "a.json")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "directory"])

@@ -15,7 +15,7 @@ from data_pipelines.layout import hub
 from salmu_jax import contents as contents_lib
 from salmu_jax.errors import InputError, describe_os_error
 from salmu_jax.json_reader import MAX_BYTES
-from salmu_jax.opening import check_regular, open_regular
+from salmu_jax.opening import check_regular, open_regular, read_at_most
 
 MADE = "world.json"
 
@@ -35,7 +35,7 @@ def named_files(directory: Path) -> frozenset[str] | None:
     contents = contents_lib.read_contents(directory)
     if contents is None or not any(name.startswith("data/") for name in contents["files"]):
         with open_regular(directory / MADE) as handle:
-            ours = b"salmu_jax.world/" in handle.read(MAX_BYTES)
+            ours = b"salmu_jax.world/" in read_at_most(handle, MAX_BYTES)
         what = "damaged: no digests of the world's files" if ours else "not as 'salmu generate' writes it"
         raise InputError(
             f"{what}; rename it if it is a file of your own, else run 'salmu generate' again", directory / MADE

@@ -31,7 +31,7 @@ from data_pipelines.layout.tar import MAX_MEMBER
 from salmu_jax.errors import InputError, describe_os_error
 from salmu_jax.json_reader import control_character, read_json
 from salmu_jax.messages import listed
-from salmu_jax.opening import open_regular
+from salmu_jax.opening import open_regular, read_at_most
 
 CLASS_NAMES = "classnames.txt"
 TEMPLATES = "zeroshot_classification_templates.txt"
@@ -276,7 +276,7 @@ def _read_lines(path: Path, wanted: str) -> tuple[str, ...]:
     """The lines of a text file, none of which may be blank: the line is the index. Line ends behind the last are not."""
     try:
         with open_regular(path) as handle:
-            data = handle.read(MAX_TEXT + 1)
+            data = read_at_most(handle, MAX_TEXT + 1)
     except OSError as error:
         raise InputError(describe_os_error(error, path)) from error
     if len(data) > MAX_TEXT:
@@ -313,7 +313,7 @@ def _images_of(folder: Path, findings: Findings | None) -> list[Path]:
 def _read_image(path: Path) -> bytes:
     try:
         with open_regular(path) as handle:
-            data = handle.read(MAX_MEMBER + 1)
+            data = read_at_most(handle, MAX_MEMBER + 1)
     except OSError as error:
         raise InputError(describe_os_error(error, path)) from error
     if len(data) > MAX_MEMBER:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+import tracemalloc
 from pathlib import Path
 
 import jax
@@ -18,6 +19,8 @@ from safetensors.numpy import load_file, save_file
 
 from salmu_jax import cli, files
 from salmu_jax.interop import commands, huggingface, open_clip, parity, released
+from salmu_jax.interop.mapping import to_state
+from salmu_jax.models.clip import TowerConfig
 from salmu_jax.models.inputs import make_tokenizer
 from salmu_jax.models.zoo import architecture
 from salmu_jax.training.checkpoint import load_model, read_manifest, save_model
@@ -318,6 +321,31 @@ def test_an_index_that_names_itself_is_refused(tmp_path, capsys):
     (tmp_path / name).write_text(json.dumps({"weight_map": {"a": name}}))
     line = import_line(tmp_path / name, tmp_path, capsys, "--architecture", "tiny")
     assert f"'{name}' is no file of weights in the directory" in line
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_an_import_takes_little_more_memory_than_the_weights(kind, tmp_path):
+    """In Python's and numpy's own count: the parameters, and one tensor of the file at a time."""
+    config = dataclasses.replace(architecture("tiny"), text=TowerConfig(width=1024, layers=2, heads=4))
+    shapes = jax.eval_shape(commands.Clip(config).init, jax.random.key(0))
+    state = to_state(jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes), open_clip.table(config))
+    if kind == "bin":
+        tensors = {name: torch.from_numpy(array) for name, array in state.items()}
+        torch.save(tensors, tmp_path / open_clip.OTHER_WEIGHTS[0])
+        del tensors
+    else:
+        save_file(state, tmp_path / open_clip.WEIGHTS)
+    (tmp_path / open_clip.CONFIG).write_text(json.dumps(open_clip.model_config(config)))
+    size = sum(array.nbytes for array in state.values())
+    assert size > 100 << 20
+    del state
+    tracemalloc.start()
+    try:
+        commands.import_model(str(tmp_path), tmp_path / "out")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size < peak < 1.5 * size
 
 
 # The published models -------------------------------------------------------------------------------------------------
