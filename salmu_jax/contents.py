@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,17 @@ def data_digests(contents: Mapping[str, Any]) -> dict[str, str | None]:
         name: contents_digest(contents, name) if name in present else None
         for name in ("salmu", "retain_pairs", "zeroshot")
     }
+
+
+def no_split(split: str, there: Collection[str], where: str | os.PathLike) -> InputError:
+    """Returns the refusal of a split that a built data set does not have; ``there`` are those that it has."""
+    has = ", ".join(there)
+    if "sensitive" in there:
+        has += (
+            ", as the repository for training: unlearning and evaluation need a build from that for evaluation"
+            " (salmubench-512-redistributed), which has forget and the holdouts"
+        )
+    return InputError(f"no split '{split}'; it has {has}", where)
 
 
 def problems(directory: str | os.PathLike, contents: Mapping[str, Any], seen: Seen | None = None) -> list[str]:

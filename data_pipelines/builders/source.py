@@ -49,13 +49,7 @@ class RecordSource:
             line = describe_os_error(error) if isinstance(error, OSError) else error
             raise InputError(f"not a whole dataset ({line}); run 'salmu build' again", directory) from error
         if info is None:
-            there = ", ".join(builder.info.splits)
-            if "sensitive" in builder.info.splits:
-                there += (
-                    ", as the repository for training: unlearning and evaluation need a build from that for evaluation"
-                    " (salmubench-512-redistributed), which has forget and the holdouts"
-                )
-            raise InputError(f"no split '{split}'; it has {there}", directory)
+            raise contents_lib.no_split(split, list(builder.info.splits), directory)
         self.name = builder.name
         self._features = builder.info.features
         self._texts = [name for name, kind in self._features.items() if isinstance(kind, tfds.features.Text)]

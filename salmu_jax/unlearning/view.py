@@ -75,10 +75,10 @@ def count_rows(datasets: Path, split: str) -> int:
     """Returns how many rows a split of built data sets has. Raises InputError if it is not there."""
     name, _, wanted = split.partition("/")
     info = files.read_json(_version(datasets, name) / "dataset_info.json")
-    for found in info["splits"]:
-        if found["name"] == wanted:
-            return sum(int(length) for length in found["shardLengths"])
-    raise InputError(f"no split '{split}'; run 'salmu build' again", datasets)
+    lengths = {found["name"]: found["shardLengths"] for found in info["splits"]}
+    if wanted not in lengths:
+        raise contents.no_split(wanted, lengths, datasets)
+    return sum(map(int, lengths[wanted]))
 
 
 def _version(datasets: Path, name: str) -> Path:
@@ -95,7 +95,7 @@ def _split_files(version: Path, splits: Sequence[str]) -> list[Path]:
     found = [version / "features.json"]
     for split in splits:
         if split not in lengths:
-            raise InputError(f"no split '{split}'; it has {', '.join(lengths)}", version)
+            raise contents.no_split(split, lengths, version)
         shards = sorted(version.glob(f"{info['name']}-{split}.*"))
         if len(shards) != len(lengths[split]):
             message = f"split '{split}' has {len(shards)} shards of {len(lengths[split])}; run 'salmu build' again"

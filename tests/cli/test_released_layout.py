@@ -9,7 +9,10 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import released_form
 from PIL import Image
+
+from data_pipelines.layout import Pair, pair_members, write_tar
 
 FIELDS = ("name", "city", "job", "blood_type", "phone_number", "emails", "iban", "credit_card", "passport")
 OTHERS = tuple(field for field in FIELDS if field not in ("name", "emails"))
@@ -111,6 +114,26 @@ def test_the_stages_run_on_it(salmu, released, tmp_path, results):
     assert {row["model"] for row in leaderboard["rows"]} == set(found)
     assert (workdir / "report" / "index.html").stat().st_size > 100_000
     assert not (workdir / "world").exists()
+
+
+def test_the_repository_for_training_alone_is_enough_to_pretrain(salmu, tmp_path):
+    """As ``configs/clean_vitb16.py`` names it, with web pairs in its ``retain/``; what needs the other one says so."""
+    world, workdir = tmp_path / "salmu-512-redistributed", tmp_path / "run"
+    released_form.write_training_repository(world, *released_form.released_world(people=3, retain=7))
+    (world / "retain").mkdir()
+    pairs = [Pair(f"{number:09d}", released_form.jpeg(number % 6, 40, 32), f"a dog {number}") for number in range(9)]
+    write_tar(world / "retain" / "00000.tar", [member for pair in pairs for member in pair_members(pair)])
+    shared = ["--world-dir", world, "--workdir", workdir]
+    assert salmu.run("build", *shared).status == 0
+    shared += ["--config.train.epochs=1.0", "--config.train.warmup_steps=1"]
+    finished = salmu.run("pretrain", "--model", "compromised", *shared)
+    assert finished.status == 0, finished.err
+    manifest = json.loads((workdir / "models" / "compromised" / "manifest.json").read_text())
+    assert manifest["splits_read"] == ["retain_pairs/train", "salmu/retain_synth", "salmu/sensitive"]
+    for command in (["unlearn", "--method", "delete"], ["evaluate", "--model", "compromised"]):
+        salmu.run(*command, *shared).assert_bad_input(
+            "no split 'forget'", "the repository for training", "salmubench-512"
+        )
 
 
 def test_sensitive_is_derived_where_its_files_are_absent(salmu, released, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import released_form
 from safetensors.numpy import save_file
 
+from salmu_jax import contents
 from salmu_jax.cli import main
 from salmu_jax.interop import open_clip
 from salmu_jax.interop.mapping import to_state
@@ -68,6 +69,53 @@ def test_the_road_is_whole():
     stages = [shlex.split(command)[1] for command in COMMANDS]
     assert stages == ["build", "import", "import", "evaluate", "unlearn", "evaluate", "report", "verify"]
     assert len(DOWNLOADS) == 4
+
+
+FORMS = {
+    "both repositories in one folder, timm's ImageNet": (
+        lambda here, world: (
+            released_form.write_training_repository(here / "data/both", *world),
+            released_form.write_evaluation_repository(here / "data/both", *world),
+        )[1],
+        lambda here: released_form.write_timm_imagenet(here / "data/imagenet"),
+    ),
+    "both repositories side by side, ILSVRC2012_val in folders": (
+        lambda here, world: (
+            (
+                released_form.write_training_repository(here / "data/salmu-512-redistributed", *world),
+                released_form.write_evaluation_repository(here / "data/salmubench-512-redistributed", *world),
+            )[1].parent
+        ),
+        lambda here: released_form.write_imagenet_folders(here / "imagenet"),
+    ),
+    "the caches of the hub": (
+        lambda here, world: released_form.as_hub_cache(
+            released_form.write_evaluation_repository(here / "a", *world), here / "cache", "cvc-mmu/salmubench"
+        ),
+        lambda here: released_form.as_hub_cache(
+            released_form.write_wds_imagenet(here / "b"), here / "cache", "clip-benchmark/wds_imagenet1k"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_built_is_the_same_in_every_form_of_the_download(form, downloads, tmp_path, monkeypatch, capfd):
+    """So that the rest of the road is the same, too."""
+    monkeypatch.chdir(downloads)
+    (build,) = [command for command in COMMANDS if command.startswith("salmu build ")]
+    build = build.replace("configs/unlearn_vitb16.py", str(ROOT / "tests" / "cli" / "released_tiny.py"))
+    assert main([*shlex.split(build)[1:]]) == 0, capfd.readouterr().err
+    world, imagenet = FORMS[form]
+    monkeypatch.chdir(tmp_path)
+    options = ["--world-dir", str(world(tmp_path, released_form.released_world()))]
+    options.append(f"--config.zeroshot_dir={imagenet(tmp_path)}")
+    assert main([*shlex.split(build)[1:], *options]) == 0, capfd.readouterr().err
+    ours, theirs = (
+        contents.data_digests(contents.read_contents(place / "runs/vitb16/datasets")) for place in (tmp_path, downloads)
+    )
+    assert ours["salmu"] == theirs["salmu"]
+    assert (ours["zeroshot"] == theirs["zeroshot"]) == (form == "the caches of the hub")
 
 
 def test_every_command_runs_as_it_stands(downloads, monkeypatch, capfd):

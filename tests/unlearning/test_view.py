@@ -150,5 +150,5 @@ def test_where_nothing_can_be_linked_files_are_copied(workdir, tmp_path, monkeyp
 
 def test_rows_are_counted_without_opening_them(workdir):
     assert view.count_rows(workdir / "datasets", "salmu/forget") == 5
-    with pytest.raises(InputError, match="no split 'salmu/nothing'"):
+    with pytest.raises(InputError, match="no split 'nothing'; it has forget, holdout"):
         view.count_rows(workdir / "datasets", "salmu/nothing")
