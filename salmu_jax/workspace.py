@@ -161,7 +161,8 @@ class Workspace:
             yield None
             return
         held = {path: removal.names_in(path) for path in inputs}
-        with removal.named(held, functools.partial(self._removed, name)):
+        removed = functools.partial(self._removed, name, _inode(self.root))
+        with removal.named(held, removed):
             yield Identity(told)
 
         def end() -> None:
@@ -170,7 +171,7 @@ class Workspace:
             say(f"{name}: {seconds:.1f} s, {output}")
             for path, names in held.items():  # all had been read or opened before, so that the output is whole
                 if what := removal.removed(path, names):
-                    say(f"warning: {self._removed(name, path, what)}")
+                    say(f"warning: {removed(path, what)}")
 
         distributed.from_main(end)
 
@@ -225,8 +226,10 @@ class Workspace:
         if seen != before and self.root.is_dir():
             files.write_json(path, {**known, key: seen})
 
-    def _removed(self, name: str, path: Path, what: str) -> InputError:
-        """The end of a stage under which somebody has removed an input."""
+    def _removed(self, name: str, root: tuple[int, int] | None, path: Path, what: str) -> InputError:
+        """The end of a stage under which somebody has removed an input, or the work directory with it."""
+        if root is not None and _inode(self.root) != root:  # a library may have made another one in its place
+            return InputError(f"was removed while '{name}' worked in it; put it back, or begin again", self.root)
         again = {self.datasets: "'salmu build' makes it again", self.root / "world": "'salmu generate' makes it again"}
         return InputError(f"{what} while '{name}' read it; {again.get(path, 'put it back, or make it again')}", path)
 
@@ -320,6 +323,15 @@ def _identity_in(output: Path) -> str | None:
     except (OSError, InputError):
         return None
     return manifest.get("identity") if isinstance(manifest, dict) else None
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    """What tells a directory from another one in its place; None if there is none."""
+    try:
+        about = os.stat(path)
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
 
 
 def _check_inputs(output: Path, inputs: Sequence[Path]) -> None:

@@ -350,6 +350,7 @@ def test_a_damaged_data_set(salmu, run_copy, stage):
 GENERATE = ("generate", "world", ["--config.world.workers=2"])
 BUILD = ("build", "datasets", [])
 PRETRAIN = ("pretrain", "models/clean", ["--model", "clean"])
+UNLEARN = pytest.param("unlearn", "models/delete", ["--method", "delete"], marks=pytest.mark.slow)
 EVALUATE = ("evaluate", "results/clean.json", ["--model", "clean"])
 REPORT = ("report", "report", [])
 
@@ -385,7 +386,10 @@ def small_disk(path, size):
         libc.umount2(os.fsencode(path), 2)  # MNT_DETACH
 
 
-@pytest.mark.parametrize(("stage", "output", "arguments"), [GENERATE, PRETRAIN, EVALUATE, REPORT])
+@pytest.mark.parametrize(
+    ("stage", "output", "arguments"),
+    [GENERATE, BUILD, PRETRAIN, UNLEARN, EVALUATE, REPORT],
+)
 def test_a_full_disk(salmu, bench, tmp_path, leftovers, stage, output, arguments):
     with small_disk(tmp_path / "disk", 8 << 20) as disk:
         run = shutil.copytree(bench[0], disk / "run")
@@ -398,7 +402,8 @@ def test_a_full_disk(salmu, bench, tmp_path, leftovers, stage, output, arguments
         finished = salmu.run(stage, "--workdir", run, *arguments)
         finished.assert_bad_input("no space left on the disk", str(run))
         assert not (run / output).exists()
-        assert not leftovers(run)
+        assert not leftovers(disk)
+        assert not list(disk.glob(".salmu-*"))  # a method's directory lies beside the work directory
         (disk / "filler").unlink()
         assert salmu.run(stage, "--workdir", run, *arguments).status == 0
 

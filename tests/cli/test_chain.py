@@ -159,7 +159,7 @@ def of_another_parent(models):
     return "delete", "was made of another Compromised than models/compromised"
 
 
-class MadeAnew(Exception):
+class MadeAgain(Exception):
     """Ends a stage that would make its output again."""
 
 
@@ -191,8 +191,8 @@ def test_a_model_that_is_not_the_one_of_its_stage_is_refused(run_copy, swap, rec
         workspace = Workspace(load_config(CONFIG, [f"workdir={run_copy}"]))
         stage = "pretrain compromised" if name == "compromised" else "unlearn delete"
         fields = workspace.record(stage)["fields"]
-        with pytest.raises(MadeAnew), workspace.stage(stage, workspace.model(name), fields) as identity:
-            raise MadeAnew if identity else AssertionError("it is reused")
+        with pytest.raises(MadeAgain), workspace.stage(stage, workspace.model(name), fields) as identity:
+            raise MadeAgain if identity else AssertionError("it is reused")
 
 
 @pytest.mark.parametrize(

@@ -39,19 +39,16 @@ def wait_for_the_first_line(process):
     time.sleep(1)  # another system
 
 
-def test_a_signal_in_the_first_seconds(tmp_path):
-    """The installed command itself: while it imports, starts JAX, and begins to work."""
+def test_a_signal_in_the_first_seconds(bench, tmp_path):
+    """The installed command itself: while it imports, starts JAX, opens data, compiles, and maybe begins to train."""
     started = []
     for number in LINES:
-        for moment in (0, 0.4, 1):
-            command = [
-                SALMU,
-                "generate",
-                "--config",
-                ROOT / "configs/mini.py",
-                "--workdir",
-                tmp_path / str(len(started)),
-            ]
+        for moment in (0, 0.7, 3):
+            workdir = tmp_path / str(len(started))
+            workdir.mkdir()
+            (workdir / "datasets").symlink_to(bench[0] / "datasets")
+            command = [SALMU, "pretrain", "--model", "clean", "--config", ROOT / "tests/cli/quick.py"]
+            command += ["--workdir", workdir, "--config.train.epochs=50000.0"]
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,
@@ -71,7 +68,10 @@ def test_a_signal_in_the_first_seconds(tmp_path):
     for _, number, process in started:
         _, err = process.communicate(timeout=60)
         said = [line for line in err.splitlines() if line and ": step " not in line]
-        assert (process.returncode, *said) == LINES[number]
+        status, line = LINES[number]
+        trained = "salmu: pretrain clean: stopped by SIGTERM; the state of step "  # it is as far as that
+        assert process.returncode == status
+        assert said == [line] or (status == 75 and len(said) == 1 and said[0].startswith(trained)), said
         with pytest.raises(ProcessLookupError):
             os.killpg(process.pid, 0)
 
@@ -89,6 +89,17 @@ def test_sigterm_while_processes_draw_a_world(salmu, tmp_path, leftovers):
             os.killpg(run.pid, 0)
             time.sleep(0.01)
         pytest.fail("its drawing processes are still there")
+
+
+def test_a_work_directory_that_is_removed_under_its_run_ends_it(salmu, bench, tmp_path, leftovers):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "datasets").symlink_to(bench[0] / "datasets")
+    first = salmu.start("pretrain", "--model", "clean", "--workdir", run, "--config.train.epochs=50000.0")
+    first.wait_for(lambda: any((run / "models" / "clean.state").glob("*/10")))
+    run.rename(tmp_path / "gone")
+    first.wait().assert_bad_input(f"salmu: {run}: was removed while 'pretrain clean' worked in it; put it back")
+    assert not leftovers(tmp_path)
 
 
 # Paths -----------------------------------------------------------------------------------------------------------------

@@ -200,7 +200,19 @@ def broken_chunk():
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "not an image: .* a pointer of Git LFS"),
     ],
     ids=[
-        *("empty", "html", "jpeg", "png", "gif", "webp", "bit flip", "bomb", "13,000 px", "13,000 px as JPEG", "just above 50 Mpx"),
+        *(
+            "empty",
+            "html",
+            "jpeg",
+            "png",
+            "gif",
+            "webp",
+            "bit flip",
+            "bomb",
+            "13,000 px",
+            "13,000 px as JPEG",
+            "just above 50 Mpx",
+        ),
         *("eps", "eps with a DOS header", "ppm", "pdf", "tga", "git-lfs"),
     ],
 )

@@ -315,6 +315,15 @@ def test_derived_seeds_are_of_their_seed_and_purpose_alone():
     assert loop.derived_seed(42, 2) == int(np.random.default_rng([42, 2]).integers(2**31))
 
 
+def test_the_history_is_flushed_to_the_disk_before_the_state_that_goes_on_from_it(run, tmp_path, monkeypatch):
+    calls = []
+    sync, save = loop.History.sync, StateStore.save
+    monkeypatch.setattr(loop.History, "sync", lambda history: (calls.append("history"), sync(history)))
+    monkeypatch.setattr(StateStore, "save", lambda store, step, state: (calls.append(step), save(store, step, state)))
+    run(tmp_path)
+    assert calls == ["history", 6, "history", 12, "history", 18, "history", 20]
+
+
 def test_history_drops_what_is_done_again_and_a_line_cut_off_by_a_kill(tmp_path):
     path = tmp_path / "state" / "metrics.jsonl"
     history = loop.History(path)

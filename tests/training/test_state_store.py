@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from salmu_jax import files
 from salmu_jax.errors import InputError
 from salmu_jax.training.mesh import make_mesh, param_shardings
 from salmu_jax.training.records import device_digests
@@ -255,6 +256,25 @@ def test_what_a_killed_save_leaves_is_ignored_and_can_be_saved_again(states):
     store.save(30, state_at(30))
     store.close()
     assert restored(states) == (30, [])
+
+
+def test_a_state_is_flushed_to_the_disk_before_it_counts(tmp_path, monkeypatch):
+    """A power cut after it has counted would leave a state of the right sizes and no contents."""
+    flushed = []
+    monkeypatch.setattr(
+        files, "sync_tree", lambda path: flushed.append((path.name, steps_in(tmp_path / "s"), _names(path)))
+    )
+    store, _ = stored(tmp_path / "s")
+    store.save(7, state_at(7))
+    store.close()
+    ((name, counted, held),) = flushed
+    assert name.startswith("7.orbax-checkpoint-tmp")
+    assert counted == []
+    assert {"files.json", "meta", "state"} <= held
+
+
+def _names(directory):
+    return {path.name for path in directory.iterdir()}
 
 
 def test_when_every_state_is_damaged_the_run_starts_anew(states):
