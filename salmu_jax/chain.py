@@ -1,8 +1,8 @@
-"""The chain data -> parent -> model -> result: nothing that a stage reads is believed.
+"""Checks the chain data -> parent -> model -> result: a stage believes nothing that it reads.
 
-Every output has the digests of what it was made from. Before a stage reads one, it is compared with what its maker recorded:
-files by their contents, a model by its name, its data, its parent. What does not fit is refused in one line, which names the
-command that makes it again; that command sees the same difference, and does.
+Every output records the digests of its inputs. Before a stage reads an output, it compares it with these records: files by
+their contents, a model by its name, data and parent. What does not match is refused in one line, which names the command that
+makes it again; that command sees the same difference, and makes it.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ Describe = Callable[[Sequence[str], int], Mapping[str, Any]]
 
 
 class Chain:
-    """What the stages of a workspace are made from, and whether that is what it should be.
+    """Computes what each stage's output is made from, and checks the inputs of the stages of a workspace.
 
-    Process 0 looks, and all processes get its answer.
+    Process 0 reads, and all processes get its answer.
     """
 
     def __init__(self, workspace: Workspace, describe: Describe):
-        """``describe(names, forget_pairs)`` returns what methods are with the config's fields, in a process of its own."""
+        """``describe(names, forget_pairs)`` describes methods with the config's fields, in a process of its own."""
         self.workspace = workspace
         self.config = workspace.config
         self._describe = describe
 
     def world(self) -> str:
-        """The digest of the world's contents."""
+        """Returns the digest of the world's contents."""
         return distributed.from_main(self._world)
 
     def foreign(self, directory: Path) -> str:
-        """The digest of the contents of a directory that has no manifest of ours."""
+        """Returns the digest of the contents of a directory that has no manifest of ours."""
         return distributed.from_main(lambda: self.workspace.foreign_digest(directory))
 
     def _world(self) -> str:
@@ -50,7 +50,7 @@ class Chain:
         if not os.path.lexists(workspace.world / "world.json"):
             return workspace.foreign_digest(workspace.world)
         if damage := workspace.damage(workspace.world):
-            return files.sha256_json(damage)  # of no world: the build is run, and says what is wrong
+            return files.sha256_json(damage)  # equal to no other: the build runs, and says what is wrong
         held = contents.read_contents(workspace.world)
         more = [name for name in contents.strays(workspace.world) or () if name.endswith((".parquet", ".tar"))]
         paths = {name: workspace.world / name for name in more}  # a zero-shot set refuses one that is not counted
@@ -58,9 +58,9 @@ class Chain:
         return files.sha256_json([contents.contents_digest(held), digests])
 
     def data(self, *names: str) -> dict[str, str | None]:
-        """The digests of built data sets by name, None for one that is absent, once their files have been compared.
+        """Compares the files of built data sets, and returns their digests by name, None for one that is absent.
 
-        Raises InputError if they are not as ``build`` wrote them, naming the files.
+        Raises InputError, naming the files, if they are not as ``build`` wrote them.
         """
         workspace = self.workspace
 
@@ -79,7 +79,7 @@ class Chain:
         return {name: digests[name] for name in names}
 
     def imported(self, name: str) -> bool:
-        """Whether a model of the workspace came from elsewhere: no stage of ours makes it."""
+        """Returns whether a model of the workspace was imported: no stage of ours makes it."""
         return distributed.from_main(lambda: "source" in self._manifest(name))
 
     def _manifest(self, name: str) -> dict[str, Any]:
@@ -91,9 +91,9 @@ class Chain:
         return manifest if isinstance(manifest, dict) else {}
 
     def trusted(self, name: str, data: Mapping[str, str | None]) -> dict[str, Any]:
-        """The manifest of a model of this workspace, once it is clear that it is the one that its stage made.
+        """Checks that a model of this workspace is the one that its stage made, and returns its manifest.
 
-        Raises InputError if it is not there, damaged, another one, or made of other ``data`` or of another Compromised.
+        Raises InputError if it is missing, damaged, another model, or made from other ``data`` or another Compromised.
         """
         return distributed.from_main(lambda: self._trusted(name, data))
 
@@ -135,16 +135,16 @@ class Chain:
         return manifest.get("digest") if manifest else otherwise
 
     def retain_splits(self) -> list[str]:
-        """The splits of ``unlearn.retain`` that the data sets have."""
+        """Returns the splits of ``unlearn.retain`` that were built."""
         datasets = self.workspace.datasets
         return [split for split in self.config.unlearn.retain if (datasets / split.split("/")[0]).is_dir()]
 
     def asked(self, name: str) -> dict[str, Any]:
-        """What the config says of a method."""
+        """Returns the fields of a method in the config."""
         return config_lib.to_json(self.config.unlearn.methods.get(name) or {})
 
     def pretrain_fields(self, name: str, data: Mapping[str, str | None]) -> dict[str, Any]:
-        """What a foundation model is made from."""
+        """Returns what a foundation model is made from."""
         return {
             "datasets": data,
             "pairs": name,
@@ -156,7 +156,7 @@ class Chain:
     def unlearn_fields(
         self, name: str, method: Mapping[str, Any], data: Mapping[str, str | None], parent: str
     ) -> dict[str, Any]:
-        """What an unlearned model is made from: all that the method's run depends on, its defaults included."""
+        """Returns what an unlearned model is made from, the method's defaults included."""
         return {
             "datasets": data,
             "parent": parent,
@@ -170,7 +170,7 @@ class Chain:
         }
 
     def evaluate_fields(self, manifest: Mapping[str, Any], data: Mapping[str, str | None]) -> dict[str, Any]:
-        """What a result is made from. The batch size is no part of it: no figure depends on it."""
+        """Returns what a result is made from. The batch size is left out: no figure depends on it."""
         return {
             "datasets": data,
             "checkpoint": manifest["digest"],
@@ -182,9 +182,9 @@ class Chain:
         }
 
     def check_fresh(self, results: Mapping[str, Mapping[str, Any]]) -> None:
-        """Raises InputError naming the results that are not of the models, parents, data and config that are here now.
+        """Raises InputError naming the results that do not belong to the present models, parents, data and config.
 
-        A result of a model that is not here came from elsewhere, and is compared with the others by the leaderboard.
+        A result whose model is not in the workspace came from elsewhere; the leaderboard compares it with the others.
         """
         distributed.from_main(lambda: self._check_fresh(results))
 
@@ -198,7 +198,7 @@ class Chain:
             raise InputError(f"not of what is here now, so the report would mislead: {listed(stale)}", "results")
 
     def _stale(self, name: str, made: Mapping[str, Any]) -> tuple[list[str], str]:
-        """Why a result counts no longer, and the commands that renew it."""
+        """Returns why a result is stale, and the commands that renew it."""
         workspace = self.workspace
         evaluate = f"'salmu evaluate --model {name}'"
         directory = workspace.model(name)
@@ -225,7 +225,7 @@ class Chain:
         return reasons, evaluate
 
     def _changed(self, stage: str, now: Callable[[], Mapping[str, Any]], *, with_code: bool = False) -> list[str]:
-        """What of a stage's values, and of its code if asked, has changed since its output was made."""
+        """Returns which values of a stage (and, with ``with_code``, which code) have changed since its output was made."""
         record = self.workspace.record(stage)
         if record is None:
             return []
@@ -237,7 +237,7 @@ class Chain:
         record = self.workspace.record(f"unlearn {name}")
         retain = self.retain_splits()
         data = self.data("salmu", *(["retain_pairs"] if "retain_pairs/train" in retain else []))
-        if record and record.get("asked") == self.asked(name):  # then the method is what it was, but for its code
+        if record and record.get("asked") == self.asked(name):  # then only the method's code can have changed
             made = record["fields"]
             method = {"options": made["method"], "hyper": made["hyper"], "trainable": made["trainable"]}
         else:
@@ -246,6 +246,6 @@ class Chain:
 
 
 def need(path: Path, command: str, otherwise: str = "") -> None:
-    """Raises InputError if what an earlier stage makes is not there."""
+    """Raises InputError if the output of an earlier stage is missing."""
     if not path.exists():
         raise InputError(f"not there yet; run '{command}' first{', ' + otherwise if otherwise else ''}", path)

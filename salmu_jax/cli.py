@@ -1,10 +1,10 @@
-"""The command line: ``salmu STAGE --config FILE [--config.FIELD=VALUE ...]``, and a few commands that are no stages.
+"""The command line: ``salmu STAGE --config FILE [--config.FIELD=VALUE ...]``, and a few commands that are not stages.
 
-Exit status: 0, done; 1, a failure of ours (with a traceback); 2, bad input (one line); 75, stopped by SIGTERM or SIGHUP (the
-same command goes on; a training has saved its state); 130, interrupted.
+Exit status: 0, done; 1, a bug of ours (with a traceback); 2, bad input (one line); 75, stopped by SIGTERM or SIGHUP (a
+training has saved its state, and the same command resumes); 130, interrupted.
 
-A run over several processes is the same command in each, see ``training/distributed.py``; process 0 alone prints. The
-sub-commands themselves are a table in ``commands.py``.
+A run over several processes is the same command in each, see ``training/distributed.py``; only process 0 prints. The
+sub-commands are a table in ``commands.py``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from salmu_jax import interrupts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a sub-command and returns the exit status. Without ``arguments`` it is the program: they are the process's.
+    """Runs a sub-command and returns the exit status.
 
-    Called with arguments, from a notebook or a test, it leaves signals, streams and the process to its caller.
+    Without ``arguments`` it takes those of the process, handles its signals and streams, and ends it. With ``arguments``,
+    from a notebook or a test, it leaves all of this to its caller.
     """
     if arguments is None:
         interrupts.install()  # before anything that takes time to import
@@ -40,22 +41,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if line:
         console.complain(line)
     if arguments is None:
-        # Libraries' threads may still be at work, on a full disk for instance. An orderly end would wait for them, and
-        # print what each of them meets.
+        # Threads of libraries may still be running, on a full disk for instance. An orderly exit would wait for them, and
+        # print the error of each.
         interrupts.end_children()
         if not console.flushed():
-            status = status or 2  # somebody waits for what could not be printed
+            status = status or 2  # the reader of this output did not get all of it
         if "jax" in sys.modules:
             from salmu_jax.training import distributed
 
-            # Who is through, or was told to stop, is so with all others; but one that is slow may be a while behind.
+            # A run that is done, or was stopped, ends in all processes; but a slow one may be a while behind.
             distributed.leave(60.0 if status in (0, interrupts.TERMINATED) else 5.0)
         os._exit(status)
     return status
 
 
 def _run(arguments: list[str]) -> tuple[str, int]:
-    """Runs a sub-command; returns what there is to say at its end, on standard error, and the exit status."""
+    """Runs a sub-command; returns its last line, for standard error, and the exit status."""
     from salmu_jax import commands, host, processes
     from salmu_jax.errors import InputError, Preempted, describe_os_error
     from salmu_jax.training import distributed
@@ -87,7 +88,7 @@ def _run(arguments: list[str]) -> tuple[str, int]:
             return f"salmu: {refusal}", 2
         if distributed.process_count() == 1:
             raise
-        return traceback.format_exc(), 1  # the others are told by our end; an orderly one would wait for them
+        return traceback.format_exc(), 1  # the others see this process end; an orderly exit would wait for them
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The sub-commands of ``salmu``: a table of what each is for, which options it takes, and what it does.
+"""The sub-commands of ``salmu``: a table with the purpose, the options and the function of each.
 
-A new command is a function and a row in :data:`COMMANDS`; a new option of an existing one is a name in its row.
+A new command is a function and a row in :data:`COMMANDS`; a new option is an entry in its command's row.
 Modules that take seconds to import are imported by the commands that need them.
 """
 
@@ -24,7 +24,7 @@ _OVERRIDES = "--config.FIELD=VALUE overrides a field of the config, such as --co
 
 
 class Option(NamedTuple):
-    """An option: its flags, and what argparse is to make of them."""
+    """An option: its flags, and its settings for argparse."""
 
     flags: tuple[str, ...]
     settings: dict[str, Any]
@@ -39,7 +39,7 @@ class Command(NamedTuple):
 
 
 def option(*flags: str, **settings: Any) -> Option:
-    """An :class:`Option`, written as for ``ArgumentParser.add_argument``."""
+    """Makes an :class:`Option` from the arguments of ``ArgumentParser.add_argument``."""
     return Option(flags, settings)
 
 
@@ -58,20 +58,22 @@ UNFINISHED = (
         action="store_const",
         dest="unfinished",
         const="resume",
-        help="go on from an unfinished training of another config, code or data, if there is none of this one",
+        help="resume an unfinished training of another config, code or data, if there is none of this one",
     ),
     option(
         "--restart",
         action="store_const",
         dest="unfinished",
         const="restart",
-        help="begin beside an unfinished training of another config, code or data, whose states stay",
+        help="begin at step 0 beside an unfinished training of another config, code or data, whose states are kept",
     ),
 )
 MODELS = option("--model", action="append", metavar="NAME", help="only this model; may be repeated")
-IMAGE_SIZE = option("--image-size", type=int, metavar="N", help="resample the positions for images of N pixels")
-ALLOW_HALF = option("--allow-half", action="store_true", help="take half precision, widened to float32")
-PROCESSES = (  # in a group of their own
+IMAGE_SIZE = option(
+    "--image-size", type=int, metavar="N", help="resample the positional embedding for images of N pixels"
+)
+ALLOW_HALF = option("--allow-half", action="store_true", help="accept half-precision weights, widened to float32")
+PROCESSES = (  # shown as a group of their own
     option(
         "--distributed",
         choices=("auto", "on", "off"),
@@ -96,9 +98,12 @@ def _stage(
     shared: bool = False,
     computes: bool = True,
 ) -> Command:
-    """A command that works on the work directory of a config, and holds its lock meanwhile; ``shared``, beside others.
+    """Makes a command that works on the work directory of a config and holds its lock.
 
-    One that does not compute itself leaves the devices to its child processes: they can be had by one at a time.
+    Args:
+      needs_model: whether to check the model's fields and start the devices.
+      shared: whether several such commands may run at a time.
+      computes: False leaves the devices to child processes, since only one process at a time can use them.
     """
 
     def run(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -129,7 +134,7 @@ def _stage(
 
 
 def _directories(options: argparse.Namespace) -> list[str]:
-    """The overrides of the config by the options of :data:`WORKSPACE` that name directories."""
+    """Returns the config overrides of the options of :data:`WORKSPACE` that name directories."""
     given = {"workdir": (options.workdir, "--workdir"), "world_dir": (options.world_dir, "--world-dir")}
     return [f"{field}={local_path(*one)}" for field, one in given.items() if one[0] is not None]
 
@@ -245,7 +250,7 @@ COMMANDS: dict[str, Command] = {
     "build": _stage(
         "check a world and turn it into TFDS data sets",
         lambda stages, options: stages.build(strict=options.strict),
-        option("--strict", action="store_true", help="refuse harmless deviations, too, which are else counted"),
+        option("--strict", action="store_true", help="also refuse harmless deviations, which are otherwise counted"),
         needs_model=False,
     ),
     "pretrain": _stage(
@@ -348,11 +353,11 @@ COMMANDS: dict[str, Command] = {
 
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The parsed options, and the overrides ``FIELD=VALUE`` of the config.
+    """Returns the parsed options, and the config overrides ``FIELD=VALUE``.
 
-    Raises InputError for an override without its value, and for one of a config that is not read.
+    Raises InputError for an override without a value, or for a command that reads no config.
     """
-    # argparse would take --config.a=b for an abbreviation; overrides are not its business.
+    # argparse would take --config.a=b for an abbreviation, so overrides are taken out first.
     overrides = [argument.removeprefix("--config.") for argument in arguments if argument.startswith("--config.")]
     rest = [argument for argument in arguments if not argument.startswith("--config.")]
     for override in overrides:

@@ -1,8 +1,8 @@
-"""The configuration: every field there is, its default, its type, and how a config file is read and checked.
+"""The configuration: every field with its default and type, and how a config file is read and checked.
 
-A config file is Python with a ``get_config()`` that takes :func:`base_config`, changes what it wants and returns it
-(ml_collections). Fields can be overridden on the command line, ``--config.train.epochs=3``. A field that does not exist or
-has a wrong type is answered with one line.
+A config file is Python with a ``get_config()`` that calls :func:`base_config`, changes fields and returns the config
+(ml_collections). The command line overrides fields, ``--config.train.epochs=3``. An unknown field or a wrong type is refused
+in one line.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from salmu_jax.text import safe_text
 # The keys below this path are method names, checked against the registry of methods by ``unlearning``.
 _METHODS = "unlearn.methods"
 
-# What numbers may be; those of 'world' are checked where worlds are made.
+# The ranges of numbers; those of 'world' are checked where worlds are made.
 _LIMITS = {
     "seed": Limits(0, 2**32 - 1),
     "model.image_size": Limits(0, 4_096),
@@ -53,7 +53,7 @@ _LIMITS = {
     "report.people": NOT_NEGATIVE,
     **{f"train.{name}": limits for name, limits in ADAMW.items()},
 }
-# What may stand in a tuple; none may be empty or hold anything twice.
+# The possible elements of tuples, none of which may be empty or hold an element twice.
 _CHOICES = {
     "models": ("clean", "compromised"),
     "unlearn.retain": ("salmu/retain_synth", "retain_pairs/train"),  # what a method may see besides forget
@@ -66,8 +66,8 @@ _PATHS = {
 }
 _MAY_BE_EMPTY = ("world_dir", "zeroshot_dir", "train.state_dir")
 
-# Fields that change how something is computed, and what is kept on the way, but not what comes out, but for the last bits of
-# sums: a run may go on with others, on other hardware.
+# Fields that change how something is computed, or what is kept on the way, but not the result, except for the last bits of
+# sums: a run may resume with other values of these, on other hardware.
 _HOW = (
     "mesh",
     "model.scan_layers",
@@ -92,7 +92,7 @@ _HOW = (
 
 
 def base_config() -> ConfigDict:
-    """All fields with their defaults: the benchmark as published, as far as the public record says."""
+    """Returns all fields with their defaults: the benchmark as published, as far as this is public."""
     config = ConfigDict()
     config.name = "salmu"  # heads the report
     config.workdir = "runs/salmu"  # every output goes below it
@@ -121,19 +121,19 @@ def base_config() -> ConfigDict:
     config.model.compute_dtype = "float32"  # or bfloat16, on accelerators
     config.model.image_size = 0  # pixels; 0: the architecture's own
     config.model.scan_layers = False  # compile one block and loop over it: compiles faster, same results
-    config.model.remat = "none"  # what the backward pass recomputes: none, dots (all but the products) or full
+    config.model.remat = "none"  # what the backward pass recomputes: none, dots (all but the matmuls) or full
     config.model.attention = "auto"  # plain, cpu, cudnn (GPUs, bfloat16), or auto: the fastest where it runs
     config.model.kernels = "auto"  # of norms and GELUs: plain, triton (GPUs, bfloat16), or auto likewise
 
     config.data = ConfigDict()
     config.data.cache_decoded = False  # keep all decoded images in memory: for small data sets
     config.data.augment = True  # random resized crops, scale 0.9 to 1 as in OpenCLIP
-    config.data.workers = -1  # processes that decode; 0: this one; -1: as the machine and the data make sense of
+    config.data.workers = -1  # processes that decode; 0: this one; -1: chosen by the machine and the data
 
     # How the devices are divided; 'data' takes what these leave.
     config.mesh = ConfigDict()
     config.mesh.fsdp = 1  # devices that share one copy of the parameters and of the optimizer state
-    config.mesh.tensor = 1  # devices that share the products of each layer
+    config.mesh.tensor = 1  # devices that share the matmuls of each layer
 
     config.train = ConfigDict()
     config.train.epochs = 32.0  # passes over the model's own pairs
@@ -163,7 +163,7 @@ def base_config() -> ConfigDict:
     config.log.wandb = ""  # a Weights & Biases project; empty: none
 
     config.unlearn = ConfigDict()
-    # What a method may see besides forget: retain_synth as published, and optionally the general base (retain_pairs).
+    # The splits that a method may read besides forget: retain_synth, as published, and optionally retain_pairs.
     config.unlearn.retain = ("salmu/retain_synth",)
     config.unlearn.steps_per_call = 1
     config.unlearn.save_every = 500
@@ -231,7 +231,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def section(config: ConfigDict, *names: str) -> dict[str, Any]:
-    """Plain JSON values of some top-level fields."""
+    """Returns some top-level fields as plain JSON values."""
     return {name: _plain(config[name]) for name in names}
 
 
@@ -246,12 +246,12 @@ def identity_section(config: ConfigDict, *names: str) -> dict[str, Any]:
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:
-    """The whole config as plain JSON values."""
+    """Returns the whole config as plain JSON values."""
     return _plain(config)
 
 
 def from_json(values: Mapping[str, Any]) -> ConfigDict:
-    """The config that :func:`to_json` was given, for another process of a run."""
+    """Returns the config that :func:`to_json` was called with, for another process of a run."""
     return _build(flatten(values))
 
 
@@ -264,15 +264,15 @@ def _plain(value: Any) -> Any:
 
 
 def _nested(one: str, other: str) -> bool:
-    """Whether one field is the other, or lies in it."""
+    """Returns whether one field is the other or contains it, either way round."""
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 @contextlib.contextmanager
 def _as_a_script(path: Path) -> Iterator[None]:
-    """A config file runs as ``python FILE`` does: it may import what lies beside it. What it prints goes to stderr.
+    """Runs the block as ``python FILE`` would: a config may import modules beside it. What it prints goes to stderr.
 
-    Modules from beside it are forgotten afterwards, so that a config elsewhere may have others of the same names.
+    These modules are unloaded afterwards, so that a config elsewhere may import others of the same names.
     """
     beside = str(path.resolve().parent)
     modules, arguments = set(sys.modules), sys.argv
@@ -301,7 +301,7 @@ def _check_takes_nothing(get_config: Callable[..., Any], path: Path) -> None:
 
 
 def _check_fields(values: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Checks fields; returns those whose values are to be replaced (paths, which are expanded). Raises InputError."""
+    """Checks fields, and returns new values for some (paths are expanded). Raises InputError."""
     replaced = {}
     for field, value in values.items():
         if f"{field}.".startswith(f"{_METHODS}."):
@@ -329,7 +329,7 @@ def _check_fields(values: Mapping[str, Any], schema: Mapping[str, Any], where: s
 
 
 def _unknown(field: str, schema: Mapping[str, Any]) -> str:
-    """What is wrong with the name of a field, and which one may have been meant."""
+    """Says what is wrong with the name of a field, and which one may have been meant."""
     known = (*schema, f"{_METHODS}.METHOD.epochs")
     inside = [name.removeprefix(f"{field}.") for name in known if name.startswith(f"{field}.")]
     if inside:
@@ -365,7 +365,7 @@ def _check_choices(field: str, value: Sequence[Any], where: str) -> None:
 
 
 def _written(choices: Sequence[str]) -> str:
-    """How a tuple is written, whole and with one element only."""
+    """Returns how a tuple is written, whole and with a single element."""
     return f'"{tuple(choices)!r}", or "({choices[0]!r},)" with its comma for one alone'
 
 

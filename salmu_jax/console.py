@@ -1,6 +1,6 @@
-"""Standard output and error as a program may find them: closed, full, a pipe that nobody reads any more, or in ASCII.
+"""Printing to standard streams that may be closed, full, a pipe without a reader, or in ASCII.
 
-Outputs of a run are its files. What it says while it makes them must not be what it fails for.
+The outputs of a run are its files. It must not fail because of what it prints while it makes them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ERRORS = "salmu.plain"
 
 
 def say(line: str, stream: TextIO | None = None) -> None:
-    """Prints a line on standard output, or ``stream``, whatever it can take."""
+    """Prints a line on standard output, or ``stream``, in characters that its encoding has."""
     stream = sys.stdout if stream is None else stream
     if stream is None:  # it was closed when Python began
         return
@@ -61,9 +61,9 @@ class _Lossy(io.FileIO):
 
 
 def prepare(*, quiet: bool = False) -> None:
-    """Makes the program's three standard streams safe; to be called first. ``quiet``: the parent says what is lost.
+    """Makes the program's three standard streams safe; call it first. With ``quiet``, the parent reports lost output.
 
-    Descriptors that are closed become the null device: the next file to be opened would get their number, and whatever a
+    Closed descriptors become the null device: otherwise the next file to be opened would get their number, and whatever a
     library prints would end up in it.
     """
     for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
@@ -87,13 +87,13 @@ def prepare(*, quiet: bool = False) -> None:
 
 
 def complain(line: str) -> None:
-    """Prints a line on standard error if anybody can read it."""
+    """Prints a line on standard error, if possible."""
     with contextlib.suppress(OSError, ValueError):
         say(line, sys.stderr or io.StringIO())
 
 
 def flushed() -> bool:
-    """Whether all that was printed on standard output has arrived, as far as anybody still reads it."""
+    """Returns False if output was lost, except on a pipe whose reader has gone."""
     if sys.stdout is None:
         return True
     try:
@@ -105,7 +105,7 @@ def flushed() -> bool:
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """What a stream cannot encode, in ASCII."""
+    """Replaces what a stream cannot encode by ASCII."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]

@@ -1,4 +1,4 @@
-"""What a directory of ours holds: every file with its size and SHA-256, written when the directory is made.
+"""Manifests: every file of a directory of ours with its size and SHA-256, written when the directory is made.
 
     contents.json    in datasets/ and report/:  {"schema": "salmu_jax.contents/1", "kind": "datasets", "files": {...}}
     world.json       in a made world:           its field "digests"
@@ -7,7 +7,7 @@
 These manifests answer three questions. *Is it as it was written?* :func:`problems` compares. *Is it the same?* Equal
 contents have equal digests, wherever they lie and whenever they were written (:func:`contents_digest`). *Is it ours to
 replace?* A directory without such a manifest is a user's (:func:`is_ours`), and so is a file that no manifest names
-(:func:`strays`): it is no part of the identity and is never deleted.
+(:func:`strays`): it is not part of the identity and is never deleted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MANIFESTS = {
     "world.json": "salmu_jax.world/",
     "manifest.json": "salmu_jax.model/",
 }
-# Written by desktops and file servers into any directory: one that holds nothing else is empty.
+# Files that desktops and file servers write into any directory; a directory with nothing else counts as empty.
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory", ".nfs", "._", "lost+found")
 # Seconds. A file changed so shortly before it was read may change again without its times telling.
 _SETTLED = 1.0
@@ -85,18 +85,18 @@ def contents_digest(contents: Mapping[str, Any], prefix: str = "") -> str:
 
 
 def manifest_digest(directory: str | os.PathLike) -> str | None:
-    """Returns the SHA-256 of the manifest itself, which also says what the files are; None if there is none."""
+    """Returns the SHA-256 of the manifest file itself; None if there is none."""
     paths = (Path(directory) / name for name in _MANIFESTS)
     return next((files.sha256_file(path) for path in paths if path.is_file()), None)
 
 
 def seal(manifest: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of a manifest without its field ``seal``, for a model's manifest, which says what it is."""
+    """Returns the SHA-256 of a model's manifest without its field ``seal``."""
     return files.sha256_json({name: value for name, value in manifest.items() if name != "seal"})
 
 
 def seal_holds(directory: str | os.PathLike) -> bool:
-    """Returns False for a model whose manifest is not as it was written. Manifests without a seal are let pass."""
+    """Returns False for a model whose manifest is not as it was written; a manifest without a seal passes."""
     path = Path(directory) / "manifest.json"
     try:
         manifest = files.read_json(path) if path.is_file() else {}
@@ -106,10 +106,10 @@ def seal_holds(directory: str | os.PathLike) -> bool:
 
 
 def architecture_digest(manifest: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of what decides, beside the parameters, what a model makes of an image or a text.
+    """Returns the SHA-256 of what, besides the parameters, decides a model's embeddings.
 
-    By its manifest these are the architecture, the activation, the preparation of images and the tokenizer. What it computes
-    in is for the config to say.
+    By its manifest: the architecture, the activation, image preprocessing and the tokenizer. The compute dtype is left out,
+    since the config sets it.
     """
     architecture = manifest.get("architecture")
     if isinstance(architecture, dict):
@@ -143,8 +143,8 @@ def problems(directory: str | os.PathLike, contents: Mapping[str, Any], seen: Se
     Args:
       directory: links in it are followed.
       contents: its manifest. Files that it does not name are ignored.
-      seen: what was read before. A file is read again only if its size, its times or its inode have changed since. Files
-        that are read now are added.
+      seen: the digests of files read before. A file is read again only if its size, times or inode have changed since.
+        Files that are read now are added.
     """
     directory, found = Path(directory), []
     seen = {} if seen is None else seen
@@ -197,8 +197,7 @@ def is_ours(directory: str | os.PathLike) -> bool:
 def strays(directory: str | os.PathLike) -> list[str] | None:
     """Returns the files below a directory of ours that its manifest does not name: a user's, or a desktop's.
 
-    Links are not followed: one is a file by itself. Returns None if there is a manifest that cannot be read, since nobody
-    can tell then.
+    Links are not followed; a link counts as a file. Returns None if there is a manifest that cannot be read.
     """
     directory = Path(directory)
     contents = read_contents(directory)

@@ -1,7 +1,7 @@
-"""Directories of ours: filled under a temporary name, renamed when they are complete, and nothing of a user's replaced.
+"""Writing directories: filled under a temporary name and renamed when complete, never replacing a user's.
 
-A directory is ours if it holds one of our manifests (``contents.py``). What a manifest does not name is a user's, and goes
-into the directory that takes the place of the one it lies in.
+A directory is ours if it holds one of our manifests (``contents.py``). Files in it that the manifest does not name are a
+user's, and are kept when the directory is replaced.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from salmu_jax.messages import listed
 
 @contextlib.contextmanager
 def new_directory(path: str | os.PathLike, *, say: Callable[[str], None] = print) -> Iterator[Path]:
-    """Yields an empty directory that becomes ``path`` when the block ends well, and disappears when it does not.
+    """Yields an empty directory that becomes ``path`` if the block succeeds, and is removed if it fails.
 
     An existing directory ``path`` is replaced if it is ours. Files in it that its manifest does not name are a user's: they
-    go into the new one, which ``say`` is told. A link is followed, and stays. Leftovers of killed runs beside ``path`` are
-    removed first, so only one process may build it at a time (the command line holds a lock on the work directory).
+    are kept in the new one, and ``say`` is called with a line. A link is followed, and stays. Leftovers of killed runs beside
+    ``path`` are removed first, so only one process may write it at a time (the command line locks the work directory).
 
     Raises:
-      NotADirectoryError: a file is in its place.
+      NotADirectoryError: ``path`` is a file.
       InputError: the directory is not ours, a mount point, or behind a link that leads nowhere.
     """
     path = check_replaceable(path)
@@ -62,15 +62,17 @@ def new_directory(path: str | os.PathLike, *, say: Callable[[str], None] = print
         shutil.rmtree(partial, ignore_errors=True)
         raise
     if strays is None:
-        say(f"{path}: the one before had a damaged manifest, so that nobody can tell what is a user's: kept as {aside}")
+        say(
+            f"{path}: the one before had a damaged manifest, so it is unknown which files are a user's: kept as {aside}"
+        )
     elif strays:
         say(f"{path}: kept {listed(strays)}, which salmu did not write")
 
 
 def check_replaceable(path: str | os.PathLike) -> Path:
-    """Returns where the directory ``path`` lies, behind links, once it is clear that it may be replaced.
+    """Checks that the directory ``path`` may be replaced, and returns it with links resolved.
 
-    Raises NotADirectoryError for a file, and InputError for a directory of a user's, a mount point, and a dangling link.
+    Raises NotADirectoryError for a file, and InputError for a user's directory, a mount point, or a dangling link.
     """
     path = Path(path)
     if path.is_symlink():
@@ -95,7 +97,7 @@ def check_replaceable(path: str | os.PathLike) -> Path:
 
 
 def _keep(source: Path, target: Path) -> None:
-    """Puts a user's file into the directory that replaces the one it lies in; both have it until the old one goes."""
+    """Links or copies a user's file into the new directory; the old one keeps it until it is removed."""
     if os.path.lexists(target):  # the new output has a file of this name
         target = target.with_name(f"{target.name}.kept")
     target.parent.mkdir(parents=True, exist_ok=True)

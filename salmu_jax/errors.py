@@ -1,8 +1,8 @@
-"""What a user can get wrong, said in one line.
+"""Errors that a user can fix, said in one line.
 
-Every check of what a person hands us (configs, data, checkpoints, directories) raises :class:`InputError`; the command
-line prints it as a single line and exits with status 2, without a traceback. Any other exception is a bug of ours and
-keeps its traceback. :class:`Preempted` is neither: exit status 75, and the same command goes on.
+Every check of a user's input (configs, data, checkpoints, directories) raises :class:`InputError`; the command line prints it
+as a single line and exits with status 2, without a traceback. Any other exception is a bug of ours and keeps its traceback.
+:class:`Preempted` is neither: exit status 75, and the same command resumes.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class InputError(ValueError):
 
 
 class Preempted(Exception):
-    """A run was told to end and has saved its state: not a failure, but not the end of the run either. One line.
+    """A signal has stopped a run, whose state is saved. One line.
 
-    ``by`` names what told it, ``SIGTERM`` or ``SIGHUP``.
+    ``by`` names the signal, ``SIGTERM`` or ``SIGHUP``.
     """
 
     def __init__(self, label: str, step: int, where: str | os.PathLike, by: str = "SIGTERM"):
@@ -52,9 +52,9 @@ class Preempted(Exception):
 
 
 def disk_refusal(error: BaseException, directory: str | os.PathLike) -> InputError | None:
-    """The line for a full disk, or a limit on files, if one is behind ``error``, met while working below ``directory``.
+    """Returns the line for a full disk, or a limit on files, if one caused ``error`` below ``directory``; None otherwise.
 
-    Libraries that write (Orbax, TensorStore, array_record, TFDS, pyarrow, tarfile) wrap what the operating system said in
+    Libraries that write (Orbax, TensorStore, array_record, TFDS, pyarrow, tarfile) wrap errors of the operating system in
     kinds of their own, some with nothing but its words in the text.
     """
     seen: set[int] = set()
@@ -78,7 +78,7 @@ def disk_refusal(error: BaseException, directory: str | os.PathLike) -> InputErr
 
 @contextlib.contextmanager
 def disk_refusals(directory: str | os.PathLike) -> Iterator[None]:
-    """Turns whatever a library makes of a full disk, met while writing below ``directory``, into one line."""
+    """Raises one line for whatever a library makes of a full disk while it writes below ``directory``."""
     try:
         yield
     except InputError:
@@ -91,7 +91,7 @@ def disk_refusals(directory: str | os.PathLike) -> Iterator[None]:
 
 
 def _in_shared_memory(error: BaseException) -> bool:
-    """Whether an error is of the memory that processes share, which is a small disk of its own in a container."""
+    """Returns whether an error is about shared memory, which in a container is a small disk of its own."""
     name = getattr(error, "filename", None)
     if isinstance(name, str) and name.startswith(("/dev/shm", "/psm_", "/mp-", "/wnsm_")):
         return True
@@ -104,7 +104,7 @@ def _in_shared_memory(error: BaseException) -> bool:
 
 
 def describe_os_error(error: OSError, path: str | os.PathLike | None = None) -> str:
-    """One line for an operating system error met while reading or writing ``path``."""
+    """Returns one line for an operating system error in reading or writing ``path``."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT) and _in_shared_memory(error):
         return _SHARED_MEMORY
     where = os.fspath(path) if path is not None else (error.filename or "the output directory")

@@ -5,9 +5,9 @@ renamed, and a directory is filled under a temporary name and renamed when it is
 power cut at any moment therefore leaves the old output, the new one, or none, and at worst a leftover that the next run
 removes.
 
-Nothing that is not ours is removed or replaced. A temporary name, ``NAME.partial-PID-MARK``, carries a mark computed from
-the rest of it, so that a user's ``notes.partial-1`` is not taken for one of ours, and the process that made it, so that the
-files of a live one are left alone.
+Nothing that is not ours is removed or replaced. A temporary name, ``NAME.partial-PID-MARK``, ends with a mark computed from
+the rest of the name, so that a user's ``notes.partial-1`` is not taken for ours, and holds the number of the process that
+made it, so that the files of a live process are left alone.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        if isinstance(error, OSError) and error.filename == str(partial):  # a name that says nothing to anybody
+        if isinstance(error, OSError) and error.filename == str(partial):  # the temporary name means nothing to a user
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_directory(path.parent)
@@ -70,9 +70,9 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 
 def remove_partials(path: str | os.PathLike) -> None:
-    """Removes what killed runs left beside ``path`` under temporary names, behind links as well.
+    """Removes what killed runs left beside ``path`` (links are followed) under temporary names.
 
-    What a live process has there is left alone. A directory that was moved aside, but not yet replaced, is put back.
+    What a live process has there is left alone. A directory that was moved aside and not yet replaced is put back.
     """
     path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
     for leftover in find_partials(path.parent):
@@ -81,7 +81,7 @@ def remove_partials(path: str | os.PathLike) -> None:
 
 
 def remove_directory(path: str | os.PathLike) -> None:
-    """Removes a directory in one step as far as a later run can see: a kill leaves all of it, or a leftover."""
+    """Removes a directory; a kill leaves the whole directory, or a leftover that the next run removes."""
     doomed = partial_path(path)
     os.replace(path, doomed)
     shutil.rmtree(doomed)
@@ -97,7 +97,7 @@ def find_partials(directory: str | os.PathLike) -> list[Path]:
 
 
 def remove_partial(leftover: Path) -> None:
-    """Removes one of :func:`find_partials`, or puts it back if it is the old output and nothing has taken its place."""
+    """Removes one of :func:`find_partials`, or puts it back if it is the old output and there is no new one."""
     parts = _PARTIAL.fullmatch(leftover.name)
     final = leftover.with_name(parts["name"])
     with contextlib.suppress(OSError):

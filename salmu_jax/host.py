@@ -1,6 +1,6 @@
-"""What this process runs on and under: devices, CPUs, memory, and the environment variables that reach into its numbers.
+"""The machine and the environment of this process: devices, CPUs, memory, and the variables that change its figures.
 
-Everything here is to be asked, and set, before JAX starts; the module itself imports neither JAX nor numpy.
+Call everything here before JAX starts; the module itself imports neither JAX nor numpy.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from salmu_jax.errors import InputError
 
 # Parameters of glibc's mallopt, from malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
-GPU_PRODUCTS_FLAG = "--xla_gpu_enable_triton_gemm"
+GPU_MATMUL_FLAG = "--xla_gpu_enable_triton_gemm"
 _FEW_CPUS, _FEW_PAIRS, _MOST_WORKERS = 2, 20_000, 16
 _MANY_FILES = 1 << 18  # open at a time: 400 million pairs are 60,000 shards
 _GROWTH = 64 * 2**20  # bytes that the heap grows by at least
 
-# What figures depend on, of JAX's settings: the same on every machine, whatever its environment says.
+# The settings of JAX that figures depend on: the same on every machine, whatever its environment says.
 NUMERICS: dict[str, Any] = {
     "jax_enable_x64": False,
     "jax_default_matmul_precision": None,
@@ -45,19 +45,19 @@ NUMERICS: dict[str, Any] = {
     "jax_high_dynamic_range_gumbel": False,
     "jax_enable_custom_prng": False,
 }
-# JAX variables that say where and how to compute, what to keep and what to print. Every other one may change a figure, now
-# or in a version to come, and is not heard.
+# JAX variables that say where and how to compute, what to keep and what to print. Any other may change a figure, now or in a
+# later version, and is removed.
 _HEARD = re.compile(
     r"JAX_(PLATFORM|BACKEND|CUDA_|ROCM_|ONEAPI_|NUM_CPU|CPU_|TPU_|PJRT_|MOCK_|COMPILATION_CACHE|ENABLE_COMPILATION_CACHE"
     r"|PERSISTENT_CACHE|RAISE_PERSISTENT|COMPILER_DETAILED|EXPLAIN|LOG|DEBUG|TRACEBACK|INCLUDE_|TRACER|DUMP|DISTRIBUTED"
     r"|COORDINATOR|LOCAL_DEVICE_IDS|NUM_PROCESSES|PROCESS_ID|ENABLE_PREEMPTION|ENABLE_RECOVER|CROSS_HOST|FORCE_|ALLOW_UNUSED_TPUS"
     r"|CHECK_|ENABLE_CHECKS|THREAD_GUARD|TRANSFER_GUARD|SHARE_BINARY|ENABLE_PGLE|PGLE|XLA_PROFILE|MEMORY_FITTING)"
 )
-# Others' variables that change products behind JAX's back, or how Flax draws initial weights.
+# Variables of other libraries that change matmuls without JAX's knowledge, or how Flax draws initial weights.
 _UNHEARD = re.compile(r"NVIDIA_TF32_OVERRIDE|FLAX_\w+")
-# XLA's licences to reorder sums and to assume that there is no NaN, which is what the checks of losses look for.
+# XLA flags that allow it to reorder sums and to assume that there is no NaN, which the checks of losses look for.
 _FAST_MATH = re.compile(r"--xla_(cpu|gpu)_(enable_)?fast_(math|min_max)\w*(=|$)")
-# XLA flags that no figure depends on, but for the last bits of sums.
+# XLA flags that no figure depends on, except for the last bits of sums.
 _HARMLESS = re.compile(
     r"--xla_(dump_|force_host_platform_device_count|backend_optimization_level|hlo_profile|gpu_cuda_data_dir"
     r"|gpu_enable_latency_hiding|gpu_enable_command_buffer|cpu_multi_thread_eigen|cpu_parallel_codegen|\w*autotune|\w*timeout)"
@@ -65,27 +65,27 @@ _HARMLESS = re.compile(
 _RECORDED = ("LIBTPU_INIT_ARGS", "TF_XLA_FLAGS", "CUBLAS_WORKSPACE_CONFIG")
 
 
-# What there is to compute with -------------------------------------------------------------------------------------------
+# Devices, CPUs and memory -----------------------------------------------------------------------------------------------
 
 
 def has_tpu() -> bool:
-    """Whether a TPU's device files are here."""
+    """Returns whether this machine has the device files of a TPU."""
     return bool(glob.glob("/dev/accel*") or glob.glob("/dev/vfio/*"))
 
 
 def gpu_platform() -> str:
-    """JAX's name of the platform of the GPUs whose device files are here, ``cuda`` or ``rocm``; empty if there are none."""
+    """Returns JAX's platform of the GPUs of this machine, by their device files: ``cuda``, ``rocm``, or empty for none."""
     return "cuda" if glob.glob("/dev/nvidia[0-9]*") else "rocm" if glob.glob("/dev/kfd") else ""
 
 
 def computes_on_cpu() -> bool:
-    """Whether JAX will compute on the CPU: it was told to, or there is nothing else."""
+    """Returns whether JAX will compute on the CPU, by choice or for want of other devices."""
     chosen = os.environ.get("JAX_PLATFORMS", "").split(",")[0]
     return chosen == "cpu" if chosen else not (has_tpu() or gpu_platform())
 
 
 def cpu_count() -> int:
-    """How many CPUs this process may use: those of its affinity mask where the system has one, otherwise all; 1 at least."""
+    """Returns how many CPUs this process may use: those of its affinity mask, if the system has one, or all; at least 1."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
     if affinity is not None:
         with contextlib.suppress(OSError):
@@ -94,19 +94,19 @@ def cpu_count() -> int:
 
 
 def decoding_workers(wanted: int, pairs: int, batch_bytes: int, *, cached: bool = False, streams: int = 1) -> int:
-    """How many processes decode images for each of ``streams``; 0: threads of this one do.
+    """Returns how many processes decode images for each of ``streams``; 0: threads of this one do.
 
     Args:
-      wanted: the config's ``data.workers``; -1 for as many as there are CPUs but one, up to 16, and none where they would
-        not pay: on one or two CPUs, for small data, or for images that are kept decoded.
-      pairs: of the data.
-      batch_bytes: of the pixels of a batch of this process.
+      wanted: the config's ``data.workers``; -1 for one fewer than there are CPUs, up to 16, and none where they would not
+        pay: on one or two CPUs, for small data, or for images that are kept decoded.
+      pairs: the number of pairs in the data.
+      batch_bytes: the bytes of pixels in a batch of this process.
       cached: whether decoded images are kept in memory.
 
     Raises:
-      InputError: as many as are asked for need more shared memory than there is: a worker that meets its end is killed.
+      InputError: ``wanted`` workers need more shared memory than there is; the system would kill them.
     """
-    each = 3 * streams * batch_bytes  # a batch that is made, and two that wait
+    each = 3 * streams * batch_bytes  # a batch in the making, and two that are ready
     free = _free_shared_memory()
     if wanted < 0:
         cpus = cpu_count()
@@ -124,27 +124,27 @@ def decoding_workers(wanted: int, pairs: int, batch_bytes: int, *, cached: bool 
 
 
 def _free_shared_memory() -> int:
-    """Bytes free in the memory that processes share; where it is no file system, as much as anybody wants."""
+    """Returns the free bytes of shared memory; where it is not a file system, a number without practical limit."""
     try:
         return shutil.disk_usage("/dev/shm").free
     except OSError:
         return 2**62
 
 
-# How the process is set up -----------------------------------------------------------------------------------------------
+# Setting up the process -------------------------------------------------------------------------------------------------
 
 
 def prepare() -> None:
-    """Sets this process up for what JAX will compute on: to be called before JAX starts, by what owns the process."""
+    """Sets this process up for the devices that JAX will use; the owner of the process calls it before JAX starts."""
     allow_many_files()
     if computes_on_cpu():
         keep_freed_memory()
     elif gpu_platform():
-        prefer_library_products()
+        prefer_library_matmuls()
 
 
 def allow_many_files() -> None:
-    """Raises the soft limit on open files, which is low for programs that wait with ``select``, as far as it goes."""
+    """Raises the soft limit on open files, which is low by default, as far as the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(_MANY_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -153,21 +153,21 @@ def allow_many_files() -> None:
 
 
 def open_files() -> int:
-    """How many files this process may have open at a time."""
+    """Returns how many files this process may have open at a time."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return _MANY_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 def quieten_libraries() -> None:
-    """Keeps what libraries say of themselves out of a run's story; errors still come through."""
+    """Silences what libraries print about themselves; errors still come through."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    # libtpu may be here for 'salmu plan' alone: its search for a TPU that is not there takes seconds and fills the screen.
+    # libtpu may be installed for 'salmu plan' alone: its search for a TPU then takes seconds and fills the screen.
     if importlib.util.find_spec("libtpu") and not has_tpu():
         os.environ.setdefault("JAX_PLATFORMS", ",".join(filter(None, (gpu_platform(), "cpu"))))
-    # Worker processes that end with ours leave shared memory, which multiprocessing's tracker removes, and warns of.
+    # Worker processes that end with ours leave shared memory, which multiprocessing's tracker removes with a warning.
     sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
-    # When a save fails (a full disk), Orbax raises what one of its threads met; the others log theirs, with tracebacks.
+    # When a save fails (a full disk), Orbax raises the error of one thread and logs those of the others, with tracebacks.
     # (absl has to make its logger itself: one of Python's own would take absl for the caller.)
     import absl.logging
 
@@ -180,32 +180,32 @@ def _not_orbax(record: logging.LogRecord) -> bool:
 
 
 def _unraisable(met: sys.UnraisableHookArgs) -> None:
-    """Leaves out what TensorStore's threads meet when a save has failed and nobody waits for the rest of it any more."""
+    """Leaves out the errors of TensorStore's threads after a failed save, whose rest nobody waits for."""
     if isinstance(met.exc_value, KeyboardInterrupt) and interrupts.installed():
         interrupts.lost()
     elif not str(met.exc_value).startswith(("Event loop is closed", "sys.meta_path is None")):
         sys.__unraisablehook__(met)
 
 
-def prefer_library_products() -> None:
-    """Has XLA leave products on GPUs to cuBLAS, with what surrounds them, unless ``XLA_FLAGS`` says otherwise.
+def prefer_library_matmuls() -> None:
+    """Makes XLA use cuBLAS for matmuls on GPUs, fused with their epilogues, unless ``XLA_FLAGS`` says otherwise.
 
-    XLA tries its own kernels for each product alone, and then finds the library's faster; taken out of its surroundings,
-    though, the product's kernel no longer adds the bias.
+    By default XLA tunes its own kernels for each matmul alone and then finds the library's faster; but a matmul that was
+    taken out of its fusion no longer adds the bias.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if GPU_PRODUCTS_FLAG not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {GPU_PRODUCTS_FLAG}=false".strip()
+    if GPU_MATMUL_FLAG not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {GPU_MATMUL_FLAG}=false".strip()
 
 
 def keep_freed_memory() -> bool:
-    """Lets this process keep the memory that it frees, so that a step's buffers need not be mapped and zeroed again.
+    """Lets this process keep the memory that it frees, so that a step's buffers are not mapped and zeroed again.
 
-    XLA takes a step's temporaries from the system and gives them back at its end; on a CPU the page faults cost a sixth of a
-    ViT-B/16 step, and a fifth of a mini one. glibc's arenas of threads map whatever is large all the same, hence a single
-    one: to be called before JAX makes its threads. The process then stays as large as it ever was.
+    XLA allocates a step's temporaries from the system and frees them at its end; on a CPU the page faults cost a sixth of a
+    ViT-B/16 step, and a fifth of a mini one. glibc's per-thread arenas map large blocks regardless, so a single arena is
+    used: call this before JAX starts its threads. The process then never shrinks.
 
-    Returns whether the C library is glibc and took it; on others nothing happens.
+    Returns whether the C library is glibc and accepted the settings; on others nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -223,11 +223,11 @@ def keep_freed_memory() -> bool:
 
 @contextlib.contextmanager
 def fixed_numerics() -> Iterator[None]:
-    """Inside ``with``, figures depend on no environment variable that can be set here; :data:`NUMERICS` holds in JAX.
+    """Fixes, inside ``with``, the settings that figures depend on: :data:`NUMERICS`, whatever the environment says.
 
-    Variables of JAX, Flax and CUDA that could change a figure, and XLA's fast-math flags, are taken out of the environment
-    (child processes inherit that), and JAX's settings are changed if it is imported already. A notebook that calls the
-    command line gets back what it had.
+    Variables of JAX, Flax and CUDA that could change a figure, and XLA's fast-math flags, are removed from the environment
+    (child processes inherit it), and JAX's settings are changed if it is imported already. At the end everything is
+    restored, for a notebook that calls the command line.
 
     Raises InputError for ``XLA_FLAGS`` for which XLA would end the process.
     """
@@ -268,12 +268,12 @@ def _clean_environment() -> None:
 
 
 def numeric_environment() -> dict[str, str]:
-    """What of the environment can change a figure and is not set by :func:`fixed_numerics`; usually nothing.
+    """Returns what of the environment can change a figure and :func:`fixed_numerics` does not fix; usually nothing.
 
-    XLA's flags, sorted and without those that change nothing but speed or the last bits of sums, and a few variables of
-    libraries below it; where figures are made without the command line, also JAX's settings that differ from ours.
+    These are XLA's flags, sorted and without those that change only speed or the last bits of sums, a few variables of
+    libraries below XLA, and, outside the command line, JAX's settings that differ from ours.
     """
-    flags = [flag for flag in _xla_flags() if not _HARMLESS.match(flag) and flag != f"{GPU_PRODUCTS_FLAG}=false"]
+    flags = [flag for flag in _xla_flags() if not _HARMLESS.match(flag) and flag != f"{GPU_MATMUL_FLAG}=false"]
     found = {"XLA_FLAGS": " ".join(sorted(flags))} if flags else {}
     found |= {name: os.environ[name] for name in _RECORDED if os.environ.get(name)}
     if "jax" in sys.modules:
@@ -285,7 +285,7 @@ def numeric_environment() -> dict[str, str]:
 
 
 def _xla_flags() -> list[str]:
-    """The flags of ``XLA_FLAGS``, or of the file that it names. Raises InputError if there is no such file."""
+    """Returns the flags in ``XLA_FLAGS``, or in the file that it names. Raises InputError if there is no such file."""
     text = os.environ.get("XLA_FLAGS", "").strip()
     if text and not text.startswith("--"):
         try:
@@ -321,7 +321,7 @@ def check_xla_flags() -> None:
 
 
 def _in_xla(name: str) -> bool:
-    """Whether jaxlib's library holds the name of a flag. It is looked for in 10 ms; asking XLA itself takes a second."""
+    """Returns whether jaxlib's library holds the name of a flag. The search takes 10 ms; asking XLA takes a second."""
     spec = importlib.util.find_spec("jaxlib")
     libraries = [path for place in spec.submodule_search_locations or () for path in Path(place).glob("libjax_common*")]
     for library in libraries:
@@ -332,7 +332,7 @@ def _in_xla(name: str) -> bool:
 
 
 def start_devices() -> None:
-    """Starts JAX's backend. Raises InputError if the environment names one that cannot be had here."""
+    """Starts JAX's backend. Raises InputError if the environment names one that is not available here."""
     if "tpu" in os.environ.get("JAX_PLATFORMS", "").split(",") and not has_tpu():
         raise InputError("is set to tpu, and there is none here; unset it, or set it to cpu", "JAX_PLATFORMS")
     import jax
@@ -347,7 +347,7 @@ def start_devices() -> None:
 
 
 def environment_refusal(error: BaseException) -> InputError | None:
-    """The line for a failure that an environment variable is behind: a device that is not here, a value that JAX refuses."""
+    """Returns the line for an error that an environment variable caused (a missing device, a bad value); None otherwise."""
     text = " ".join(str(error).split())
     last = (["", *_files(error)][-1]).replace(os.sep, "/")
     chosen = [name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)]
@@ -368,7 +368,7 @@ def environment_refusal(error: BaseException) -> InputError | None:
 
 
 def _files(error: BaseException) -> Iterator[str]:
-    """The files that a traceback goes through, outermost first."""
+    """Yields the files of a traceback, outermost first."""
     link = error.__traceback__
     while link is not None:
         yield link.tb_frame.f_code.co_filename

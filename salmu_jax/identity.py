@@ -1,19 +1,18 @@
-"""What makes an output the same output: resolved values, code, and the contents of its inputs.
+"""The identity of an output: the values, the code and the contents of the inputs that it was made from.
 
-An output is up to date if all three are what they were when it was made:
+An output is up to date if all three are unchanged since it was made:
 
-* *values*: every field that what comes out depends on, defaults resolved (a method's options, not just its overrides).
+* *values*: every field that the output depends on, with defaults resolved (all options of a method, not just overrides).
   Fields that change only how something is computed are left out (``config.identity_section``).
-* *code*: the modules that the stage runs, found by following their imports. Comments, docstrings and layout are no part of
-  it. Modules that only steer, store or show (:data:`_STEERING`) are left out: nothing that comes out depends on them. A
-  module that only a method runs may read data files that lie beside it: where its source says ``__file__``, ``__path__``,
-  ``importlib`` or ``pkgutil``, every file in its directory, and below it, that is not Python is part of the code. What it
-  reads from elsewhere is not seen.
+* *code*: the modules that the stage runs, found by following their imports, without comments, docstrings and layout.
+  Modules that only orchestrate, store or print (:data:`_STEERING`) are left out: no output depends on them. A method's
+  own module may read data files beside it: if its source contains ``__file__``, ``__path__``, ``importlib`` or ``pkgutil``,
+  every file in its directory, and below it, that is not Python counts as code. Files elsewhere are not tracked.
 * *inputs*: the digests of their contents (``contents.py``), not their paths or times.
 
-The package's version is no part of it, since code that changed is named file by file: a version alone neither makes
-anything anew nor ends a training that is under way. It is in the provenance. Environment variables that figures depend on
-are fixed by ``host.py``; those that it cannot fix are a value.
+The package's version is not part of the identity, since changed code is named file by file: a new version alone neither
+invalidates an output nor ends a training under way. It is in the provenance. ``host.py`` fixes the environment variables that
+figures depend on; those that it cannot fix are values.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ _PACKAGES = ("salmu_jax", "data_pipelines")
 
 
 class _Sources(NamedTuple):
-    """Where to begin to follow imports, and where not to go on."""
+    """The modules whose imports are followed, and the modules at which to stop."""
 
     entries: tuple[str, ...]
     stop: tuple[str, ...] = ()
 
 
-# What steers, stores, shows or watches. Names that end with '.' are packages.
+# Modules that orchestrate, store, print or watch. Names that end with '.' are packages.
 _STEERING = (
     *(
         "cli",
@@ -67,10 +66,10 @@ _STEERING = (
     *(f"training.{name}" for name in ("profile", "progress", "records", "state_store", "states", "stopping", "watch")),
     "training.writers",
 )
-# Data sets that are read have a digest: how they were built is no part of what is made of them.
+# Data sets have a digest, so the code that built them does not count for what is made from them.
 _BUILDING = ("data_pipelines.layout.", "data_pipelines.builders.base", "data_pipelines.builders.build")
 _BUILDING += tuple(f"data_pipelines.builders.{name}" for name in ("retain_pairs", "salmu", "zeroshot"))
-# A method's code is its own: another method's is none of its business.
+# The code of other methods does not count for a method.
 _METHODS = ("salmu_jax.unlearning.methods.", "salmu_jax.unlearning.registry")
 _TOKENIZER = ("salmu_jax.models.tokenizer", "salmu_jax.models.zoo")
 
@@ -94,7 +93,7 @@ _DATA_FILES = {
 
 @dataclass(frozen=True)
 class Identity:
-    """What an output is made from, as JSON values by name; ``code`` is ``{file: digest}``."""
+    """The fields that identify an output, JSON values by name; ``code`` is ``{file: digest}``."""
 
     fields: Mapping[str, Any]
 
@@ -128,7 +127,7 @@ def code(stage: str, *modules: str, root: Path = ROOT) -> dict[str, str]:
 
     Args:
       stage: ``generate``, ``build``, ``pretrain``, ``unlearn``, ``evaluate`` or ``report``.
-      modules: further ones that it runs (a method's), with what they import.
+      modules: further modules that it runs (a method's), with what they import.
       root: the directory that holds the packages.
     """
     entries, stop = _STAGES[stage]
@@ -148,7 +147,7 @@ def code(stage: str, *modules: str, root: Path = ROOT) -> dict[str, str]:
 
 
 def _closure(root: Path, entries: Sequence[str], stop: Sequence[str]) -> dict[str, Path]:
-    """The modules that ``entries`` import, and these in turn, by name, but for those that ``stop`` names."""
+    """Returns the modules that ``entries`` import, directly or not, by name, except those of ``stop``."""
     stops = (*stop, *(f"salmu_jax.{name}" for name in _STEERING))
     found: dict[str, Path] = {}
     waiting = list(entries)
@@ -166,13 +165,13 @@ def _closure(root: Path, entries: Sequence[str], stop: Sequence[str]) -> dict[st
 
 
 def _reads_beside(path: Path) -> bool:
-    """Whether a module may read files that lie beside it."""
+    """Returns whether a module may read files beside it."""
     source = path.read_bytes()
     return any(word in source for word in (b"__file__", b"__path__", b"importlib", b"pkgutil"))
 
 
 def _data_beside(paths: Sequence[Path]) -> set[Path]:
-    """The files in the directories of modules, and below them, that are no Python, and no litter of editors."""
+    """Returns the files in the directories of modules, and below, that are neither Python nor hidden."""
     return {
         file
         for directory in {path.parent for path in paths}
@@ -196,7 +195,7 @@ def _tree(path: Path, mtime_ns: int) -> ast.Module:
 
 @functools.cache
 def _imports(path: Path, mtime_ns: int, package: str) -> tuple[str, ...]:
-    """All that a module of ``package`` imports, at its head or in a function, and not for a type checker alone."""
+    """Returns everything that a module of ``package`` imports, at its top or in a function."""
     found: list[str] = []
     for node in ast.walk(_tree(path, mtime_ns)):
         if isinstance(node, ast.Import):
@@ -210,7 +209,7 @@ def _imports(path: Path, mtime_ns: int, package: str) -> tuple[str, ...]:
 
 @functools.cache
 def _digest(path: Path, mtime_ns: int) -> str:
-    """The SHA-256 of what a module says to the interpreter: its syntax tree without docstrings and positions."""
+    """Returns the SHA-256 of a module's syntax tree, without docstrings and positions."""
     return hashlib.sha256(json.dumps(_said(_tree(path, mtime_ns))).encode()).hexdigest()
 
 
@@ -231,7 +230,7 @@ def _documented(node: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    """A value in a line: digests by their beginning, what is long cut off."""
+    """Returns a value as short text: digests by their first characters, long texts cut off."""
     if value is None:
         return "none"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,16 +1,16 @@
-"""Ctrl-C, SIGTERM and SIGHUP, from the first line of the program to its last: exit status 130, or 75, and one line.
+"""Handles Ctrl-C, SIGTERM and SIGHUP from the first line of the program to its last: exit status 130 or 75, and one line.
 
-Python runs a signal's handler in the main thread, between two of its instructions. An import of a large library or a
-compilation keeps it waiting for minutes, and an exception that a handler raises inside a destructor or below somebody's bare
-``except`` is lost. So a second thread learns of every signal at once, through the file descriptor that Python's C handler
-writes to, and sees to it that the program ends:
+Python runs a signal's handler in the main thread, between two of its instructions. The import of a large library or a
+compilation delays it for minutes, and an exception that a handler raises inside a destructor or a bare ``except`` is lost.
+So a second thread learns of every signal at once, through the file descriptor that Python's C handler writes to, and makes
+sure that the program ends:
 
-* outside of :func:`orderly` nothing has to be put in order: the thread ends the process on the spot;
-* inside, the handler raises KeyboardInterrupt (or :class:`Terminated`) in the main thread, for outputs to be taken back, as
-  soon as that is not importing: an exception amid the initialisation of an extension module crashes the process. The
-  thread ends the process if that has led to nothing after :data:`GRACE` seconds. States and outputs survive that, as they
-  survive a kill. A second Ctrl-C ends the process on the spot as well;
-* inside :func:`deferred`, which training loops are in, SIGTERM and SIGHUP are theirs: they save their state first.
+* outside of :func:`orderly` there is nothing to clean up: the thread ends the process at once;
+* inside, the handler raises KeyboardInterrupt (or :class:`Terminated`) in the main thread, so that partial outputs are
+  removed. It waits while the main thread imports: an exception during the initialisation of an extension module crashes the
+  process. If the process has not ended after :data:`GRACE` seconds, the thread ends it; states and outputs survive that, as
+  they survive a kill. A second Ctrl-C also ends the process at once;
+* inside :func:`deferred`, where training loops run, SIGTERM and SIGHUP are left to the loop, which saves its state first.
 
 This module is imported first and imports little.
 """
@@ -29,23 +29,23 @@ from types import FrameType
 
 INTERRUPTED, TERMINATED = 130, 75  # exit statuses
 GRACE = 5.0  # seconds for an orderly end
-_AGAIN = 0.3  # seconds; wrappers pass a Ctrl-C on that the terminal has sent already, which is no second one
+_AGAIN = 0.3  # seconds; a wrapper may pass on a Ctrl-C that the terminal has sent already, which is not a second one
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP came where no state is to be saved. What catches KeyboardInterrupt to clean up catches it too."""
+    """SIGTERM or SIGHUP came where no state is saved. Code that catches KeyboardInterrupt to clean up catches it too."""
 
 
 class _State:
-    """What the main thread is doing, as far as signals matter."""
+    """The state of signal handling."""
 
-    orderly = False  # whether an exception is to be raised in the main thread
-    deferred = 0  # how many loops are going to end by themselves on SIGTERM
-    passed_on = False  # whether a child gets all signals and this process waits for its end
-    quiet = False  # whether somebody else says why this process ends
-    pending = 0  # a signal that came before the main thread began what has to be put in order
-    raised = False  # whether the one exception has been raised
-    repeats = 0  # signals under way that this process has sent to itself
+    orderly = False  # whether a signal raises an exception in the main thread
+    deferred = 0  # how many loops end by themselves on SIGTERM
+    passed_on = False  # whether a child gets all signals and this process waits for it to end
+    quiet = False  # whether another process says why this one ends
+    pending = 0  # a signal that has not ended the process yet
+    raised = False  # whether the exception has been raised
+    repeats = 0  # signals that this process has sent to itself and not yet received
     installed = False
 
 
@@ -54,9 +54,9 @@ _the_end = threading.Lock()  # held by the thread that ends the process
 
 
 def install(*, quiet: bool = False) -> None:
-    """Handles signals from now on, in the program that owns this process; to be called in its main thread.
+    """Handles the signals of this process from now on; call it in the main thread.
 
-    A ``quiet`` one leaves it to its parent to say why it ended.
+    With ``quiet``, the parent says why the process ended.
     """
     _state.quiet = quiet
     reading, writing = os.pipe()
@@ -72,13 +72,13 @@ def install(*, quiet: bool = False) -> None:
 
 
 def installed() -> bool:
-    """Whether this process is the program's, and signals come here."""
+    """Returns whether :func:`install` was called in this process."""
     return _state.installed
 
 
 @contextlib.contextmanager
 def orderly() -> Iterator[None]:
-    """Inside ``with``, a signal raises an exception in the main thread, once, for outputs to be taken back."""
+    """Inside ``with``, a signal raises an exception in the main thread, once, so that partial outputs are removed."""
     _state.orderly = True
     try:
         if _state.pending:
@@ -90,7 +90,7 @@ def orderly() -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferred(*, all_signals: bool = False) -> Iterator[None]:
-    """Inside ``with``, somebody else's handlers see to it that the process ends on SIGTERM and SIGHUP, or for all signals."""
+    """Inside ``with``, other handlers end the process on SIGTERM and SIGHUP, or on all signals."""
     _state.deferred += 1
     _state.passed_on |= all_signals
     try:
@@ -102,9 +102,9 @@ def deferred(*, all_signals: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def kept_from_children() -> Iterator[None]:
-    """Inside ``with``, worker processes are started that leave Ctrl-C, which goes to all of a terminal's group, to this one.
+    """Starts the worker processes of the block with Ctrl-C blocked, which a terminal sends to all its processes.
 
-    They inherit that it is blocked. What comes here meanwhile arrives at the end of the block, or in another thread.
+    A Ctrl-C in the meantime is delivered at the end of the block, or to another thread.
     """
     from multiprocessing import resource_tracker
 
@@ -117,20 +117,23 @@ def kept_from_children() -> Iterator[None]:
 
 
 def line_of(number: int) -> str:
-    """What a process says that ends for a signal."""
+    """Returns the last line of a process that a signal ends."""
     if number == signal.SIGINT:
         return "salmu: interrupted; the same command goes on from here"
     return f"salmu: stopped by {signal.Signals(number).name}; the same command goes on from here"
 
 
 def claim_the_end() -> None:
-    """To be called by the main thread before its last words: from here on no signal ends the process. May not return."""
+    """Makes sure that no signal ends the process from here on; the main thread calls it before its last line.
+
+    It does not return if a signal is ending the process already.
+    """
     if not _the_end.acquire(blocking=False):
         time.sleep(60)  # the other thread is ending the process
 
 
 def end(number: int) -> None:
-    """Ends the process for a signal, from any thread: its child processes, one line, no return."""
+    """Ends the process for a signal, from any thread: ends its children, prints one line, does not return."""
     if not _the_end.acquire(blocking=False):
         time.sleep(60)
     end_children()
@@ -141,7 +144,7 @@ def end(number: int) -> None:
 
 
 def end_children() -> None:
-    """Ends the processes that multiprocessing has started, which would outlive an ``os._exit``."""
+    """Terminates the processes that multiprocessing has started, which would outlive an ``os._exit``."""
     if "multiprocessing.process" in sys.modules:
         import multiprocessing
 
@@ -151,7 +154,7 @@ def end_children() -> None:
 
 
 def lost() -> None:
-    """To be called in the main thread when Python had to drop the exception (in a destructor): it is raised again."""
+    """Raises the exception again; the main thread calls it when Python has dropped the exception (in a destructor)."""
     if _state.raised:
         _state.raised = False
         _handle_again()
@@ -178,7 +181,7 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 
 def _handle_again() -> None:
-    """Calls the main thread's handler once more in a moment."""
+    """Calls the main thread's handler again, after 50 ms."""
 
     def repeat() -> None:
         _state.repeats += 1
@@ -213,7 +216,7 @@ def _watch(descriptor: int) -> None:
 
 
 def _forget() -> None:
-    """In a forked child, whose signals are not the program's."""
+    """Restores the default handlers in a forked child."""
     with contextlib.suppress(ValueError):
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

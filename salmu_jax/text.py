@@ -1,7 +1,7 @@
-"""Texts of others, made safe to show: in a terminal, on a page, in a figure, in one line.
+"""Makes foreign text safe to show: in a terminal, on a page, in a figure, in one line.
 
-A control character can end a line or steer a terminal, a direction character (a right-to-left override, say) can make a text
-read as another one, half a surrogate pair cannot be written as UTF-8, and a text of a megabyte buries what stands around it.
+A control character can end a line or control a terminal, a direction character (a right-to-left override, say) can make a text
+read as another one, a lone surrogate cannot be encoded as UTF-8, and a text of a megabyte hides what surrounds it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 
 
 def safe_text(value: Any, limit: int | None = LIMIT) -> str:
-    """``value`` as a text of one line that shows what it holds and does nothing: unsafe characters are spelt ``\\u202e``.
+    """Returns ``value`` as one line of harmless text: unsafe characters are spelt ``\\u202e``.
 
     Args:
       value: a text, or anything that ``str`` makes one of.
@@ -29,7 +29,7 @@ def safe_text(value: Any, limit: int | None = LIMIT) -> str:
 
 
 def safe_value(value: Any, limit: int | None = None) -> Any:
-    """A JSON value with every text in it (keys too) made safe."""
+    """Returns a JSON value with every text in it, keys included, made safe."""
     if isinstance(value, str):
         return safe_text(value, limit)
     if isinstance(value, dict):

@@ -104,7 +104,7 @@ def test_a_process_is_prepared_for_its_device(platforms, gpus, given, kept, flag
 def test_xla_knows_the_flag():
     """It ends a process that is given another."""
     code = "import jax; jax.devices()"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{host.GPU_PRODUCTS_FLAG}=false"}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{host.GPU_MATMUL_FLAG}=false"}
     assert subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True).returncode == 0
     environment["XLA_FLAGS"] = "--xla_gpu_of_no_xla=false"
     assert subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True).returncode != 0
@@ -181,7 +181,7 @@ def test_what_cannot_be_set_is_recorded(monkeypatch):
         "LIBTPU_INIT_ARGS": "--xla_tpu_enable_bf16=true",
     }
     monkeypatch.delenv("LIBTPU_INIT_ARGS")
-    monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 {host.GPU_PRODUCTS_FLAG}=false")
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 {host.GPU_MATMUL_FLAG}=false")
     assert host.numeric_environment() == {}
 
 
