@@ -1,8 +1,8 @@
-"""Reading JSON that somebody else may have written: whatever the bytes are, one line says what is wrong with them.
+"""Reads JSON from untrusted sources: whatever the bytes are, one line says what is wrong with them.
 
-Beyond what JSON's grammar forbids, these are refused: files and values that would take gigabytes, deep nesting, NaN and
-infinities, whole numbers of hundreds of digits, a key that comes twice in an object (one of its values would be lost), and
-half surrogate pairs, which no UTF-8 text can hold.
+Beyond what JSON's grammar forbids, it refuses files and values that would take gigabytes, deep nesting, NaN and infinities,
+integers of hundreds of digits, a key that occurs twice in an object (one of its values would be lost), and lone surrogates,
+which UTF-8 cannot encode.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def read_json(path: str | os.PathLike, *, max_bytes: int = MAX_BYTES) -> Any:
 
 
 def parse_json(data: bytes, where: str | os.PathLike) -> Any:
-    """Parses UTF-8 JSON (with or without a byte order mark), with the refusals of this module; ``where`` names it."""
+    """Parses UTF-8 JSON, with or without a byte order mark, as :func:`read_json`; ``where`` names it in messages."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -68,16 +68,16 @@ def parse_json(data: bytes, where: str | os.PathLike) -> Any:
 
 
 def control_character(text: str) -> str | None:
-    """The first control character of a text other than tab and line ends, as ``U+001B``; None if there is none.
+    """Returns the first control character of a text other than tab and line ends, as ``U+001B``; None if there is none.
 
-    Such characters can end a text (NUL) or steer a terminal (ESC).
+    Such characters can end a text (NUL) or control a terminal (ESC).
     """
     match = _CONTROLS.search(text)
     return f"U+{ord(match[0]):04X}" if match else None
 
 
 class _RefusedError(Exception):
-    """A value that JSON's grammar allows and we do not."""
+    """A value that is valid JSON but refused here."""
 
 
 def _integer(digits: str) -> int:

@@ -1,4 +1,4 @@
-"""Which values numbers of the config may have. What pretraining and unlearning share is here once: AdamW's settings."""
+"""The ranges of numbers in the config. Pretraining and unlearning share those of AdamW's settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Limits(NamedTuple):
-    """``low`` to ``high``, without the ends that are ``open``."""
+    """The range from ``low`` to ``high``, without the ends that are open."""
 
     low: float = 0
     high: float = math.inf
@@ -15,7 +15,7 @@ class Limits(NamedTuple):
     high_open: bool = False
 
     def allow(self, value: float) -> bool:
-        """Whether a number lies within; NaN does nowhere."""
+        """Returns whether a number is in the range; NaN is in none."""
         above = value > self.low if self.low_open else value >= self.low
         return above and (value < self.high if self.high_open else value <= self.high)
 

@@ -1,8 +1,8 @@
 """Locks on directories and files that end with the process that holds them, on file systems with and without locks.
 
-A directory is locked itself, besides a file ``.lock`` in it: a person or a cleaning job may remove the file, and the next
-run would then lock another one. Where a directory cannot be locked (NFS) the file alone counts, and is looked at again after
-it is locked. Where nothing can be locked, a file that says who is at work stands for a lock.
+A directory is locked itself, besides a file ``.lock`` in it: somebody may delete the file, and the next run would then lock a
+new one. Where a directory cannot be locked (NFS), the file alone is locked, and checked again afterwards. Where nothing can be
+locked, a file that names the owning process replaces the lock.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 class Busy(Exception):
-    """Somebody else holds the lock; the text says who, if that is known."""
+    """Another process holds the lock; the text names it, if known."""
 
 
 class Lock:
-    """A lock on a directory, or on a file beside what it protects; to be used in ``with`` after :meth:`take`.
+    """A lock on a directory, or on a file beside what it protects; ``with`` releases it after :meth:`take`.
 
     Args:
-      path: the lock file, such as ``DIRECTORY/.lock``; its directory is made.
-      directory: whether the directory is locked as well.
+      path: the lock file, such as ``DIRECTORY/.lock``; its directory is created.
+      directory: whether to lock the directory as well.
     """
 
     def __init__(self, path: Path, *, directory: bool = False):
@@ -40,10 +40,10 @@ class Lock:
         self._owner: Path | None = None
 
     def take(self, shared: bool = False) -> bool:
-        """Takes the lock without waiting; returns whether nobody else has it.
+        """Takes the lock without waiting; returns whether this process alone holds it.
 
-        With ``shared``, others that share it may have it too. Raises Busy if somebody has it otherwise, and InputError if
-        the directory cannot be written.
+        With ``shared``, several processes may hold it. Raises Busy if another process holds it exclusively, and InputError
+        if the directory cannot be written.
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,12 +57,12 @@ class Lock:
             raise
 
     def share(self) -> None:
-        """Lets others in that share the lock."""
+        """Turns an exclusive lock into a shared one."""
         for descriptor in self._held:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
 
     def release(self) -> None:
-        """Gives the lock back; the end of the process does so too."""
+        """Releases the lock; so does the end of the process."""
         while self._held:
             os.close(self._held.pop())
         if self._owner is not None:
@@ -93,10 +93,10 @@ class Lock:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(self._path)):
                     return alone
-            os.close(self._held.pop())  # it was removed meanwhile: whoever comes next locks another one
+            os.close(self._held.pop())  # it was removed in the meantime: the next process would lock another file
 
     def _stand_in(self, reason: OSError) -> None:
-        """A file that is made by one process only. That of a process of this machine that has ended is taken over."""
+        """Creates the owner file, which only one process can; takes over that of an ended process of this machine."""
         path = self._path.with_name(f"{self._path.name}-owner")
         me = {"host": socket.gethostname(), "process": os.getpid()}
         for _ in range(2):
@@ -114,14 +114,14 @@ class Lock:
                 json.dump(me, handle)
             self._owner = path
             console.complain(
-                f"salmu: {self._path.parent}: this file system has no locks ({reason.strerror}); {path.name} stands for one"
+                f"salmu: {self._path.parent}: this file system has no locks ({reason.strerror}); {path.name} stands in for one"
             )
             return
         raise Busy("")
 
 
 def _flock(descriptor: int, shared: bool) -> bool:
-    """Locks; returns whether nobody else has it. Raises Busy, or OSError where locks are not to be had."""
+    """Locks a file; returns whether the lock is exclusive. Raises Busy, or OSError where locks do not work."""
     for kind in (fcntl.LOCK_EX, fcntl.LOCK_SH) if shared else (fcntl.LOCK_EX,):
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)

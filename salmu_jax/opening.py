@@ -1,7 +1,7 @@
-"""Opening the files of others: regular files only.
+"""Opens untrusted files: regular files only.
 
-A pipe would be waited for without end, a device such as ``/dev/zero`` read without end. Links are followed, as the caches of
-the Hugging Face hub need it. A repository that was cloned without Git LFS has pointers, short texts, in place of its files.
+Opening a pipe may wait forever, and a device such as ``/dev/zero`` never ends. Links are followed, since the Hugging Face
+hub's cache needs them. A repository cloned without Git LFS has pointers, short texts, in place of its files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _KINDS = (
 
 
 def check_regular(path: str | os.PathLike) -> os.stat_result:
-    """Returns the status of a regular file. Raises InputError if ``path`` is of another kind, OSError if it is not there."""
+    """Returns the status of a regular file. Raises InputError if ``path`` is of another kind, OSError if it is missing."""
     return _checked(os.stat(path), path)
 
 
@@ -32,7 +32,7 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
 
     Raises InputError if it is of another kind or only a pointer of Git LFS, OSError as :func:`open`.
     """
-    check_regular(path)  # before it is opened: opening a pipe already waits
+    check_regular(path)  # before opening: to open a pipe is to wait
     handle = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (the caller closes it)
     try:
         _checked(os.fstat(handle.fileno()), path)

@@ -1,7 +1,7 @@
-"""Paths that a person gives: options, fields of the config, environment variables. All of them come through here.
+"""Checks paths that a user gives: in options, in fields of the config, in environment variables.
 
-A shell expands ``~`` at the beginning of a word only, an unset variable is an empty path, which the current directory would
-be taken for, and ``gs://bucket`` makes a directory ``gs:`` if it is handed to the file system.
+A shell expands ``~`` only at the beginning of a word; an unset variable is an empty path, which would be taken for the current
+directory; and ``gs://bucket``, given to the file system, makes a directory ``gs:``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _STORES = ("gs", "gcs", "s3", "s3a", "hf", "http", "https", "ftp", "hdfs", "az",
 
 
 def local_path(text: str | os.PathLike, where: str) -> Path:
-    """A path of this machine's file system.
+    """Returns a path of this machine's file system.
 
-    ``~`` and ``~user`` are expanded, ``file:///DIRECTORY`` is the directory. Names that are no UTF-8 are kept as they are.
+    ``~`` and ``~user`` are expanded, and ``file:///DIRECTORY`` is taken as the directory. Names that are not UTF-8 are kept.
 
     Args:
-      text: what was given.
-      where: the option or the field that it was given as.
+      text: the path as given.
+      where: the option or field that it was given in.
 
     Raises:
-      InputError: it is empty, has a control character, or is an address of something that is no local path.
+      InputError: it is empty, has a control character, or is the URL of something that is not a local path.
     """
     text = _checked(os.fspath(text), where)
     scheme = _scheme(text)[0]
@@ -44,7 +44,7 @@ def local_path(text: str | os.PathLike, where: str) -> Path:
 
 
 def model_path(text: str | os.PathLike, where: str) -> Path:
-    """A :func:`local_path` below which models or states lie. Raises InputError also for one that is no UTF-8.
+    """Returns a :func:`local_path` for models or states. Also raises InputError for a path that is not UTF-8.
 
     TensorStore, which stores arrays, would write to a directory of another name.
     """
@@ -61,7 +61,7 @@ def model_path(text: str | os.PathLike, where: str) -> Path:
 
 
 def storage_path(text: str, where: str) -> str:
-    """A local directory, or a bucket's address ``gs://BUCKET/PATH`` or ``s3://BUCKET/PATH``, as text.
+    """Returns a local directory, or a bucket's address ``gs://BUCKET/PATH`` or ``s3://BUCKET/PATH``, as text.
 
     ``gcs://`` and ``s3a://``, as other programs write them, become ``gs://`` and ``s3://``.
 

@@ -1,7 +1,7 @@
-"""Directories that somebody removes under a run: one line that names what is gone, whatever libraries make of it.
+"""Names, in one line, a directory or file that was removed while a run used it.
 
-A library that misses a file says so in its own words (``d: no such file``, an empty RuntimeError, a page of TensorStore), and
-the name in them is rarely one that its user knows.
+Libraries report a missing file in their own ways (``d: no such file``, an empty RuntimeError, a page of TensorStore), rarely
+with a name that the user knows.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from salmu_jax.messages import listed
 
 @contextlib.contextmanager
 def named(held: Mapping[Path, Iterable[str]], line: Callable[[Path, str], InputError]) -> Iterator[None]:
-    """Turns any failure inside ``with`` into ``line(path, what was removed)`` if one of ``held`` has lost a file.
+    """Replaces any failure inside ``with`` by ``line(path, what)`` if one of ``held`` has lost a file.
 
     Args:
-      held: files and directories that are needed inside the block; of a directory also the names of what it has to hold.
-      line: makes the error; ``what was removed`` is ``"was removed"``, or with names, ``"a, b and 3 more were removed"``.
+      held: the files and directories that the block needs, each with the names of the files that a directory must hold.
+      line: makes the error; ``what`` is ``"was removed"``, or with names ``"a, b, c, and 3 more were removed"``.
 
-    A run that has been told to stop, and has saved its state, ends as it would.
+    :class:`Preempted` is passed on unchanged: the run has saved its state.
     """
     from salmu_jax.training.distributed import RemoteInputError
 
@@ -40,13 +40,13 @@ def named(held: Mapping[Path, Iterable[str]], line: Callable[[Path, str], InputE
 
 
 def names_in(path: Path) -> list[str]:
-    """Returns what a directory has to hold by its manifest; nothing if it has none of ours."""
+    """Returns the files that a directory must hold by its manifest; none without a manifest of ours."""
     held = contents.read_contents(path) if path.is_dir() else None
     return list(held["files"]) if held else []
 
 
 def removed(path: Path, names: Iterable[str] = ()) -> str:
-    """Returns what of a file or directory is not there, as a part of a sentence; empty if all of it is."""
+    """Returns what is missing of a file or directory, as part of a sentence; empty if nothing is."""
     if not os.path.lexists(path):
         return "was removed"
     gone = [name for name in names if not os.path.exists(path / name)]

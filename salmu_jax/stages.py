@@ -1,10 +1,10 @@
-"""The stages of the benchmark, each from the directories of the one before to its own.
+"""The stages of the benchmark; each reads the directories of the stage before and writes its own.
 
     generate -> build -> pretrain (clean, compromised) -> unlearn (a method each) -> evaluate (a model each) -> report
 
-Every stage can be run alone; one whose input is missing says which stage makes it. An output is reused if it was made from
-the same values, code and inputs, and is as it was written (``identity.py``). Inputs are not believed either: data, the parent
-of a model, the model of a result are compared with what their makers recorded before they are used.
+Every stage can be run alone; if its input is missing, it says which stage makes it. An output is reused if it was made from
+the same values, code and inputs, and is intact (``identity.py``). Inputs are checked before they are used: data, the parent
+of a model and the model of a result are compared with what was recorded when they were made.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Stages:
-    """The stages of one workspace. Data that several of them need is loaded once a process.
+    """The stages of one workspace. Data that several stages need is loaded once per process.
 
     Modules that take seconds to import are imported by the stages that need them.
     """
@@ -68,7 +68,7 @@ class Stages:
                 distributed.from_main(generate)
 
     def build(self, strict: bool = False) -> None:
-        """Checks the world and turns it into TFDS data sets; ``strict`` refuses harmless deviations, too."""
+        """Checks the world and converts it to TFDS data sets; ``strict`` also refuses harmless deviations."""
         from data_pipelines.builders import build_datasets
         from data_pipelines.layout import find_root, read_zeroshot
 
@@ -102,7 +102,7 @@ class Stages:
         fields = {
             "world": self.chain.world(),
             **({"zeroshot": self.chain.foreign(Path(zeroshot))} if zeroshot else {}),
-            **({"strict": True} if strict else {}),  # what was let pass before is looked at again
+            **({"strict": True} if strict else {}),  # what passed before is checked again
             "code": code("build"),
         }
         inputs = [workspace.world, *([Path(zeroshot)] if zeroshot else [])]
@@ -113,7 +113,7 @@ class Stages:
     # Making the models --------------------------------------------------------------------------------------------------
 
     def pretrain(self, name: str, profile: bool = False) -> None:
-        """Trains a foundation model: 'clean' on the retain pairs, 'compromised' on these and the sensitive ones."""
+        """Trains a foundation model: 'clean' on the retain pairs, 'compromised' on these and the sensitive pairs."""
         from data_pipelines.input import PairSource
         from salmu_jax.training.pretrain import pretrain
 
@@ -148,7 +148,7 @@ class Stages:
         states.finish()
 
     def unlearn(self, name: str) -> None:
-        """Runs an unlearning method on the compromised model, in a process of its own that sees nothing else."""
+        """Runs an unlearning method on the compromised model, in a process of its own that sees only permitted data."""
         from salmu_jax.unlearning import isolation, view
 
         workspace, config = self.workspace, self.config
@@ -185,14 +185,14 @@ class Stages:
         states.finish()
 
     def check_methods(self, names: Sequence[str]) -> None:
-        """Checks the fields of all methods, before hours are spent on the first. Raises InputError."""
+        """Checks the fields of all methods before the first one runs. Raises InputError."""
         from salmu_jax.unlearning import view
 
         built = (self.workspace.datasets / "salmu").is_dir()
         self._describe(names, view.count_rows(self.workspace.datasets, view.FORGET) if built else 1_000_000)
 
     def check_config(self) -> None:
-        """Checks what the fields of models and their evaluation hold, before any of it is needed. Raises InputError."""
+        """Checks the fields of models and evaluation before they are needed. Raises InputError."""
         from salmu_jax.evaluation.draws import check_draws
         from salmu_jax.evaluation.pixels import check_policy
         from salmu_jax.evaluation.protocol import check_prompt
@@ -213,10 +213,10 @@ class Stages:
     # Measuring ----------------------------------------------------------------------------------------------------------
 
     def evaluate(self, name: str, checkpoint: Path | None = None, **form: Any) -> None:
-        """All ten metrics of a model of this workspace, or of ``checkpoint`` under the name ``name``.
+        """Computes all ten metrics of a model of this workspace, or of ``checkpoint`` under the name ``name``.
 
-        A checkpoint is a model directory, or PyTorch weights as they are: of OpenCLIP or transformers, a file or a directory;
-        ``form`` says how weights are read: ``architecture``, ``image_size``, ``allow_half``, as ``load_foreign`` takes them.
+        A checkpoint is a model directory, or PyTorch weights of OpenCLIP or transformers, a file or a directory; ``form`` are
+        the options ``architecture``, ``image_size`` and ``allow_half`` of ``load_foreign``.
         """
         from salmu_jax.evaluation.protocol import evaluate, write_result
         from salmu_jax.evaluation.rows import rows_path
@@ -245,7 +245,7 @@ class Stages:
                 "is for PyTorch weights from elsewhere; a model directory says itself what it is",
                 f"--{given[0].replace('_', '-')}",
             )
-        elif checkpoint is not None:  # all of it is read: nothing but its own manifest says that it is what it was
+        elif checkpoint is not None:  # read in full: only its own manifest says whether it is intact
             _, params, manifest = load_model(directory, clip.config)
         else:
             manifest = self.chain.trusted(name, data)
@@ -292,7 +292,7 @@ class Stages:
             distributed.from_main(score)
 
     def report(self, names: Sequence[str] | None = None) -> Path:
-        """The table in the terminal, ``leaderboard.json`` and the page, over ``names`` or what is there; returns the page."""
+        """Prints the table and writes ``leaderboard.json`` and the page, for ``names`` or all results; returns the page."""
         from salmu_jax.report.gather import choose, gather
         from salmu_jax.report.leaderboard import build_leaderboard
         from salmu_jax.report.page import write_report
@@ -339,10 +339,10 @@ class Stages:
         return page
 
     def bench(self) -> Path:
-        """Everything, in order; returns the page's path.
+        """Runs all stages in order; returns the page's path.
 
-        The devices can be had by one process at a time, and what a method can reach must not be where others are trained
-        or evaluated. So this process computes nothing until all models are there.
+        Only one process at a time can use the devices, and a method must not run where others are trained or evaluated. So
+        this process computes nothing until all models are finished.
         """
         methods = list(self.config.unlearn.methods)
         self.check_methods(methods)
@@ -354,7 +354,7 @@ class Stages:
         return self.report([*FOUNDATION, *methods])
 
     def _apart(self, *calls: tuple[str, ...]) -> None:
-        """Calls stages in a process of their own, which leaves the devices free when it ends."""
+        """Runs stages in a process of their own, which frees the devices when it ends."""
         request = {
             "config": config_lib.to_json(self.config),
             "calls": calls,
@@ -366,7 +366,7 @@ class Stages:
         processes.run("salmu_jax.stage_process", request, label="salmu")
 
     def remove_leftovers(self) -> None:
-        """Removes what killed runs left half-written, and brings home the states of methods that were killed."""
+        """Removes the partial outputs of killed runs, and moves the states of killed methods back to the work directory."""
         from salmu_jax.unlearning import cells
 
         def remove() -> None:
@@ -384,7 +384,7 @@ class Stages:
     # What they share ----------------------------------------------------------------------------------------------------
 
     def _states(self, label: str, name: str, identity: Identity) -> States:
-        """Where the states of a model that is being made lie."""
+        """Returns the states of a model under way."""
         from salmu_jax.training.states import States
 
         workspace = self.workspace
@@ -399,11 +399,11 @@ class Stages:
         )
 
     def all_models(self) -> list[str]:
-        """The names of the models that the config asks for: the foundation models and its methods."""
+        """Returns the names of the foundation models and of the config's methods."""
         return [*FOUNDATION, *self.config.unlearn.methods]
 
     def _check_known(self, name: str) -> None:
-        """Raises InputError for a name that no model of a workspace has."""
+        """Raises InputError for a name that no model of a workspace can have."""
         from salmu_jax.unlearning.isolation import method_names
 
         if name not in FOUNDATION and name not in method_names():
@@ -411,9 +411,9 @@ class Stages:
             raise InputError(f"unknown model {name!r}; there are: {known}", "--model")
 
     def _describe(self, names: Sequence[str], forget_pairs: int) -> dict[str, Any]:
-        """What methods are, with the fields that the config gives them, their passes counted over ``forget_pairs``.
+        """Describes methods with the fields of the config; a pass is ``forget_pairs`` pairs.
 
-        All that have been asked for are described at once: it takes a process.
+        Each call describes all methods requested so far at once, since it starts a process.
         """
         from salmu_jax.unlearning import isolation
 
@@ -425,7 +425,7 @@ class Stages:
         return known
 
     def _decoded_cache(self) -> Any:
-        """Decoded images that all models of this process share, if the config keeps them in memory."""
+        """Returns the decoded images that all models of this process share, if the config keeps them in memory."""
         from data_pipelines.input import DecodedCache
         from salmu_jax.models.zoo import architecture
 
@@ -434,7 +434,7 @@ class Stages:
         return self._cache
 
     def evaluator(self) -> Any:
-        """What embeds models on the data of this workspace."""
+        """Returns the evaluator that embeds the data of this workspace."""
         from salmu_jax.evaluation.run import Evaluator
 
         need(self.workspace.datasets, "salmu build")
@@ -450,7 +450,7 @@ class Stages:
         return self._evaluator_of_all
 
     def _reserved_names(self) -> dict[str, str]:
-        """Names that a checkpoint from elsewhere may not have, and what has them."""
+        """Returns the names that a foreign checkpoint may not have, and what each one names."""
         from salmu_jax.unlearning.isolation import method_names
 
         names = dict.fromkeys([*method_names(), *self.config.unlearn.methods], "a method")
@@ -459,7 +459,7 @@ class Stages:
 
 @contextlib.contextmanager
 def _progress(label: str, unit: str) -> Iterator[Any]:
-    """A callback ``progress(done, total)`` that prints how far a stage is."""
+    """Yields a callback ``progress(done, total)`` that prints the progress of a stage."""
     from salmu_jax.training.progress import Progress
 
     bar: dict[str, Any] = {}

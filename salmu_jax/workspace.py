@@ -1,20 +1,20 @@
-"""The work directory of a run: where each stage's output lies, and when it may be reused.
+"""The work directory of a run: where each stage's output is, and when it is reused.
 
     runs/mini/
       world/               generate       (absent when the config names a world_dir)
       datasets/            build
       models/clean/ ...    pretrain, unlearn: one directory a model; NAME.state/ beside it while it is being made
       results/NAME.json    evaluate: one file a model
-      cache/               evaluate: decoded images and embeddings; it may be deleted at any time
+      cache/               evaluate: decoded images and embeddings; may be deleted at any time
       report/index.html    report
       logs/NAME/           pretrain: event files and traces, where they were asked for
-      stages/*.json        what each output was made from; seen.json: which files have been read, to read each once
+      stages/*.json        what each output was made from; seen.json: digests of files, to read each only once
 
-An output is reused when it was made from the same values, code and inputs (``identity.py``) and is as it was written: the
-manifest in it names every file with its digest (``contents.py``). Otherwise it is made anew, and a line says why. A record
-goes when its successor is whole, so that an interrupted attempt costs nothing.
+An output is reused if it was made from the same values, code and inputs (``identity.py``) and is intact: its manifest names
+every file with its digest (``contents.py``). Otherwise it is made again, and a line says why. The old record is replaced only
+when the new output is complete, so an interrupted attempt costs nothing.
 
-With several processes, process 0 holds the lock, keeps the records, and decides for all what is reused.
+With several processes, process 0 holds the lock, writes the records, and decides for all what is reused.
 """
 
 from __future__ import annotations
@@ -66,16 +66,16 @@ class Workspace:
         return self.root / "models" / name
 
     def model_state(self, name: str) -> Path:
-        """The directory of the state of a model that is being made."""
+        """The directory of the states of a model under way."""
         return self.root / "models" / f"{name}.state"
 
     def states(self, name: str) -> str:
-        """Where the states of a model that is being made go instead, as ``train.state_dir`` has it; empty: nowhere else."""
+        """The directory in ``train.state_dir`` for the states of a model under way; empty if there is none."""
         directory = self.config.train.state_dir
         return f"{directory.rstrip('/')}/{name}.state" if directory else ""
 
     def logs(self, name: str) -> Path:
-        """Where event files and traces of a model's training go."""
+        """The directory of event files and traces of a model's training."""
         return self.root / "logs" / name
 
     def result(self, name: str) -> Path:
@@ -84,10 +84,10 @@ class Workspace:
 
     @contextlib.contextmanager
     def locked(self, shared: bool = False) -> Iterator[bool]:
-        """Holds the work directory for this process. Raises InputError if another run has it or it cannot be written.
+        """Locks the work directory. Raises InputError if another run holds it or it cannot be written.
 
-        With ``shared``, other runs that share it may be at work there too. Yields whether nobody else is; then this run has
-        the directory to itself until it calls :meth:`share`.
+        With ``shared``, several runs may share it. Yields whether this run is alone; it then holds the directory
+        exclusively until it calls :meth:`share`.
         """
         with Lock(self.root / ".lock", directory=True) as held:
 
@@ -98,12 +98,12 @@ class Workspace:
             yield distributed.from_main(lock)
 
     def share(self) -> None:
-        """Lets other runs that share the work directory in."""
+        """Lets other runs share the work directory."""
         distributed.from_main(lambda: self._lock.share())  # process 0 alone has it
 
     @contextlib.contextmanager
     def result_locked(self, name: str) -> Iterator[None]:
-        """Holds a result for this process. Raises InputError if another run is making it."""
+        """Locks a result. Raises InputError if another run is making it."""
         with Lock(self.result(name).with_name(f".{name}.lock")) as held:
 
             def lock() -> None:
@@ -136,7 +136,7 @@ class Workspace:
           fields: what the output is made from: JSON values by name.
           inputs: directories (or files) that it reads, none of which may be the output or lie in it.
           beside: files that it writes besides ``output``.
-          asked: a JSON value that is kept in the record, and is no part of the identity.
+          asked: a JSON value to keep in the record, outside of the identity.
 
         Raises:
           InputError: an input lies in the output; the output is not ours to replace; an input has been removed meanwhile.
@@ -156,14 +156,14 @@ class Workspace:
             return dict(fields)
 
         began = time.monotonic()
-        told = distributed.from_main(begin)  # the fields of process 0 are those of all
-        if told is None:
+        agreed = distributed.from_main(begin)  # the fields of process 0 are those of all
+        if agreed is None:
             yield None
             return
         held = {path: removal.names_in(path) for path in inputs}
         removed = functools.partial(self._removed, name, _inode(self.root))
         with removal.named(held, removed):
-            yield Identity(told)
+            yield Identity(agreed)
 
         def end() -> None:
             seconds = round(time.monotonic() - began, 1)
@@ -180,7 +180,7 @@ class Workspace:
         return _read_record(self._record_path(name))
 
     def damage(self, directory: Path, *prefixes: str) -> list[str]:
-        """Returns what is wrong with a directory of ours, file by file: all of it, or what lies below ``prefixes``.
+        """Returns what is wrong with a directory of ours, or with its parts ``prefixes``, a line a file.
 
         Files are read only if they have changed since they were last read.
         """
@@ -202,7 +202,7 @@ class Workspace:
         others = contents.other_names(directory)
         with self._seen(directory) as seen:
             found = {
-                # A link to nowhere is told from nothing: the build has to be run, and refuses it.
+                # A dangling link counts as content: the build has to run, and refuses it.
                 name: contents.digest_of(directory / name, seen, name) if name not in others else "no file"
                 for name in [*contents.file_names(directory), *others]
                 if not any(part.startswith(".") for part in name.split("/"))
@@ -213,7 +213,7 @@ class Workspace:
 
     @contextlib.contextmanager
     def _seen(self, directory: Path) -> Iterator[contents.Seen]:
-        """What has been read of ``directory`` before; what is read in the block is kept."""
+        """Yields the digests of files of ``directory`` read before; keeps those that the block adds."""
         path, key = self.root / "stages" / "seen.json", str(directory.resolve())
         try:
             known = files.read_json(path)
@@ -234,14 +234,14 @@ class Workspace:
         return InputError(f"{what} while '{name}' read it; {again.get(path, 'put it back, or make it again')}", path)
 
     def _reasons(self, name: str, identity: Identity, outputs: Sequence[Path], asked: Any) -> list[str] | None:
-        """Why a stage has to run: nothing, if it has not; None, if there is no output."""
+        """Returns why a stage has to run: an empty list if it has not, None if there is no output."""
         output = outputs[0]
         if not output.exists():
             return None
         if self.rerun:
             return ["as --rerun asks"]
         record = self.record(name)
-        # A model that was written when its record was not yet says itself what it was made from.
+        # A kill between a model and its record leaves a model whose own manifest says what it was made from.
         adopted = (record is None or record["identity"] != identity.digest) and _identity_in(output) == identity.digest
         if not adopted:
             if record is None:
@@ -256,7 +256,7 @@ class Workspace:
         return []
 
     def _damage(self, outputs: Sequence[Path], recorded: Mapping[str, str | None]) -> list[str]:
-        """What of a stage's outputs is not as it was written: files by name."""
+        """Returns which files of a stage's outputs are not as they were written."""
         output = outputs[0]
         if output.is_dir() and (damage := self.damage(output)):
             return damage
@@ -275,7 +275,7 @@ class Workspace:
         return self.root / "stages" / f"{name.replace(' ', '-')}.json"
 
     def stage_seconds(self) -> dict[str, float]:
-        """Seconds that each recorded stage took, in the order in which they ended."""
+        """Returns the seconds that each recorded stage took, in the order in which they ended."""
         paths = sorted((self.root / "stages").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
         records = [record for record in map(_read_record, paths) if record]
         return {record["stage"]: record["seconds"] for record in records}
@@ -283,7 +283,7 @@ class Workspace:
 
 @contextlib.contextmanager
 def held_around(path: Path) -> Iterator[None]:
-    """Holds the work directory that ``path`` lies in, if it lies in one: what a run makes there is not disturbed."""
+    """Locks the work directory that contains ``path``, if there is one, so that no run there is disturbed."""
     above = path.absolute().parents[:3]
     roots = [parent for parent in above if (parent / ".lock").is_file() and (parent / "stages").is_dir()]
     if not roots:
@@ -305,7 +305,7 @@ def _take(lock: Lock, root: Path, shared: bool = False) -> bool:
 
 
 def output_state(outputs: Sequence[Path]) -> dict[str, str | None]:
-    """The digests of files, and of what the manifests of directories say, by their names."""
+    """Returns the digests of files, and of the manifests of directories, by name."""
     return {path.name: _digest_of(path) for path in outputs}
 
 
@@ -317,7 +317,7 @@ def _digest_of(path: Path) -> str | None:
 
 
 def _identity_in(output: Path) -> str | None:
-    """What a model says itself that it was made from."""
+    """Returns the identity in a model's own manifest."""
     try:
         manifest = files.read_json(output / "manifest.json")
     except (OSError, InputError):
@@ -342,7 +342,7 @@ def _check_inputs(output: Path, inputs: Sequence[Path]) -> None:
 
 
 def _check_replaceable(output: Path) -> None:
-    """Raises InputError if what would be replaced is not ours, before hours are spent on its successor."""
+    """Raises InputError if the output to be replaced is not ours, before hours are spent on the new one."""
     if output.suffix == ".json":
         if output.is_file() and b'"salmu_jax.' not in output.read_bytes():
             raise InputError("is not a result of salmu, so it is not replaced; move it away", output)
@@ -354,14 +354,14 @@ def _check_replaceable(output: Path) -> None:
 
 
 def devices() -> str:
-    """The devices that this process computes on, ``8 x TPU v4 (tpu)``."""
+    """Returns the devices of this process, ``8 x TPU v4 (tpu)``."""
     import jax
 
     return f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})"
 
 
 def provenance(config: Mapping[str, Any], device: str | None = None) -> dict[str, Any]:
-    """What an output was made with: config, versions, command, devices (None: this process's), and the time of day."""
+    """Returns what an output was made with: config, versions, command, devices (None: this process's) and time."""
     packages = (
         "jax",
         "flax",
@@ -388,7 +388,7 @@ def provenance(config: Mapping[str, Any], device: str | None = None) -> dict[str
 
 @functools.cache
 def git_state() -> dict[str, Any] | None:
-    """The commit that the package runs from, and whether files that git knows differ from it; None outside a checkout."""
+    """Returns the commit of the package's checkout, and whether tracked files differ from it; None outside of one."""
     if not (ROOT / ".git").exists():
         return None
 
@@ -403,12 +403,12 @@ def git_state() -> dict[str, Any] | None:
     try:
         commit = ask("rev-parse", "HEAD")
         return {"commit": commit, "dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):  # no git, or a checkout of somebody else
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):  # no git, or another user's checkout
         return None
 
 
 def say(line: str) -> None:
-    """Prints a line of a run's story, from process 0 only."""
+    """Prints a line, from process 0 only."""
     if distributed.is_main():
         console.say(line)
 

@@ -89,7 +89,7 @@ def test_a_file_system_without_locks(tmp_path, no_locks, monkeypatch, capsys):
     with lock(tmp_path) as held:
         assert held.take()
         assert capsys.readouterr().err == (
-            f"salmu: {tmp_path}: this file system has no locks ({no_locks}); .lock-owner stands for one\n"
+            f"salmu: {tmp_path}: this file system has no locks ({no_locks}); .lock-owner stands in for one\n"
         )
         with monkeypatch.context() as patch:
             patch.setattr(locks.os, "getpid", lambda: 1)  # another process

@@ -1,13 +1,13 @@
-"""Finished models that can be trusted: Orbax for the arrays, and a manifest of ours that says what they are.
+"""Finished models: arrays written by Orbax, and our manifest, which describes and verifies them.
 
-A model is a directory that other stages, and people, read::
+A model is a directory::
 
     models/clean/params/         Orbax, the nested dict of parameters
     models/clean/metrics.jsonl   how the run went
     models/clean/manifest.json   architecture, a SHA-256 a leaf, tokenizer, preprocessing, config, parent, data, versions
 
-Orbax's array payloads carry no checksum, so that a flipped bit restores silently; reading a model verifies the digest of every
-leaf, and lists all mismatches at once. What a killed run goes on from is another thing: ``state_store.py``.
+Orbax's array payloads have no checksum, so a flipped bit restores silently; loading a model verifies the digest of every
+leaf and lists the mismatches. The states that a killed run resumes from are kept by ``state_store.py``.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def save_model(
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """The manifest of a model directory. Raises InputError if there is none or it is not one."""
+    """Reads the manifest of a model directory. Raises InputError if it is missing or malformed."""
     path = Path(directory) / "manifest.json"
     if not path.is_file():
         raise InputError(
@@ -89,7 +89,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def load_model(directory: Path, expected: ClipConfig | None = None) -> tuple[Clip, Params, dict[str, Any]]:
-    """Reads a model and verifies every leaf.
+    """Loads a model and verifies every leaf.
 
     Args:
       directory: as written by :func:`save_model`.
@@ -132,9 +132,9 @@ def load_model(directory: Path, expected: ClipConfig | None = None) -> tuple[Cli
 
 
 def _saver() -> ocp.Checkpointer:
-    """An Orbax checkpointer as :func:`local_checkpointer`, that writes numpy arrays without copying all of them first.
+    """Returns a :func:`local_checkpointer` that writes numpy arrays without copying them first.
 
-    The copies are for saves in the background. Without them 0.6 GB of parameters take 0.6 GB less.
+    The copies are for background saves. Without them, saving 0.6 GB of parameters takes 0.6 GB less memory.
     """
     handlers = ocp.type_handlers
     registry = handlers.create_type_handler_registry(

@@ -1,9 +1,9 @@
-"""A run over several processes (the hosts of a TPU pod): how they find each other, wait, and agree.
+"""Runs over several processes (the hosts of a TPU pod): how they find each other, wait, and agree.
 
-Every process runs the same command. Each feeds its own devices with its own part of every batch; process 0 alone prints, and
-writes what is not an array: manifests, metrics, the records of stages. The directories of a run have to be visible to all.
+Every process runs the same command and feeds its own devices with its own part of every batch. Only process 0 prints, and only
+it writes what is not an array: manifests, metrics, records of stages. All processes have to see the directories of a run.
 
-With one process everything here does nothing.
+With a single process, everything here does nothing.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from salmu_jax.training import launchers
 
 T = TypeVar("T")
 
-_WAIT_MS = 24 * 3600 * 1000  # one process may build data or evaluate for hours while the others wait for it
+_WAIT_MS = 24 * 3600 * 1000  # process 0 may build data or evaluate for hours while the others wait
 _NOTICE_SECONDS = 15  # how long the others are waited for in silence
 _SHUTDOWN_SECONDS = 60  # how long a process that ends waits for the others, before it ends alone
 
 _rounds = itertools.count()  # equal in all processes, which go through the same rounds
-_alone = False  # process 0 is doing something by itself, see from_main
+_alone = False  # whether process 0 is running alone, see from_main
 
 
 class RemoteInputError(InputError):
@@ -46,9 +46,8 @@ def initialize(
     """Joins the other processes of this run, before the first computation; at most once.
 
     Args:
-      mode: ``auto``: if an address is given below, or a launcher in the environment (Slurm, Open MPI, a TPU pod of several
-        hosts) says which of how many tasks this is; ``on``: JAX finds the cluster, or fails; ``off``: this process runs by
-        itself.
+      mode: ``auto``: join if an address is given below, or a launcher in the environment (Slurm, Open MPI, a TPU pod of
+        several hosts) says which of how many tasks this is; ``on``: JAX finds the cluster, or fails; ``off``: run alone.
       coordinator: ``HOST:PORT`` of process 0, or ``SALMU_COORDINATOR``.
       processes: how many there are, or ``SALMU_PROCESSES``.
       process: which one this is, from 0, or ``SALMU_PROCESS``.
@@ -139,10 +138,10 @@ def _number(value: int | None, name: str, environment: Mapping[str, str]) -> int
 
 
 def leave(seconds: float) -> None:
-    """Leaves the run in order if the others do too, and without them after ``seconds``; to be followed by the end.
+    """Leaves the run together with the other processes, or without them after ``seconds``; call it just before exit.
 
-    Process 0 holds the connections: were it to end first, the others would be killed for having lost it, whatever they were
-    about to say. But a process that ends alone must not wait for others, who wait for it in a computation.
+    Process 0 holds the connections: if it ended first, the others would be killed before they could print anything. But a
+    process that ends alone must not wait for others that wait for it in a computation.
     """
     import jax
 
@@ -153,9 +152,9 @@ def leave(seconds: float) -> None:
 
 
 def for_child() -> dict[str, Any]:
-    """Arguments of :func:`initialize` for a child of this process: it joins the children of the other processes.
+    """Returns arguments of :func:`initialize` for a child of this process, which joins the other processes' children.
 
-    All processes have to call it, each time that they start their children.
+    All processes have to call it each time that they start children.
     """
     if process_count() == 1:
         return {"mode": "off"}
@@ -176,7 +175,7 @@ def for_child() -> dict[str, Any]:
 
 
 def process_count() -> int:
-    """How many processes take part in what is being done. It starts no backend: the devices may be a child's."""
+    """Returns the number of processes of the run, or 1 inside :func:`from_main`. It starts no backend."""
     if _alone or "jax" not in sys.modules:
         return 1
     import jax
@@ -185,20 +184,20 @@ def process_count() -> int:
 
 
 def is_main() -> bool:
-    """True in the one process that speaks and writes files."""
+    """Returns whether this is process 0, which prints and writes files."""
     return process_count() == 1 or _state().process_id == 0
 
 
 def barrier(name: str) -> None:
-    """Waits until all processes are here. It needs no device."""
+    """Waits for all processes, without using a device."""
     if process_count() > 1:
         _client().wait_at_barrier(f"salmu/{next(_rounds)}/{name}", _WAIT_MS)
 
 
 def from_main(compute: Callable[[], T]) -> T:
-    """What ``compute`` returns in process 0, a JSON value, in all processes; an InputError there is raised in all.
+    """Calls ``compute`` in process 0, and returns its JSON value in all processes; an InputError is raised in all.
 
-    Inside ``compute`` process 0 is by itself: it must use no device but its own, and nothing there waits for the others.
+    Inside ``compute`` process 0 is alone: it may use only its own devices, and nothing there waits for the others.
     """
     global _alone
     if process_count() == 1:
@@ -222,7 +221,7 @@ def from_main(compute: Callable[[], T]) -> T:
 
 
 def from_all(value: T) -> list[T]:
-    """The JSON values of all processes, in order."""
+    """Returns the JSON values of all processes, in order."""
     if process_count() == 1:
         return [value]
     key = f"salmu/{next(_rounds)}/from_all"
@@ -231,10 +230,10 @@ def from_all(value: T) -> list[T]:
 
 
 def connect(mesh: Any) -> None:
-    """Connects the CPU devices of all processes, in all groups that the axes of ``mesh`` make, while they are together.
+    """Connects the CPU devices of all processes in every group of the axes of ``mesh``, while the processes are in step.
 
-    Gloo connects a group when a program first needs it, and gives the other processes 30 s to get there; no setting changes
-    that. In the middle of a run, one of them is sooner or later that far behind. Other devices are connected from the start.
+    Gloo connects a group when a program first needs it, and fails if another process takes more than 30 s to get there; no
+    setting changes that. In the middle of a run, a process may be that far behind. Other devices are connected at start.
     """
     if process_count() == 1 or mesh.devices.flat[0].platform != "cpu":
         return
@@ -255,7 +254,7 @@ def connect(mesh: Any) -> None:
 
 
 def to_host(leaf: Any) -> Any:
-    """A whole array as numpy, in every process: gathered if it is split over several. All processes have to call it."""
+    """Returns a whole array as numpy in every process, gathered if it is sharded. All processes have to call it."""
     import jax
     import numpy as np
 
@@ -267,12 +266,12 @@ def to_host(leaf: Any) -> Any:
 
 
 def _client() -> Any:
-    """JAX's connection to process 0. Through it processes wait without their devices, for as long as they have to."""
+    """Returns JAX's connection to process 0, through which processes wait without using their devices."""
     return _state().client
 
 
 def _state() -> Any:
-    """How this process is connected to the others: their number, its own, and the address of process 0."""
+    """Returns JAX's state of the connection: the number of processes, this one's, and the address of process 0."""
     from jax._src import distributed
 
     return distributed.global_state

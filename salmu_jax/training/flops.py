@@ -1,4 +1,4 @@
-"""How many floating-point operations a model takes: the products alone, as model FLOPs utilisation counts them.
+"""How many floating-point operations a model takes: those of matmuls, as model FLOPs utilisation counts them.
 
 All functions count what a tower needs; with ``every_position`` its last block over all positions too, as implementations
 compute it that take the features out afterwards, and as published figures count it.
@@ -10,7 +10,7 @@ from salmu_jax.models.clip import ClipConfig, TowerConfig
 
 
 def forward_flops_per_image(config: ClipConfig, every_position: bool = False) -> float:
-    """FLOPs of encoding an image: two for each multiplication and addition of a product, nothing for the rest."""
+    """FLOPs of encoding an image: two for each multiply-add of a matmul, nothing for the rest."""
     patches = (config.image_size // config.patch_size) ** 2
     embedding = 2 * patches * 3 * config.patch_size**2 * config.vision.width
     return (
@@ -30,10 +30,10 @@ def forward_flops_per_text(config: ClipConfig, every_position: bool = False, len
 
 
 def train_flops_per_pair(config: ClipConfig, every_position: bool = False) -> float:
-    """FLOPs of a training step a pair: three times the forward pass (the backward pass has two products for each).
+    """FLOPs of a training step a pair: three times the forward pass (the backward pass has two matmuls for each).
 
-    Without the loss (two more products of D for each other pair of the batch) and without what rematerialisation or gradient
-    caching computes again, so that MFU does not reward them.
+    Without the loss (two more dot products of length D for each other pair of the batch) and without what rematerialisation
+    or gradient caching computes again, so that MFU does not reward them.
     """
     image, text = forward_flops_per_image(config, every_position), forward_flops_per_text(config, every_position)
     return 3 * (image + text)

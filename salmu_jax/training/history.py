@@ -1,4 +1,4 @@
-"""How a run went, as JSON lines that survive kills and power cuts."""
+"""The metrics of a run, as JSON lines that survive kills and power cuts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from salmu_jax.training.progress import is_main_process
 
 
 class History:
-    """The metrics of a run as JSON lines, one a device call; survives kills, and forgets what a resume does again.
+    """The metrics of a run as JSON lines, one a device call; a resume drops the lines of steps that it repeats.
 
-    A metric that is no number is written as a string, ``"nan"``: JSON has none. Process 0 alone writes.
+    A metric that is not finite is written as a string, ``"nan"``, since JSON has no such number. Only process 0 writes.
 
     Args:
-      path: a regular file, or nothing yet; its directory has to be there still whenever a line is added.
-      warn: gets a line if the file is damaged (a power cut), which loses the lines behind.
+      path: a regular file, or nothing yet; its directory has to exist whenever a line is added.
+      warn: called with a line if the file is damaged (a power cut), which loses the lines after the damage.
     """
 
     def __init__(self, path: Path, warn: Callable[[str], None] = print):
@@ -33,12 +33,12 @@ class History:
             path.parent.mkdir(parents=True, exist_ok=True)
 
     def truncate(self, step: int) -> None:
-        """Drops what lies after ``step``, and what is damaged."""
+        """Drops the lines after ``step``, and damaged ones."""
         if self._writes:
             self._write([record for record in self.records(warn=True) if record["step"] <= step])
 
     def add(self, step: int, metrics: dict[str, float]) -> None:
-        """Appends the metrics as of ``step``. Raises InputError if somebody has removed the directory."""
+        """Appends the metrics as of ``step``. Raises InputError if the directory was removed."""
         if not self._writes:
             return
         try:
@@ -50,13 +50,13 @@ class History:
             ) from error
 
     def sync(self) -> None:
-        """Flushes what was added to the disk, as the state that is saved with it."""
+        """Flushes the added lines to the disk, before the state of the same step is saved."""
         if self._writes:
             with contextlib.suppress(FileNotFoundError), open(self._path, "rb") as handle:
                 os.fsync(handle.fileno())
 
     def records(self, *, warn: bool = False) -> list[dict[str, float]]:
-        """All lines before the first that is cut off or damaged. Raises InputError if it is no regular file."""
+        """Returns all lines before the first damaged one. Raises InputError if the path is not a regular file."""
         try:
             with open_regular(self._path) as handle:
                 lines = handle.read().splitlines(keepends=True)
@@ -77,12 +77,12 @@ class History:
 
 
 def metrics_line(record: Mapping[str, float]) -> str:
-    """One record as a line of JSON."""
+    """Returns a record as a line of JSON."""
     return json.dumps({name: value if math.isfinite(value) else str(value) for name, value in record.items()}) + "\n"
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """A line of a history, or None for one that no history has written."""
+    """Parses a line; returns None if it is damaged."""
     try:
         record = json.loads(line.decode("ascii"))
     except (ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""What launchers of several processes leave in the environment, and what of it is to be believed.
+"""Finds the launcher of a run over several processes by its environment variables.
 
-Their variables outlive them: in the shell of an interactive allocation, in a terminal multiplexer that was started there, in
-a container's image. A launcher counts only when it says how many tasks there are in this step and which one this is.
+These variables outlive the launcher: in the shell of an interactive allocation, in a terminal multiplexer started there, in a
+container image. A launcher counts only if it says how many tasks this step has and which one this process is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Launcher(NamedTuple):
-    """Variables of a launcher: what shows it, how many tasks there are, which one this is."""
+    """The variables of a launcher: one that shows it, the number of tasks, and the number of this task."""
 
     seen: str
     tasks: str
@@ -21,7 +21,7 @@ class Launcher(NamedTuple):
 
 
 class Launched(NamedTuple):
-    """This process is ``task`` of ``tasks``, as ``variable`` says."""
+    """This process is ``task`` of ``tasks``, by ``variable``."""
 
     tasks: int
     task: int
@@ -43,7 +43,7 @@ LAUNCHERS = (
 
 
 def find(environment: Mapping[str, str]) -> tuple[Launched | None, list[str]]:
-    """The launcher that started this process, or None if it is alone; and a line for each variable that is not believed."""
+    """Returns the launcher of this process, or None if it runs alone, and a warning for each launcher that is ignored."""
     doubts = []
     for launcher in LAUNCHERS:
         if not environment.get(launcher.seen):

@@ -1,14 +1,14 @@
-"""The loop that drives a step over batches: pretraining and unlearning share it.
+"""The training loop, shared by pretraining and unlearning.
 
-The order of a resume, by cases:
+How a run resumes:
 
-1. a state of this run is in the store: parameters, optimizer and step come from the newest intact one, and the data goes on
-   at that step (the batches are a function of the seed and the step alone, so nothing is replayed or skipped);
-2. there is none: the run starts at step 0, or from a state of another run where its user has said so (``states.py``).
+1. The store has a state of this run: parameters, optimizer and step come from the newest intact one, and the data continues at
+   that step (batches are a function of the seed and the step alone, so nothing is repeated or skipped).
+2. It has none: the run starts at step 0, or from a state of another run if the user says so (``states.py``).
 
-Steps are grouped into device calls of ``steps_per_call`` (a scan), which end at multiples of it whatever was interrupted, so
-that a resumed run executes the very same programs on the very same inputs, and ends with the same bits. The last call is as
-long as the steps that are left. States are saved at their ends alone, never one that follows a loss that is not finite.
+Steps are grouped into device calls of ``steps_per_call`` (a scan). Calls end at multiples of it even after an interruption,
+so a resumed run executes the same programs on the same inputs and ends with the same bits. The last call has as many steps
+as are left. States are saved only between calls, and never after a loss that is not finite.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Batches = Callable[[int], Iterator[Any]]
 
 
 class _Call(NamedTuple):
-    """A device call under way, of ``length`` steps: ``done`` steps will be done when it is."""
+    """A device call under way, of ``length`` steps; at its end ``done`` steps are done."""
 
     done: int
     length: int
@@ -71,14 +71,14 @@ def run(
       state: a fresh state with fields ``params`` and ``step``; its shardings are kept.
       batches: ``batches(first_step)`` yields pytrees of numpy arrays [B, ...], this process's share, or these as
         :class:`~salmu_jax.training.nonfinite.Numbered`.
-      total_steps: how many there are in all, see :func:`steps_of`.
-      steps_per_call: steps of a device call; the last one may be shorter, and is compiled for itself.
+      total_steps: of the whole run, see :func:`steps_of`.
+      steps_per_call: steps of a device call; a shorter last call is compiled separately.
       batch_size: pairs of a step over all processes, for the progress line.
-      store: where states are restored from, and saved as often as its policy says.
+      store: restores states, and saves them by its policy.
       history: keeps the metrics of every call.
-      constants: further arguments of ``step`` that never change (reference parameters).
+      constants: further, constant arguments of ``step`` (reference parameters).
       identify: ``identify(source, places)`` names examples, for a batch whose loss is not finite.
-      watch: where else metrics go, and what is evaluated on the way.
+      watch: further writers of metrics, and evaluations during training.
       clock: seconds, for saving by minutes.
 
     Raises:
@@ -169,12 +169,12 @@ def run(
 
 
 def steps_of(epochs: float, pairs: int, batch_size: int) -> int:
-    """The steps of ``epochs`` passes over ``pairs``: the last one is whole, or begun. One at least."""
+    """Returns the steps of ``epochs`` passes over ``pairs``, rounded up; at least one."""
     return max(1, math.ceil(epochs * pairs / batch_size - 1e-9))  # 0.1 * 30 / 3 is a little more than 1
 
 
 def derived_seed(seed: int, purpose: int) -> int:
-    """A seed of its own for each purpose, a function of ``seed`` and the constant alone; 0 to 2^31 - 1."""
+    """Returns a seed for a purpose, a function of ``seed`` and ``purpose`` alone; 0 to 2^31 - 1."""
     return int(np.random.default_rng([seed, purpose]).integers(2**31))
 
 

@@ -1,7 +1,7 @@
 """The one place that builds the mesh, and says where arrays live on it.
 
 Axes: ``data`` (the batch is split over it, parameters are copies), ``fsdp`` (the batch and the parameters are split) and
-``tensor`` (the heads and the hidden layers are split: each device computes a part of every product). A single device is a mesh
+``tensor`` (the heads and the hidden layers are split: each device computes a part of every matmul). A single device is a mesh
 of 1 x 1 x 1, and runs the same code.
 
 The model names what its axes stand for (``models/clip.py``), :data:`RULES` says which mesh axis each kind is split over, and
@@ -53,9 +53,9 @@ def make_mesh(fsdp: int = 1, tensor: int = 1, devices: list[jax.Device] | None =
 
 
 def _check_tensor_within_hosts(mesh: Mesh) -> None:
-    """Raises InputError if devices that share each layer's products, and so need the same rows, are of several processes.
+    """Raises InputError if devices that share the matmuls of a layer, and so need the same rows, are in several processes.
 
-    Each process makes its own rows of a batch, and JAX does not check that copies of rows are copies.
+    Each process makes its own rows of a batch, and JAX does not check that replicated rows are equal.
     """
     for group in mesh.devices.reshape(-1, mesh.shape["tensor"]):
         processes = {device.process_index for device in group}

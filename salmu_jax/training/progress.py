@@ -14,7 +14,7 @@ from salmu_jax import host
 
 
 def is_main_process() -> bool:
-    """True in the one process of a multi-host run that speaks and writes files."""
+    """Returns whether this is the process of a multi-host run that prints and writes files."""
     return jax.process_index() == 0
 
 

@@ -1,13 +1,13 @@
-"""Cells: the directories that methods run in, as long as they run.
+"""Cells: the directories that methods run in, which exist only while they run.
 
-A *cell* lies outside of the work directory, and has a name that leads nowhere::
+A *cell* is outside of the work directory, and has a random name::
 
     .salmu-5f1c.../view/    what the method may read (view.py)
     .salmu-5f1c.../run/     what it writes: its states, and then its model
 
-The states of a run that was stopped are moved into the cell before it goes on, and back to ``models/NAME.state`` when it
-stops again. ``models/NAME.cell.json`` says which cell is in use, so that after a kill the next command brings the states
-home (:func:`recover`), and in which work directory: a copy of that one has no part in the cell.
+The states of a stopped run are moved into the cell before it resumes, and back to ``models/NAME.state`` when it stops again.
+``models/NAME.cell.json`` names the cell in use, so that after a kill the next command moves the states back (:func:`recover`).
+It also names the work directory, since a copy of that one must not use the cell.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from salmu_jax.workspace import Workspace
 CELL_SCHEMA = "salmu_jax.cell/1"
 PLACE = "SALMU_CELLS"  # an environment variable: the directory to make cells in
 
-_PATIENCE = 30.0  # seconds that the process of a killed run has to notice
+_PATIENCE = 30.0  # seconds that a method's process has to notice that its run was killed
 
 
 def recover(workspace: Workspace) -> None:
-    """Brings home the states of methods that were killed, and removes their cells. The work directory has to be locked."""
+    """Moves the states of killed methods back and removes their cells. The work directory has to be locked."""
     for record in (workspace.root / "models").glob("*.cell.json"):
         name = record.name.removesuffix(".cell.json")
         try:
@@ -58,7 +58,7 @@ def recover(workspace: Workspace) -> None:
 
 
 def open_cell(workspace: Workspace, name: str, parent: Path, splits: Sequence[str]) -> dict[str, Any]:
-    """Makes a cell with a view, and moves the states of a run that was stopped into it."""
+    """Makes a cell with a view, and moves the states of a stopped run into it."""
     recover(workspace)
     state = workspace.model_state(name)
     if os.path.lexists(state) and not state.is_dir():
@@ -73,16 +73,16 @@ def open_cell(workspace: Workspace, name: str, parent: Path, splits: Sequence[st
     except BaseException:
         close_cell(workspace, name, cell)
         raise
-    # Taken before the method runs, which can write to its view.
+    # Read before the method runs, which can write to its view.
     splits_read = view.read_splits(cell / child.VIEW)
     held = [str(child.STATE.parent), *(f"{child.VIEW}/{path}" for path in made["files"])]
     return {"cell": str(cell), "view": contents.contents_digest(made), "splits": splits_read, "files": held}
 
 
 def make_cell(workspace: Workspace, name: str) -> Path:
-    """Makes the directory of a cell, and before that the record of it. Raises InputError if there is no place for it.
+    """Makes the directory of a cell, after writing the record of it. Raises InputError if none can be made.
 
-    Whether a directory can be made somewhere is known once it is made: what is said of permissions is not all there is.
+    Each place is tried, since permissions alone do not say whether a directory can be made there.
     """
     reasons = []
     for place in _places_for_cells(workspace):
@@ -105,7 +105,7 @@ def make_cell(workspace: Workspace, name: str) -> Path:
 
 
 def close_cell(workspace: Workspace, name: str, cell: Path) -> None:
-    """Moves the states home and removes the cell."""
+    """Moves the states back to the work directory and removes the cell."""
     state, home = cell / child.STATE, workspace.model_state(name)
     if state.is_dir() and not state.is_symlink():
         if not home.parent.is_dir():
@@ -124,14 +124,14 @@ def record_path(workspace: Workspace, name: str) -> Path:
 
 
 def owner_of(workspace: Workspace) -> dict[str, Any]:
-    """What tells a work directory from its copies."""
+    """Returns what distinguishes a work directory from its copies."""
     root = workspace.root.resolve()
     about = root.stat()
     return {"path": str(root), "device": about.st_dev, "inode": about.st_ino}
 
 
 def is_owner(workspace: Workspace, owner: Any) -> bool:
-    """Whether ``owner`` is this work directory: at its path, or moved since. Device numbers may change at a restart."""
+    """Returns whether ``owner`` is this work directory, also if it was moved. Device numbers may change at a reboot."""
     me = owner_of(workspace)
     if not isinstance(owner, dict):
         return False
@@ -139,8 +139,8 @@ def is_owner(workspace: Workspace, owner: Any) -> bool:
 
 
 def _places_for_cells(workspace: Workspace) -> list[Path]:
-    """Where cells are made: beside the work directory, on its file system, or else in the system's place for temporary
-    directories; or where ``SALMU_CELLS`` says.
+    """Returns where to make cells: beside the work directory, on its file system, or else among the system's temporary
+    directories; or only in ``SALMU_CELLS``.
     """
     if chosen := os.environ.get(PLACE):
         place = Path(chosen).expanduser().absolute()
@@ -156,7 +156,7 @@ def _is_cell(cell: Path) -> bool:
 
 
 def _wait_for_end(cell: Path) -> None:
-    """Waits for the process of a killed run, which ends when it notices that nobody is there to take its model."""
+    """Waits for the method's process of a killed run, which ends once it notices that its parent has ended."""
     end = time.monotonic() + _PATIENCE
     with contextlib.suppress(FileNotFoundError), open(cell / child.LOCK, "r+b") as lock:
         while True:
@@ -189,7 +189,7 @@ def _move(source: Path, target: Path) -> None:
 
 
 def removed_under(name: str, cell: Path, what: str) -> InputError:
-    """The end of a method under which somebody has removed its cell, or files in it."""
+    """Makes the error for a cell, or files in it, that were removed while a method ran."""
     return InputError(
         f"{what} while 'unlearn {name}' worked in it; leave a directory of such a name alone until its method ends, and run"
         " the same command again",

@@ -1,8 +1,8 @@
-"""A run of an unlearning method, top to bottom: method, data, step, loop, checkpoint.
+"""Runs an unlearning method, top to bottom: method, data, step, loop, checkpoint.
 
-Splits are a permission: this function is handed the ``forget`` pairs, the ``retain`` pairs and the Compromised model. It
-runs in a process of its own over a directory that holds nothing else, see ``isolation.py``, which also says in the model's
-manifest which splits these were.
+Splits are a permission: :func:`unlearn` gets the ``forget`` pairs, the ``retain`` pairs and the Compromised model. It runs
+in a process of its own over a directory that holds nothing else, see ``isolation.py``, which also records the splits in the
+model's manifest.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from salmu_jax.unlearning.step import init_unlearning_state, make_unlearning_ste
 PUBLISHED_EPOCHS = 10.0  # passes over forget
 PREPARE_BATCHES = 64  # at most, for what a method computes before its first step
 
-# What the config's seed is added to as a further word, so that forget and retain batches are drawn independently.
+# Added to the config's seed as a further word, so that forget and retain batches are drawn independently.
 FORGET_PURPOSE = 2
 RETAIN_PURPOSE = 3
 
@@ -54,10 +54,10 @@ class Plan:
 
 
 def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int) -> Plan:
-    """Reads the fields of a method in a config: those of ``Hyper`` (but ``total_steps``), and besides
+    """Reads the fields of a method in a config: those of ``Hyper`` (except ``total_steps``), and also
 
     ``epochs``: passes over ``forget`` (published: 10), from which ``total_steps`` follows;
-    ``freeze``: regular expressions over parameter paths; what matches one does not move.
+    ``freeze``: regular expressions over parameter paths; matching parameters are not trained.
 
     Raises InputError for an unknown method, field or option, or a value out of range.
     """
@@ -97,7 +97,7 @@ def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int) -> Plan:
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
-    """What a run depends on that follows from the method's code and the config's fields, in JSON values."""
+    """Returns what a run depends on by the method's code and the config's fields, JSON values."""
     method = plan.method
     return {
         "title": method.title,
@@ -111,7 +111,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
 
 
 def extra_text(method: Method) -> tuple[str, ...]:
-    """The further captions that the forget pairs have to carry for ``method``."""
+    """Returns the names of further captions that the forget pairs need for ``method``."""
     return ("generic_caption",) if GENERIC_CAPTIONS in method.needs else ()
 
 

@@ -1,12 +1,12 @@
-"""A view: the part of the data that an unlearning method may read, as a directory that holds nothing else.
+"""Views: directories that hold exactly the data that an unlearning method may read.
 
     datasets/salmu/1.0.0/           a whole TFDS data set, with the permitted splits alone in its dataset_info.json
-    datasets/retain_pairs/1.0.0/    where it is permitted and was built
+    datasets/retain_pairs/1.0.0/    if it is permitted and was built
     parent/                         the model to unlearn from: its parameters, and of its manifest what describes them
     contents.json                   every file with its SHA-256, as it is in the data sets and the model
 
-Nothing in a view leads back: it has no links to directories, and of the parent's manifest neither config nor command.
-What a method has read is what its view holds, whatever the method says (:func:`read_splits`).
+Nothing in a view leads back to the work directory: it has no links to directories, and neither config nor command of the
+parent's manifest. The splits that a method has read are those of its view (:func:`read_splits`), whatever the method says.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FORGET = "salmu/forget"
 PERMITTED_RETAIN = ("salmu/retain_synth", "retain_pairs/train")
 PERMITTED = (FORGET, *PERMITTED_RETAIN)
 
-# Of the parent's manifest: what loading it takes. The rest says where and how it was made.
+# The fields of the parent's manifest that loading needs. The others say where and how it was made.
 _DESCRIBES = ("schema", "digest", "architecture", "activation", "image", "tokenizer", "leaves", "name")
 # Bytes. Smaller files are copied, so that a method cannot damage the data sets; larger ones share their disk space.
 _LINKED_FROM = 64 * 2**20
@@ -63,7 +63,7 @@ def build_view(directory: Path, datasets: Path, splits: Sequence[str], parent: P
 
 
 def read_splits(view: Path) -> list[str]:
-    """Returns the splits that a view holds, forget first: what a run over it has read, whatever it says."""
+    """Returns the splits that a view holds, forget first."""
     found = []
     for path in sorted((view / "datasets").glob("*/*/dataset_info.json")):
         info = files.read_json(path)
@@ -89,7 +89,7 @@ def _version(datasets: Path, name: str) -> Path:
 
 
 def _split_files(version: Path, splits: Sequence[str]) -> list[Path]:
-    """The files of some splits: their shards, and what describes the features of all."""
+    """Returns the files of some splits: their shards, and the description of the features."""
     info = files.read_json(version / "dataset_info.json")
     lengths = {split["name"]: split["shardLengths"] for split in info["splits"]}
     found = [version / "features.json"]
@@ -122,9 +122,9 @@ def _place_model(parent: Path, target: Path) -> dict[str, str]:
 
 
 def _place(source: Path, target: Path, digest: str | None = None) -> str:
-    """Puts a file into the view, without a way back to where it came from, and returns its SHA-256.
+    """Copies or hard-links a file into the view, and returns its SHA-256.
 
-    That of a copy is compared; a link is the very file that the stage has compared.
+    The digest of a copy is compared; a hard link is the same file, which the stage has compared.
     """
     source = source.resolve()
     if source.stat().st_size >= _LINKED_FROM and _link(source, target):
