@@ -1,6 +1,6 @@
-"""From row scores to every figure of a result: one pure function, used when a result is made and when it is verified.
+"""Computes every figure of a result from row scores: one pure function, which makes results and verifies them.
 
-Nothing here depends on a model, a device or JAX: numpy's float64 on the host, and the draws of the seed.
+Nothing here depends on a model, a device or JAX: it uses numpy's float64 and the draws of the seed.
 """
 
 from __future__ import annotations
@@ -60,31 +60,31 @@ def aggregate(rows: Mapping[str, np.ndarray], protocol: Mapping[str, Any]) -> tu
 
 
 def mean(scores: np.ndarray) -> float | None:
-    """The mean in float64, or None of no scores at all."""
+    """Returns the mean in float64, or None if there are no scores."""
     return float(np.mean(scores, dtype=np.float64)) if len(scores) else None
 
 
 def reciprocal(ranks: np.ndarray) -> np.ndarray:
-    """1 / rank, float64 [N]."""
+    """Returns 1 / rank, float64 [N]."""
     return 1.0 / ranks.astype(np.float64)
 
 
 def retrieval_figures(ranks: np.ndarray) -> Figures:
-    """Recall at 1 and the mean reciprocal rank of ranks int [N], 1 being best."""
+    """Returns recall at 1 and the mean reciprocal rank of ranks int [N], 1 being best."""
     return {"R@1": float(np.mean(ranks == 1)), "MRR": float(np.mean(reciprocal(ranks)))}
 
 
 def accuracy(prediction: np.ndarray, label: np.ndarray) -> float | None:
-    """The share of right predictions, or None of no rows."""
+    """Returns the share of correct predictions, or None if there are no rows."""
     return float(np.mean(prediction == label)) if len(label) else None
 
 
 def association_coherence(positive: np.ndarray, negative: np.ndarray, *, seed: int) -> float | None:
-    """ACS (1.3): how well one threshold on the similarity tells true pairs from shuffled ones.
+    """Computes ACS (1.3): how well a threshold on the similarity separates true pairs from shuffled ones.
 
     A logistic regression (L2, C = 1, the defaults of scikit-learn) is trained on one stratified half of the 2 N pairs;
-    the accuracy on the other half is returned. The features of the published ACS are not public: here it is the
-    similarity itself, one feature.
+    the accuracy on the other half is returned. The features of the published ACS are not public; here the similarity is
+    the only feature.
 
     Args:
       positive: float32 [N], the similarity of every image with its caption.
@@ -100,7 +100,7 @@ def association_coherence(positive: np.ndarray, negative: np.ndarray, *, seed: i
 
 
 def coherence_slack(positive: np.ndarray, negative: np.ndarray, *, seed: int) -> float:
-    """By how much ACS may differ on another machine: the share of test pairs that lie on the threshold itself."""
+    """Returns by how much ACS may differ on another machine: the share of test pairs on the threshold itself."""
     if len(positive) < 2:
         return 0.0
     score, _ = _coherence_scores(positive, negative, seed)
@@ -108,7 +108,7 @@ def coherence_slack(positive: np.ndarray, negative: np.ndarray, *, seed: int) ->
 
 
 def _coherence_scores(positive: np.ndarray, negative: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The regression's score (above 0 for a true pair) and the label of every test pair."""
+    """Returns the regression's score (above 0 for a true pair) and the label of every test pair."""
     feature = np.concatenate([positive, negative])
     label = np.concatenate([np.ones(len(positive), bool), np.zeros(len(negative), bool)])
     train, test = draws.draw_halves(len(positive), len(negative), seed)
@@ -117,12 +117,12 @@ def _coherence_scores(positive: np.ndarray, negative: np.ndarray, seed: int) -> 
 
 
 def floats(scores: np.ndarray) -> list[float]:
-    """Python floats with the shortest decimals that give the same float32 again: half the size of the file."""
+    """Returns Python floats with the shortest decimals that round to the same float32, which halves the file's size."""
     return [float(str(score)) for score in np.asarray(scores, np.float32)]
 
 
 def _sensitive_over_generic(rows: Mapping[str, np.ndarray]) -> float | None:
-    """The share of forget rows whose caption is more similar to the image than the image's generic caption is."""
+    """Returns the share of forget rows whose caption is more similar to the image than the generic caption is."""
     has = rows["forget.has_generic"]
     if not has.any():
         return None
@@ -130,7 +130,7 @@ def _sensitive_over_generic(rows: Mapping[str, np.ndarray]) -> float | None:
 
 
 def _means_over_people(rows: Mapping[str, np.ndarray]) -> dict[str, tuple[str, np.ndarray]]:
-    """The four metrics that are means over rows of people: key -> (split, a score a row)."""
+    """Returns the four metrics that are means over rows of people: key -> (split, a score a row)."""
     return {
         "RetFail_MRR": ("forget", reciprocal(rows["forget.rank"])),
         "AssocStr": ("forget", rows["forget.similarity"]),
@@ -140,7 +140,7 @@ def _means_over_people(rows: Mapping[str, np.ndarray]) -> dict[str, tuple[str, n
 
 
 def _by_field(rows: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | int | None]]:
-    """What a mean over all rows can hide: the same figures for each kind of attribute (None: no such rows)."""
+    """Returns the same figures for each kind of attribute, which a mean over all rows can hide (None: no such rows)."""
     figures: dict[str, dict[str, float | int | None]] = {}
     for code, field in enumerate(FIELDS):
         chosen = {split: rows[f"{split}.data_field"] == code for split in TARGETS}
@@ -151,7 +151,7 @@ def _by_field(rows: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | int
 
 
 def _intervals(rows: Mapping[str, np.ndarray], seed: int, samples: int) -> dict[str, list[float]]:
-    """95 % identity-clustered bootstrap intervals by the leaderboard's keys."""
+    """Returns identity-clustered bootstrap intervals of 95 %, by the leaderboard's keys."""
     return {
         key: list(intervals.clustered_interval(values, rows[f"{split}.identity"], seed=seed, samples=samples))
         for key, (split, values) in _means_over_people(rows).items()

@@ -1,6 +1,6 @@
-"""What can be wrong with results side by side: each must have been measured alike, and none may be another's.
+"""Checks results against each other: all must have been measured alike, and none may be a copy of another.
 
-Like :mod:`salmu_jax.evaluation.checks`, these functions return every problem they find, a line each.
+Like those of :mod:`salmu_jax.evaluation.checks`, these functions yield every problem that they find, a line each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from salmu_jax.messages import listed
 from salmu_jax.nested import flatten
 from salmu_jax.text import safe_text
 
-# What the data and the protocol decide, so that all results of them have it in common.
+# Columns that depend only on data and protocol, and so are equal in all results of them.
 SHARED = (
     *(f"{split}.{name}" for split in SPLITS for name in ("identity", "data_field", "subset", "gallery")),
     *(f"{split}.left_out" for split in TARGETS),
@@ -29,16 +29,16 @@ SHARED = (
 )
 MEASURED = (*(f"{split}.similarity" for split in SPLITS), "forget.core", "forget.negative", "forget.generic")
 _DISTINCT = 8  # values; an array of fewer (a collapsed model's) may be equal by chance
-_COPIED = 0.02  # the share of rows equal bit for bit that chance does not explain, in a model that is not Clean's heir
+_COPIED = 0.02  # the share of rows equal bit for bit that chance does not explain, in a model that does not descend from Clean
 
 
 def missing_references(models: Sequence[str]) -> list[str]:
-    """Which of Clean and Compromised is not among ``models``."""
+    """Returns which of Clean and Compromised are missing from ``models``."""
     return [model for model in REFERENCES if model not in models]
 
 
 def name_problems(models: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Models that have one name twice, or names that read alike (``Clean``, ``c-lean``), each with its place."""
+    """Yields models with the same name, or names that read alike (``Clean``, ``c-lean``), each with its index."""
     seen: dict[str, str] = {}
     for place, model in enumerate(models):
         key = "".join(character for character in model.lower() if character.isalnum())
@@ -49,7 +49,7 @@ def name_problems(models: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 
 def measured_by(result: Result) -> dict[str, Any]:
-    """What must agree between results that are compared: schema, protocol, data and the evaluator's version."""
+    """Returns what compared results must have in common: schema, protocol, data and the evaluator's version."""
     provenance = result["provenance"]
     versions = provenance.get("versions") or {}
     return {
@@ -61,7 +61,7 @@ def measured_by(result: Result) -> dict[str, Any]:
 
 
 def data_fields(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What the data was, not where it lay."""
+    """Returns the identity of the data, without its paths."""
     data = provenance.get("data") or {}
     if isinstance(data, dict):
         data = {key: value for key, value in data.items() if key not in ("path", "directory")}
@@ -69,14 +69,14 @@ def data_fields(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def incomparable(result: Result, clean: Result) -> list[str]:
-    """The fields by which ``result`` was measured otherwise than Clean, as ``seed 43 instead of 42``."""
+    """Returns the fields in which ``result`` was measured differently from Clean, as ``seed 43 instead of 42``."""
     own, reference = measured_by(result), measured_by(clean)
     fields = [field for field in sorted(reference.keys() | own.keys()) if reference.get(field) != own.get(field)]
     return [f"{safe_text(f, 80)} {brief(own.get(f))} instead of {brief(reference.get(f))}" for f in fields]
 
 
 def shared_problems(rows: RowScores, clean: RowScores) -> Iterator[str]:
-    """Columns that data and protocol decide, and that are not Clean's: other data, or rows in another order."""
+    """Yields a line if columns that depend only on data and protocol differ from Clean's."""
     wrong = [name for name in SHARED if not np.array_equal(rows[name], clean[name])]
     if wrong:
         yield (
@@ -85,7 +85,7 @@ def shared_problems(rows: RowScores, clean: RowScores) -> Iterator[str]:
 
 
 def descent_problems(result: Result, compromised: Result, board: Sequence[Result]) -> Iterator[str]:
-    """A method's model must descend from the Compromised model that it is judged against, by way of models on the board."""
+    """Yields a line if a method's model does not descend from the board's Compromised, by way of models on the board."""
     if result["model"] in REFERENCES:
         return
     own, target = (r["provenance"].get("checkpoint") or {} for r in (result, compromised))
@@ -104,7 +104,7 @@ def descent_problems(result: Result, compromised: Result, board: Sequence[Result
 
 
 def copy_problems(result: Result, rows: RowScores, other: Result, others: RowScores) -> Iterator[str]:
-    """Whether ``result`` is ``other`` under another name, or takes scores from it."""
+    """Yields lines if ``result`` is ``other`` under another name, or has taken scores from it."""
     name = other["model"]
     own, theirs = (r["provenance"].get("checkpoint") or {} for r in (result, other))
     # The same parameters under another activation are another model; a result that does not say its own is not believed.
@@ -129,7 +129,7 @@ def copy_problems(result: Result, rows: RowScores, other: Result, others: RowSco
 
 
 def exchange_problems(clean: Result, compromised: Result) -> Iterator[str]:
-    """Whether Clean leaks more than Compromised, beyond both intervals: then one stands for the other."""
+    """Yields a line if Clean leaks more than Compromised, beyond both intervals: then the two were exchanged."""
     low, high = (result["extra"]["intervals"].get("RetFail_MRR") for result in (compromised, clean))
     if low and high and high[0] > low[1]:
         yield (
@@ -139,7 +139,7 @@ def exchange_problems(clean: Result, compromised: Result) -> Iterator[str]:
 
 
 def _shadow(own: np.ndarray, theirs: np.ndarray) -> bool:
-    """Whether one column is a linear function of the other to six digits: scores shifted or scaled as a whole."""
+    """Returns whether one column is a linear function of the other: scores shifted or scaled as a whole."""
     if own.std() == 0 or theirs.std() == 0 or len(own) < 3 * _DISTINCT:
         return False
     correlation = float(np.corrcoef(own.astype(np.float64), theirs.astype(np.float64))[0, 1])

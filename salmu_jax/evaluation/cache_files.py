@@ -1,14 +1,14 @@
-"""The files of the evaluation's caches: a header in JSON and raw bytes, both with a digest that is compared when read.
+"""The files of the evaluation's caches: a JSON header and raw bytes, each with a digest that is compared when read.
 
     line 1    SHA-256 of line 2
-    line 2    JSON: "schema", "payload" {"bytes", "sha256"}, and the fields of whoever writes
+    line 2    JSON: "schema", "payload" {"bytes", "sha256"}, and the writer's own fields
     the rest  the payload
 
-A cache may be killed while it is written, filled by two runs at once, or damaged on its disk. So a file is written
-whole and renamed, nothing is ever written twice in place, and a file that is not as it was written counts as absent.
+A run may be killed while it writes a cache, two runs may fill it at once, and its disk may damage it. So a file is written
+whole and renamed, never changed in place, and a file that is not intact counts as absent.
 
-A cache lies below ``WORKDIR/cache``. :func:`prune` removes what is no longer useful, and only directories that
-:func:`claim` has marked as ours and that no other run holds.
+Caches are in ``WORKDIR/cache``. :func:`prune` removes the oldest, but only directories that :func:`claim` has marked as ours
+and that no other run holds.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def write(path: Path, fields: Mapping[str, Any], payload: np.ndarray | None = No
     header = json.dumps({"schema": SCHEMA, "payload": described, **fields}, ensure_ascii=True).encode()
     digest = hashlib.sha256(header).hexdigest().encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Two runs, on two machines even, may write the same file at once: neither may meet the other's beginning.
+    # Two runs, even on two machines, may write the same file at once, so their temporary names must differ.
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with open(partial, "xb") as handle:
-            # Nobody waits for the disk: what a power cut takes away is found by its digest, and made again.
+            # No fsync: what a power cut destroys is found by its digest, and made again.
             handle.writelines((digest, b"\n", header, b"\n", data))
         os.replace(partial, path)
     except BaseException:
@@ -112,23 +112,23 @@ def claim(directory: Path, about: Mapping[str, Any]) -> Iterator[None]:
         if strange := [name for name in names if not _PARTIAL.fullmatch(name)]:
             raise InputError(f"holds '{min(strange)}', which is no cache of ours; move it away", directory)
     with open(directory / _LOCK, "a") as handle:
-        with contextlib.suppress(OSError):  # nobody else is here: what kills have left is of no use
+        with contextlib.suppress(OSError):  # no other run is here: what killed runs have left is useless
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for path in directory.rglob("*.partial-*"):
                 if _PARTIAL.fullmatch(path.name):
                     path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # without locks nothing is ever removed, see _unused
             fcntl.flock(handle, fcntl.LOCK_SH)
-        # Only now: a run that finds itself alone takes everything under a temporary name for what a kill has left.
+        # Only now: a run that is alone takes everything under a temporary name for the leftovers of a kill.
         if not is_ours(directory):
             files.write_json(directory / MARK, {"schema": SCHEMA, **about})
         with contextlib.suppress(OSError):
-            os.utime(directory / MARK)  # when it was last of use
+            os.utime(directory / MARK)  # when it was last used
         yield
 
 
 def is_ours(directory: Path) -> bool:
-    """Whether a directory is a cache that we have made."""
+    """Returns whether a directory is a cache of ours."""
     try:
         mark = json.loads((directory / MARK).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -190,7 +190,7 @@ def prune(root: Path, keep_bytes: int) -> list[Path]:
 
 @contextlib.contextmanager
 def _unused(directory: Path) -> Iterator[bool]:
-    """Whether no run holds a cache. Where files cannot be locked nobody knows, and it counts as held."""
+    """Yields whether no run holds a cache. Where files cannot be locked, it counts as held."""
     with open(directory / _LOCK, "a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""What a reader must know before comparing a result's figures with others: derived from its protocol alone."""
+"""The caveats of a result, which depend on its protocol alone: what to know before comparing its figures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _METRIC_OF = {
 
 
 def caveats(protocol: Mapping[str, Any]) -> list[str]:
-    """The caveats of a result with this ``protocol``."""
+    """Returns the caveats of a result with this ``protocol``."""
     rows, task = protocol["rows"], protocol["genknow"]
     found = []
     if protocol["made"] or any(rows[split] != count for split, count in PUBLISHED_ROWS.items()):

@@ -1,7 +1,7 @@
-"""What can be wrong with one result: each function returns every problem it finds, a line each, and raises nothing.
+"""Checks one result: each function yields every problem that it finds, a line each, and raises nothing.
 
-The fields have passed the schema and the row scores have the arrays that the protocol calls for. What is compared here is
-one part of a result with another: bounds, draws, counts, figures, caveats, lineage.
+The fields have passed the schema, and the row scores have the arrays that the protocol requires. Here the parts of a result
+are compared with each other: bounds, draws, counts, figures, caveats, lineage.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Result = Mapping[str, Any]
 
 
 def row_problems(rows: RowScores, protocol: Mapping[str, Any]) -> Iterator[str]:
-    """Row scores out of their range, or at odds with each other, with the counts, or with the draws of the seed."""
+    """Yields row scores that are out of range, or inconsistent with each other, the counts, or the draws of the seed."""
     for name in (*(f"{split}.similarity" for split in SPLITS), "forget.core", "forget.negative", "forget.generic"):
         with np.errstate(invalid="ignore"):
             yield from _rows_where(~(np.abs(rows[name]) <= 1 + COSINE_SLACK), rows[name], name, "a cosine from -1 to 1")
@@ -53,13 +53,13 @@ def row_problems(rows: RowScores, protocol: Mapping[str, Any]) -> Iterator[str]:
 
 
 def computable(rows: RowScores) -> bool:
-    """Whether figures can be computed from these row scores at all, be they right or wrong."""
+    """Returns whether figures can be computed from these row scores at all."""
     finite = all(np.isfinite(values).all() for values in rows.values() if values.dtype.kind == "f")
     return finite and all((rows[f"{split}.rank"] > 0).all() for split in TARGETS)
 
 
 def draw_problems(rows: RowScores, protocol: Mapping[str, Any]) -> Iterator[str]:
-    """Draws that are not those of the seed: pools of distractors, and the captions that images are wrongly paired with."""
+    """Yields draws that are not those of the seed: pools of distractors, and the captions of shuffled pairs."""
     seed, how = protocol["seed"], protocol["draws"]
     counts = {split: len(rows[f"{split}.rank"]) for split in TARGETS}
     counts["retain_disjoint"] = subset_rows(rows)["retain_disjoint"]
@@ -83,7 +83,7 @@ def draw_problems(rows: RowScores, protocol: Mapping[str, Any]) -> Iterator[str]
 
 
 def protocol_problems(protocol: Mapping[str, Any], rows: RowScores) -> Iterator[str]:
-    """Fields of the protocol that contradict the row scores or one another."""
+    """Yields fields of the protocol that contradict the row scores or each other."""
     gallery_forget, gallery_retain = len(rows["forget.gallery"]), len(rows["retain_synth.gallery"])
     task = protocol["genknow"]
     classes = task["classes"]
@@ -104,7 +104,7 @@ def protocol_problems(protocol: Mapping[str, Any], rows: RowScores) -> Iterator[
 
 
 def figure_problems(result: Result, rows: RowScores) -> Iterator[str]:
-    """Figures and caveats that do not follow from the row scores and the protocol."""
+    """Yields figures and caveats that do not follow from the row scores and the protocol."""
     protocol = result["protocol"]
     expected = dict(zip(("efficacy", "utility", "extra"), aggregate(rows, protocol), strict=True))
     slack = coherence_slack(rows["forget.similarity"], rows["forget.negative"], seed=protocol["seed"])
@@ -121,7 +121,7 @@ def figure_problems(result: Result, rows: RowScores) -> Iterator[str]:
 
 
 def lineage_problems(result: Result) -> Iterator[str]:
-    """What a model of this name cannot descend from, or cannot have read."""
+    """Yields a lineage, or splits read, that a model of this name cannot have."""
     model, provenance = result["model"], result["provenance"]
     checkpoint = provenance.get("checkpoint")
     if checkpoint is None:
@@ -154,7 +154,7 @@ def lineage_problems(result: Result) -> Iterator[str]:
 
 
 def data_problems(result: Result) -> Iterator[str]:
-    """Data that are not said, or that are at odds with the protocol."""
+    """Yields data digests that are missing, or that contradict the protocol."""
     data, task = result["provenance"].get("data") or {}, result["protocol"]["genknow"]["dataset"]
     if data.get("salmu") is None:
         yield "'provenance' does not say which data were evaluated (no digest 'data > salmu')"
@@ -164,14 +164,14 @@ def data_problems(result: Result) -> Iterator[str]:
 
 
 def made_problems(protocol: Mapping[str, Any], config: Mapping[str, Any], where: str) -> Iterator[str]:
-    """A made world that is called another one, or the reverse: a config that names no ``world_dir`` has it made."""
+    """Yields a line if ``made`` contradicts the config, where an empty ``world_dir`` means a made world."""
     world = config.get("world_dir")
     if isinstance(world, str) and protocol["made"] != (not world):
         yield f"'protocol > made' is {_brief(protocol['made'])}, but in {where} 'world_dir' is {_brief(world)}"
 
 
 def config_problems(result: Result) -> Iterator[str]:
-    """A protocol other than the config's, where the config is recorded."""
+    """Yields fields of the protocol that differ from the recorded config."""
     config, protocol = result["provenance"].get("config"), result["protocol"]
     config = config if isinstance(config, dict) else {}
     evaluate = config.get("evaluate")
@@ -184,7 +184,7 @@ def config_problems(result: Result) -> Iterator[str]:
 
 
 def differences(expected: Any, found: Any, field: str, slack: Mapping[str, float] | None = None) -> Iterator[str]:
-    """Where ``found`` is not ``expected``: numbers to :data:`TOLERANCE` (and ``slack`` by key), everything else exactly."""
+    """Yields where ``found`` differs from ``expected``: numbers by more than :data:`TOLERANCE` (plus ``slack`` by key)."""
     if isinstance(expected, dict) and isinstance(found, dict):
         for key in [*expected, *(key for key in found if key not in expected)]:
             inner = f"{field} > {safe_text(key, 60)}"
@@ -227,7 +227,7 @@ def _brief(value: Any) -> str:
 
 
 def _rows_where(wrong: np.ndarray, values: np.ndarray, name: str, wanted: str) -> Iterator[str]:
-    """One line for all rows of a column that are wrong, with the first of them."""
+    """Yields one line for all wrong rows of a column, with the first of them."""
     if wrong.any():
         row, count = int(np.flatnonzero(wrong)[0]), int(wrong.sum())
         more = f" (and {count - 1:,} more rows)" if count > 1 else ""
@@ -242,7 +242,7 @@ def _codes(rows: RowScores, split: str, subsets: list[int]) -> Iterator[str]:
 
 
 def _class_problems(rows: RowScores, protocol: Mapping[str, Any]) -> Iterator[str]:
-    """Labels and predictions outside of their classes, and identities that are not those of their rows."""
+    """Yields labels and predictions outside of their classes, and identities that are not those of their rows."""
     whole = rows["forget.subset"] == SUBSETS.index("forget_identity")
     people, labels = np.unique(rows["forget.identity"][whole], return_inverse=True)
     if len(labels) == len(rows["idzsc.label"]):  # else the counts are complained of

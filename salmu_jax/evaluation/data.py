@@ -1,7 +1,7 @@
-"""What is evaluated: the rows of every split, their images, and the zero-shot task. Opened once, used for every model.
+"""The data of an evaluation: the rows of every split, their images, and the zero-shot task, opened once for all models.
 
-Nothing is read before it is needed, and no record is read twice: images are encoded first, and the columns of their records
-are kept on the way (``pixels.py``).
+Records are read when they are needed, and only once: images are encoded first, and the columns of their records are kept in
+passing (``pixels.py``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ZEROSHOT = "zeroshot"
 FIELDS = ("name", "city", "job", "blood_type", "phone_number", "emails", "iban", "credit_card", "passport")
 PUBLISHED_ROWS = {"forget": 30_468, "holdout_association": 14_943, "holdout_identity": 14_642, "retain_synth": 16_741}
 IMAGENET_SIZE = (1_000, 50_000)  # classes and images of ImageNet-1k's validation split
-MEMORY_LIMIT = 1 << 29  # decoded bytes that are kept in memory unless the caller decides
+MEMORY_LIMIT = 1 << 29  # decoded bytes kept in memory at most, unless the caller decides
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,7 +134,7 @@ class EvaluationData:
           directories: where decoded images and columns are kept on the disk, ``{"salmu": Path, "zeroshot": Path}``.
           write_pixels: whether they hold the images, or the columns alone.
           decode: by default :func:`salmu_jax.models.preprocess.preprocess_eval`.
-          say: is told of damaged cache files, a line each.
+          say: called with a line for each damaged cache file.
 
         Raises:
           InputError: as the class does; later, when it is read: an undecodable image, a label out of range.

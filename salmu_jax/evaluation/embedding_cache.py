@@ -1,12 +1,12 @@
-"""Embeddings of one model, kept part by part while they are computed, so that a kill costs seconds and not hours.
+"""A cache of one model's embeddings, written in parts while they are computed, so that a kill costs seconds, not hours.
 
     cache/embeddings/CHECKPOINT-DATA-DTYPE-KEY/
       cache.json                    what they are embeddings of: all that they depend on
       images/000000000-000002048    rows 0 to 2,047 of the stream "images", float32
       texts-32/...                  and so on
 
-The key holds everything that an embedding depends on beyond its last bits, and nothing else: batch size and the number of
-devices are no part of it. A part is written whole, with its digest; a damaged one counts as absent, and is told.
+The key holds everything that an embedding depends on beyond its last bits, and nothing else: neither batch size nor the number
+of devices. A part is written whole, with its digest; a damaged part is reported and counts as absent.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Parts:
     Args:
       values: where they go, float32 [N, D].
       directory: where parts are written, or None: in memory alone.
-      say: is told of each damaged part.
+      say: called with a line for each damaged part.
     """
 
     def __init__(self, values: np.ndarray, directory: Path | None, say: Callable[[str], None] = lambda line: None):
@@ -51,7 +51,7 @@ class Parts:
         self._written = time.monotonic()
 
     def load(self) -> list[Range]:
-        """Reads the parts that are there and not yet read; the ranges of rows that are in none, in order."""
+        """Reads the parts that were not read yet; returns the ranges of rows that are in no part, in order."""
         have = np.zeros(len(self.values), bool)
         for path in sorted(self._directory.glob("*-*")) if self._directory is not None else []:
             start, _, stop = path.name.partition("-")
@@ -65,7 +65,7 @@ class Parts:
         return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
     def add(self, start: int, values: np.ndarray) -> None:
-        """Rows ``start``, ``start + 1``, ... are ``values`` [n, D]; they reach the directory now or soon."""
+        """Sets rows ``start``, ``start + 1``, ... to ``values`` [n, D], and writes them now or with later rows."""
         self.values[start : start + len(values)] = values
         if self._pending and self._pending[-1][1] == start:
             self._pending[-1] = (self._pending[-1][0], start + len(values))
@@ -76,7 +76,7 @@ class Parts:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what has not been written yet."""
+        """Writes the rows that were not written yet."""
         for start, stop in self._pending if self._directory is not None else []:
             path = self._directory / f"{start:09d}-{stop:09d}"
             cache_files.write(path, {"shape": [stop - start, self.values.shape[1]]}, self.values[start:stop])

@@ -1,7 +1,7 @@
-"""Encodes everything an evaluation needs, once a model: the images of every split and every distinct text.
+"""Encodes everything that an evaluation needs, once per model: the images of every split and every distinct text.
 
-The images of all splits are one stream, and so are the captions of each length (``encode.py``). The processes of a run share
-each stream, and hand their rows over through the cache's directory, which all of them see; process 0 gets them all.
+The images of all splits are one stream, and so are the captions of each length (``encode.py``). The processes of a run divide
+each stream, and pass their rows to process 0 through the cache's directory, which all of them see.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def embed(
       batch_size: rows that a device encodes at a time; no embedding depends on it beyond its last bits.
       directory: where embeddings are kept while they are computed (``embedding_cache.py``), which must be of this model and
         these data; None: nowhere. Several processes need one that all of them see.
-      label: heads the lines on progress, on standard error; empty: there are none.
-      say: is told of what a run before has left, and of damage.
+      label: begins the progress lines, on standard error; empty for none.
+      say: called with lines about rows of an earlier run, and about damage.
 
     Raises:
       InputError: the data were opened at another image size than the model's, or embeddings are no unit vectors.
@@ -134,14 +134,14 @@ class _Run:
         self._width = encoder.width()
 
     def encode(self, unit: str, streams: Sequence[Stream]) -> np.ndarray:
-        """All rows of all streams, one after the other, float32 [N, D]; elsewhere than in process 0 those of the process."""
+        """Returns all rows of all streams in order, float32 [N, D]; in processes other than 0, only their own rows."""
         ends = list(itertools.accumulate(stream[1] for stream in streams))
         values = np.zeros((ends[-1], self._width), np.float32)
         parts = [
             Parts(values[end - rows : end], self._directory and self._directory / name, self._say)
             for (name, rows, *_), end in zip(streams, ends, strict=True)
         ]
-        # What is missing is what process 0 finds missing: the others may already see what their peers write.
+        # Process 0 decides what is missing: the others may already see rows that their peers write.
         missing = distributed.from_main(lambda: [part.load() for part in parts])
         rows, todo = ends[-1], sum(stop - start for some in missing for start, stop in some)
         if todo < rows:
@@ -201,13 +201,13 @@ def _place_among_processes() -> tuple[int, int]:
 
 
 def _together(work: Callable[[], None]) -> None:
-    """Does each process's share; an InputError of one is raised in all, so that nobody waits for it."""
-    told = None
+    """Calls ``work`` in each process; an InputError in one is raised in all, so that no process waits for it."""
+    problem = None
     try:
         work()
     except InputError as error:
-        told = str(error)
-    for process, message in enumerate(distributed.from_all(told)):
+        problem = str(error)
+    for process, message in enumerate(distributed.from_all(problem)):
         if message is not None:
             raise (
                 InputError(message) if process == _place_among_processes()[1] else distributed.RemoteInputError(message)
@@ -215,7 +215,7 @@ def _together(work: Callable[[], None]) -> None:
 
 
 def _share(ranges: Sequence[Range], unit: int, count: int, index: int) -> list[Range]:
-    """The rows of process ``index`` of ``count``: equal shares of ``ranges``, cut where a device's rows end."""
+    """Returns the rows of process ``index`` of ``count``: equal shares of ``ranges``, cut at multiples of ``unit``."""
     total = sum(stop - start for start, stop in ranges)
     units = -(-total // unit)
     first, last = (units * part // count * unit for part in (index, index + 1))
@@ -229,7 +229,7 @@ def _share(ranges: Sequence[Range], unit: int, count: int, index: int) -> list[R
 
 
 def _order(data: EvaluationData, tokenizer: Any, prompt: str, tower: Any, path: Path | None) -> list[Bucket]:
-    """The lengths in which texts are encoded; kept at ``path``, so that texts whose embeddings are there need no tokens."""
+    """Returns the buckets of texts; kept at ``path``, so that texts with cached embeddings need not be tokenised."""
     if path is not None:
         try:
             found = cache_files.read(path)

@@ -1,11 +1,11 @@
 """Encodes many images or captions with the towers of one model, on all devices of this process.
 
-A device is always given as many rows at a time, whatever the number of devices, so that each row goes through the same
-program and comes out with the same bits on one device, on eight, and on the hosts of a pod. The last batch alone is padded.
-While the devices compute a batch, a thread makes the next one.
+A device always gets the same number of rows at a time, whatever the number of devices, so each row runs through the same
+program and gives the same bits on one device, on eight, and on the hosts of a pod. Only the last batch is padded. While the
+devices compute a batch, a thread prepares the next one.
 
-Captions are encoded in a few lengths rather than as long as the longest: a text tower is causal, and nothing that follows the
-end of a caption is read. :func:`buckets` chooses the lengths.
+Captions are encoded in buckets of a few lengths instead of padded to the longest: a text tower is causal, so nothing after the
+end of a caption matters. :func:`buckets` chooses the lengths.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Range = tuple[int, int]
 
 MULTIPLE = 8  # lengths of captions are multiples of it
 MOST_BUCKETS = 4
-WORTH_A_PROGRAM = 2e12  # floating-point operations that a further length has to save: it takes seconds to compile
+WORTH_A_PROGRAM = 2e12  # FLOPs that a further bucket has to save, since compiling it takes seconds
 UNIT_TOLERANCE = 1e-3  # of the norm of an embedding
 
 
 class Bucket(NamedTuple):
-    """Captions of a length: ``index`` int64 [n], their places among all, in increasing order."""
+    """Captions of one length; ``index`` int64 [n] are their positions among all captions, in increasing order."""
 
     length: int
     index: np.ndarray
@@ -51,29 +51,29 @@ class Encoder:
     """The towers of one model, on the devices of this process, or on those of ``mesh``.
 
     Args:
-      clip, params: the model. It is copied to each device, unless a mesh is given: then it lies there already.
-      rows: images or captions that a device takes at a time, at most.
-      mesh: whose ``data`` and ``fsdp`` axes share a batch. All its processes then have to encode the same rows.
-      gather: whether every device gets all embeddings, as the processes of such a mesh need it.
+      clip, params: the model. It is copied to each device; with a ``mesh``, it is already on its devices.
+      rows: the images or captions that a device encodes at a time, at most.
+      mesh: its ``data`` and ``fsdp`` axes divide a batch. All its processes then have to encode the same rows.
+      gather: whether every device gets all embeddings, as the processes of such a mesh need.
     """
 
     def __init__(self, clip: Any, params: Params, rows: int, mesh: Mesh | None = None, gather: bool = False):
         self.clip, self._rows, self._mesh, self._gather = clip, rows, mesh, gather
         self._params = params
-        self.waited = 0.0  # seconds that the devices had nothing to do for want of input
+        self.waited = 0.0  # seconds that the devices waited for input
         self._copies: dict[Mesh, Params] = {}
 
     def width(self) -> int:
-        """The width D of embeddings."""
+        """Returns the width D of embeddings."""
         tokens = jax.ShapeDtypeStruct((1, MULTIPLE), jnp.int32)
         return jax.eval_shape(self.clip.encode_text, self._params, tokens).shape[-1]
 
     def rows_of(self, total: int) -> int:
-        """The rows that a device takes at a time of a stream of ``total``, however many devices there are."""
+        """Returns how many rows of a stream of ``total`` a device encodes at a time, for any number of devices."""
         return min(self._rows, max(MULTIPLE, 1 << (total - 1).bit_length()))
 
     def _place(self, total: int) -> tuple[Mesh, Params, int]:
-        """The mesh for a stream of ``total`` rows, the parameters on it, and the rows of a batch."""
+        """Returns the mesh for a stream of ``total`` rows, the parameters on it, and the rows of a batch."""
         if self._mesh is not None:
             return self._mesh, self._params, self._rows * self._mesh.shape["data"] * self._mesh.shape["fsdp"]
         rows = self.rows_of(total)
@@ -149,7 +149,7 @@ class Encoder:
 
 
 def default_rows(clip: Any) -> int:
-    """Rows that a device takes at a time where nobody says: few large images on a CPU, whose every batch takes seconds."""
+    """Returns the default rows of a device: few for large images on a CPU, where every batch takes seconds."""
     return 32 if jax.default_backend() == "cpu" and clip.config.image_size > 64 else 256
 
 
@@ -190,8 +190,8 @@ def buckets(tokens: np.ndarray, tower: Any = None, most: int = MOST_BUCKETS) -> 
 def check(embeddings: np.ndarray, where: str) -> None:
     """Raises InputError for embeddings [N, D] that are not finite, or that normalisation did not bring to a norm of 1.
 
-    Cosines do not see the scale of a projection, until it overflows or underflows float32: then they are noise, and look like
-    forgetting.
+    Cosines do not depend on the scale of a projection until it overflows or underflows float32: then they are noise, which
+    looks like forgetting.
     """
     broken = int((~np.isfinite(embeddings).all(axis=1)).sum())
     if broken:
@@ -213,7 +213,7 @@ def check(embeddings: np.ndarray, where: str) -> None:
 
 @functools.lru_cache(maxsize=8)
 def _towers(clip: Any, mesh: Mesh, gather: bool) -> dict[str, Callable[[Params, jax.Array], jax.Array]]:
-    """Both towers, compiled once for all models of an architecture."""
+    """Returns both towers, compiled once for all models of an architecture."""
     out = mesh_lib.replicated(mesh) if gather else mesh_lib.batch_sharding(mesh)
 
     def image(params: Params, images: jax.Array) -> jax.Array:
@@ -226,7 +226,7 @@ def _towers(clip: Any, mesh: Mesh, gather: bool) -> dict[str, Callable[[Params, 
 
 
 def _batches(ranges: Sequence[Range], size: int) -> Iterator[list[Range]]:
-    """The rows of all ``ranges`` in order, ``size`` at a time; a batch may hold parts of several ranges."""
+    """Yields the rows of all ``ranges`` in order, ``size`` at a time; a batch may hold parts of several ranges."""
     batch: list[Range] = []
     room = size
     for start, stop in ranges:

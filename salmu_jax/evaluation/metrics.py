@@ -1,7 +1,7 @@
 """The metrics of SALMUBench as pure functions of embeddings.
 
-Embeddings are float32 ``[N, D]``, L2-normalised, so a similarity (cosine) is a dot product. Products are taken in full
-float32 (``Precision.HIGHEST``) on every backend. Large products are made block by block inside one compiled loop, so no
+Embeddings are float32 ``[N, D]``, L2-normalised, so a similarity (cosine) is a dot product. Matmuls are in full
+float32 (``Precision.HIGHEST``) on every backend. Large ones are computed block by block inside one compiled loop, so no
 function holds more than one block of similarities (256 images x 2,256 captions: 2 MB), whatever the number of images.
 
 The public record (arXiv 2603.26316 and the released evaluator's output) leaves these points open; the choices are ours:
@@ -11,9 +11,9 @@ The public record (arXiv 2603.26316 and the released evaluator's output) leaves 
   gallery of that row is smaller by the number of such captions.
 * **Ties.** ``rank = 1 + #greater + floor(#ties / 2)``, where distractors within :data:`TIE_TOLERANCE` of the own
   caption's similarity are ties. A model that maps everything to one point thus gets the middle rank: neither perfectly
-  leaky (rank 1) nor perfectly forgotten (last). The own similarity comes out of the same matrix product as the
+  leaky (rank 1) nor perfectly forgotten (last). The own similarity comes out of the same matmul as the
   distractors', and the tolerance is some ten times the rounding of a float32 dot product of unit vectors: what is a tie
-  depends neither on a column's place in the product nor on how a backend orders its sums.
+  depends neither on a column's position in the matmul nor on how a backend orders its sums.
 * **Zero-shot ties** go to the first class, as argmax does; a collapsed model then gets the share of one class.
 * **ACS** has the cosine as its only feature (see :func:`salmu_jax.evaluation.aggregate.association_coherence`).
 """

@@ -1,14 +1,14 @@
-"""The images and columns of a split, decoded once: for the next model, the next command, and a run that was killed.
+"""The images and columns of a split, decoded once for all models and commands, and kept across kills.
 
-Rows are read in blocks of :data:`BLOCK`. A block is read when it is first asked for, each record once: its images are decoded
-by as many threads as there are cores, and its columns are kept. With a directory both are written there, a file a block, so
-that a later process reads no record of it::
+Rows are read in blocks of :data:`BLOCK`. A block is read when it is first requested, each record once: its images are
+decoded by as many threads as there are cores, and its columns are kept. With a directory, both are written to it, a file a
+block, so that a later process reads no record again::
 
     cache/pixels/DIGEST-224-VERSION/forget/000000.block    header with the columns; uint8 [rows, S, S, 3]
 
-A file is complete as soon as it has its name, and carries its digests (``cache_files.py``), so that runs at the same time,
-kills and damage need no bookkeeping: a block that is absent or damaged is decoded again. Where the disk is too small, files
-hold the columns alone, and images are decoded whenever they are asked for.
+A file is complete as soon as it has its name, and holds its digests (``cache_files.py``), so that parallel runs, kills and
+damage need no bookkeeping: a block that is absent or damaged is decoded again. If the disk is too small, files hold only the
+columns, and images are decoded whenever they are requested.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass
 class Counts:
-    """What the reading of images took: records read and images decoded, and blocks found in a cache."""
+    """Counts of records read, images decoded, and images found in a cache."""
 
     read: int = 0
     decoded: int = 0
@@ -60,7 +60,7 @@ class ImageStore:
       directory: where blocks are kept on the disk, or None.
       write_pixels: whether they hold the pixels there, or the columns alone.
       counts: what is added to.
-      say: is told of damage and of a full disk, one line each.
+      say: called with a line about each damaged block, and about a full disk.
 
     Thread-safe. Raises InputError when reading: an undecodable image, a damaged record.
     """
@@ -108,7 +108,7 @@ class ImageStore:
         return values
 
     def missing_pixels(self) -> int:
-        """How many images are not in the directory."""
+        """Returns how many images are not in the directory."""
         blocks = range(-(-len(self) // BLOCK))
         return sum(self._rows(block) for block in blocks if not self._holds_pixels(block))
 
@@ -135,7 +135,7 @@ class ImageStore:
                     self._columns[block] = found.fields["columns"]
                 elif self._keep or (self._directory is not None and self._write_pixels):
                     self._pixels(block)
-                else:  # there is nowhere to keep its images
+                else:  # its images cannot be kept anywhere
                     self._columns[block] = self._read(block)[1]
                     self._write(block, None)
             return self._columns[block]
@@ -207,9 +207,9 @@ def check_policy(policy: str, where: str = "evaluate.cache_pixels") -> None:
 
 
 def decide(policy: str, missing: int, image_size: int, directory: Path, say: Say = lambda line: None) -> bool:
-    """Whether ``missing`` images more are written to a cache at ``directory``, an existing one; says how large they are.
+    """Decides whether to write ``missing`` more images to the cache at ``directory``, which exists; says their size.
 
-    ``auto``: if the disk holds them and :data:`FREE_MARGIN` besides. Raises InputError for ``on`` where it does not.
+    ``auto`` writes them if the disk has room for them and :data:`FREE_MARGIN`. Raises InputError for ``on`` without room.
     """
     check_policy(policy)
     needed, free = missing * image_size**2 * 3, shutil.disk_usage(directory).free

@@ -1,7 +1,7 @@
-"""Which metric on which split: the whole evaluation of one model, as row scores and as the contents of a result file.
+"""The whole evaluation of one model: which metric on which split, as row scores and as the contents of a result file.
 
-The figures depend on the checkpoint, the data, the seed and the settings alone: identical checkpoints give identical
-results, bit for bit. Times are in ``provenance`` and nowhere else.
+The figures depend only on the checkpoint, the data, the seed and the settings: identical checkpoints give identical results,
+bit for bit. Times are only in ``provenance``.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def check_prompt(prompt: str, where: str = "idzsc_prompt") -> None:
 
 
 def _groups(data: EvaluationData) -> RowScores:
-    """Whose row it is, about which attribute, and of which subset, as numbers."""
+    """Returns the identity, the attribute and the subset of each row, as numbers."""
     people = np.unique(np.concatenate([rows.identity_id for rows in data.splits.values()]))
     people = people[people != ""]
     groups = {"retain_synth.fragile": data.splits["retain_synth"].fragile}
@@ -174,7 +174,7 @@ def _groups(data: EvaluationData) -> RowScores:
 
 
 def _codes(values: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """The place of each value among ``names``, -1 for one that is not there: int32 [N]."""
+    """Returns the index of each value in ``names``, -1 for one that is not there: int32 [N]."""
     place = {str(name): index for index, name in enumerate(names)}
     return np.fromiter((place.get(str(value), -1) for value in values), np.int32, len(values))
 

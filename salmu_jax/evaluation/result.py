@@ -143,7 +143,7 @@ METRICS = (
 
 
 def leaderboard_row(result: Mapping[str, Any]) -> dict[str, float | None]:
-    """The value of every metric by its key, in :data:`METRICS`' order; None where it was not measured."""
+    """Returns the value of every metric by its key, in :data:`METRICS`' order; None where it was not measured."""
     row = {metric.key: _lookup(result, metric.path) for metric in METRICS}
     if row["GenKnow"] == SKIPPED:
         row["GenKnow"] = None
@@ -186,10 +186,10 @@ def load_rows(path: str | os.PathLike, result: Mapping[str, Any]) -> dict[str, n
 
 
 def result_files(directory: str | os.PathLike, say: Callable[[str], None]) -> list[Path]:
-    """The result files in a directory, by name; ``say`` is told which files ``*.json`` are none, and are left alone.
+    """Returns the result files in a directory, by name; calls ``say`` for each file ``*.json`` that is not a result.
 
-    Hidden files, and what is no regular file, are passed over in silence. A file beside row scores of its name is a result,
-    however damaged it is: what is wrong with it is for its reader to say.
+    Hidden files, and files that are not regular, are ignored in silence. A file beside row scores of its name counts as a
+    result, however damaged: its reader says what is wrong with it.
     """
     found = []
     for path in sorted(Path(directory).glob("*.json")):
@@ -215,7 +215,7 @@ def _may_be_result(path: Path) -> bool:
 
 
 def seal(result: Mapping[str, Any]) -> dict[str, Any]:
-    """``result`` with ``digest``, the SHA-256 of everything else in it."""
+    """Returns ``result`` with ``digest``, the SHA-256 of everything else in it."""
     rest = {key: value for key, value in result.items() if key != "digest"}
     return {**rest, "digest": sha256_json(rest)}
 
@@ -242,18 +242,18 @@ def check_result(result: Mapping[str, Any], where: str | os.PathLike) -> None:
 
 
 def seal_problems(result: Mapping[str, Any]) -> list[str]:
-    """Whether the result was changed after it was written (by somebody who left its digest alone)."""
+    """Returns a line if the result was changed after it was written, without its digest."""
     same = seal(result)["digest"] == result.get("digest")
     return [] if same else ["its 'digest' is not that of its contents: the file was changed after it was written"]
 
 
 def schema_problems(result: Mapping[str, Any]) -> list[str]:
-    """Every field that is not as the schema has it, a line each."""
+    """Returns a line for every field that violates the schema."""
     return [line for _, line in schema_errors(result)]
 
 
 def schema_errors(result: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]]:
-    """The same, each with the path of the object or value that is wrong."""
+    """Returns :func:`schema_problems`, each with the path of the object or value that is wrong."""
     shortened, errors = _without_scores(result)
     if _more_values_than(shortened, MAX_VALUES):
         return [(("",), f"it holds more than {MAX_VALUES:,} values besides its score lists")]
@@ -262,7 +262,7 @@ def schema_errors(result: Mapping[str, Any]) -> list[tuple[tuple[str, ...], str]
 
 
 def _faults(error: jsonschema.ValidationError) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yields the path and the line of each fault: fields that are missing, or unknown, are as many as there are of them."""
+    """Yields the path and the line of each fault: one for every field that is missing or unknown."""
     path, name = tuple(map(str, error.absolute_path)), _name(error)
     if error.validator == "required":
         for key in error.validator_value:
@@ -286,7 +286,7 @@ def _validator() -> jsonschema.Draft202012Validator:
 
 
 def _without_scores(result: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[tuple[tuple[str, ...], str]]]:
-    """``result`` with score lists of one entry, and the errors of the others: the validator is slow on long lists."""
+    """Returns ``result`` with score lists of one entry, and the errors of the lists: the validator is slow on long ones."""
     definitions, errors = _validator().schema["$defs"], []
     efficacy = result.get("efficacy")
     if not isinstance(efficacy, dict):
@@ -311,7 +311,7 @@ def _without_scores(result: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[
 
 
 def _more_values_than(value: Any, limit: int) -> bool:
-    """Whether a JSON value holds more than ``limit`` values, counted no further than that."""
+    """Returns whether a JSON value holds more than ``limit`` values."""
     waiting, count = [value], 0
     while waiting and count <= limit:
         inner = waiting.pop()

@@ -1,11 +1,11 @@
-"""The evaluation of the models of one work directory: the data opened once, and the caches that outlive a process.
+"""Evaluates the models of one work directory: the data is opened once, and caches outlive the process.
 
     WORKDIR/cache/pixels/DIGEST-224-VERSION/       decoded images and columns of a data set (pixels.py)
     WORKDIR/cache/embeddings/CHECKPOINT-DATA-.../  of one model (embedding_cache.py)
 
-Everything in ``cache/`` can be deleted at any time; it is made again. By itself it stays bounded: pixels of other data or of
-another image size are removed when they are no longer evaluated, and embeddings, which are of use to a run that was killed or
-that repeats an evaluation with other draws, are kept up to 4 GiB, the latest ones.
+Everything in ``cache/`` may be deleted at any time, and is then made again. Its size is bounded: pixels of other data or
+another image size are removed when a run does not use them, and the latest 4 GiB of embeddings are kept, for runs that were
+killed or that repeat an evaluation with other draws.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Evaluator:
             *cache_files.prune(self._cache / "embeddings", KEEP_BYTES),
             *cache_files.prune(self._cache / "pixels", 0),
         ]:
-            self._say(f"evaluate: {directory} removed, it was of no use any more")
+            self._say(f"evaluate: {directory} removed, it was no longer used")
 
 
 def data_digests(datasets: Path) -> dict[str, str | None]:

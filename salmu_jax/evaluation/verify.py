@@ -1,16 +1,16 @@
-"""``salmu verify``: whether results are what an evaluation wrote, and whether they may stand on one leaderboard.
+"""``salmu verify``: checks that results are what an evaluation wrote, and that they may share a leaderboard.
 
-What is checked, of each result: the fields against the schema; every figure, interval and caveat, recomputed from the row
-scores by the function that made them; the row scores against their bounds, against each other and against what the seed
-draws; the digests of the row scores and of the file itself; what the model descends from and has read; and, where they are
-at hand, the digests of the checkpoint and of the data. Of several results: that exactly one is Clean's and one Compromised's,
-that all were measured alike on the same rows, that methods descend from this Compromised, and that none is a copy.
+Of each result it checks: the fields against the schema; every figure, interval and caveat, recomputed from the row scores by
+the function that made them; the row scores against their bounds, each other and the draws of the seed; the digests of the
+row scores and of the file itself; what the model descends from and has read; and, where they are available, the digests of
+the checkpoint and of the data. Of several results: that exactly one is Clean's and one Compromised's, that all were measured
+alike on the same rows, that methods descend from this Compromised, and that none is a copy.
 
-What cannot be seen: row scores that were made up as a whole, consistently with everything above. They prove that the figures
-follow from the rows, not that a model gave these rows; for that, evaluate the checkpoint again. The fields that nothing can
-be compared with (``created``, ``seconds``, ``command``, ``device``, ``environment``, ``git``, most versions) are covered by
-the file's own digest alone, which whoever changes them on purpose can write anew. So is ``config``, but for what it says of
-the protocol and of the world, and it may be absent.
+It cannot detect row scores that were invented as a whole, consistently with everything above: figures are proved to follow
+from the rows, but not the rows from a model. For that, evaluate the checkpoint again. The fields that nothing can be
+compared with (``created``, ``seconds``, ``command``, ``device``, ``environment``, ``git``, most versions) are covered by the
+file's own digest alone, which anybody who changes them on purpose can recompute. So is ``config``, except for what it says
+about the protocol and the world, and it may be absent.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ SHOWN = 10  # problems of a file that are written out
 
 @dataclasses.dataclass
 class Verified:
-    """A result file, what was wrong with it, and what was looked at.
+    """A result file, its problems, and what was checked.
 
-    ``result`` and ``rows`` are None where they cannot be read; ``usable`` says that all fields are as the schema has them.
+    ``result`` and ``rows`` are None if they cannot be read; ``usable`` says that all fields fit the schema.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class Verified:
     checked: list[str]
 
     def lines(self) -> list[str]:
-        """The problems, ten at most, or else one line that says what was checked."""
+        """Returns the problems, ten at most, or one line that says what was checked."""
         where = safe_text(self.path, None)
         if not self.problems:
             return [f"{where}: verified: {'; '.join(self.checked)}"]
@@ -60,7 +60,7 @@ class Verified:
 
 
 def verify_results(
-    paths: Sequence[Path], *, workdir: Path | None = None, checkpoint: Path | None = None, at_hand: bool = True
+    paths: Sequence[Path], *, workdir: Path | None = None, checkpoint: Path | None = None, inputs: bool = True
 ) -> list[Verified]:
     """Verifies result files, one by one and side by side.
 
@@ -70,10 +70,10 @@ def verify_results(
       workdir: the work directory whose models and data sets the digests are compared with; None: the one that a result lies
         in (``WORKDIR/results/NAME.json``), if it does.
       checkpoint: the model directory that the one result was measured on, where that is not ``WORKDIR/models/NAME``.
-      at_hand: whether to look for models and data sets beside the results, and to read their files again.
+      inputs: whether to look for models and data sets beside the results, and to compare their files.
     """
     seen: dict[Path, Seen] = {}  # by data sets: they are read once for all results
-    found = [_verify_one(path, workdir, checkpoint, at_hand, seen) for path in paths]
+    found = [_verify_one(path, workdir, checkpoint, inputs, seen) for path in paths]
     usable = [one for one in found if one.usable]
     if len(paths) == 1 and usable:
         beside = [paths[0].with_name(f"{model}.json") for model in checks.REFERENCES]
@@ -94,7 +94,7 @@ def verify_results(
 
 
 def _verify_one(
-    path: Path, workdir: Path | None, checkpoint: Path | None, at_hand: bool, seen: dict[Path, Seen]
+    path: Path, workdir: Path | None, checkpoint: Path | None, inputs: bool, seen: dict[Path, Seen]
 ) -> Verified:
     try:
         result = read_result(path)
@@ -127,8 +127,8 @@ def _verify_one(
         if "protocol" not in bad:
             found += checks.config_problems(result)
             found += checks.data_problems(result)
-        if at_hand and "protocol" not in bad:
-            beside, compared = _at_hand(path, result, workdir, checkpoint, seen)
+        if inputs and "protocol" not in bad:
+            beside, compared = _input_problems(path, result, workdir, checkpoint, seen)
             found += beside
             checked += compared
     return Verified(path, result, rows, not errors and rows is not None, list(dict.fromkeys(found)), checked)
@@ -144,7 +144,7 @@ def _name_problems(path: Path, result: dict[str, Any]) -> Iterator[str]:
         yield f"its row scores are named {safe_text(file, 60)!r}, not {model}{SUFFIX}"
 
 
-def _at_hand(
+def _input_problems(
     path: Path, result: dict[str, Any], workdir: Path | None, checkpoint: Path | None, seen: dict[Path, Seen]
 ) -> tuple[list[str], list[str]]:
     """Returns problems with the checkpoint and the data that lie beside the result, and what was compared."""
@@ -162,13 +162,13 @@ def _at_hand(
         found += _weights_problems(checkpoint, recorded)
         compared.append("checkpoint")
     else:
-        compared.append("checkpoint not at hand")
+        compared.append("checkpoint not available")
     if not recorded.get("parent") and result["model"] not in checks.REFERENCES:
         compared.append("what its model descends from is not recorded, and its maker's word")
     datasets = root / "datasets" if root else None
     contents = read_contents(datasets) if datasets is not None and datasets.is_dir() else None
     if contents is None:
-        compared.append("data not at hand")
+        compared.append("data not available")
         return found, compared
     now = data_digests(contents)
     for name in checks.DATA:
@@ -209,7 +209,7 @@ def _model_problems(model: Path, recorded: dict[str, Any]) -> Iterator[str]:
 
 
 def _world_problems(model: Path, result: dict[str, Any]) -> Iterator[str]:
-    """Whether the data were a made world, by the config of the model of the same work directory that was trained on them."""
+    """Yields a line if ``made`` contradicts the config of the model in the work directory, trained on the same data."""
     try:
         manifest = read_json(model / "manifest.json")
     except (InputError, OSError):
@@ -222,7 +222,7 @@ def _world_problems(model: Path, result: dict[str, Any]) -> Iterator[str]:
 
 
 def _weights_problems(path: Path, recorded: dict[str, Any]) -> Iterator[str]:
-    """The same for a file of PyTorch weights, or the directory that holds it."""
+    """Yields problems with a file of PyTorch weights, or the directory that holds it."""
     source = recorded.get("source")
     source = source if isinstance(source, dict) else {}
     file = path / str(source.get("file")) if path.is_dir() else path
@@ -255,7 +255,7 @@ def _compare(usable: Sequence[Verified]) -> None:
         if compromised and one is not compromised:
             one.problems += board.descent_problems(one.result, compromised.result, [v.result for v in usable])
     for one, other in itertools.permutations(usable, 2):
-        # Clean is nobody's copy, Compromised could be Clean's; of two methods either may be the other's.
+        # Clean is never the copy, Compromised could be one of Clean; of two methods either may be.
         if _rank(one) == len(checks.REFERENCES) or _rank(other) < _rank(one):
             one.problems += board.copy_problems(one.result, one.rows, other.result, other.rows)
     if clean and compromised:

@@ -1,4 +1,4 @@
-"""Which results a report is made of: those that are there and verify, named where they are missing."""
+"""Chooses and verifies the results of a report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from salmu_jax.messages import listed
 
 
 class Gathered(NamedTuple):
-    """Verified results, and what the report needs of their row scores."""
+    """Verified results, and the row scores that the report shows."""
 
     results: list[dict[str, Any]]
     similarity: dict[str, dict[str, Any]]  # model -> split -> float32 [N]
@@ -25,28 +25,28 @@ class Gathered(NamedTuple):
 
 def choose(
     directory: Path,
-    asked: Sequence[str] | None,
+    requested: Sequence[str] | None,
     configured: Sequence[str],
     known: Collection[str],
     say: Callable[[str], None],
 ) -> list[str]:
-    """The models of a report, the references first.
+    """Returns the models of a report, the references first.
 
     Args:
-      directory: where the results lie.
-      asked: the models that were asked for; None: all that are there, but for methods that the config does not run.
+      directory: of the results.
+      requested: the models of the report; None: all that have results, except methods that the config does not run.
       configured: the models of the config, in its order.
-      known: the names of all methods; a result of another name is of a checkpoint from elsewhere.
-      say: is told what is missing and what is left out.
+      known: the names of all methods; a result of another name is of a foreign checkpoint.
+      say: called with a line about what is missing and what is left out.
 
-    Raises InputError for a model that was asked for and has no result, or without one of the references, asked for or not.
+    Raises InputError for a requested model without a result, or if a reference is missing or not requested.
     """
-    if asked is not None:
-        if absent := [name for name in REFERENCES if name not in asked]:
+    if requested is not None:
+        if absent := [name for name in REFERENCES if name not in requested]:
             more = " ".join(f"--model {name}" for name in absent)
             raise InputError(f"every model is judged by {' and '.join(REFERENCES)}; add {more}", "--model")
-        missing = [name for name in asked if not (directory / f"{name}.json").is_file()]
-        names = list(dict.fromkeys(asked))
+        missing = [name for name in requested if not (directory / f"{name}.json").is_file()]
+        names = list(dict.fromkeys(requested))
     else:
         there = {path.stem for path in result_files(directory, say)}
         elsewhere = sorted(there - set(known) - set(configured) - set(REFERENCES))
@@ -64,11 +64,11 @@ def choose(
 
 
 def gather(directory: Path, names: Sequence[str], say: Callable[[str], None]) -> Gathered:
-    """Reads and verifies the results of ``names``; the models and data beside them are taken to have been compared.
+    """Reads and verifies the results of ``names``; the caller has compared the models and data beside them.
 
-    Says every problem, a line each. Raises InputError if there is any.
+    Says every problem, a line each. Raises InputError if there are any.
     """
-    found = verify_results([directory / f"{name}.json" for name in names], at_hand=False)
+    found = verify_results([directory / f"{name}.json" for name in names], inputs=False)
     wrong = [one for one in found if one.problems]
     for one in wrong:
         for line in one.lines():

@@ -1,6 +1,6 @@
-"""Which people and pictures of the data the page shows.
+"""Chooses the people and pictures that the page shows.
 
-Which row is whose is in the row scores, so that no image is read but those that are shown.
+The row scores say whose each row is, so that only the images that are shown are read.
 """
 
 from __future__ import annotations

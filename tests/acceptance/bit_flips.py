@@ -134,7 +134,7 @@ def result_kinds(root: Path) -> Iterator[Kind]:
     results = write_honest_run(root / "honest") / "results"
 
     def read() -> list[Any]:
-        (found,) = verify_results([results / "delete.json"], at_hand=False)
+        (found,) = verify_results([results / "delete.json"], inputs=False)
         if found.problems:
             raise InputError(found.problems[0])
         return [found.result, {name: values.tolist() for name, values in found.rows.items()}]
