@@ -1,4 +1,4 @@
-"""Building all datasets of a world."""
+"""Builds all datasets of a world."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def build_datasets(
       world_dir: a directory in the released layout; without ``retain/`` or ``zeroshot/`` those datasets are absent, and
         from the repository for training ``salmu`` has the splits sensitive and retain_synth alone.
       out_dir: becomes ``{dataset}/{version}/...``; what is there already is replaced.
-      zeroshot_dir: where the zero-shot set lies, if not in the world.
+      zeroshot_dir: the directory of the zero-shot set, if it is not in the world.
       check: check the whole world first, decoding every image (``data_pipelines.layout.check_world``).
-      strict: let the check refuse harmless deviations, too.
+      strict: let the check also refuse harmless deviations.
       progress: is called with one line for every step.
 
     Returns:

@@ -27,7 +27,7 @@ class RecordSource:
     """Random access to one split of one dataset: ``len(source)``, ``source[i] -> dict``, ``source.read([i, j, ...])``.
 
     Texts are str, images the encoded bytes, numbers int. Files are opened when first read, and again in every process
-    that the source is sent to; of very many shards those that were read longest ago are closed. Thread-safe.
+    that the source is sent to; of very many shards, the least recently read are closed. Thread-safe.
 
     Args:
       directory: the directory of a built dataset, which holds ``dataset_info.json``.
@@ -84,7 +84,7 @@ class RecordSource:
             yield from self.read(range(start, min(start + 256, len(self))))
 
     def read(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """The examples at several places at once."""
+        """Reads the examples at several positions at once."""
         places: dict[int, list[tuple[int, int]]] = {}
         for position, index in enumerate(indices):
             shard = bisect.bisect_right(self._ends, _checked(index, len(self)))
@@ -174,7 +174,7 @@ class ConcatenatedSource:
         return itertools.chain.from_iterable(self.parts)
 
     def read(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """The examples at several places at once, in that order."""
+        """Reads the examples at several positions at once, in that order."""
         wanted: dict[RecordSource, list[tuple[int, int]]] = {}
         for position, index in enumerate(indices):
             part, place = self.locate(index)
@@ -191,7 +191,7 @@ class ConcatenatedSource:
         return part.where(place)
 
     def locate(self, index: int) -> tuple[RecordSource, int]:
-        """The part that holds an index, and the place in it."""
+        """Returns the part that holds an index, and the position in it."""
         number = bisect.bisect_right(self._ends, _checked(index, len(self)))
         return self.parts[number], index - (self._ends[number - 1] if number else 0)
 

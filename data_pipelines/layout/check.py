@@ -1,10 +1,10 @@
-"""Checking a directory in the released layout before anything is built from it: all that is wrong with it, in one pass.
+"""Checks a directory in the released layout before anything is built from it, and reports all problems in one pass.
 
-What is cheap comes first (files and footers, JSON, class lists, captions, the headers of tars), then digests, and the images
-last, decoded on all cores. Each of these steps ends with all the problems that it has found.
+Cheap checks come first (files and footers, JSON, class lists, captions, the headers of tars), then digests, and last the
+images, which are decoded on all cores. Each of these steps reports all the problems that it has found.
 
-Harmless deviations, which the released evaluator does not mind or leaves out, are counted and let pass. An image of a split
-that cannot be decoded is none of them: rows keep their order. Of the general retain base a few are left out, as OpenCLIP does.
+Harmless deviations, which the released evaluator accepts or leaves out, are counted and pass. An image of a split that
+cannot be decoded is a problem, since rows keep their order. Of the general retain base a few are left out, as OpenCLIP does.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _SECONDS_A_LINE = 10.0
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check lets pass.
+    """The result of a check that has found no problem.
 
     Attributes:
       oddities: a line for each kind of harmless deviation, with its count.
-      left_out: (tar, key) of the retain pairs that are to be left out.
+      left_out: (tar, key) of the retain pairs to leave out.
     """
 
     oddities: tuple[str, ...] = ()
@@ -59,21 +59,21 @@ def check_world(
     strict: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Checked:
-    """Reads a whole world. Raises InputError with everything that is wrong, ten lines at most.
+    """Reads a whole world. Raises InputError with all problems, in ten lines at most.
 
-    Checked are: the files and their columns; every caption against its metadata; every association against the
-    identities; that file names are unique; that no identity or association is in a split it may not be in
-    (holdout_identity shares no identity with the others; forget and holdout_association share identities but no
-    association; retain_joint shows identities of forget); that the fragile set is in retain_disjoint; the
-    general retain base and the zero-shot set, if there are any; digests, where they are known.
+    It checks the files and their columns; every caption against its metadata; every association against the identities;
+    that file names are unique; that identities and associations are in permitted splits (holdout_identity shares no
+    identity with the others; forget and holdout_association share identities but no association; retain_joint shows
+    identities of forget); that the fragile set is in retain_disjoint; the general retain base and the zero-shot set, if
+    there are any; and digests, where they are known.
 
     Args:
       directory, zeroshot: the world, see :class:`World`.
-      decode: decode every image as well, which takes most of the time.
-      strict: refuse harmless deviations, too.
-      progress: is called with a line now and then.
+      decode: also decode every image, which takes most of the time.
+      strict: also refuse harmless deviations.
+      progress: called with a line every ten seconds.
 
-    Of each retain pair 8 bytes are kept (``seen.py``), of each other row its caption and file name.
+    It keeps 8 bytes of each retain pair (``seen.py``), and the caption and file name of each other row.
     """
     world = World(directory, zeroshot)
     findings, left_out = Findings(), set()
@@ -94,7 +94,7 @@ def check_world(
 
 
 def _check_files(world: World, findings: Findings) -> set[str]:
-    """Names what is missing, malformed or not read; returns what can be looked into: splits, and parts of the metadata."""
+    """Reports files that are missing, malformed or not read; returns the splits and parts that can be read."""
     readable: set[str] = set()
     world.named  # noqa: B018 (raises if the manifest of a made world is damaged)
     for split in (*world.own_splits, "sensitive"):
@@ -120,7 +120,7 @@ def _check_files(world: World, findings: Findings) -> set[str]:
 
 
 class _Rows:
-    """The rows of all splits against each other and against the metadata, without their images."""
+    """Checks the rows of all splits, without images, against each other and the metadata."""
 
     def __init__(self, world: World, findings: Findings, readable: set[str]):
         self._world, self._findings, self._readable = world, findings, readable
@@ -132,7 +132,7 @@ class _Rows:
         self._disjoint: set[str] = set()
 
     def check(self) -> int:
-        """Returns how many rows there are in the splits that are built."""
+        """Checks all rows, and returns how many there are in the splits that are built."""
         count = 0
         for split in self._world.own_splits:
             if split not in self._readable:
@@ -158,7 +158,7 @@ class _Rows:
         return count
 
     def _count_unmatched(self) -> None:
-        """Counts what the metadata say of no row, and the rows of which they say nothing."""
+        """Counts metadata without a row, and rows without metadata."""
         for name, part in ((CAPTIONS, "captions"), (GENERIC_CAPTIONS, "generic_captions")):
             entries = getattr(self._world.metadata, part) if part in self._readable else self._texts
             for key in sorted(entries.keys() - self._texts.keys()):
@@ -211,7 +211,7 @@ class _Rows:
         self._check_place(row, (row.identity_id, field))
 
     def _check_place(self, row: Row, association: tuple[str | None, str]) -> None:
-        """Whether the row may be in its split."""
+        """Raises InputError if the row may not be in its split."""
         if row.split == "forget":
             self._forget_associations.add(association)
         elif row.split == "holdout_association" and "forget" in self._readable:
@@ -261,7 +261,7 @@ class _Rows:
 
 
 def _check_shards(world: World, findings: Findings, readable: set[str]) -> int:
-    """Everything in the tars but the images; returns how many of these there are."""
+    """Checks everything in the tars except the images; returns how many images there are."""
     count = 0
     tars: dict[bytes, os.PathLike] = {}
     seen = Seen()
@@ -297,10 +297,10 @@ def _check_shards(world: World, findings: Findings, readable: set[str]) -> int:
 
 
 def _decode(world: World, count: int, findings: Findings, progress: Callable[[str], None]) -> set[tuple[str, str]]:
-    """Decodes all images on all cores; returns (tar, key) of the retain pairs that are to be left out."""
+    """Decodes all images on all cores; returns (tar, key) of the retain pairs to leave out."""
     unusable: list[tuple[str, str, InputError]] = []
     retain = 0
-    began = told = time.monotonic()
+    began = reported = time.monotonic()
     for done, (where, pair, error, oddity) in enumerate(_checked(_images(world, findings)), 1):
         retain += pair is not None
         if error is not None and pair is not None:
@@ -310,8 +310,8 @@ def _decode(world: World, count: int, findings: Findings, progress: Callable[[st
         elif oddity is not None:
             findings.oddity(oddity, where)
         now = time.monotonic()
-        if now - told > _SECONDS_A_LINE:
-            told, left = now, (now - began) * (count - done) / done
+        if now - reported > _SECONDS_A_LINE:
+            reported, left = now, (now - began) * (count - done) / done
             progress(f"decoding: {done:,} of {count:,} images, {left // 60:.0f}:{left % 60:02.0f} left")
     if len(unusable) > _MOST_LEFT_OUT * retain:
         for _, _, error in unusable:
@@ -323,7 +323,7 @@ def _decode(world: World, count: int, findings: Findings, progress: Callable[[st
 
 
 def _images(world: World, findings: Findings) -> Iterator[tuple[bytes, str, tuple[str, str] | None]]:
-    """(encoded image, where it is, (tar, key) of a retain pair) of everything that can be read; the rest are problems."""
+    """Yields (encoded image, its place, (tar, key) of a retain pair) of everything that can be read."""
     for split in world.own_splits:  # 'sensitive' beside its parts is compared with them, and not built
         for path in world.files_of(split):
             with findings.collecting():
@@ -337,7 +337,7 @@ def _images(world: World, findings: Findings) -> Iterator[tuple[bytes, str, tupl
         seen = Seen()
         with findings.collecting():
             for item in world.zeroshot.images():
-                # By their bytes, too: the keys of each shard may begin anew.
+                # Also by their bytes, since each shard may number its keys from the start.
                 if seen.add(hash_of(item.key.encode(), b"%d" % item.label, item.image)).any():
                     what = "images of the zero-shot set that are there twice, with one key and class, and count twice"
                     findings.oddity(what, f"{world.zeroshot_directory} key '{item.key}'")
@@ -347,7 +347,7 @@ def _images(world: World, findings: Findings) -> Iterator[tuple[bytes, str, tupl
 def _checked(
     images: Iterator[tuple[bytes, str, tuple[str, str] | None]],
 ) -> Iterator[tuple[str, tuple[str, str] | None, InputError | None, str | None]]:
-    """(where, pair, what is wrong, what is odd) of every image, in order; a bounded part of them is in memory."""
+    """Yields (place, pair, problem, oddity) of every image, in order; memory is bounded."""
 
     def check(data: bytes, where: str) -> tuple[InputError | None, str | None]:
         try:
@@ -371,7 +371,7 @@ def _checked(
 
 
 def _how(one: str, other: object) -> str:
-    """How two texts differ, where it cannot be seen as they are printed."""
+    """Says how two texts differ, if that cannot be seen in print."""
     if not isinstance(other, str):
         return ""
     if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):

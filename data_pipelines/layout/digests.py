@@ -1,7 +1,7 @@
-"""Comparing the files of a world with digests from where they were made.
+"""Compares the files of a world with digests that were taken when they were made.
 
-A made world has them in ``world.json``. Of files from the Hugging Face hub they are known, too (``hub.py``). For other files
-nobody can tell, and damage in an image may go unseen.
+A made world has them in ``world.json``, and the Hugging Face hub has them for its files (``hub.py``). Other files have none,
+and damage in an image may go unnoticed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MADE = "world.json"
 
 
 def named_files(directory: Path) -> frozenset[str] | None:
-    """The files of a made world, as ``world.json`` names them; None for a world that we did not make.
+    """Returns the files of a made world, as ``world.json`` names them; None for other worlds.
 
     Raises InputError for a ``world.json`` that cannot be read, a link to nowhere included.
     """
@@ -44,7 +44,7 @@ def named_files(directory: Path) -> frozenset[str] | None:
 
 
 def problems(directory: Path, paths: Iterable[Path]) -> list[InputError]:
-    """What differs from its digest: all files of a made world, or those of ``paths`` whose digests the hub has left."""
+    """Returns problems with files that differ from their digests: all of a made world, or those of ``paths`` from the hub."""
     contents = contents_lib.read_contents(directory) if (directory / MADE).exists() else None
     if contents is not None:
         for name in contents["files"]:

@@ -1,4 +1,4 @@
-"""What a check finds: problems, which are refused together, and oddities, which are counted and let pass."""
+"""The findings of a check: problems, which are refused together, and oddities, which are counted and pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHOWN = 10
 
 
 class InputProblems(InputError):
-    """Several things that are wrong with one input: a line that counts them, then a line each for the first ten."""
+    """Several problems with one input: a line that counts them, then a line for each of the first ten."""
 
     def __init__(self, where: str | os.PathLike, lines: list[str], total: int, otherwise: str = ""):
         super().__init__(f"{total:,} problems{otherwise}", where)
@@ -21,7 +21,7 @@ class InputProblems(InputError):
 
 
 class Findings:
-    """Collects what is wrong with an input, and what is odd about it though it can be used."""
+    """Collects the problems of an input, and harmless oddities."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -29,7 +29,7 @@ class Findings:
         self._oddities: dict[str, list] = {}
 
     def problem(self, error: InputError) -> None:
-        """Adds something that is wrong."""
+        """Adds a problem."""
         self.total += 1
         if len(self._problems) < SHOWN:
             self._problems.append(error)
@@ -43,7 +43,7 @@ class Findings:
             self.problem(error)
 
     def oddity(self, what: str, where: str, count: int = 1) -> None:
-        """Counts something harmless; ``what`` is in the plural, ``where`` the first of them."""
+        """Counts a harmless oddity; ``what`` is a plural, ``where`` the place of the first."""
         known = self._oddities.setdefault(what, [0, where])
         known[0] += count
 
@@ -59,7 +59,7 @@ class Findings:
             raise InputProblems(where, [str(error) for error in self._problems], self.total, otherwise)
 
     def raise_oddities(self, where: str | os.PathLike) -> None:
-        """Raises InputError if there are oddities, for those who want none."""
+        """Raises InputError if there are oddities (``--strict``)."""
         lines = self.oddities()
         if len(lines) == 1:
             raise InputError(f"{lines[0]}; harmless, but refused with --strict", where)

@@ -1,8 +1,8 @@
-"""The footer of a parquet file, read without pyarrow: how many rows and bytes it claims, before any of them are believed.
+"""Reads the footer of a parquet file without pyarrow, to compare the rows and bytes that it claims with the file.
 
-pyarrow ends the *process* where some fields of a footer are damaged: ``row_group(i).column(j)`` lets a C++ exception out.
-So the few numbers that are compared with the file are read here: a footer is a struct of Thrift's compact protocol, at the end
-of the file, followed by its length and ``PAR1``.
+For some damaged fields pyarrow ends the *process*: ``row_group(i).column(j)`` lets a C++ exception out. So the few numbers
+that are compared are read here: a footer is a struct in Thrift's compact protocol at the end of the file, followed by its
+length and ``PAR1``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _DICTIONARIES = (2, 8)  # the encodings PLAIN_DICTIONARY and RLE_DICTIONARY
 
 
 class DamagedFooterError(Exception):
-    """A footer that is none."""
+    """The file does not end with a parquet footer."""
 
 
 class Column(NamedTuple):
@@ -77,7 +77,7 @@ def _footer(fields: dict[int, Any]) -> Footer:
 
 
 class _Compact:
-    """Thrift's compact protocol: structs as ``{field number: value}``. Whatever it is given, it takes what the bytes hold."""
+    """Thrift's compact protocol: structs as ``{field number: value}``. It reads no more than the bytes that are there."""
 
     def __init__(self, data: bytes):
         self._data, self._at = data, 0

@@ -1,4 +1,4 @@
-"""Files as the Hugging Face hub's tools leave them on a disk: where they lie, and what their digests have to be.
+"""Files as the Hugging Face hub's tools store them: where they are, and their expected digests.
 
     cache/datasets--OWNER--NAME/refs/main                      the commit that was asked for
     cache/datasets--OWNER--NAME/snapshots/COMMIT/data/...      links to blobs, which are called by their digests
@@ -19,7 +19,7 @@ from salmu_jax.errors import InputError
 
 
 def is_cached(directory: Path) -> bool:
-    """Whether this is a repository in the cache, not just a folder that has one called snapshots."""
+    """Returns whether this is a repository in the cache, and not just any folder with one called snapshots."""
     named = directory.name.startswith(("datasets--", "models--"))
     return (directory / "snapshots").is_dir() and (
         named or any((directory / name).is_dir() for name in ("blobs", "refs"))
@@ -27,7 +27,7 @@ def is_cached(directory: Path) -> bool:
 
 
 def find_snapshot(directory: Path) -> Path:
-    """The snapshot of a repository in the cache: that of ``refs/main``, or the only one. Raises InputError for several."""
+    """Returns a repository's snapshot in the cache: that of ``refs/main``, or the only one. Raises InputError for several."""
     snapshots = sorted(path for path in (directory / "snapshots").iterdir() if path.is_dir())
     main = directory / "refs" / "main"
     if main.is_file() and main.stat().st_size < 100:
@@ -39,7 +39,7 @@ def find_snapshot(directory: Path) -> Path:
 
 
 def as_downloaded(path: Path) -> bool:
-    """Whether a file has the digest that the hub has for it; True where it is not known. Raises OSError."""
+    """Returns whether a file has the digest that the hub has for it; True if that is unknown. Raises OSError."""
     digest = _digest_of_hub(path)
     if digest is None:
         return True

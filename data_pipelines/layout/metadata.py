@@ -1,4 +1,4 @@
-"""What the JSON files of a world say of its people, captions and images."""
+"""The metadata of a world: its JSON files about people, captions and images."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Metadata:
     """The JSON files of a world, each read when it is first asked for. Raises InputError for one that is malformed.
 
     Args:
-      directory: where they lie.
-      needed: False, in the repository for training: a file that is not there is empty, and captions may have no entry.
+      directory: of the files.
+      needed: False for the repository for training: a missing file counts as empty, and captions need no entry.
     """
 
     def __init__(self, directory: Path, *, needed: bool = True):
@@ -65,9 +65,9 @@ class Metadata:
         return frozenset(names)
 
     def value_of(self, row: Row) -> Association:
-        """The attribute, name and value that a sensitive row's caption is about.
+        """Returns the attribute, name and value that a sensitive row's caption is about.
 
-        Of several e-mail addresses it is the one that the caption contains (the first if none is). For ``name`` the
+        Of several e-mail addresses it is the one in the caption (the first if none is). For ``name`` the
         value is the name. Raises InputError for metadata that lacks the file name, the identity or the attribute. Without
         any metadata, in the repository for training, all three are empty.
         """
@@ -81,7 +81,7 @@ class Metadata:
             )
         identity = self.identities.get(row.identity_id or "")
         field = meta.get("data_field")
-        # A field that the benchmark does not know is let pass where the person has it.
+        # A field that the benchmark does not know passes if the person has it.
         if not isinstance(field, str) or (field not in DATA_FIELDS and (identity is None or field not in identity)):
             where = f"{self.directory / CAPTIONS} key '{row.file_name}' field 'data_field'"
             raise InputError(f"{_kind(field)}; one of {', '.join(DATA_FIELDS)} would be right", where)
@@ -125,7 +125,7 @@ class Metadata:
 
 
 def _kind(value: Any) -> str:
-    """A JSON value in a few words, for an error message."""
+    """Describes a JSON value for an error message."""
     names = {
         type(None): "nothing",
         bool: "a truth value",

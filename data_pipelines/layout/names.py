@@ -1,4 +1,4 @@
-"""What files, splits and fields of the released layout are called."""
+"""The names of files, splits and fields in the released layout."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The parquet files of a split: which they are, and their rows, streamed in bounded memory.
+"""The parquet files of a split, and their rows, streamed in bounded memory.
 
 Files are named ``SPLIT-00000-of-00002.parquet`` or, as older versions of ``datasets`` push them to the hub,
-``SPLIT-00000-of-00002-HASH.parquet``; a single file may be named otherwise. What a footer says is compared with the file's
-size and with the rows that come, and the checksums of pages are verified where the writer made some.
+``SPLIT-00000-of-00002-HASH.parquet``; a single file may have another name. Footers are compared with the file's size and with
+the rows that are read, and the checksums of pages are verified if the writer has made any.
 """
 
 from __future__ import annotations
@@ -61,22 +61,22 @@ class Row:
 
 
 def split_of(name: str) -> str | None:
-    """The split that a file belongs to by its name, ``forget`` of ``forget-00000-of-00002.parquet``; None for none."""
+    """Returns the split in a file's name, ``forget`` for ``forget-00000-of-00002.parquet``; None if there is none."""
     match = re.fullmatch(r"([A-Za-z0-9_]+)(-.*)?\.parquet", name)
     return match[1] if match else None
 
 
 def split_files(directory: Path, split: str, names: list[str]) -> list[Path]:
-    """The files of a split in order, all there and one of each.
+    """Returns the files of a split in order, complete and each once.
 
     Args:
-      directory: where they lie.
+      directory: of the files.
       split: its name.
-      names: what lies there.
+      names: of all files in the directory.
 
     Raises:
-      InputError: one is missing, or there are files of which it cannot be told whether they belong to the split. (Two whole
-        sets with the same rows, as two repositories in one folder have them, are well: one is taken.)
+      InputError: a file is missing, or it is unclear whether one belongs to the split. (Of two complete sets with the same
+        rows, as in two repositories in one folder, one is taken.)
     """
     ours = sorted(name for name in names if split_of(name) == split)
     if len(ours) <= 1 and not any(_numbers(name) for name in ours):
@@ -134,10 +134,10 @@ def open_parquet(path: Path) -> tuple[pq.ParquetFile, Footer]:
 
 
 def read_rows(path: Path, split: str, *, images: bool, findings: Findings | None = None) -> Iterator[Row]:
-    """The rows of a file, in order, a few in memory at a time; ``images=False`` leaves ``image`` empty and is fast.
+    """Yields the rows of a file in order, a few in memory at a time; ``images=False`` leaves ``image`` empty and is fast.
 
-    Raises InputError for a damaged file, a text or image beyond all measure, or a null where there must be none (with
-    ``findings``, such a row becomes a problem and is left out).
+    Raises InputError for a damaged file, a text or image that is too large, or a forbidden null (with ``findings``, a row
+    with a null becomes a problem and is left out).
     """
     columns = [*(["image.bytes"] if images else []), "text", "identity_id", "file_name"]
     file, footer = open_parquet(path)
@@ -161,7 +161,7 @@ def read_rows(path: Path, split: str, *, images: bool, findings: Findings | None
 
 
 def check_schema(schema: pa.Schema, path: str | os.PathLike) -> None:
-    """Raises InputError for a missing or mistyped column. ``identity_id`` may be of nulls only."""
+    """Raises InputError for a missing or mistyped column. ``identity_id`` may be all null."""
     for name in SCHEMA.names:
         if schema.names.count(name) > 1:
             raise InputError(
@@ -183,7 +183,7 @@ def check_schema(schema: pa.Schema, path: str | os.PathLike) -> None:
 
 
 def _check_footer(footer: Footer, size: int, path: Path) -> None:
-    """Compares the counts of a footer with each other, and the places of its columns with the size of the file."""
+    """Compares the counts of a footer with each other, and the offsets of its columns with the size of the file."""
     rows = sum(group.rows for group in footer.groups)
     if rows != footer.rows or any(group.rows < 0 for group in footer.groups):
         raise _damaged(path, f"its footer says {footer.rows} rows, and {rows} in its parts")
@@ -196,7 +196,7 @@ def _check_footer(footer: Footer, size: int, path: Path) -> None:
 
 
 def _check_columns(footer: Footer, path: Path) -> None:
-    """Compares the counts of the columns that are read, of which each row has one value, with those of the rows."""
+    """Compares the value counts of the columns that are read, one value a row, with the row counts."""
     for group in footer.groups:
         for column in group.columns:
             if column.path.split(".")[0] in SCHEMA.names and column.values != group.rows:
@@ -204,7 +204,7 @@ def _check_columns(footer: Footer, path: Path) -> None:
 
 
 def _batch_rows(group: RowGroup, columns: list[str]) -> int:
-    """How many rows to read at a time, so that a batch stays bounded."""
+    """Returns how many rows to read at a time, so that a batch stays bounded."""
     rows = _READ_ROWS
     for column in group.columns:
         if column.path in columns and group.rows:
@@ -228,7 +228,7 @@ def _batches(file: pq.ParquetFile, path: Path, row: int, **options: Any) -> Iter
 
 
 def _entries(batch: pa.RecordBatch, path: Path, row: int) -> list[dict[str, Any]]:
-    """The rows of a batch as Python values, once it is known that they are whole and none is too large."""
+    """Validates a batch, and returns its rows as Python values."""
     where = f"{path} row {row} or one of the next {batch.num_rows}"
     try:
         batch.validate(full=True)
@@ -278,7 +278,7 @@ def _numbers(name: str) -> tuple[int, int] | None:
 
 
 def _one_of(directory: Path, names: list[str]) -> Path:
-    """The one file among several of the same number, which have to be equal."""
+    """Returns one of several files of the same number, which have to be equal."""
     for name in names:
         _check_there(directory / name)
     if len(names) > 1 and len({files.sha256_file(directory / name) for name in names}) > 1:

@@ -1,4 +1,4 @@
-"""Where a world lies, in what a person names: the directory itself, a folder of repositories, or the hub's cache."""
+"""Finds a world in what a user names: the directory itself, a folder of repositories, or the hub's cache."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from salmu_jax.errors import InputError
 
 
 def find_root(directory: str | os.PathLike) -> Path:
-    """The directory in the released layout that a person means.
+    """Returns the directory in the released layout that a user means.
 
-    It may be the directory itself; the one of a repository in the hub's cache (``datasets--OWNER--NAME``, of which the
+    It may be the directory itself; that of a repository in the hub's cache (``datasets--OWNER--NAME``, of which the
     revision of ``refs/main``, or the only one, is taken); or one in which repositories lie, of which that for evaluation
     is taken if there is one: it holds all that the other has. Raises InputError if there is none, or several.
     """
@@ -38,7 +38,7 @@ def find_root(directory: str | os.PathLike) -> Path:
 
 
 def repositories(folder: Path) -> list[Path]:
-    """The repositories that lie side by side in a folder, or in the hub's cache, sorted by their names."""
+    """Returns the repositories in a folder, or in the hub's cache, sorted by name."""
     below = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if (path / "data").is_dir():

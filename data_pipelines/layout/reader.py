@@ -1,4 +1,4 @@
-"""Reading a directory in the released layout of SALMUBench.
+"""Reads a directory in the released layout of SALMUBench.
 
     world/
       data/{split}-{i:05d}-of-{n:05d}.parquet    columns image {bytes, path}, text, identity_id, file_name (``parquet.py``)
@@ -10,12 +10,12 @@
       retain/**/*.tar                            optional: the general retain base (``retain.py``)
       zeroshot/                                  optional: a zero-shot set (``zeroshot.py``)
 
-The two released repositories are such directories: that for evaluation, and that for training, which has ``sensitive`` and
-``retain_synth`` alone and needs no JSON. They may lie in one folder, and in the hub's cache (``places.py``). ``retain/``
-and ``zeroshot/`` may then lie in either and beside them. Of ``retain/`` all that are there are read.
+The two released repositories are such directories: that for evaluation, and that for training, which has only ``sensitive``
+and ``retain_synth`` and needs no JSON. They may be in one folder, and in the hub's cache (``places.py``). ``retain/`` and
+``zeroshot/`` may then be in either of them or beside them. All ``retain/`` folders are read.
 
-:class:`World` reads lazily and streams: images pass by in small batches, and only captions, file names and identities
-are ever held whole. Columns and keys beyond these are ignored. ``check.py`` checks a whole directory.
+:class:`World` reads lazily and streams: images are read in small batches, and only captions, file names and identities are
+ever in memory as a whole. Columns and keys beyond these are ignored. ``check.py`` checks a whole directory.
 Everything that a person can get wrong here raises :class:`InputError` with the file, the row (counted from 0), the
 field and what would be right.
 """
@@ -45,8 +45,8 @@ class World:
 
     Args:
       directory: as :func:`find_root` takes it.
-      zeroshot: where the zero-shot set lies; by default in ``zeroshot/``, if that is there.
-      left_out: (tar, key) of retain pairs that are to be left out.
+      zeroshot: the directory of the zero-shot set; by default ``zeroshot/``, if it exists.
+      left_out: (tar, key) of retain pairs to leave out.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class World:
     def _optional(self, name: str) -> list[Path]:
         """The folders of this name in the world, beside its repository, and in the other one; each folder once.
 
-        Raises InputError for anything else of this name: it was meant to be read.
+        Raises InputError for anything else of this name, since it was meant to be read.
         """
         found: dict[str, Path] = {}
         for place in (self.directory, self.given, *self._roots[1:]):
@@ -106,7 +106,7 @@ class World:
 
     @functools.cached_property
     def named(self) -> frozenset[str] | None:
-        """The files of a made world; what else lies there is no part of it. None if it is not known."""
+        """The files of a made world; other files in it are ignored. None for other worlds."""
         return named_files(self.directory)
 
     @functools.cached_property
@@ -215,7 +215,7 @@ class World:
         return "" if row.split == "sensitive" else row.split
 
     def name_unread(self, findings: Findings) -> None:
-        """Counts what lies in the world and is not read."""
+        """Counts files in the world that are not read."""
         if self.named is not None:
             return  # a made world is what its manifest names
         known = {*JSON_FILES, MADE, "data", "retain"} | (set() if self._zeroshot else {"zeroshot"})

@@ -1,4 +1,4 @@
-"""The tars of a general retain base: which of the files below ``retain/`` they are, and what else lies there."""
+"""Finds the tars of a general retain base below ``retain/``, and reports what else is there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from data_pipelines.layout.tar import SUFFIXES
 from data_pipelines.layout.zeroshot import NOT_READ
 from salmu_jax.errors import InputError, describe_os_error
 
-# Endings of files that may hold pairs, so that to pass over them would lose some; also unfinished downloads (.tar.part).
+# Endings of files that may hold pairs, which would be lost if they were ignored; also unfinished downloads (.tar.part).
 _DATA = re.compile(
     r"\.(tar|tgz|zst|gz|bz2|xz|zip|7z|rar|parquet|arrow|tfrecord|tfrecords|array_record|lmdb|npz|h5|hdf5"
     rf"|{'|'.join(IMAGE_SUFFIXES)})([.-]|$)",
@@ -22,7 +22,7 @@ _DATA = re.compile(
 
 
 def retain_tars(directory: Path, findings: Findings) -> tuple[Path, ...]:
-    """The tars below ``directory``, those in folders included, sorted by their paths; ``findings`` names what is not read.
+    """Returns the tars below ``directory``, at any depth, sorted by path; ``findings`` counts what is not read.
 
     Raises InputError for files that may hold pairs and are not read: images outside tars, parquet files, other archives,
     unfinished downloads, a tar that is there packed and unpacked.

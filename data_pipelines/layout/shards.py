@@ -4,8 +4,8 @@ A sample is a run of members with one key, ``a/000000012.jpg``, ``a/000000012.tx
 path up to the first dot of the *name*. Tars are read as a stream, one sample in memory at a time, and written with fixed
 times and owners: equal content, equal bytes.
 
-Nothing is lost in silence: a suffix that comes twice in a key, and a key that comes again later in a tar, are errors;
-members that are no part of a sample are counted.
+Nothing is lost in silence: a suffix that occurs twice in a key, and a key that occurs again later in a tar, are errors;
+members that belong to no sample are counted.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ def split_name(name: str) -> tuple[str, str] | None:
 
 
 def iter_tar_pairs(path: str | os.PathLike, *, images: bool = True, findings: Findings | None = None) -> Iterator[Pair]:
-    """The image-text pairs of an img2dataset tar, in its order.
+    """Yields the image-text pairs of an img2dataset tar, in order.
 
     The caption is the ``.txt`` member or, without one, ``caption`` in the ``.json`` member.
 
     Args:
       path: a tar.
-      images: False leaves ``image`` empty and passes over its bytes.
-      findings: collects what is wrong with single pairs, which are then left out, and counts what is passed over.
+      images: False leaves ``image`` empty and skips its bytes.
+      findings: collects problems of single pairs, which are then left out, and counts skipped members.
 
     Raises:
       InputError: a tar that is damaged or a key that comes twice; without ``findings`` also a pair that is not whole.
@@ -139,7 +139,7 @@ def pair_members(pair: Pair, **extra: object) -> list[tuple[str, bytes]]:
 
 
 def is_blank(text: str) -> bool:
-    """Whether a text has nothing that can be seen: it is empty, or all white space and characters without a form."""
+    """Returns whether a text is empty, or only white space and invisible characters."""
     return all(unicodedata.category(character) in ("Zs", "Zl", "Zp", "Cc", "Cf") for character in text)
 
 
@@ -209,7 +209,7 @@ def _pass_over(path: str | os.PathLike, name: str, findings: Findings | None) ->
 
 
 class _FaultsTo:
-    """A context manager that hands an InputError of the block to ``findings``, if there are any."""
+    """A context manager that adds an InputError of the block to ``findings``; without findings it is raised."""
 
     def __init__(self, findings: Findings | None):
         self._findings = findings

@@ -1,12 +1,12 @@
-"""A strict reader of tar files, as a stream: either every member that was written is read, or the damage is named.
+"""A strict streaming reader of tar files: either every member that was written is read, or the damage is named.
 
-``tarfile`` and GNU tar take a header that they cannot read for the end of the file, and a file that ends between two members
-for a whole one. A flipped bit or a broken download then loses the rest in silence. Here the checksum of every header has to
-be right, the two zero blocks that end a tar have to be there, and nothing but zeros may follow. The *contents* of members
-carry no checksum in a tar: damage there is found by whoever decodes them, or by a digest from elsewhere.
+``tarfile`` and GNU tar take an unreadable header for the end of the file, and a file that ends between two members for a
+complete one. A flipped bit or a broken download then loses the rest in silence. Here the checksum of every header must be
+right, the two zero blocks that end a tar must be there, and only zeros may follow. The *contents* of members have no
+checksum in a tar: damage there is found when they are decoded, or by a digest from elsewhere.
 
-Read are ustar, pax, GNU (long names) and the old v7 form, plain or compressed with gzip. Links, sparse files and devices
-are refused: what they stand for is not in the member. No size that a header claims is believed before the bytes are there.
+It reads ustar, pax, GNU (long names) and the old v7 form, plain or compressed with gzip. It refuses links, sparse files and
+devices, whose contents are not in the member. It believes no size in a header before the bytes are there.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ from salmu_jax.json_reader import control_character
 from salmu_jax.opening import open_regular
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
-MAX_MEMBER = (
-    1 << 28
-)  # bytes of a member that is wanted; an image of 50 Mpx takes 200 MB where it is not compressed at all
+MAX_MEMBER = 1 << 28  # bytes of a member that is read; an uncompressed image of 50 Mpx takes 200 MB
 _MAX_NAME = 1 << 16  # bytes of a long name or of pax records
 _MAX_PADDING = 1 << 24  # bytes of zeros behind the end; writers fill up a record of 10 KiB, or of 1 MiB on tapes
 _BLOCK = 512
@@ -53,11 +51,11 @@ class Member(NamedTuple):
 
 
 def read_tar(path: str | os.PathLike, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[Member]:
-    """The files in a tar, in order. Directories are left out.
+    """Yields the files in a tar, in order, without directories.
 
     Args:
       path: a tar, plain or compressed with gzip, whatever its name.
-      wanted: whether the bytes of a member with this name are needed; others are passed over, whatever their size.
+      wanted: whether the bytes of a member with this name are needed; others are skipped, whatever their size.
 
     Raises:
       InputError: the tar is damaged, cut short or two tars in one; a member is no plain file or larger than

@@ -1,11 +1,12 @@
-"""A zero-shot classification set: class names, prompt templates and labelled images, in the forms in which people have it.
+"""Reads a zero-shot classification set: class names, prompt templates and labelled images, in three common forms.
 
     CLIP_benchmark (wds_imagenet1k, ...)   test/0.tar, test/1.tar, ..., test/nshards.txt
     timm (imagenet-1k-wds)                 imagenet1k-validation-00.tar, ...; an _info.json counts them, where there is one
     a folder a class (ILSVRC2012_val)      n01440764/ILSVRC2012_val_00000293.JPEG; or called by class names or by 0, 1, ...
 
-Beside them lie ``classnames.txt`` and ``zeroshot_classification_templates.txt``, a class name or template a line: the line is
-the index. Without these two files, images of 1,000 classes are ImageNet-1k's, whose names and templates are known.
+Beside them are ``classnames.txt`` and ``zeroshot_classification_templates.txt``, one class name or template a line; the line
+is the index. Without these two files, images of 1,000 classes are taken for ImageNet-1k, whose names and templates are
+known.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class ZeroShot:
       class_names, templates: the latter hold ``{c}``, the place of a class name.
       shards: the tars of its images, in order.
       folders: instead of tars, the folder of each class, in order.
-      known: whether the class names are ImageNet-1k's, known and not read: each of them has to occur then.
+      known: whether the class names are the built-in ones of ImageNet-1k; each class must then occur.
     """
 
     class_names: tuple[str, ...]
@@ -85,10 +86,10 @@ class ZeroShot:
 
 
 def read_zeroshot(directory: str | os.PathLike, findings: Findings | None = None) -> ZeroShot:
-    """Reads the class names, templates and list of shards of a zero-shot set (the images are read by ``images()``).
+    """Reads the class names, templates and list of shards of a zero-shot set; ``images()`` reads the images.
 
     Raises InputError for a missing file, a blank line, a template without ``{c}``, a missing shard or one that is not
-    counted. With ``findings``, what is there and not read is counted.
+    counted. ``findings`` counts files that are not read.
     """
     directory = Path(directory)
     if is_cached(directory):
@@ -155,8 +156,8 @@ def _in_order(
 ) -> tuple[Path, ...]:
     """The folders in the order of the classes, as far as their names say which class they are of.
 
-    These are class names, WordNet ids of ImageNet's classes, or the numbers from 0. Others are sorted, which is told.
-    Raises InputError for numbers that are not 0 to N-1, and for class names some of which are no class.
+    These are class names, WordNet ids of ImageNet's classes, or the numbers from 0. Others are sorted, which is reported.
+    Raises InputError for numbers that are not 0 to N-1, and if only some of the names are classes.
     """
     places = {_plain(name): place for place, name in enumerate(class_names)}
     here = {_plain(folder.name): folder for folder in folders}
@@ -182,7 +183,7 @@ def _in_order(
     imagenet = dict(zip(synsets, map(_plain, _read_lines(_IMAGENET / "classnames.txt", "")), strict=True))
     by_synset = sorted(folders, key=lambda folder: folder.name)
     by_class = sorted(range(len(class_names)), key=lambda place: _plain(class_names[place]))
-    # Two pairs of ImageNet's classes have one name; these stay in the order of their WordNet ids.
+    # Two pairs of ImageNet's classes share a name; these stay in the order of their WordNet ids.
     by_name = sorted(by_synset, key=lambda folder: imagenet.get(folder.name, ""))
     if [imagenet.get(folder.name) for folder in by_name] == [_plain(class_names[place]) for place in by_class]:
         return tuple(folder for _, folder in sorted(zip(by_class, by_name, strict=True)))
@@ -195,7 +196,7 @@ def _in_order(
 
 
 def _plain(name: str) -> str:
-    """A class name as it may be in the name of a folder: without case, with blanks for underscores, in one Unicode form."""
+    """Normalises a class name for comparison with a folder's: case, underscores for blanks, Unicode form."""
     return unicodedata.normalize("NFC", name).replace("_", " ").casefold()
 
 
@@ -259,7 +260,7 @@ def _timm_shards(directory: Path, tars: list[Path]) -> tuple[Path, ...]:
 
 
 def _lists(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
-    """(class names, templates, whether they are the known ones)."""
+    """Returns (class names, templates, whether they are the built-in ones)."""
     here = [(directory / name).exists() or (directory / name).is_symlink() for name in (CLASS_NAMES, TEMPLATES)]
     if not here[0] and not here[1]:
         names = _read_lines(_IMAGENET / "classnames.txt", "")
@@ -273,7 +274,7 @@ def _lists(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
 
 
 def _read_lines(path: Path, wanted: str) -> tuple[str, ...]:
-    """The lines of a text file, none of which may be blank: the line is the index. Line ends behind the last are not."""
+    """Reads the lines of a text file, none of which may be blank, since the line is the index; final line ends are ignored."""
     try:
         with open_regular(path) as handle:
             data = read_at_most(handle, MAX_TEXT + 1)
@@ -326,7 +327,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _listed(directory: Path) -> list[Path]:
-    """What lies in a directory, sorted by name, but for names that begin with a dot."""
+    """Returns the entries of a directory, sorted by name, without hidden ones."""
     try:
         return sorted(entry for entry in directory.iterdir() if not entry.name.startswith("."))
     except OSError as error:

@@ -39,11 +39,11 @@ the published data sets under CC BY 4.0.
 
 
 def model_card(manifest: Mapping[str, Any], to: str, config: ClipConfig) -> str:
-    """The text of ``README.md`` for an export of the model of architecture ``config``, from its manifest."""
+    """Returns the ``README.md`` of an export, from the model's manifest and its architecture ``config``."""
     architecture = zoo.name_of(config) or "an architecture of its own"
     merges = zoo.bpe_merges(config)
     loading = _LOADING[to] + (_BY_NAME.format(architecture=architecture) if _is_theirs(to, architecture) else "")
-    cut = f", but for the vocabulary, cut after {merges:,} merges: its tokenizer is salmu_jax's" if merges else ""
+    cut = f", except for the vocabulary, cut after {merges:,} merges: its tokenizer is salmu_jax's" if merges else ""
     preparation = _PREPARATION[to].format(cut=cut, size=config.image_size)
     elsewhere = manifest.get("source") or (manifest.get("config") or {}).get("world_dir")
     image, tokenizer = manifest.get("image") or {}, manifest.get("tokenizer") or {}

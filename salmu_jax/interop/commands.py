@@ -1,4 +1,4 @@
-"""``salmu export`` and ``salmu import``: a model directory of ours to a directory of theirs, and a file of theirs to ours."""
+"""``salmu export`` and ``salmu import``: converts model directories of ours to those of OpenCLIP or transformers, and back."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from salmu_jax.workspace import Workspace, say
 
 
 def export_model(checkpoint: Path, to: str, output: Path) -> dict[str, Any]:
-    """Writes the model in ``checkpoint`` as a directory that the library loads as it stands; returns its parity report.
+    """Writes the model in ``checkpoint`` as a directory that the library loads without changes; returns its parity report.
 
-    Raises InputError: no such checkpoint, a damaged one, or embeddings of the library that differ.
+    Raises InputError: the checkpoint is missing or damaged, or the library's embeddings differ.
     """
     clip, params, manifest = load_model(checkpoint)
     clip = Clip(dataclasses.replace(clip.config, compute_dtype="float32"))
@@ -40,7 +40,7 @@ def export_model(checkpoint: Path, to: str, output: Path) -> dict[str, Any]:
     with new_directory(output) as partial:
         files.write_json(partial / library.CONFIG, library.model_config(clip.config))
         weights = partial / library.WEIGHTS
-        # transformers insists on being told that these are PyTorch's.
+        # transformers requires the field that says that these are PyTorch's.
         metadata = {"format": "pt", sealed.METADATA_KEY: manifest["digest"]}
         save_file(to_state(params, library.table(clip.config)), weights, metadata=metadata)
         weights.chmod((partial / library.CONFIG).stat().st_mode & 0o777)  # save_file lets nobody else read it
@@ -76,11 +76,12 @@ def import_model(source: str, output: Path, **options: Any) -> dict[str, Any]:
 
 
 def import_as(name: str, source: str, workspace: Workspace, **options: Any) -> dict[str, Any]:
-    """Writes the weights of ``source`` as the model ``name`` of a workspace, of which the caller holds the lock.
+    """Writes the weights of ``source`` as the model ``name`` of a workspace, which the caller has locked; returns its
+    manifest.
 
-    The stages take an imported model as it is: they train no other, and start from it. Returns its manifest; a model that is
-    there already is kept if it is the same. Raises InputError if it is another, or ``source`` says that it is not the model
-    ``name`` or has another architecture than the config; and as :func:`~salmu_jax.interop.foreign.load_foreign`.
+    The stages start from an imported model instead of training one. An existing model is kept if it is the same. Raises
+    InputError if it is another one, if ``source`` says that it is not the model ``name``, or if its architecture is not the
+    config's; and as :func:`~salmu_jax.interop.foreign.load_foreign`.
     """
     output = workspace.model(name)
     _refuse_another(name, source, options.get("source_format"))
@@ -97,7 +98,7 @@ def import_as(name: str, source: str, workspace: Workspace, **options: Any) -> d
         raise InputError(f"not the architecture of the config{hint}: {', '.join(different)}", source)
     if output.exists() and any(output.iterdir()):
         if (output / "manifest.json").is_file() and read_manifest(output)["digest"] == manifest["digest"]:
-            load_model(output)  # as it was written?
+            load_model(output)  # raises if it is not intact
             say(f"import {name}: reused, {output} has the same parameters")
             return read_manifest(output)
         raise InputError(f"holds another model already; remove it to import {source} in its place", output)
@@ -107,7 +108,7 @@ def import_as(name: str, source: str, workspace: Workspace, **options: Any) -> d
 
 
 def _refuse_another(name: str, source: str, source_format: str | None) -> None:
-    """Raises InputError if an export says that it is not the foundation model ``name``; before its weights are read."""
+    """Raises InputError, before weights are read, if an export says that it is not the foundation model ``name``."""
     seal = seal_of(source, source_format)
     said, read = str(seal.get("name")), seal.get("splits_read")
     if said.rpartition("-")[2] in set(checks.REFERENCES) - {name}:
@@ -123,13 +124,13 @@ def _refuse_another(name: str, source: str, source_format: str | None) -> None:
 
 
 def _refuse_occupied(output: Path) -> None:
-    """Writing a directory replaces it, and what is named may be the source itself, or somebody's home."""
+    """Raises InputError for a directory that is not empty: writing replaces it, and it may be the source, or a home."""
     if output.is_dir() and any(output.iterdir()):
         raise InputError("is there already and not empty; name a new directory", output)
 
 
 @contextlib.contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """Without the libraries' progress bars: what they print is not about what was asked for."""
+    """Silences the libraries' progress bars."""
     with contextlib.redirect_stderr(io.StringIO()):
         yield

@@ -1,7 +1,7 @@
-"""Fields of the configs that travel with weights: each is read, has its only value, or changes nothing; others are refused.
+"""Checks the configs beside weights: each field is read, must have one value, or has no effect; others are refused.
 
-A config that says something we do not know of may describe another model. So every key is on one of these lists, and all that
-is wrong is said at once.
+A config with an unknown field may describe another model. So every field must be on one of these lists, and all problems are
+reported at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from salmu_jax.messages import listed
 from salmu_jax.models.clip import ClipConfig, TowerConfig
 
 MAX_IMAGE_SIZE = 1 << 12
-# Far above every CLIP there is; what is larger is damage, or a trap.
+# Far above any existing CLIP; larger values are damage, or a trap.
 _LIMITS = {
     "embed_dim": 1 << 14,
     "image_size": MAX_IMAGE_SIZE,
@@ -29,13 +29,13 @@ _LIMITS = {
     "vocab_size": 1 << 21,
     "mlp": 1 << 17,
 }
-_TOLERANCE = 1e-6  # of numbers that were written with fewer digits
+_TOLERANCE = 1e-6  # for numbers that were written with fewer digits
 
 
 class Fields:
-    """The fields of a JSON object; what is wrong with them is collected in ``problems``.
+    """The fields of a JSON object, whose problems are collected in ``problems``.
 
-    ``name`` says where in the file the object is; a field that is null counts as left out, as the libraries have it.
+    ``name`` is the object's position in the file. A null field counts as absent, as in the libraries.
     """
 
     def __init__(self, values: Any, name: str, problems: list[str]):
@@ -47,12 +47,12 @@ class Fields:
         self._read: set[str] = set()
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of a field that the caller checks."""
+        """Returns the value of a field, which the caller checks."""
         self._read.add(key)
         return self._values.get(key, default)
 
     def integer(self, key: str, default: int | None, limit: str) -> int:
-        """A positive whole number up to the limit of that name; a pair of equal ones counts as one. 1 if it is wrong."""
+        """Returns a positive integer of at most the named limit, 1 if it is wrong; a pair of equal numbers counts as one."""
         value = self.get(key, default)
         pair = value if isinstance(value, list) and len(value) == 2 else ()
         if pair and type(pair[0]) is int and pair[0] == pair[1]:
@@ -66,7 +66,7 @@ class Fields:
         return value
 
     def number(self, key: str, default: float) -> float:
-        """A finite positive number. 1 if it is wrong."""
+        """Returns a finite positive number, or 1 if it is wrong."""
         value = self.get(key, default)
         if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
             self.problems.append(f"{self._called(key)} is {_short(value)}, not a positive number")
@@ -74,14 +74,14 @@ class Fields:
         return float(value)
 
     def flag(self, key: str) -> bool:
-        """True or false, which is the default."""
+        """Returns true or false, the default."""
         value = self.get(key, False)
         if type(value) is not bool:
             self.problems.append(f"{self._called(key)} is {_short(value)}, not true or false")
         return value is True
 
     def only(self, expected: Mapping[str, Any]) -> None:
-        """Fields that have one value, or one of a tuple of them, where they are there."""
+        """Checks fields that, where present, must have one value, or one of a tuple."""
         for key, right in expected.items():
             value = self.get(key)
             choices = right if isinstance(right, tuple) else (right,)
@@ -89,14 +89,14 @@ class Fields:
                 self.problems.append(f"{self._called(key)} is {_short(value)}, not {choices[0]}")
 
     def without_effect(self, keys: Sequence[str] | frozenset[str]) -> None:
-        """Fields that may have any value."""
+        """Accepts fields with any value."""
         self._read.update(keys)
 
     def refuse_rest(self) -> None:
-        """Everything else is a problem."""
+        """Adds a problem for each other field."""
         for key in self._values.keys() - self._read:
             value = self._values[key]
-            self.problems.append(f"{self._called(key)[:80]} is {_short(value)}, of which nothing is known here")
+            self.problems.append(f"{self._called(key)[:80]} is {_short(value)}, a field that is unknown here")
 
     def _called(self, key: str) -> str:
         return f"{self.name}.{key}" if self.name else key

@@ -1,4 +1,4 @@
-"""Loading a model from PyTorch weights as they are: a file or a directory of OpenCLIP's or transformers' form."""
+"""Loads a model from PyTorch weights, a file or a directory in the form of OpenCLIP or transformers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FORMATS: dict[str, ModuleType] = {"open_clip": open_clip, "huggingface": hugging
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether ``path`` is a file, or a directory without a manifest of ours: something for :func:`load_foreign`."""
+    """Returns whether ``path`` is for :func:`load_foreign`: a file, or a directory without a manifest of ours."""
     return path.is_file() or (path.is_dir() and not (path / "manifest.json").exists())
 
 
@@ -43,16 +43,16 @@ def load_foreign(
     allow_half: bool = False,
     name: str | None = None,
 ) -> tuple[Clip, Params, dict[str, Any]]:
-    """The model that ``source`` holds, its parameters as float32 numpy arrays, and a manifest as of a model directory.
+    """Returns the model in ``source``, its parameters as float32 numpy arrays, and a manifest as in a model directory.
 
     Args:
       source: a file, a directory, or the name of a published model.
-      source_format: ``open_clip`` or ``huggingface``; None goes by the names of the tensors.
-      architecture: a name of the zoo, for weights without a config beside them. Published files need none.
-      image_size: resamples the positional embedding for images of so many pixels.
+      source_format: ``open_clip`` or ``huggingface``; None decides by the names of the tensors.
+      architecture: a name in the zoo, for weights without a config. Published files need none.
+      image_size: resample the positional embedding for images of this size, pixels.
       revision: the commit of a published model on the hub.
-      allow_half: takes half precision, widened to float32.
-      name: what to call the model; None takes what the source says of itself, if it does.
+      allow_half: accept half precision, widened to float32.
+      name: of the model; None takes the name in the source, if it has one.
 
     Raises:
       InputError: everything that is wrong with the source, in one line.
@@ -133,7 +133,7 @@ def load_foreign(
 
 
 def seal_of(source: str | Path, source_format: str | None) -> dict[str, Any]:
-    """What an export of ours says of itself, before its weights are read; empty for anything else."""
+    """Returns the seal of an export of ours, before its weights are read; empty for anything else."""
     given = Path(source)
     if not given.exists():
         return {}
@@ -143,7 +143,7 @@ def seal_of(source: str | Path, source_format: str | None) -> dict[str, Any]:
 
 
 def _compare_with_seal(weights: Path, library: ModuleType, sums: dict[Path, str]) -> dict[str, Any]:
-    """The seal of an export of ours, once the weights and what describes them are as they were exported; empty otherwise."""
+    """Compares the files of an export of ours with its seal, and returns the seal; empty for anything else."""
     seal = seal_of(weights, None)
     if not seal:
         return {}
@@ -156,14 +156,14 @@ def _compare_with_seal(weights: Path, library: ModuleType, sums: dict[Path, str]
 
 
 def differences(expected: ClipConfig, found: ClipConfig) -> list[str]:
-    """The fields of an architecture that differ, ``quick_gelu is True, not False``; what it computes in is none of it."""
+    """Returns the fields in which architectures differ, as ``quick_gelu is True, not False``, without the compute dtype."""
     ours, theirs = expected.to_dict(), found.to_dict()
     names = [name for name in ours if ours[name] != theirs[name] and name not in ("compute_dtype", "logit_bias")]
     return [f"{name} is {theirs[name]}, not {ours[name]}" for name in names]
 
 
 def describe(manifest: dict[str, Any]) -> str:
-    """What was read, for a line of a run's story: ``ViT-B-16, 302 tensors of FILE, ...``."""
+    """Returns what was read, for a message: ``ViT-B-16, 302 tensors of FILE, ...``."""
     source = manifest["source"]
     config = ClipConfig.from_dict(manifest["architecture"])
     said = [zoo.name_of(config) or "an architecture of its own", f"{source['tensors']} tensors of {source['file']}"]
@@ -185,7 +185,7 @@ def describe(manifest: dict[str, Any]) -> str:
 def _locate(
     source: str | Path, source_format: str | None, revision: str | None
 ) -> tuple[Path, released.Published | None]:
-    """The path of the source, and the published model that was asked for by its name."""
+    """Returns the path of the source, and the published model, if its name was given."""
     given = Path(source)
     asked = None if given.exists() else released.by_name(str(source))
     if asked is not None:
@@ -208,7 +208,7 @@ def _weights_file(directory: Path, source_format: str | None) -> Path:
 
 
 def _format(weights: Weights, asked: str | None, where: Path) -> str:
-    """The form of the weights by the names of their tensors."""
+    """Returns the form of the weights, by the names of their tensors."""
     found = [
         name for name, library in FORMATS.items() if library.MARK in weights.tensors or library.MARK in weights.unread
     ]
@@ -225,7 +225,7 @@ def _format(weights: Weights, asked: str | None, where: Path) -> str:
 def _architecture(
     weights: Path, library: ModuleType, name: str | None, published: released.Published | None
 ) -> ClipConfig:
-    """The architecture that the published file has, that the config beside the weights says, or ``name``, if they agree."""
+    """Returns the architecture of the published file, of the config beside the weights, or ``name``, if these agree."""
     beside = weights.with_name(library.CONFIG)
     described = library.clip_config(read_object(beside), str(beside)) if beside.exists() else None
     if published is not None:
@@ -250,9 +250,9 @@ def _architecture(
 def _with_stored_positions(
     config: ClipConfig, weights: Weights, library: ModuleType, image_size: int | None, where: Path
 ) -> ClipConfig:
-    """``config`` with the image size that the stored positions are for, if that is another and ``image_size`` says what to do.
+    """Returns ``config`` with the image size of the stored positional embedding, if ``image_size`` says what to do with it.
 
-    Weights without a config do not say their image size; the number of their positions does.
+    Weights without a config do not state their image size, but it follows from the number of positions.
     """
     positions = weights.tensors.get(library.POSITIONS)
     shape = positions.shape if positions is not None else ()

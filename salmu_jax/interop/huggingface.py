@@ -18,10 +18,10 @@ from salmu_jax.models.tokenizer import ClipTokenizer
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 OTHER_WEIGHTS = ("model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-# The files that say how images are prepared; newer versions write the second, for all parts of a processor.
+# The files of image preprocessing; newer versions write the second, for all parts of a processor.
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
-BESIDE = (PREPROCESSOR, PROCESSOR, *tokenizer_files.ALL)  # files that say something of the model
-MARK = "vision_model.embeddings.patch_embedding.weight"  # a tensor that only this form has
+BESIDE = (PREPROCESSOR, PROCESSOR, *tokenizer_files.ALL)  # further files that describe the model
+MARK = "vision_model.embeddings.patch_embedding.weight"  # a tensor of this form only
 POSITIONS = "vision_model.embeddings.position_embedding.weight"
 _PIXELS = {
     "resample": 3,  # bicubic
@@ -74,12 +74,12 @@ _LAYERS = (
 
 
 def usual_names(names: Collection[str]) -> dict[str, str]:
-    """The names in :func:`table` by the names of a state dict: the same."""
+    """Maps the names of a state dict to those in :func:`table`: here they are the same."""
     return {name: name for name in names}
 
 
 def table(config: ClipConfig) -> list[Entry]:
-    """Every tensor of ``CLIPModel``'s state dict for ``config``. Raises InputError for one with a logit bias."""
+    """Returns an entry for every tensor of ``CLIPModel``'s state dict. Raises InputError for a model with a logit bias."""
     if config.logit_bias:
         raise InputError("transformers' CLIPModel has no logit bias; export to open_clip", "--to huggingface")
     entries = [
@@ -142,11 +142,11 @@ def model_config(config: ClipConfig) -> dict[str, Any]:
 
 
 def clip_config(values: Mapping[str, Any], where: str) -> ClipConfig:
-    """The architecture that a ``config.json`` describes; fields left out have transformers' defaults (CLIP ViT-B/32).
+    """Returns the architecture in a ``config.json``; absent fields have transformers' defaults (CLIP ViT-B/32).
 
-    As in transformers, an old ``text_config_dict`` or ``vision_config_dict`` counts, with the defaults of what it leaves out,
-    and not the ``text_config`` or ``vision_config`` beside it; if these two say different things of the model, that is a
-    problem. Raises InputError for a config that is not ours.
+    As in transformers, an old ``text_config_dict`` or ``vision_config_dict``, with defaults for absent fields, overrides the
+    ``text_config`` or ``vision_config`` beside it; if the two differ, that is a problem. Raises InputError for a config that
+    we cannot compute.
     """
     problems: list[str] = []
     whole = Fields(values, "", problems)
@@ -192,7 +192,7 @@ def clip_config(values: Mapping[str, Any], where: str) -> ClipConfig:
 
 
 def _tower_fields(whole: Fields, name: str, problems: list[str]) -> Fields:
-    """The fields of a tower, from ``NAME`` or the ``NAME_dict`` of old files."""
+    """Returns the fields of a tower, from ``NAME`` or the ``NAME_dict`` of old files."""
     plain, old = whole.get(name, {}), whole.get(f"{name}_dict")
     if old is None:
         return Fields(plain, name, problems)

@@ -1,4 +1,4 @@
-"""Renaming a tree of parameters, both ways, by a table: no number is computed, so that both ways are exact to the bit."""
+"""Converts a tree of parameters both ways by a table: no number is computed, so both ways are exact to the bit."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from salmu_jax.models.clip import Clip, ClipConfig, Params
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One tensor of theirs, and where it comes from among ours.
+    """A tensor of theirs, and the path of ours that it corresponds to.
 
-    ``axes`` permutes our axes into theirs, () leaving them as they are; ``part`` is (index, count) where theirs is a slice
-    of our last axis, which is cut first.
+    ``axes`` permutes our axes into theirs; () keeps them. ``part`` is (index, count) if theirs is a slice of our last axis,
+    which is taken before the permutation.
     """
 
     name: str
@@ -32,11 +32,11 @@ class Entry:
 LINEAR = (1, 0)  # torch keeps weights as [out, in]
 CONVOLUTION = (3, 2, 0, 1)  # [out, in, height, width]
 _HALF = ("float16", "bfloat16")
-_MOST_VIEWS = 4  # tensors may be tied; but many views of a small file would make a model of any size
+_MOST_VIEWS = 4  # tensors may be tied; but many views of a small file would claim any size
 
 
 def to_state(params: Params, table: Sequence[Entry]) -> dict[str, np.ndarray]:
-    """Our parameters under their names; float32, contiguous."""
+    """Returns our parameters under their names, float32 and contiguous."""
     state = {}
     for entry in table:
         leaf = np.asarray(_at(params, entry.path), np.float32)
@@ -56,16 +56,16 @@ def from_state(
     allow_half: bool = False,
     where: str,
 ) -> Params:
-    """Their tensors as our parameters, float32, read one at a time.
+    """Returns their tensors as our parameters, float32, read one at a time.
 
     Args:
       state: tensors by name.
-      table: where each belongs.
+      table: an entry for each tensor.
       config: the architecture, whose shapes they must have.
-      ignored: names that may be there and are not parameters (buffers of older versions).
-      unread: what lies under other names of the file, and what it is, for the message.
-      allow_half: takes half precision and widens it, instead of refusing it.
-      where: what the message calls the source.
+      ignored: names that are not parameters and may be present (buffers of older versions).
+      unread: other names in the file, and what they hold, for messages.
+      allow_half: widen half precision instead of refusing it.
+      where: names the source in messages.
 
     Raises:
       InputError: naming the tensors that are missing, extra, not readable, of another shape, of half precision, or not finite.

@@ -17,7 +17,7 @@ from salmu_jax.models.preprocess import IMAGE_MEAN, IMAGE_STD
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 OTHER_WEIGHTS = ("open_clip_pytorch_model.bin",)  # as older versions call them
-BESIDE = ()  # other files that say something of the model
+BESIDE = ()  # further files that describe the model
 # Buffers of older versions, and what OpenAI's archives say of themselves.
 IGNORED = frozenset({"attn_mask", "input_resolution", "context_length", "vocab_size"})
 MARK = "visual.conv1.weight"  # a tensor that only this form has
@@ -68,14 +68,14 @@ _LAYERS = (
 
 
 def usual_names(names: Collection[str]) -> dict[str, str]:
-    """The names in :func:`table` by the names of a state dict: a text tower apart (``custom_text``) computes the same."""
+    """Maps the names of a state dict to those in :func:`table`: a separate text tower (``custom_text``) computes the same."""
     if "text.positional_embedding" not in names:
         return {name: name for name in names}
     return {name: name.removeprefix("text.") for name in names}
 
 
 def table(config: ClipConfig) -> list[Entry]:
-    """Every tensor of OpenCLIP's state dict for ``config`` (302 for ViT-B-16)."""
+    """Returns an entry for every tensor of OpenCLIP's state dict (302 for ViT-B-16)."""
     entries = [
         Entry("logit_scale", ("logit_scale",)),
         Entry("visual.class_embedding", ("visual", "class_embedding")),
@@ -126,7 +126,7 @@ def model_config(config: ClipConfig) -> dict[str, Any]:
 
 
 def clip_config(values: Mapping[str, Any], where: str) -> ClipConfig:
-    """The architecture that an ``open_clip_config.json`` describes. Raises InputError for one that is not ours."""
+    """Returns the architecture in an ``open_clip_config.json``. Raises InputError for one that we cannot compute."""
     problems: list[str] = []
     whole = Fields(values, "", problems)
     model = Fields(whole.get("model_cfg", {}), "model_cfg", problems)

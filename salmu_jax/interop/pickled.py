@@ -1,12 +1,12 @@
-"""Reading a pickle as data, without running anything of it.
+"""Reads a pickle as data, without running anything in it.
 
-A pickle is a program for a stack machine, and may name any function of any module to be called. This interpreter knows no
-module, calls nothing and sets no attribute: what a pickle names becomes a :class:`Named`, and what it would make of that is
-decided by a function of the reader, or becomes an inert :class:`Unread`. So a training checkpoint whose optimizer or arguments
-are objects of packages that are not here can be read for the tensors beside them.
+A pickle is a program for a stack machine that may call any function of any module. This interpreter imports no module, calls
+nothing and sets no attribute: what a pickle names becomes a :class:`Named`, and what a call of it makes is decided by a
+function of the reader, or becomes an inert :class:`Unread`. So the tensors of a training checkpoint can be read even if its
+optimizer or arguments are objects of packages that are not installed.
 
-Time and memory are bounded by the length of the pickle, whatever it claims: indices of the memo are keys and not places,
-lengths are compared with what is there, and no value is walked, copied or hashed, so that none can be too deep.
+Time and memory are bounded by the length of the pickle, whatever it claims: memo indices are dictionary keys, lengths are
+compared with the data, and no value is traversed, copied or hashed, so none can be too deep.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MAX_BYTES = 1 << 26  # torch.save writes some 100 bytes a tensor
 MAX_STEPS = 3_000_000  # a step takes some 100 bytes, however short it is in the file
 _MAX_INTEGER_BYTES = 64
 
-# A checkpoint has no use for these. They would not be run here, but a file that wants them is a trap for other readers.
+# No checkpoint needs these. They would not run here, but a file that names them is a trap for other readers.
 _MODULES = "os posix nt subprocess sys shutil socket pty ctypes importlib runpy code pickle _pickle"
 _OF_PYTHON = "eval exec execfile compile open __import__ input breakpoint globals locals"
 _TRAPS, _TRAPS_OF_PYTHON = frozenset(_MODULES.split()), frozenset(_OF_PYTHON.split())
 
 
 class PickleError(ValueError):
-    """The bytes are no pickle, or a larger one than is read."""
+    """The bytes are not a pickle, or the pickle is too large."""
 
 
 class TrapError(ValueError):
@@ -55,19 +55,19 @@ class Unread:
 
 
 class OtherKey:
-    """Stands for a key that is no text. Keys of others are not hashed: a deep tuple would end the process."""
+    """Replaces a key that is not text. Such keys are not hashed: hashing a deep tuple would crash the process."""
 
 
 Rebuild = Callable[[Named, tuple[Any, ...]], Any]
 
 
 def read_pickle(data: bytes, rebuild: Rebuild, persistent: Callable[[Any], Any]) -> Any:
-    """The value of a pickle of protocol 2 to 5.
+    """Returns the value of a pickle of protocol 2 to 5.
 
     Args:
       data: the pickle.
-      rebuild: is given what the pickle calls and with what arguments, and returns a value or an :class:`Unread`.
-      persistent: is given a reference to what lies outside the pickle, and returns a value.
+      rebuild: called with what the pickle calls and its arguments; returns a value or an :class:`Unread`.
+      persistent: called with a reference to something outside the pickle; returns a value.
 
     Raises:
       PickleError: for bytes that are no such pickle.

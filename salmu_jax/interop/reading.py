@@ -1,4 +1,4 @@
-"""Weights from files: safetensors, whole or in shards, and PyTorch's archives; and the state dict in a training checkpoint."""
+"""Reads weights: safetensors, whole or in shards, and PyTorch's archives; finds the state dict in a training checkpoint."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SUFFIXES = (".safetensors", *_PICKLED)
 _INDEX = ".index.json"
 _ZIP = b"PK\3\4"
 _HTML = (b"<!doctype html", b"<html")
-# Where training checkpoints keep the weights, the first that is there counts. An average over the training (EMA) is another
-# model, and only read where it is the only one.
+# The keys of the weights in training checkpoints; the first one present counts. An average over the training (EMA) is another
+# model, and is read only if it is the only one.
 _STATES = (
     *(
         "state_dict",
@@ -40,11 +40,11 @@ _STATES = (
 _MAX_DEPTH, _MAX_NAME = 4, 500
 # What wrappers of parts of a model put into names: torch.compile, FSDP, activation checkpointing.
 _WRAPPERS = frozenset(["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
-# First parts of names in a bare state dict, which are never taken for a wrapper's.
+# First parts of names in a bare state dict, which are never taken for a wrapper's name.
 _BARE = frozenset(["visual", "transformer", "vision_model", "text_model", "text"])
 # What torch.optim.swa_utils.AveragedModel keeps beside the model.
 _BESIDE = frozenset(["n_averaged"])
-# What torch.save calls for tensors whose numbers are not read.
+# The functions of torch.save for tensors that cannot be read.
 _UNREAD_TENSORS = {
     "torch._utils._rebuild_sparse_tensor": "a sparse tensor (save its to_dense())",
     "torch._utils._rebuild_qtensor": "a quantised tensor (save the model before it is quantised)",
@@ -56,7 +56,7 @@ _NUMPY = ("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconst
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Tensors by their bare names, the files they lie in, and what was done to find them."""
+    """Tensors by their bare names, the files that hold them, and how they were found."""
 
     tensors: dict[str, StoredTensor]
     files: list[Path]
@@ -68,7 +68,7 @@ class Weights:
 
 
 def find_weights(directory: Path, names: tuple[str, ...]) -> Path:
-    """The weights file in ``directory``: the first of ``names`` that exists, or the only file with weights.
+    """Returns the weights file in ``directory``: the first of ``names`` that exists, or the only file with weights.
 
     Raises InputError if there is none, or several without a usual name.
     """
@@ -83,7 +83,7 @@ def find_weights(directory: Path, names: tuple[str, ...]) -> Path:
 
 
 def read_weights(path: Path) -> Weights:
-    """The weights in ``path``. Raises InputError for what cannot be read, or holds no state dict."""
+    """Reads the weights in ``path``. Raises InputError if it cannot be read, or holds no state dict."""
     if not path.name.endswith(_INDEX):
         return _read_file(path)
     index = files.read_json(path)
@@ -132,9 +132,9 @@ def _read_file(path: Path, strip: bool = True) -> Weights:
 
 
 def _kind_of_file(path: Path) -> str:
-    """A suffix for how the file is read: by how it begins (caches of downloads have no suffixes), or else its own.
+    """Returns the suffix of a file's format: by its first bytes (files in download caches have no suffix), or else its own.
 
-    Raises InputError for a page that a download left in place of weights.
+    Raises InputError for an HTML page that was downloaded instead of weights.
     """
     with open_regular(path) as handle:
         head = handle.read(64)
@@ -151,7 +151,7 @@ def _kind_of_file(path: Path) -> str:
 
 
 def _state_dict(value: Any, path: Path) -> Weights:
-    """The state dict in what torch.save was given: the value itself, or one below the keys that training loops use."""
+    """Returns the state dict in what was saved: the value itself, or one below the keys that training loops use."""
     passed_over: list[str] = []
     keys = _state_keys(value) if isinstance(value, Mapping) else ()
     for key in keys:
@@ -180,9 +180,9 @@ def _state_dict(value: Any, path: Path) -> Weights:
 
 
 def _state_keys(value: Mapping[str, Any]) -> tuple[str, ...]:
-    """The keys that lead to the state dict in a checkpoint: the first below which more tensors lie than on top.
+    """Returns the keys that lead to the state dict in a checkpoint: the first with more tensors below it than on top.
 
-    None is looked at twice: a dictionary may hold itself.
+    No dictionary is visited twice, since one may contain itself.
     """
     here, seen = _tensors_in(value), {id(value)}
     level: list[tuple[tuple[str, ...], Mapping[str, Any]]] = [((), value)]
@@ -198,7 +198,7 @@ def _state_keys(value: Mapping[str, Any]) -> tuple[str, ...]:
         if found is not None:
             return found
         level = below
-    # A name of their own, if there is only one.
+    # A key that is not on the list, if there is only one.
     own = [key for key, item in value.items() if isinstance(item, Mapping) and "optim" not in str(key)]
     holding = [key for key in own if isinstance(key, str) and _tensors_in(value[key]) > here]
     return (holding[0],) if len(holding) == 1 else ()
@@ -212,7 +212,7 @@ def _tensors_in(value: Mapping[str, Any]) -> int:
 
 
 def _what(value: Any) -> str:
-    """What a value is that is no tensor with numbers to be read."""
+    """Describes a value that is not a readable tensor."""
     if isinstance(value, Unread):
         if value.kind in _NUMPY:
             return "a numpy array, not a tensor"
@@ -232,7 +232,7 @@ def _kind(value: Any) -> str:
 
 
 def _without_prefix(tensors: Mapping[str, StoredTensor], path: Path) -> tuple[dict[str, StoredTensor], str]:
-    """``tensors`` without what wrappers add to their names, and the part that all names began with."""
+    """Returns ``tensors`` without wrappers' parts of their names, and the prefix that all names had."""
     longest = max(map(len, tensors))
     if longest > _MAX_NAME:
         raise InputError(f"a tensor has a name of {longest:,} characters; at most {_MAX_NAME:,} are read", path)

@@ -1,4 +1,4 @@
-"""The published foundation models: which file of which repository, how it gets here, and how it is recognised."""
+"""The published foundation models: their repositories and files, how to fetch and how to recognise them."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def names() -> str:
 def fetch(model: Published, revision: str | None) -> Path:
     """The local file of a published model, downloaded at ``revision`` by huggingface_hub (which keeps it).
 
-    Raises InputError without a pinned revision, without huggingface_hub, or if the hub does not give it (the repositories
-    are gated); the message says which file to get by hand.
+    Raises InputError without a pinned revision, without huggingface_hub, or if the download fails (the repositories are
+    gated); the message says which file to download by hand.
     """
     by_hand = f"or download {model.file} of {model.repository} and give its path"
     if revision is None or not re.fullmatch(r"[0-9a-f]{40}", revision):

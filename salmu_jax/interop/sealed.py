@@ -1,6 +1,6 @@
-"""The digests that travel with an export: ``salmu.json`` beside its files, and the parameters' in the weights themselves.
+"""The digests of an export: ``salmu.json`` beside its files, and the digest of the parameters in the weights themselves.
 
-Safetensors carry no checksum, so that a flipped bit would be imported unnoticed.
+Safetensors has no checksum, so a flipped bit would be imported unnoticed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The zip archives that torch.save writes: entries as they are, not compressed, each found by its place in the file.
+"""Reads the zip archives that torch.save writes, whose entries are stored uncompressed.
 
-Everything that the directory of an archive claims is compared with the file before it is used: no entry lies outside the file
-or over another, or has the name of another; a compressed one is not read (a kilobyte may claim gigabytes); checksums are
+Everything that the directory of an archive claims is compared with the file first: no entry may be outside of the file,
+overlap another, or have another's name; compressed entries are refused (a kilobyte may claim gigabytes); checksums are
 compared when an entry is read.
 """
 

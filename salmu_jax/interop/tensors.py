@@ -1,4 +1,4 @@
-"""Tensors that lie in a file: what they are is known, their numbers are read one tensor at a time."""
+"""Tensors in a file: shape and dtype are known, and the numbers are read one tensor at a time."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ DTYPES = {
 class StoredTensor:
     """A tensor of ``shape`` and ``dtype`` (a name; of :data:`DTYPES` if it can be read).
 
-    ``path`` and ``start`` say where its first number lies; ``strides`` (in numbers) how the others follow, None for row by
-    row. ``numbers`` is how many the file holds for it, from ``storage`` on, maybe for other tensors, too. ``verify`` compares
-    a checksum, where the file has one.
+    ``path`` and ``start`` locate its first number; ``strides`` (in numbers) the others, None for row-major order. ``numbers``
+    is how many the file holds from ``storage`` on, perhaps shared with other tensors. ``verify`` compares a checksum, if the
+    file has one.
     """
 
     path: Path

@@ -1,7 +1,7 @@
-"""The files of transformers' tokenizer: written with an export, and compared with CLIP's tokenizer before an import.
+"""The files of transformers' tokenizer: written by an export, and compared with CLIP's tokenizer before an import.
 
-transformers reads ``tokenizer.json`` if it is there, and ``vocab.json`` and ``merges.txt`` only otherwise. Special tokens are
-named in several files; each is compared, as each may count.
+transformers reads ``tokenizer.json`` if it exists, otherwise ``vocab.json`` and ``merges.txt``. Several files name special
+tokens; each is compared, since any of them may be used.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""PyTorch's ``.bin``, ``.pt``, ``.pth`` and ``.ckpt`` files, read without PyTorch and without running anything in them.
+"""Reads PyTorch's ``.bin``, ``.pt``, ``.pth`` and ``.ckpt`` files without PyTorch and without running anything in them.
 
-Such a file is a zip archive (``stored_zip.py``) with a pickle (``pickled.py``), which says how tensors are views of the
-numbers in the archive's ``data/N`` entries. Here these become :class:`StoredTensor`; all other objects are passed over.
+Such a file is a zip archive (``stored_zip.py``) with a pickle (``pickled.py``), which describes tensors as views of the
+numbers in the archive's ``data/N`` entries. These become :class:`StoredTensor`; all other objects are ignored.
 """
 
 from __future__ import annotations

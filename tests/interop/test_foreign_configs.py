@@ -100,9 +100,9 @@ HOSTILE_OPEN_CLIP = [
     ("vision_cfg.ls_init_value", 1e-5, "ls_init_value is 1e-05, not False"),
     ("vision_cfg.act_kwargs", {"approximate": "tanh"}, "act_kwargs is {'approximate': 'tanh'}, not False"),
     ("vision_cfg.block_type", "custom", "block_type is custom, not default"),
-    ("vision_cfg.rope", False, "vision_cfg.rope is False, of which nothing is known here"),
+    ("vision_cfg.rope", False, "vision_cfg.rope is False, a field that is unknown here"),
     ("text_cfg.new", [1] * 100, "text_cfg.new is [1, 1, 1"),
-    ("activation", "tanh", "model_cfg.activation is tanh, of which nothing is known here"),
+    ("activation", "tanh", "model_cfg.activation is tanh, a field that is unknown here"),
 ]
 
 
@@ -150,7 +150,7 @@ def test_open_clip_configs_may_say_the_same_otherwise(path, value, directory):
         ("size", [16, 8], "size is [16, 8], not 16"),
         ("mode", "L", "mode is L, not RGB"),
         ("fill_color", 127, "fill_color is 127, not 0"),
-        ("crop_pct", 0.9, "preprocess_cfg.crop_pct is 0.9, of which nothing is known here"),
+        ("crop_pct", 0.9, "preprocess_cfg.crop_pct is 0.9, a field that is unknown here"),
     ],
 )
 def test_open_clips_preparation_is_compared(field, value, said, directory):
@@ -192,9 +192,9 @@ def test_what_is_no_config_is_one_line(text, directory):
         ("vision_config.layer_norm_eps", 1e-6, "layer_norm_eps is 1e-06, not 1e-05"),
         ("vision_config.layer_norm_eps", 0, "layer_norm_eps is 0, not 1e-05"),
         ("vision_config.pruned_heads", {"0": [1]}, "pruned_heads is {'0': [1]}, not {}"),
-        ("vision_config.use_rope", True, "vision_config.use_rope is True, of which nothing is known here"),
+        ("vision_config.use_rope", True, "vision_config.use_rope is True, a field that is unknown here"),
         ("model_type", "siglip", "model_type is siglip, not clip"),
-        ("quantization_config", {"bits": 4}, "quantization_config is {'bits': 4}, of which nothing is known here"),
+        ("quantization_config", {"bits": 4}, "quantization_config is {'bits': 4}, a field that is unknown here"),
         ("text_config", [], "text_config is [], not an object"),
         ("projection_dim", 0, "projection_dim is 0, not a positive integer"),
     ],
@@ -436,7 +436,7 @@ def test_special_tokens_are_compared_wherever_they_are_named(name, value, said, 
             "image_processor_type is ViTImageProcessor, not CLIPImageProcessor",
         ),
         ({"use_square_size": True}, "use_square_size is True, not False"),
-        ({"grey": True}, "grey is True, of which nothing is known here"),
+        ({"grey": True}, "grey is True, a field that is unknown here"),
     ],
 )
 @pytest.mark.parametrize("nested", [False, True])
