@@ -6,7 +6,7 @@ CONFIG ?= configs/mini.py
 UV_VERSION := 0.13.9
 PYTEST := $(BIN)/python -m pytest --numprocesses 2
 
-# uv installs in seconds what pip takes minutes for; pip does where uv cannot. Both take exactly what the lock file names.
+# uv installs in seconds what pip takes minutes for; pip is the fallback. Both install exactly what the lock file names.
 install = if [ -x $(BIN)/uv ] && $(BIN)/uv pip install --quiet --python $(BIN)/python $(1); then :; \
 	else $(BIN)/python -m pip install --quiet $(1); fi
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
@@ -22,15 +22,15 @@ bench: install
 test: install-test
 	$(PYTEST) $(if $(MARKED),-m "$(MARKED)") $(if $(COVERAGE),--cov --cov-report term:skip-covered) --durations 10
 
-# How much of the code the tests run, but for what runs in processes of its own.
+# How much of the code the tests run, except in child processes.
 coverage:
 	$(MAKE) test COVERAGE=yes
 
-# The long ones, which `make test` leaves out, but for those that `make test-optimised` runs.
+# The long tests, which `make test` leaves out, except those that `make test-optimised` runs.
 test-slow: install-test
 	$(PYTEST) -m "slow and not optimised" --durations 10
 
-# What `make test` compiles without optimisation is compiled here as users' programs are.
+# Tests that `make test` compiles without optimisation are compiled here as users' programs are.
 test-optimised: install-test
 	XLA_FLAGS=--xla_force_host_platform_device_count=8 $(PYTEST) -m optimised --durations 10
 
@@ -62,7 +62,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Python 3.11 or later is needed, this is ' + sys.version)"
 	@echo 'Installing what requirements.lock names into $(VENV)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION) || echo 'No uv here: pip does it, which takes minutes'
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION) || echo 'uv is not available: pip installs, which takes minutes'
 	@$(call install,--no-deps --requirement requirements.lock)
 	@$(call install,--no-deps --editable .)
 	@touch $@

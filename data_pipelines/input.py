@@ -168,7 +168,7 @@ def training_batches(
       start_step: the first batch is that of this step.
       augment: None for the evaluation transform; otherwise ``{"scale": (0.9, 1.0), "ratio": (3/4, 4/3)}`` (both
         optional) for a random crop, which depends on the seed and the position in the stream alone.
-      cache: keeps what it has decoded in memory; without it every batch is read and decoded anew.
+      cache: keeps what it has decoded in memory; without it every batch is read and decoded again.
       num_workers: worker processes that read and decode; 0 is threads of this process. Not together with a cache.
       host_index: which part of each batch to deliver.
       host_count: how many parts there are; it divides ``batch_size``.

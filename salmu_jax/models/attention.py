@@ -1,7 +1,7 @@
 """Scaled dot-product attention, and which implementation of it computes where.
 
 ``plain`` is a few lines of JAX that compile for everything and hold the [B, heads, L, L] weights; ``cudnn`` is the fused
-kernel of NVIDIA's cuDNN, which never does; ``cpu`` is in the order that XLA's CPU products like: three times as fast forward
+kernel of NVIDIA's cuDNN, which never does; ``cpu`` is in the order that XLA's CPU matmuls like: three times as fast forward
 there, and with its backward pass 1.4 times (ViT-B/16). ``auto`` takes what is fastest where it computes, see :func:`choose`.
 """
 
@@ -70,12 +70,12 @@ def attention_of_one(
     """:func:`attention` of one query a row, which is all that is read of a tower's last block; it needs no keys and values.
 
     With keys ``K y``, a head's scores ``q . (K y)`` are ``(K^T q) . y``, and the weighed sum of its values is
-    ``V (sum w y) + bias``: products with one vector a head, instead of two of the matrices with every row. (A bias of the keys
+    ``V (sum w y) + bias``: matmuls with one vector a head, instead of two of the matrices with every row. (A bias of the keys
     adds the same to all scores of a query, which changes nothing.)
 
     Args:
       q: [B, width].
-      rows: [B, L, width], what keys and values are products of.
+      rows: [B, L, width], the inputs of the keys' and values' matmuls.
       to_keys, to_values: [width, width], the matrices of these; value_bias: [width].
       heads: these share the width.
       seen: the query sees the positions before this one; the same of all rows, or one each (int [B]).
@@ -110,13 +110,13 @@ def _masked(scores: jax.Array, causal: bool, length: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _cpu(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, length: int) -> jax.Array:
-    """``plain`` with heads before positions in memory, and weights that are divided by their sum after the product."""
+    """``plain`` with heads before positions in memory, and weights that are divided by their sum after the matmul."""
     return _cpu_forward(q, k, v, causal, length)[0]
 
 
 def _cpu_forward(q, k, v, causal: bool, length: int) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     q, k, v = (jnp.swapaxes(part, 1, 2) for part in (q, k, v))  # [B, heads, L, d]
-    # Behind a barrier they are copied once; as part of the products they were seen to be gathered again and again.
+    # Behind a barrier they are copied once; as part of the matmuls they were seen to be gathered again and again.
     q, k, v = jax.lax.optimization_barrier((q * (q.shape[-1] ** -0.5), jnp.swapaxes(k, 2, 3), v))
     scores = _masked(jnp.matmul(q, k, preferred_element_type=jnp.float32), causal, length)
     weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
@@ -131,11 +131,11 @@ def _cpu_backward(
 ) -> tuple[jax.Array, ...]:
     q, k, v, weights, total, result = kept
     d_result = jnp.swapaxes(cotangent, 1, 2) / total.astype(v.dtype)
-    # The softmax's slope takes the weighed mean of each row off, which is the product of the result and its cotangent.
+    # The softmax's gradient subtracts the weighted mean of each row, the dot product of the result and its cotangent.
     mean = jnp.sum(d_result * result, axis=-1, keepdims=True)
     d_scores = weights * (jnp.einsum("bhqd,bhkd->bhqk", d_result, v) - mean)
     d_q = jnp.einsum("bhqk,bhdk->bhqd", d_scores, k) * (q.shape[-1] ** -0.5)
-    # Keys and values as [B, heads, d, L]: the small side of each product is turned, not the L x L one (thrice as slow).
+    # Keys and values as [B, heads, d, L]: the small operand of each matmul is transposed, not the L x L one (thrice as slow).
     turned_q, turned_result = jax.lax.optimization_barrier((jnp.swapaxes(q, 2, 3), jnp.swapaxes(d_result, 2, 3)))
     d_k, d_v = (jnp.moveaxis(part, 3, 1) for part in (turned_q @ d_scores, turned_result @ weights))
     return jnp.swapaxes(d_q, 1, 2), d_k, d_v

@@ -76,7 +76,7 @@ class ClipConfig:
     vocab_size: int = 49_408
     quick_gelu: bool = False
     logit_bias: bool = False  # a learnt bias of the logits besides their scale, as SigLIP's loss needs
-    compute_dtype: str = "float32"  # of activations and products; parameters, softmax and norms are always float32
+    compute_dtype: str = "float32"  # of activations and matmuls; parameters, softmax and norms are always float32
 
     def __post_init__(self):
         if self.image_size % self.patch_size:
@@ -98,7 +98,7 @@ class Execution:
     """How a tower is run; nothing here changes a parameter, a name or, rounding aside, a result.
 
     ``scan_layers`` compiles one block and loops over the layers. ``remat`` says what the backward pass recomputes instead
-    of keeping: ``none``; ``dots``, all but the results of the products with parameters; ``full``, all but each block's input.
+    of keeping: ``none``; ``dots``, all except the results of matmuls with parameters; ``full``, all except each block's input.
     ``attention`` is one of ``models/attention.py``, ``kernels`` (of norms and GELUs) one of ``models/kernels.py``.
     """
 
@@ -162,7 +162,7 @@ class Clip:
 def l2_normalize(features: jax.Array) -> jax.Array:
     """``x / max(|x|, 1e-12)`` over the last axis, as ``torch.nn.functional.normalize``; float32 in and out."""
     squared = jnp.sum(jnp.square(features), axis=-1, keepdims=True)
-    # sqrt has an infinite slope at 0: take the maximum inside it, so that a zero feature has a zero gradient, not NaN.
+    # sqrt has an infinite derivative at 0: take the maximum inside it, so that a zero feature has a zero gradient, not NaN.
     return features * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))
 
 
@@ -180,7 +180,7 @@ class VisionTower(nn.Module):
         mean, std = np.asarray(IMAGE_MEAN, np.float32), np.asarray(IMAGE_STD, np.float32)
         pixels = ((images.astype(jnp.float32) / 255 - mean) / std).astype(dtype)
 
-        # A convolution whose stride is its size is a product with each flattened patch, row-major as in OpenCLIP.
+        # A convolution whose stride is its size is a matmul with each flattened patch, row-major as in OpenCLIP.
         bound = 1 / math.sqrt(3 * patch * patch)
         kernel = self.param("conv1", _uniform(bound), (patch, patch, 3, width))
         patches = pixels.reshape(-1, side, patch, side, patch, 3).transpose(0, 1, 3, 2, 4, 5)
@@ -227,7 +227,7 @@ class Transformer(nn.Module):
     """``block`` as often as its config says, each time with parameters of its own: [B, L, width] to [B, width].
 
     The result is that of one position, the same of all rows or one each (int [B]). Nothing else of the last block is computed:
-    of 12 blocks, that saves 8 % of the products, forward and backward.
+    of 12 blocks, that saves 8 % of the matmuls, forward and backward.
 
     However it is run, the parameters of block ``i`` are ``blocks_{i}``: checkpoints, frozen layers and exports do not
     depend on it. Scanning stacks them inside the step, matrices in the compute dtype already, which costs a copy of that size.
@@ -296,7 +296,7 @@ class Block(nn.Module):
             fc_init, proj_init = _uniform(width**-0.5), _uniform(hidden**-0.5)
 
         # All but attention acts on rows, and XLA is told so: over [B, L, width] it was seen to put B last in memory on a GPU,
-        # and to transpose around every product; on CPUs it made B products of each weight gradient, half as fast as one.
+        # and to transpose around every matmul; on CPUs it made B matmuls of each weight gradient, half as fast as one.
         batch, length, _ = shape = x.shape
         x, y = LayerNorm(self.fused, name="ln_1")(x.reshape(-1, width), branch=True)
         # A softmax does not see what is added to all its scores, so that the biases of the keys have a gradient of 0. What
@@ -306,9 +306,9 @@ class Block(nn.Module):
         in_proj = Dense(3 * width, qkv_init, nn.initializers.zeros, constant_bias=keys, name="in_proj")
 
         if position is None:
-            if self.attention == "cpu":  # one large product is faster, and to take it apart costs nothing
+            if self.attention == "cpu":  # one large matmul is faster, and to take it apart costs nothing
                 parts = jnp.split(in_proj(y), 3, axis=-1)
-            else:  # cuDNN takes no parts of an array, and devices that share the heads hold no whole ones of a fused product
+            else:  # cuDNN takes no parts of an array, and devices that share the heads hold no whole ones of a fused matmul
                 parts = [in_proj(y, slice(part * width, (part + 1) * width)) for part in range(3)]
             q, k, v = (part.reshape(shape) for part in parts)
             y = attention(q, k, v, self.config.heads, self.causal, self.attention, self.length).reshape(-1, width)
@@ -381,7 +381,7 @@ def take_position(x: jax.Array, position: jax.Array | int) -> jax.Array:
 
 
 def _cast_matrices(params: Params, dtype: jnp.dtype) -> Params:
-    """Every matrix in ``dtype``, as the products will have it; vectors as they are (norms work in float32)."""
+    """Every matrix in ``dtype``, as the matmuls will have it; vectors as they are (norms work in float32)."""
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.ndim >= 2 else leaf, params)
 
 

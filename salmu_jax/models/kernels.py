@@ -95,7 +95,7 @@ def _norm_forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
 def _norm_backward(
     x: jax.Array, scale: jax.Array, skipped: jax.Array, cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The slope of ``x``, and the sums [programs, 2, width] whose sum is those of the scale and of the bias."""
+    """The gradient of ``x``, and the sums [programs, 2, width] whose sum is those of the scale and of the bias."""
     rows, width = x.shape
     if not _fits(rows, width):
         _, pull = jax.vjp(layers.layer_norm, x, scale, scale)
@@ -109,19 +109,19 @@ def _norm_backward(
             return [[ref[pl.ds(index * at_once, at_once), piece] for piece in pieces] for ref in refs]
 
         def some(index, carry):
-            d_scale, d_bias, (parts, skipped, slopes) = carry
+            d_scale, d_bias, (parts, skipped, gradients) = carry
             # What comes next is read while these are worked on: a fifth less time.
             following = load(jnp.minimum(index + 1, ROWS // at_once - 1))
-            parts, slopes = ([part.astype(jnp.float32) for part in array] for array in (parts, slopes))
+            parts, gradients = ([part.astype(jnp.float32) for part in array] for array in (parts, gradients))
             mean, inverse = _mean_and_inverse(parts, width)
             parts = [(part - mean) * inverse for part in parts]
-            scaled = [slope * scale_ref[piece] for slope, piece in zip(slopes, pieces, strict=True)]
+            scaled = [gradient * scale_ref[piece] for gradient, piece in zip(gradients, pieces, strict=True)]
             level, along = _mean(scaled, width), _mean([a * b for a, b in zip(scaled, parts, strict=True)], width)
-            for piece, part, slope, skip in zip(pieces, parts, scaled, skipped, strict=True):
-                d_x = inverse * (slope - level - part * along) + skip.astype(jnp.float32)
+            for piece, part, gradient, skip in zip(pieces, parts, scaled, skipped, strict=True):
+                d_x = inverse * (gradient - level - part * along) + skip.astype(jnp.float32)
                 d_x_ref[pl.ds(index * at_once, at_once), piece] = d_x.astype(d_x_ref.dtype)
-            d_scale = [total + slope * part for total, slope, part in zip(d_scale, slopes, parts, strict=True)]
-            return d_scale, [total + slope for total, slope in zip(d_bias, slopes, strict=True)], following
+            d_scale = [total + gradient * part for total, gradient, part in zip(d_scale, gradients, parts, strict=True)]
+            return d_scale, [total + gradient for total, gradient in zip(d_bias, gradients, strict=True)], following
 
         zeros = [jnp.zeros((at_once, piece.size), jnp.float32) for piece in pieces]
         *sums, _ = jax.lax.fori_loop(0, ROWS // at_once, some, (zeros, zeros, load(0)))
@@ -151,7 +151,7 @@ def _gelu_forward(x: jax.Array, bias: jax.Array, quick: bool) -> jax.Array:
 
 
 def _gelu_backward(x: jax.Array, bias: jax.Array, cotangent: jax.Array, quick: bool) -> tuple[jax.Array, jax.Array]:
-    """The slope of ``x``, and the sums [programs, hidden] whose sum is the bias's."""
+    """The gradient of ``x``, and the sums [programs, hidden] whose sum is the bias's."""
     rows, hidden = x.shape
     if not _fits(rows, hidden):
         function = layers.quick_gelu if quick else layers.gelu
@@ -186,18 +186,18 @@ def _mean_and_inverse(parts: list[jax.Array], width: int) -> tuple[jax.Array, ja
 
 
 def _cumulative(x: jax.Array, quick: bool) -> tuple[jax.Array, jax.Array]:
-    """The logistic function and its slope, of ``1.702 x`` or of what makes it the normal distribution's.
+    """The logistic function and its derivative, of ``1.702 x`` or of what makes it the normal distribution's.
 
     As a power of 2 and the square of an inverse square root, which GPUs have instructions for: an exponential and a division
     are a dozen more each, and these kernels are bound by their number.
     """
     if quick:
-        logit, slope = layers.QUICK_GELU_FACTOR, layers.QUICK_GELU_FACTOR
+        logit, gradient = layers.QUICK_GELU_FACTOR, layers.QUICK_GELU_FACTOR
     else:
-        logit, slope = layers.logit_of_normal(x)
+        logit, gradient = layers.logit_of_normal(x)
     root = jax.lax.rsqrt(1 + jnp.exp2(x * (logit * -math.log2(math.e))))
     cumulative = root * root
-    return cumulative, (cumulative - cumulative * cumulative) * slope
+    return cumulative, (cumulative - cumulative * cumulative) * gradient
 
 
 def _fits(rows: int, columns: int) -> bool:

@@ -40,11 +40,11 @@ def _layer_norm_forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tupl
 
 def _layer_norm_backward(kept: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, mean, inverse, scale = kept
-    slope, normalised = cotangent.astype(jnp.float32) * scale, (x.astype(jnp.float32) - mean) * inverse
-    along = jnp.mean(slope * normalised, axis=-1, keepdims=True)
-    d_x = inverse * (slope - jnp.mean(slope, axis=-1, keepdims=True) - normalised * along)
+    gradient, normalised = cotangent.astype(jnp.float32) * scale, (x.astype(jnp.float32) - mean) * inverse
+    along = jnp.mean(gradient * normalised, axis=-1, keepdims=True)
+    d_x = inverse * (gradient - jnp.mean(gradient, axis=-1, keepdims=True) - normalised * along)
 
-    # The sums over rows read their input again: XLA would write the product out in float32 for them, at twice the cost.
+    # The sums over rows read their input again: XLA would write the result out in float32 for them, at twice the cost.
     x_again, cotangent = jax.lax.optimization_barrier((x, cotangent))
     wide, normalised = cotangent.astype(jnp.float32), (x_again.astype(jnp.float32) - mean) * inverse
     rows = tuple(range(x.ndim - 1))
@@ -75,7 +75,8 @@ def _gelu_backward(x: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
 
 gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
 
-# log(Phi(x) / Phi(-x)) / x as a polynomial of min(x^2, 5.5^2), fitted so that x Phi(x) is right to 5e-6 and its slope to 2e-5.
+# log(Phi(x) / Phi(-x)) / x as a polynomial of min(x^2, 5.5^2), fitted so that x Phi(x) is right to 5e-6 and its derivative
+# to 2e-5.
 _LOGIT_OF_NORMAL = (1.595667259, 7.290594397e-2, -2.310366364e-4, -6.470326898e-5, 2.437814124e-6)
 
 
@@ -84,19 +85,19 @@ def _logistic_normal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     They share one exponential; erf and the exponential of the density took half as long again as reading and writing did.
     """
-    logit, slope = logit_of_normal(x)
+    logit, gradient = logit_of_normal(x)
     cumulative = jax.nn.sigmoid(x * logit)
-    return cumulative, cumulative * (1 - cumulative) * slope
+    return cumulative, cumulative * (1 - cumulative) * gradient
 
 
 def logit_of_normal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The normal distribution's ``log(Phi(x) / Phi(-x)) / x``, and the slope of that times ``x``: of float32, nearly."""
+    """The normal distribution's ``log(Phi(x) / Phi(-x)) / x``, and the derivative of that times ``x``: of float32, nearly."""
     squared = jnp.minimum(jnp.square(x), 5.5**2)
-    logit, slope = _LOGIT_OF_NORMAL[-1], (2 * len(_LOGIT_OF_NORMAL) - 1) * _LOGIT_OF_NORMAL[-1]
+    logit, gradient = _LOGIT_OF_NORMAL[-1], (2 * len(_LOGIT_OF_NORMAL) - 1) * _LOGIT_OF_NORMAL[-1]
     for power in reversed(range(len(_LOGIT_OF_NORMAL) - 1)):
         coefficient = _LOGIT_OF_NORMAL[power]
-        logit, slope = logit * squared + coefficient, slope * squared + (2 * power + 1) * coefficient
-    return logit, slope
+        logit, gradient = logit * squared + coefficient, gradient * squared + (2 * power + 1) * coefficient
+    return logit, gradient
 
 
 @jax.custom_vjp
@@ -109,8 +110,8 @@ def quick_gelu(x: jax.Array) -> jax.Array:
 def _quick_gelu_backward(x: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
     wide = x.astype(jnp.float32)
     gate = jax.nn.sigmoid(QUICK_GELU_FACTOR * wide)
-    slope = gate * (1 + QUICK_GELU_FACTOR * wide * (1 - gate))
-    return ((cotangent.astype(jnp.float32) * slope).astype(x.dtype),)
+    gradient = gate * (1 + QUICK_GELU_FACTOR * wide * (1 - gate))
+    return ((cotangent.astype(jnp.float32) * gradient).astype(x.dtype),)
 
 
 quick_gelu.defvjp(lambda x: (quick_gelu(x), x), _quick_gelu_backward)

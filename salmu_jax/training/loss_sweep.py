@@ -3,7 +3,7 @@
 Each device keeps its own images and meets all captions in turn, at most ``chunk`` at once:
 
 - *chunked*: every device gathers all captions, then takes them chunk by chunk;
-- *ring*: captions move from device to device, with what has been summed up for them, until they are home again.
+- *ring*: captions move from device to device, with what has been summed up for them, until they are back where they started.
 
 One sweep computes what the loss needs of every row and column of the logits (for InfoNCE the log-sum-exp, kept online as a
 maximum and a sum). The backward pass sweeps again and recomputes each block, so nothing of size B x B is ever held: that is

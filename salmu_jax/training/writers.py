@@ -107,7 +107,7 @@ def make_writers(
       first_step: the step that the run goes on from.
 
     Raises:
-      InputError: what is asked for is not installed.
+      InputError: a requested writer is not installed.
     """
     if not distributed.is_main():
         return []
