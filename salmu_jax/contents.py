@@ -66,15 +66,28 @@ def read_contents(directory: str | os.PathLike) -> dict[str, Any] | None:
     ``bytes`` is absent where the manifest has digests alone (a made world). Returns None if there is no manifest, or none
     that can be read: the directory then has to be made again, or is not ours.
     """
-    directory = Path(directory)
-    for name, schema in _MANIFESTS.items():
-        try:
-            manifest = files.read_json(directory / name)
-        except (OSError, InputError):
-            continue
-        if isinstance(manifest, dict) and str(manifest.get("schema")).startswith(schema):
-            return _as_contents(name, manifest)
+    found = _own_manifest(directory)
+    return None if found is None else _as_contents(*found)
+
+
+def _own_manifest(directory: str | os.PathLike) -> tuple[str, dict[str, Any]] | None:
+    """Returns the name and the JSON of the manifest of a directory; None if it has none of ours that can be read.
+
+    A user's file may have the name of one: ``manifest.json`` in the data sets, say.
+    """
+    for name in _MANIFESTS:
+        if (manifest := _read_manifest(directory, name)) is not None:
+            return name, manifest
     return None
+
+
+def _read_manifest(directory: str | os.PathLike, name: str) -> dict[str, Any] | None:
+    try:
+        manifest = files.read_json(Path(directory) / name)
+    except (OSError, InputError):
+        return None
+    ours = isinstance(manifest, dict) and str(manifest.get("schema")).startswith(_MANIFESTS[name])
+    return manifest if ours else None
 
 
 def contents_digest(contents: Mapping[str, Any], prefix: str = "") -> str:
@@ -86,8 +99,8 @@ def contents_digest(contents: Mapping[str, Any], prefix: str = "") -> str:
 
 def manifest_digest(directory: str | os.PathLike) -> str | None:
     """Returns the SHA-256 of the manifest file itself; None if there is none."""
-    paths = (Path(directory) / name for name in _MANIFESTS)
-    return next((files.sha256_file(path) for path in paths if path.is_file()), None)
+    found = _own_manifest(directory)
+    return None if found is None else files.sha256_file(Path(directory) / found[0])
 
 
 def seal(manifest: Mapping[str, Any]) -> str:
@@ -97,12 +110,8 @@ def seal(manifest: Mapping[str, Any]) -> str:
 
 def seal_holds(directory: str | os.PathLike) -> bool:
     """Returns False for a model whose manifest is not as it was written; a manifest without a seal passes."""
-    path = Path(directory) / "manifest.json"
-    try:
-        manifest = files.read_json(path) if path.is_file() else {}
-        return not isinstance(manifest, dict) or manifest.get("seal", "") in ("", seal(manifest))
-    except (OSError, InputError):
-        return False
+    manifest = _read_manifest(directory, "manifest.json")
+    return manifest is None or manifest.get("seal", "") in ("", seal(manifest))
 
 
 def architecture_digest(manifest: Mapping[str, Any]) -> str:
@@ -200,15 +209,16 @@ def strays(directory: str | os.PathLike) -> list[str] | None:
     Links are not followed; a link counts as a file. Returns None if there is a manifest that cannot be read.
     """
     directory = Path(directory)
-    contents = read_contents(directory)
+    own = _own_manifest(directory)
+    contents = None if own is None else _as_contents(*own)
     if contents is None and any((directory / name).is_file() for name in _MANIFESTS):
         return None
-    named = set(contents["files"]) if contents else set()
+    named = {*contents["files"], own[0]} if own and contents else set()
     found = []
     for parent, folders, names in os.walk(directory):
         links = [folder for folder in folders if os.path.islink(os.path.join(parent, folder))]
         found += [os.path.relpath(os.path.join(parent, name), directory) for name in (*names, *links)]
-    return sorted(name for name in map(_with_slashes, found) if name not in named and name not in _MANIFESTS)
+    return sorted(name for name in map(_with_slashes, found) if name not in named)
 
 
 def file_names(directory: str | os.PathLike) -> list[str]:

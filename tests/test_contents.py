@@ -6,6 +6,7 @@ import os
 import pytest
 
 from salmu_jax import contents, files
+from salmu_jax.directories import new_directory
 
 
 @pytest.fixture
@@ -118,6 +119,31 @@ def test_strays_are_no_part_of_it(made):
     assert contents.problems(made, manifest) == []
     assert contents.read_contents(made) == manifest
     assert contents.strays(made) == [".DS_Store", "salmu/notes.txt"]
+
+
+@pytest.mark.parametrize("text", ["mine", "[]", '{"schema": "theirs/1"}'])
+def test_a_users_file_that_is_called_like_another_manifest_is_a_stray(made, tmp_path, text):
+    """It neither makes the directory look damaged, nor is it lost when the directory is replaced."""
+    digest = contents.manifest_digest(made)
+    for name in ("manifest.json", "world.json"):
+        (made / name).write_text(text)
+    assert contents.strays(made) == ["manifest.json", "world.json"]
+    assert contents.seal_holds(made)
+    assert contents.manifest_digest(made) == digest
+    with new_directory(made, say=lambda line: None) as partial:
+        contents.write_contents(partial, "datasets")
+    assert (made / "manifest.json").read_text() == (made / "world.json").read_text() == text
+
+
+def test_a_users_contents_json_in_a_model_is_a_stray(tmp_path):
+    model = {"schema": "salmu_jax.model/1", "files": {}}
+    files.write_json(tmp_path / "manifest.json", {**model, "seal": contents.seal(model)})
+    digest = contents.manifest_digest(tmp_path)
+    (tmp_path / "contents.json").write_text("mine")
+    assert contents.manifest_digest(tmp_path) == digest
+    assert contents.seal_holds(tmp_path)
+    files.write_json(tmp_path / "manifest.json", {**model, "seal": contents.seal({})})
+    assert not contents.seal_holds(tmp_path)
 
 
 def test_links_are_followed(made, tmp_path):
