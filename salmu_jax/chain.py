@@ -119,7 +119,8 @@ class Chain:
             made = manifest.get("data") if isinstance(manifest.get("data"), dict) else {}
             problems += [f"was made of other data ({key})" for key in data if key in made and made[key] != data[key]]
             if name in FOUNDATION:
-                seed = (manifest.get("config") or {}).get("seed", self.config.seed)
+                config = manifest.get("config") if isinstance(manifest.get("config"), dict) else {}
+                seed = config.get("seed", self.config.seed)
                 if seed != self.config.seed:
                     problems.append(f"is of seed {seed}, not {self.config.seed}")
             elif manifest.get("parent") != self._parent_digest(manifest.get("parent")):
@@ -204,7 +205,9 @@ class Chain:
         directory = workspace.model(name)
         if not (directory / "manifest.json").is_file():
             return [], ""
-        manifest = files.read_json(directory / "manifest.json")
+        manifest = self._manifest(name)
+        if not manifest:
+            return ["its model's manifest cannot be read"], f"make the model again, then {evaluate}"
         if "source" not in manifest and name not in FOUNDATION:
             again = f"'salmu unlearn --method {name}', then {evaluate}"
             parent = self._parent_digest(manifest.get("parent"))
