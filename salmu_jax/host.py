@@ -112,7 +112,7 @@ def decoding_workers(wanted: int, pairs: int, batch_bytes: int, *, cached: bool 
         cpus = cpu_count()
         if cpus <= _FEW_CPUS or pairs < _FEW_PAIRS or cached:
             return 0
-        return max(min(cpus - 1, _MOST_WORKERS, free // max(each, 1)) // streams, 0)
+        return max(min(min(cpus - 1, _MOST_WORKERS) // streams, free // max(each, 1)), 0)
     if wanted * each > free:
         raise InputError(
             f"/dev/shm has {free / 2**20:,.0f} MiB free, and the batches of {wanted} workers take"

@@ -287,6 +287,7 @@ def test_cpus_are_counted_where_the_system_has_no_affinity(monkeypatch):
         (-1, 16, 10**6, {"streams": 2}, 2**40, 7),
         (-1, 16, 10**6, {}, 64 * 2**20, 2),  # a container's /dev/shm
         (-1, 16, 10**6, {}, 2**20, 0),
+        (-1, 16, 10**6, {"streams": 2}, 256 * 2**20, 4),  # three batches of 10 MiB a worker and stream
         (0, 16, 10**6, {}, 0, 0),
         (5, 2, 100, {}, 2**40, 5),
     ],
