@@ -171,10 +171,3 @@ def sha256_json(value: Any) -> str:
     """The SHA-256 of a JSON value in canonical form (sorted keys, no spaces), in hexadecimal."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()  # a file's name need be no UTF-8
-
-
-def sha256_tree(directory: str | os.PathLike) -> str:
-    """One SHA-256 over the relative names and contents of all files below ``directory``, in sorted order."""
-    directory = Path(directory)
-    names = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
-    return sha256_json([[name, sha256_file(directory / name)] for name in names])

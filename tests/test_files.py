@@ -345,27 +345,6 @@ def test_sha256_of_json_is_of_the_canonical_form():
         files.sha256_json(float("nan"))
 
 
-def test_sha256_of_a_tree_sees_names_contents_and_places(tmp_path):
-    def tree(name, contents):
-        for path, text in contents.items():
-            files.write_text(tmp_path / name / path, text)
-        return files.sha256_tree(tmp_path / name)
-
-    base = {"a": "1", "b/c": "2", "b/d": "3"}
-    digest = tree("base", base)
-    assert digest == tree("again", dict(reversed(base.items())))
-    others = [
-        {"a": "1", "b/c": "2", "b/d": "4"},
-        {"a": "1", "b/c": "3", "b/d": "2"},
-        {"a": "1", "b/c": "2", "b/e": "3"},
-        {"a": "1", "c": "2", "b/d": "3"},
-        {"a": "1", "b/c": "2"},
-        {"a": "1", "b/c": "2", "b/d": "3", "e": ""},
-        {"a": "1", "b/c": "23", "b/d": ""},
-    ]
-    assert len({digest, *(tree(f"other{i}", contents) for i, contents in enumerate(others))}) == len(others) + 1
-
-
 def test_names_that_are_no_utf8_are_written_and_digested(tmp_path):
     name = os.fsdecode(b"caf\xe9")
     files.write_json(tmp_path / "value.json", {name: name})
