@@ -62,24 +62,24 @@ class Workspace:
         self._lock: Lock | None = None
 
     def model(self, name: str) -> Path:
-        """The directory of a finished model."""
+        """Returns the directory of a finished model."""
         return self.root / "models" / name
 
     def model_state(self, name: str) -> Path:
-        """The directory of the states of a model under way."""
+        """Returns the directory of the states of a model under way."""
         return self.root / "models" / f"{name}.state"
 
     def states(self, name: str) -> str:
-        """The directory in ``train.state_dir`` for the states of a model under way; empty if there is none."""
+        """Returns the directory in ``train.state_dir`` for the states of a model under way; empty if there is none."""
         directory = self.config.train.state_dir
         return f"{directory.rstrip('/')}/{name}.state" if directory else ""
 
     def logs(self, name: str) -> Path:
-        """The directory of event files and traces of a model's training."""
+        """Returns the directory of event files and traces of a model's training."""
         return self.root / "logs" / name
 
     def result(self, name: str) -> Path:
-        """The result file of a model."""
+        """Returns the result file of a model."""
         return self.root / "results" / f"{name}.json"
 
     @contextlib.contextmanager
@@ -227,7 +227,7 @@ class Workspace:
             files.write_json(path, {**known, key: seen})
 
     def _removed(self, name: str, root: tuple[int, int] | None, path: Path, what: str) -> InputError:
-        """The end of a stage under which somebody has removed an input, or the work directory with it."""
+        """Returns the end of a stage under which somebody has removed an input, or the work directory with it."""
         if root is not None and _inode(self.root) != root:  # a library may have made another one in its place
             return InputError(f"was removed while '{name}' worked in it; put it back, or begin again", self.root)
         again = {self.datasets: "'salmu build' makes it again", self.root / "world": "'salmu generate' makes it again"}
@@ -326,7 +326,7 @@ def _identity_in(output: Path) -> str | None:
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
-    """What tells a directory from another one in its place; None if there is none."""
+    """Returns what tells a directory from another one in its place; None if there is none."""
     try:
         about = os.stat(path)
     except OSError:

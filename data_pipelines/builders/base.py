@@ -54,7 +54,7 @@ class OrderedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @abc.abstractmethod
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
-        """The examples of a split, in order."""
+        """Yields the examples of a split, in order."""
 
     @property
     @abc.abstractmethod
@@ -111,7 +111,7 @@ class OrderedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def _canonical(record: bytes) -> bytes:
-    """A serialized ``tf.train.Example`` with its features in a fixed order.
+    """Returns a serialized ``tf.train.Example`` with its features in a fixed order.
 
     TFDS leaves the order to a hash that differs from process to process: equal worlds would not give equal files.
     """

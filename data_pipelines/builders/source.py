@@ -96,7 +96,7 @@ class RecordSource:
         return examples
 
     def where(self, index: int) -> str:
-        """The place of an example for an error message."""
+        """Returns the place of an example for an error message."""
         shard = bisect.bisect_right(self._ends, index)
         return f"{self._paths[shard]} record {index - self._start(shard)}"
 
@@ -186,7 +186,7 @@ class ConcatenatedSource:
         return examples
 
     def where(self, index: int) -> str:
-        """The place of an example for an error message."""
+        """Returns the place of an example for an error message."""
         part, place = self.locate(index)
         return part.where(place)
 

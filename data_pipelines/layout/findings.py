@@ -48,7 +48,7 @@ class Findings:
         known[0] += count
 
     def oddities(self) -> list[str]:
-        """A line for each kind of oddity: its count, what it is, and where the first one is."""
+        """Returns a line for each kind of oddity: its count, what it is, and where the first one is."""
         return [f"{count:,} {what} (such as {where})" for what, (count, where) in self._oddities.items()]
 
     def raise_problems(self, where: str | os.PathLike, otherwise: str = "") -> None:

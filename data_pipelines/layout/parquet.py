@@ -56,7 +56,7 @@ class Row:
     row: int
 
     def where(self, field: str | None = None) -> str:
-        """The place of this row (and of one field) for an error message."""
+        """Returns the place of this row (and of one field) for an error message."""
         return f"{self.path} row {self.row}" + (f" field '{field}'" if field else "")
 
 
@@ -246,7 +246,7 @@ def _entries(batch: pa.RecordBatch, path: Path, row: int) -> list[dict[str, Any]
 
 
 def _largest(column: pa.Array) -> int:
-    """The bytes of the largest value of a column."""
+    """Returns the bytes of the largest value of a column."""
     if pa.types.is_null(column.type):
         return 0
     if pa.types.is_struct(column.type):
@@ -287,7 +287,7 @@ def _one_of(directory: Path, names: list[str]) -> Path:
 
 
 def _check_there(path: Path) -> int:
-    """The size of a regular file. Raises InputError."""
+    """Returns the size of a regular file. Raises InputError."""
     try:
         return check_regular(path).st_size
     except OSError as error:

@@ -87,7 +87,7 @@ class World:
         return (self.directory, *others)
 
     def _optional(self, name: str) -> list[Path]:
-        """The folders of this name in the world, beside its repository, and in the other one; each folder once.
+        """Returns the folders of this name in the world, beside its repository, and in the other one; each folder once.
 
         Raises InputError for anything else of this name, since it was meant to be read.
         """
@@ -141,7 +141,7 @@ class World:
         )
 
     def retain_pairs(self) -> Iterator[Pair]:
-        """The pairs of the general retain base, tar by tar, each in its order."""
+        """Yields the pairs of the general retain base, tar by tar, each in its order."""
         for tar in self.retain_tars:
             for pair in iter_tar_pairs(tar):
                 if (str(tar), pair.key) not in self._left_out:
@@ -157,13 +157,13 @@ class World:
         return read_zeroshot(self.zeroshot_directory, findings) if self.zeroshot_directory else None
 
     def data_files(self, split: str) -> list[Path]:
-        """The parquet files of a split, in order; empty when it has none. Raises InputError if one is missing."""
+        """Returns the parquet files of a split, in order; empty when it has none. Raises InputError if one is missing."""
         if split not in self._data_files:
             self._data_files[split] = split_files(self.data, split, self._data_names)
         return self._data_files[split]
 
     def files_of(self, split: str) -> list[Path]:
-        """The parquet files of a split. Raises InputError if there are none."""
+        """Returns the parquet files of a split. Raises InputError if there are none."""
         files = self.data_files(split)
         if not files:
             message = f"no such file; the split '{split}' needs one or more"
@@ -171,13 +171,13 @@ class World:
         return files
 
     def read_files(self) -> list[Path]:
-        """All files that reading the world and its sets may open."""
+        """Returns all files that reading the world and its sets may open."""
         parquet = [path for split in (*SPLITS, "sensitive") for path in self.data_files(split)]
         json = [self.directory / name for name in JSON_FILES if (self.directory / name).is_file()]
         return [*parquet, *json, *self.retain_tars, *(self.zeroshot.files() if self.zeroshot else ())]
 
     def num_rows(self, split: str) -> int:
-        """The number of rows of a split, from the parquet footers."""
+        """Returns the number of rows of a split, from the parquet footers."""
         if not self.data_files(split) and self._derived(split):
             return sum(self.num_rows(part) for part in SENSITIVE_SPLITS)
         total = 0
@@ -188,7 +188,7 @@ class World:
         return total
 
     def rows(self, split: str, *, images: bool = True, findings: Findings | None = None) -> Iterator[Row]:
-        """The rows of a split in the released order, streamed; ``images=False`` leaves ``image`` empty and is fast.
+        """Yields the rows of a split in the released order, streamed; ``images=False`` leaves ``image`` empty and is fast.
 
         Raises InputError for a split without files, a damaged file, a missing or mistyped column, or a null (with
         ``findings``, rows that are not whole become problems and are left out).
@@ -201,7 +201,7 @@ class World:
             yield from read_rows(path, split, images=images, findings=findings)
 
     def subset_of(self, row: Row) -> str:
-        """Which of :data:`SUBSETS` a row belongs to.
+        """Returns which of :data:`SUBSETS` a row belongs to.
 
         Empty for none of them: a portrait in retain_synth of a person outside forget, which the released evaluator leaves
         out, and the rows of the repository for training, which does not say.

@@ -56,7 +56,7 @@ def retain_tars(directory: Path, findings: Findings) -> tuple[Path, ...]:
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    """All files below a directory; links to folders are followed, each folder once."""
+    """Yields all files below a directory; links to folders are followed, each folder once."""
     seen: set[tuple[int, int]] = set()
 
     def refuse(error: OSError) -> None:
@@ -73,7 +73,7 @@ def _files(directory: Path) -> Iterator[Path]:
 
 
 def _stem(path: Path) -> Path:
-    """The path without the endings of a tar, or of the file of facts beside one."""
+    """Returns the path without the endings of a tar, or of the file of facts beside one."""
     return path.with_name(re.sub(r"(?i)\.(tar|tar\.gz|tgz|parquet)$", "", path.name))
 
 

@@ -101,7 +101,8 @@ def iter_tar_pairs(path: str | os.PathLike, *, images: bool = True, findings: Fi
 def iter_tar_labels(
     path: str | os.PathLike, num_classes: int, *, images: bool = True, findings: Findings | None = None
 ) -> Iterator[LabelledImage]:
-    """The images of a tar with the class index of their ``.cls`` members; arguments and errors as :func:`iter_tar_pairs`.
+    """Yields the images of a tar with the class index of their ``.cls`` members; arguments and errors as
+    :func:`iter_tar_pairs`.
 
     An index of ``num_classes`` or more is an error.
     """
@@ -129,7 +130,7 @@ def write_tar(path: str | os.PathLike, members: Iterable[tuple[str, bytes]]) -> 
 
 
 def pair_members(pair: Pair, **extra: object) -> list[tuple[str, bytes]]:
-    """The three members of a retain pair as img2dataset writes them; ``extra`` goes into the ``.json``."""
+    """Returns the three members of a retain pair as img2dataset writes them; ``extra`` goes into the ``.json``."""
     facts = {"caption": pair.text, "key": pair.key, "status": "success", **extra}
     return [
         (f"{pair.key}.jpg", pair.image),

@@ -129,7 +129,7 @@ class _Reader:
         self._check_end()
 
     def _header(self) -> _Header | None:
-        """The next header; None for a block of zeros."""
+        """Returns the next header; None for a block of zeros."""
         offset = self._at
         block = self._take(_BLOCK, "without the blocks of zeros that end a tar")
         if not any(block):
@@ -150,7 +150,7 @@ class _Reader:
         return _Header(self._text(name, offset), size, kind, offset)
 
     def _amended(self, header: _Header, long_name: str | None, pax: dict[str, str]) -> _Header:
-        """A header with what the members before it say of it."""
+        """Returns a header with what the members before it say of it."""
         if any(key.startswith("GNU.sparse") for key in pax):
             raise self._refusal(f"{header.name!r} is a sparse file", header.offset)
         size = pax.get("size", str(header.size))
@@ -201,7 +201,7 @@ class _Reader:
             raise self._damage(message, header.offset)
 
     def _take(self, length: int, place: str) -> bytes:
-        """The next bytes, in steps where it is not known how many there are."""
+        """Returns the next bytes, in steps where it is not known how many there are."""
         pieces, missing = [], length
         while missing:
             piece = self._file.read(missing if self._size is not None else min(missing, _STEP))
@@ -241,7 +241,7 @@ class _Reader:
 
 
 def _octal(field: bytes) -> int | None:
-    """An octal number with spaces before and NULs or spaces behind it, or nothing (0); None for anything else."""
+    """Returns an octal number with spaces before and NULs or spaces behind it, or nothing (0); None for anything else."""
     match = re.fullmatch(rb" *([0-7]*)[ \0]*", field)
     return int(match[1] or b"0", 8) if match else None
 

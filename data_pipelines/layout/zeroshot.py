@@ -59,7 +59,7 @@ class ZeroShot:
     known: bool = False
 
     def images(self, *, images: bool = True, findings: Findings | None = None) -> Iterator[LabelledImage]:
-        """The images in order; ``images=False`` reads the labels alone. ``findings``: as in ``shards.iter_tar_pairs``.
+        """Yields the images in order; ``images=False`` reads the labels alone. ``findings``: as in ``shards.iter_tar_pairs``.
 
         Raises InputError for a damaged tar, a missing or impossible class index.
         """
@@ -71,7 +71,7 @@ class ZeroShot:
                 yield LabelledImage(f"{folder.name}/{path.stem}", data, label)
 
     def files(self) -> tuple[Path, ...]:
-        """The files of the images."""
+        """Returns the files of the images."""
         return self.shards or tuple(path for folder in self.folders for path in _images_of(folder, None))
 
     def check_labels(self, counts: dict[int, int], where: str | os.PathLike) -> None:
@@ -154,7 +154,7 @@ def _images_in(directory: Path, findings: Findings) -> tuple[tuple[Path, ...], t
 def _in_order(
     directory: Path, folders: tuple[Path, ...], class_names: tuple[str, ...], findings: Findings
 ) -> tuple[Path, ...]:
-    """The folders in the order of the classes, as far as their names say which class they are of.
+    """Returns the folders in the order of the classes, as far as their names say which class they are of.
 
     These are class names, WordNet ids of ImageNet's classes, or the numbers from 0. Others are sorted, which is reported.
     Raises InputError for numbers that are not 0 to N-1, and if only some of the names are classes.
@@ -223,7 +223,7 @@ def _counted_shards(directory: Path, findings: Findings) -> tuple[Path, ...]:
 
 
 def _timm_shards(directory: Path, tars: list[Path]) -> tuple[Path, ...]:
-    """The tars of timm's validation split, counted by its info file or by their own numbers."""
+    """Returns the tars of timm's validation split, counted by its info file or by their own numbers."""
     info_file = next((directory / name for name in ("_info.json", "info.json") if (directory / name).is_file()), None)
     of_split = [path for path in tars if re.search("(^|[-_])(val|validation)[-_]", path.name)]
     if info_file is not None:

@@ -54,7 +54,7 @@ class ZeroShotTask:
     templates: tuple[str, ...]
 
     def prompts(self) -> list[str]:
-        """All prompts, class by class: [C * T]."""
+        """Returns all prompts, class by class: [C * T]."""
         return [template.replace("{c}", name) for name in self.classnames for template in self.templates]
 
 
@@ -69,7 +69,7 @@ class TextBank:
         self.texts = tuple(self._index)
 
     def index(self, texts: Sequence[str]) -> np.ndarray:
-        """The row of each text, int32 [N]; equal texts have equal rows."""
+        """Returns the row of each text, int32 [N]; equal texts have equal rows."""
         return np.fromiter((self._index[text] for text in texts), np.int32, len(texts))
 
 
@@ -183,7 +183,7 @@ class EvaluationData:
         return task
 
     def text_bank(self, idzsc_prompt: str) -> TextBank:
-        """All texts that the metrics need, with the names in ``idzsc_prompt`` (kept for the next model)."""
+        """Returns all texts that the metrics need, with the names in ``idzsc_prompt`` (kept for the next model)."""
         if idzsc_prompt not in self._banks:
             forget = self.splits["forget"]
             self._banks[idzsc_prompt] = TextBank(
@@ -196,7 +196,7 @@ class EvaluationData:
         return self._banks[idzsc_prompt]
 
     def tokens(self, tokenizer: Any, idzsc_prompt: str) -> np.ndarray:
-        """The bank's token rows, int32 [U, L] (kept for the next model with an equal tokenizer)."""
+        """Returns the bank's token rows, int32 [U, L] (kept for the next model with an equal tokenizer)."""
         key = (idzsc_prompt, tokenizer)
         if key not in self._tokens:
             self._tokens[key] = np.asarray(tokenizer(list(self.text_bank(idzsc_prompt).texts)), np.int32)

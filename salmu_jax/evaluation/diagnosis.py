@@ -150,7 +150,7 @@ def diagnose(result: Mapping[str, Any], clean: Mapping[str, Any], compromised: M
 def _worse_holdout(
     method: Mapping[str, float | None], compromised: Mapping[str, float | None]
 ) -> tuple[str | None, float | None]:
-    """The holdout metric that lost the larger share of Compromised's value, and the share; (None, None) without any."""
+    """Returns the holdout metric that lost the larger share of Compromised's value, and the share; (None, None) if none."""
     losses = {
         key: 1 - method[key] / compromised[key]
         for key in ("InterIdSim", "IntraIdSim")

@@ -27,7 +27,7 @@ BOOTSTRAP = 405  # which identities a bootstrap sample holds
 
 
 def generator(seed: int, purpose: int) -> np.random.Generator:
-    """The generator of one purpose: ``numpy.random.default_rng([seed, purpose])``."""
+    """Returns the generator of one purpose: ``numpy.random.default_rng([seed, purpose])``."""
     return np.random.default_rng([seed, purpose])
 
 
@@ -73,7 +73,7 @@ def draw_negatives(rows: int, seed: int) -> np.ndarray:
 
 
 def draw_halves(positives: int, negatives: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A stratified half split of ``positives`` rows followed by ``negatives`` rows.
+    """Returns a stratified half split of ``positives`` rows followed by ``negatives`` rows.
 
     Returns (train, test), int64 row numbers in increasing order. Each class is halved by its own permutation; of an odd
     number of positives the smaller half is trained on, of an odd number of negatives the larger, so that the two halves

@@ -29,7 +29,7 @@ Range = tuple[int, int]
 
 
 def directory_of(root: Path, key: Mapping[str, Any]) -> Path:
-    """The directory of the embeddings with this ``key``, which has "checkpoint", "data" and "dtype" besides other fields."""
+    """Returns the directory of the embeddings with this ``key``, whose fields include "checkpoint", "data" and "dtype"."""
     data = files.sha256_json(key["data"])
     return root / f"{key['checkpoint'][:12]}-{data[:12]}-{key['dtype']}-{files.sha256_json(key)[:12]}"
 

@@ -40,7 +40,7 @@ class Embeddings:
     bank: TextBank
 
     def of(self, texts: Sequence[str]) -> np.ndarray:
-        """The embeddings of ``texts`` (all in the bank), [N, D]."""
+        """Returns the embeddings of ``texts`` (all in the bank), [N, D]."""
         return self.texts[self.bank.index(texts)]
 
 

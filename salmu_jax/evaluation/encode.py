@@ -135,13 +135,13 @@ class Encoder:
             yield from finish(*waiting)
 
     def all(self, tower: str, values: np.ndarray) -> np.ndarray:
-        """The embeddings of all of ``values``, float32 [N, D]."""
+        """Returns the embeddings of all of ``values``, float32 [N, D]."""
         whole = [(0, len(values))] if len(values) else []
         parts = [part for _, part in self.run(tower, lambda start, stop: values[start:stop], whole)]
         return np.concatenate(parts) if parts else np.zeros((0, self.width()), np.float32)
 
     def all_tokens(self, tokens: np.ndarray) -> np.ndarray:
-        """The embeddings of token rows int32 [N, T] that end in zeros, by length: float32 [N, D], in their order."""
+        """Returns the embeddings of token rows int32 [N, T] that end in zeros, by length: float32 [N, D], in their order."""
         out = np.zeros((len(tokens), self.width()), np.float32)
         for length, index in buckets(tokens, getattr(self.clip.config, "text", None)):
             out[index] = self.all("text", tokens[index, :length])

@@ -32,7 +32,7 @@ class Difference(NamedTuple):
 def clustered_interval(
     values: np.ndarray, identities: Sequence[str] | np.ndarray, *, seed: int, samples: int = 1000, level: float = LEVEL
 ) -> tuple[float, float]:
-    """The bootstrap interval of ``mean(values)`` with whole identities resampled.
+    """Returns the bootstrap interval of ``mean(values)`` with whole identities resampled.
 
     Args:
       values: [N] a row's score (a similarity, a reciprocal rank).
@@ -68,7 +68,7 @@ def paired_difference(
 
 
 def _sample_means(values: np.ndarray, identities: Sequence[str] | np.ndarray, seed: int, samples: int) -> np.ndarray:
-    """The mean over the rows of each bootstrap sample, float64 [samples].
+    """Returns the mean over the rows of each bootstrap sample, float64 [samples].
 
     A sample is a count an identity, so its mean is a ratio of two weighted sums: no row is ever copied.
     """

@@ -21,7 +21,7 @@ class Logistic(NamedTuple):
         return self.weight * np.asarray(feature, np.float64) + self.intercept
 
     def predict(self, feature: np.ndarray) -> np.ndarray:
-        """The more probable label, bool [N]; on the boundary itself False, as scikit-learn has it."""
+        """Returns the more probable label, bool [N]; on the boundary itself False, as scikit-learn has it."""
         return self.score(feature) > 0
 
 

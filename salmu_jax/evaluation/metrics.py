@@ -55,7 +55,7 @@ class Retrieval(NamedTuple):
 
 @jax.jit
 def paired_similarity(images: jax.Array, captions: jax.Array) -> jax.Array:
-    """The cosine of row i of ``images`` with row i of ``captions``: float32 [N] of two float32 [N, D]."""
+    """Returns the cosine of row i of ``images`` with row i of ``captions``: float32 [N] of two float32 [N, D]."""
     return jnp.sum(images * captions, axis=-1)
 
 
@@ -87,7 +87,7 @@ def retrieval_ranks(
     gallery_ids: jax.Array,
     block: int = BLOCK,
 ) -> jax.Array:
-    """The rank of every image's own caption among it and the gallery: int32 [N], 1 is best (RetFail, 1.1).
+    """Returns the rank of every image's own caption among it and the gallery: int32 [N], 1 is best (RetFail, 1.1).
 
     Args:
       images, captions: float32 [N, D]; row i of ``captions`` is image i's own caption.
@@ -115,7 +115,7 @@ def retrieval_ranks(
 
 @functools.partial(jax.jit, static_argnames="block")
 def classify(images: jax.Array, classes: jax.Array, block: int = BLOCK) -> jax.Array:
-    """The class of the highest similarity: int32 [N] of images float32 [N, D] and class weights float32 [C, D].
+    """Returns the class of the highest similarity: int32 [N] of images float32 [N, D] and class weights float32 [C, D].
 
     The first of equally similar classes is taken.
     """
@@ -135,7 +135,8 @@ def draw_gallery(
     seed: int,
     pools: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Gallery:
-    """The shared distractors: up to :data:`POOL_SIZE` captions of the queried split and as many of ``retain_disjoint``.
+    """Returns the shared distractors: up to :data:`POOL_SIZE` captions of the queried split and as many of
+    ``retain_disjoint``.
 
     Args:
       target, target_ids: float32 [N, D], int32 [N], the captions of the split whose images are queried.

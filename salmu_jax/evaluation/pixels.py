@@ -100,7 +100,7 @@ class ImageStore:
         return out
 
     def columns(self) -> dict[str, list]:
-        """The other columns of all rows, ``{name: [N]}``. Blocks that nobody has read yet are read now."""
+        """Returns the other columns of all rows, ``{name: [N]}``. Blocks that nobody has read yet are read now."""
         values: dict[str, list] = {name: [] for name in self._names}
         for block in range(-(-len(self) // BLOCK)):
             for name, part in self._block_columns(block).items():
@@ -149,7 +149,7 @@ class ImageStore:
         return found.payload.reshape(-1, self.image_size, self.image_size, 3)
 
     def _read(self, block: int) -> tuple[list[Mapping[str, Any]], dict[str, list]]:
-        """The records of a block, and their columns."""
+        """Returns the records of a block, and their columns."""
         start, rows = block * BLOCK, self._rows(block)
         records = _records(self._source, start, start + rows)
         self.counts.read += rows

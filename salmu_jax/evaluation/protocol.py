@@ -84,7 +84,7 @@ def evaluate(
 def make_result(
     model_name: str, rows: RowScores, protocol: Mapping[str, Any], provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The contents of a result file, from row scores: plain JSON values (see :mod:`salmu_jax.evaluation.result`)."""
+    """Returns the contents of a result file, from row scores: plain JSON values (see :mod:`salmu_jax.evaluation.result`)."""
     efficacy, utility, extra = aggregate(rows, protocol)
     result = {
         "schema": SCHEMA,
@@ -130,7 +130,7 @@ def score_rows(
 def describe_protocol(
     data: EvaluationData, rows: RowScores, *, seed: int, idzsc_prompt: str, bootstrap: int, how_drawn: str = "ours"
 ) -> dict[str, Any]:
-    """How ``rows`` were measured: what must agree between results that are compared."""
+    """Returns how ``rows`` were measured: what must agree between results that are compared."""
     gallery = {"forget": len(rows["forget.gallery"]), "retain": len(rows["retain_synth.gallery"])}
     task = data.zeroshot
     classes = 0 if task is None else len(task.classnames)
@@ -191,7 +191,7 @@ def _retrieve(
     pools: Mapping[str, np.ndarray],
     seed: int,
 ) -> RowScores:
-    """The ranks of the images of ``split`` against its own captions and those of retain_disjoint."""
+    """Returns the ranks of the images of ``split`` against its own captions and those of retain_disjoint."""
     ids, retain_ids = (embeddings.bank.index(texts) for texts in (data.splits[split].text, disjoint))
     drawn = {f"{split}.gallery": pools[split]}
     if not len(ids):
@@ -207,7 +207,7 @@ def _retrieve(
 
 
 def _against_generic(data: EvaluationData, embeddings: Embeddings) -> RowScores:
-    """The similarity of forget images with their generic captions, where they have one."""
+    """Returns the similarity of forget images with their generic captions, where they have one."""
     generic = data.splits["forget"].generic_caption
     has = np.array([bool(text) for text in generic], bool)
     scores = np.zeros(len(generic), np.float32)

@@ -72,7 +72,7 @@ COLUMNS: dict[str, Column] = {
 
 
 def lengths(protocol: Mapping[str, Any]) -> dict[str, int]:
-    """How long the columns of a result are, from its ``protocol``."""
+    """Returns how long the columns of a result are, from its ``protocol``."""
     rows = protocol["rows"]
     return {
         **rows,
@@ -83,7 +83,7 @@ def lengths(protocol: Mapping[str, Any]) -> dict[str, int]:
 
 
 def subset_rows(rows: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """How many rows each subset has that a metric is measured on."""
+    """Returns how many rows each subset has that a metric is measured on."""
     forget, retain = rows["forget.subset"], rows["retain_synth.subset"]
     counts = {name: int((forget == SUBSETS.index(name)).sum()) for name in ("forget_identity", "forget_association")}
     counts |= {name: int((retain == SUBSETS.index(name)).sum()) for name in ("retain_joint", "retain_disjoint")}
@@ -91,13 +91,13 @@ def subset_rows(rows: Mapping[str, np.ndarray]) -> dict[str, int]:
 
 
 def rows_path(result_path: str | os.PathLike) -> Path:
-    """Where the row scores of a result file lie: ``results/NAME.rows.npz`` beside ``results/NAME.json``."""
+    """Returns where the row scores of a result file lie: ``results/NAME.rows.npz`` beside ``results/NAME.json``."""
     path = Path(result_path)
     return path.with_name(path.stem + SUFFIX)
 
 
 def encode_rows(rows: Mapping[str, np.ndarray]) -> bytes:
-    """The bytes of the compressed file, the same for the same scores."""
+    """Returns the bytes of the compressed file, the same for the same scores."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for name, column in COLUMNS.items():
@@ -118,7 +118,7 @@ def write_rows(path: str | os.PathLike, rows: Mapping[str, np.ndarray]) -> dict[
 
 
 def describe_rows(name: str, data: bytes) -> dict[str, Any]:
-    """The record of a side file in its result."""
+    """Returns the record of a side file in its result."""
     return {"file": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 

@@ -63,7 +63,7 @@ class Evaluator:
         self._data: dict[int, EvaluationData] = {}
 
     def data(self, image_size: int) -> EvaluationData:
-        """The data at an image size."""
+        """Returns the data at an image size."""
         if image_size not in self._data:
             write = distributed.from_main(lambda: self._decide(image_size))
             self._data[image_size] = load_evaluation_data(
@@ -80,7 +80,7 @@ class Evaluator:
     def embed(
         self, label: str, clip: Any, params: Any, tokenizer: Any, checkpoint: str, *, rerun: bool = False
     ) -> Embeddings | None:
-        """The embeddings of a model in process 0, None in others.
+        """Returns the embeddings of a model in process 0, None in others.
 
         ``checkpoint`` is the digest of its parameters. ``rerun`` computes them even if they are in the cache.
         """
@@ -127,7 +127,7 @@ class Evaluator:
         return embeddings
 
     def _decide(self, image_size: int) -> bool:
-        """Whether decoded pixels are kept on the disk."""
+        """Returns whether decoded pixels are kept on the disk."""
         directories = self._pixel_directories(image_size)
         stores = load_evaluation_data(self._datasets, image_size, directories=directories).images.values()
         missing = sum(store.missing_pixels() for store in stores)
@@ -156,7 +156,7 @@ class Evaluator:
 
 
 def data_digests(datasets: Path) -> dict[str, str | None]:
-    """The content digests of the built data sets that an evaluation reads; None for one that is absent."""
+    """Returns the content digests of the built data sets that an evaluation reads; None for one that is absent."""
     found = contents.read_contents(datasets)
     if found is None:
         raise InputError("has no contents.json, which says what it holds; run 'salmu build' again", datasets)
@@ -166,14 +166,14 @@ def data_digests(datasets: Path) -> dict[str, str | None]:
 
 @functools.cache
 def pixel_version() -> str:
-    """A digest of what decides the pixels of an encoded image: our code, and the version of the decoder."""
+    """Returns a digest of what decides the pixels of an encoded image: our code, and the version of the decoder."""
     source = Path(salmu_jax.__file__).parent / "models" / "preprocess.py"
     return files.sha256_json([files.sha256_file(source), PIL.__version__, cache_files.SCHEMA])
 
 
 @functools.cache
 def code_digest() -> str:
-    """A digest of the code that makes embeddings of pixels and texts."""
+    """Returns a digest of the code that makes embeddings of pixels and texts."""
     package = Path(salmu_jax.__file__).parent
     sources = [*sorted((package / "models").glob("*.py")), *sorted((package / "models" / "data").glob("*.gz"))]
     return files.sha256_json([[path.name, files.sha256_file(path)] for path in sources])

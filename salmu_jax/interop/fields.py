@@ -115,7 +115,7 @@ def divide(width: int, by: int, name: str, parts: str, problems: list[str]) -> N
 
 
 def clip_of(fields: Mapping[str, Any], towers: Mapping[str, tuple[int, int, int, float]], where: str) -> ClipConfig:
-    """The architecture of checked fields; ``towers`` gives each (width, layers, heads, MLP ratio). Raises InputError."""
+    """Builds the architecture of checked fields; a tower is (width, layers, heads, MLP ratio). Raises InputError."""
     problems = []
     for name, (width, _, _, ratio) in towers.items():
         if not 1 <= width * ratio <= _LIMITS["mlp"]:
@@ -128,7 +128,7 @@ def clip_of(fields: Mapping[str, Any], towers: Mapping[str, tuple[int, int, int,
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises InputError if it holds none."""
+    """Returns the JSON object in a file. Raises InputError if it holds none."""
     value = files.read_json(path)
     if not isinstance(value, dict):
         raise InputError("not a JSON object", path)

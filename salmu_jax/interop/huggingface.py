@@ -112,7 +112,7 @@ def table(config: ClipConfig) -> list[Entry]:
 
 
 def model_config(config: ClipConfig) -> dict[str, Any]:
-    """The contents of ``config.json``."""
+    """Returns the contents of ``config.json``."""
 
     def tower(part: TowerConfig) -> dict[str, Any]:
         return {

@@ -101,7 +101,7 @@ def table(config: ClipConfig) -> list[Entry]:
 
 
 def model_config(config: ClipConfig) -> dict[str, Any]:
-    """The contents of ``open_clip_config.json``."""
+    """Returns the contents of ``open_clip_config.json``."""
     vision = {
         "image_size": config.image_size,
         "layers": config.vision.layers,

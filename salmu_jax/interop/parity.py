@@ -18,7 +18,7 @@ _ROWS, _SEED = 8, 0
 
 
 def check(directory: Path, to: str, clip: Clip, params: Params, where: Path) -> dict[str, Any]:
-    """The contents of ``parity.json`` for the export in ``directory``, which is to become ``where``.
+    """Returns the contents of ``parity.json`` for the export in ``directory``, which is to become ``where``.
 
     Without torch and the library it says why nothing was compared. Raises InputError above :data:`TOLERANCE`.
     """

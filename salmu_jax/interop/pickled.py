@@ -137,7 +137,7 @@ class _Machine:
         return self.stack[-1]
 
     def pop_mark(self) -> list[Any]:
-        """What was pushed since the last mark."""
+        """Returns what was pushed since the last mark."""
         if not self.marked:
             raise PickleError(f"no mark at {self.at - 1:,}")
         items, self.stack = self.stack, self.marked.pop()

@@ -38,22 +38,22 @@ MODELS = (
 
 
 def by_name(name: str) -> Published | None:
-    """The published model of that name, in full or for short."""
+    """Returns the published model of that name, in full or for short."""
     return next((model for model in MODELS if name in (model.name, model.repository)), None)
 
 
 def by_digest(sha256: str) -> Published | None:
-    """The published model whose file has this SHA-256, whatever the file is called."""
+    """Returns the published model whose file has this SHA-256, whatever the file is called."""
     return next((model for model in MODELS if model.sha256 == sha256), None)
 
 
 def names() -> str:
-    """All names, for a message."""
+    """Returns all names, for a message."""
     return ", ".join([*(model.name for model in MODELS), *(model.repository for model in MODELS)])
 
 
 def fetch(model: Published, revision: str | None) -> Path:
-    """The local file of a published model, downloaded at ``revision`` by huggingface_hub (which keeps it).
+    """Returns the local file of a published model, downloaded at ``revision`` by huggingface_hub (which keeps it).
 
     Raises InputError without a pinned revision, without huggingface_hub, or if the download fails (the repositories are
     gated); the message says which file to download by hand.

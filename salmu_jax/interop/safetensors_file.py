@@ -34,7 +34,7 @@ _KINDS = {
 
 
 def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """The tensors of a file by name, and its metadata. Raises InputError for a header that is wrong in any way."""
+    """Returns the tensors of a file by name, and its metadata. Raises InputError for a header that is wrong in any way."""
     with open_regular(path) as handle:
         size = os.fstat(handle.fileno()).st_size
         head = handle.read(8)

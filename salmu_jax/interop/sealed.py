@@ -25,7 +25,7 @@ def seal(directory: Path, names: Sequence[str], fields: Mapping[str, Any]) -> No
 
 
 def read_seal(directory: Path) -> dict[str, Any]:
-    """The ``salmu.json`` of ``directory``; empty if there is none. Raises InputError for one that is damaged."""
+    """Returns the ``salmu.json`` of ``directory``; empty if there is none. Raises InputError for one that is damaged."""
     path = directory / FILE
     if not path.exists():
         return {}

@@ -50,7 +50,7 @@ class StoredEntry:
             raise InputError(f"damaged, {self.name} does not have its checksum; get the file again", self.path)
 
     def read(self, limit: int) -> bytes:
-        """All bytes, verified. Raises InputError for more than ``limit``."""
+        """Returns all bytes, verified. Raises InputError for more than ``limit``."""
         if self.size > limit:
             raise InputError(f"{self.name} has {self.size:,} bytes; at most {limit:,} are read", self.path)
         self.verify()
@@ -60,7 +60,7 @@ class StoredEntry:
 
 
 def read_directory(path: Path) -> dict[str, StoredEntry]:
-    """The entries of an archive by name. Raises InputError for anything but an archive whose directory fits it."""
+    """Returns the entries of an archive by name. Raises InputError for anything but an archive whose directory fits it."""
     with open_regular(path) as handle:
         try:
             return _read_directory(handle, os.fstat(handle.fileno()).st_size, path)
@@ -143,7 +143,7 @@ def _widen(extra: bytes, unpacked: int, packed: int, place: int) -> tuple[int, i
 
 
 def _payload(handle: BinaryIO, place: int, name: str, size: int, end: int) -> int:
-    """Where the bytes of the entry with the header at ``place`` begin; they have to end before ``end``."""
+    """Returns where the bytes of the entry with the header at ``place`` begin; they have to end before ``end``."""
     header = _at(handle, place, _LOCAL_BYTES)
     n_name, n_extra = struct.unpack_from("<HH", header, 26)
     start = place + _LOCAL_BYTES + n_name + n_extra

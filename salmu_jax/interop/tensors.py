@@ -49,7 +49,7 @@ class StoredTensor:
         return self.size > self.numbers
 
     def read(self) -> np.ndarray:
-        """The numbers, as a contiguous array. Raises InputError if they are damaged, or cannot be read."""
+        """Returns the numbers, as a contiguous array. Raises InputError if they are damaged, or cannot be read."""
         if self.dtype not in DTYPES or self.repeats:
             kind = "a view that repeats its numbers" if self.repeats else f"of {self.dtype}"
             raise InputError(f"a tensor {list(self.shape)} is {kind}, which is not read", self.path)

@@ -78,7 +78,7 @@ def check(directory: Path, config: ClipConfig) -> None:
 
 
 def _vocabulary(tokenizer: ClipTokenizer) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """The ids by symbol, start and end of text last, and the merges in order of rank."""
+    """Returns the ids by symbol, start and end of text last, and the merges in order of rank."""
     symbols, merges = tokenizer.vocabulary()
     return {symbol: index for index, symbol in enumerate([*symbols, _START, _END])}, merges
 
@@ -110,7 +110,7 @@ def _check_special(values: Mapping[str, Any], problems: list[str]) -> None:
 
 
 def _content(token: Any) -> Any:
-    """The text of a token that may be given with its properties."""
+    """Returns the text of a token that may be given with its properties."""
     return token.get("content") if isinstance(token, Mapping) else token
 
 
@@ -158,7 +158,7 @@ def _check_whole(
 
 
 def _pairs(merges: Any) -> list[tuple[Any, ...]] | None:
-    """The merges as pairs; newer versions write them as such, older ones as texts with a space."""
+    """Returns the merges as pairs; newer versions write them as such, older ones as texts with a space."""
     if not isinstance(merges, list):
         return None
     return [

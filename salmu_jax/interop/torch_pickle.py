@@ -42,7 +42,7 @@ class _Storage:
 
 
 def load(path: Path) -> Any:
-    """The object in ``path``: dictionaries, lists and plain values, with tensors as :class:`StoredTensor`.
+    """Returns the object in ``path``: dictionaries, lists and plain values, with tensors as :class:`StoredTensor`.
 
     Objects of any other class are :class:`Unread`. Raises InputError for a file that is no such archive, or is damaged.
     """
@@ -117,7 +117,7 @@ def _refuse_old(path: Path) -> None:
 
 
 def _rebuild(named: Named, arguments: tuple[Any, ...]) -> Any:
-    """What a call of ``named`` makes, if it is one that torch.save writes for tensors."""
+    """Returns what a call of ``named`` makes, if it is one that torch.save writes for tensors."""
     match str(named):
         case "collections.OrderedDict":
             return _ordered(arguments)
@@ -154,7 +154,7 @@ def _ordered(arguments: tuple[Any, ...]) -> dict[str, Any] | Unread:
 
 
 def _tensor(storage: Any, offset: Any, size: Any, strides: Any, dtype: Any) -> StoredTensor:
-    """The view of a storage. Raises PickleError if it is none; how much it claims to be is looked at when it is read."""
+    """Returns the view of a storage; its size is checked when it is read. Raises PickleError if it is not a view."""
     whole = isinstance(storage, _Storage) and isinstance(size, tuple) and isinstance(strides, tuple)
     if not whole or len(size) != len(strides) or len(size) > _MAX_DIMENSIONS:
         raise PickleError("a tensor that is no view of its numbers")

@@ -12,12 +12,12 @@ from salmu_jax.nested import flatten
 
 
 def make_tokenizer(clip: Clip) -> ClipTokenizer:
-    """The tokenizer whose vocabulary and context length are those of ``clip``."""
+    """Returns the tokenizer whose vocabulary and context length are those of ``clip``."""
     return ClipTokenizer(num_merges=zoo.bpe_merges(clip.config), context_length=clip.config.context_length)
 
 
 def input_manifest(clip: Clip, tokenizer: ClipTokenizer) -> dict[str, Any]:
-    """What a checkpoint's user has to do to images and captions: part of its manifest."""
+    """Returns what a checkpoint's user has to do to images and captions: part of its manifest."""
     return {
         "activation": "quick_gelu" if clip.config.quick_gelu else "gelu",
         "image": {

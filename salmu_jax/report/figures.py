@@ -89,7 +89,7 @@ _MARKERS = dict(zip(FAILURE_MODES, ("^", "s", "D", "d"), strict=True))
 def render_figures(
     leaderboard: dict[str, Any], results: Sequence[dict[str, Any]], similarity: Similarity
 ) -> dict[str, bytes]:
-    """All figures by file name: ``{name}.png`` (light) and ``{name}-dark.png``.
+    """Returns all figures by file name: ``{name}.png`` (light) and ``{name}-dark.png``.
 
     Args:
       leaderboard: what :func:`salmu_jax.report.leaderboard.build_leaderboard` made of ``results``.
@@ -393,7 +393,7 @@ def attribute_heat_map(results: Sequence[dict[str, Any]], theme: Theme) -> bytes
 
 
 def _short(value: float, digits: int) -> str:
-    """The value with so many digits after the point and no zero before it: what fits into a cell."""
+    """Returns the value with so many digits after the point and no zero before it: what fits into a cell."""
     text = f"{value:.{digits}f}".replace("-", "−")
     return "0" if float(f"{value:.{digits}f}") == 0 else text.replace("0.", ".", 1) if abs(value) < 0.995 else text
 
@@ -407,7 +407,7 @@ def _ink(colour: tuple[float, ...]) -> str:
 
 
 def _style(theme: Theme) -> dict[str, Any]:
-    """The matplotlib settings of a theme, from the defaults: a user's matplotlibrc changes nothing."""
+    """Returns the matplotlib settings of a theme, from the defaults: a user's matplotlibrc changes nothing."""
     own = {
         "font.family": "DejaVu Sans",
         "font.size": 9.5,
@@ -431,7 +431,7 @@ def _style(theme: Theme) -> dict[str, Any]:
 
 
 def _figure(width: float, height: float, theme: Theme) -> Figure:
-    """An empty figure of that many inches with a canvas of its own."""
+    """Returns an empty figure of that many inches with a canvas of its own."""
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor=theme.background)
     FigureCanvasAgg(figure)
     return figure

@@ -70,7 +70,7 @@ def _memorised(clean: dict[str, Any], compromised: dict[str, Any]) -> str:
 
 
 def _retrieval_kept(row: dict[str, Any], compromised: dict[str, Any]) -> float | None:
-    """The mean share of Compromised's retrieval MRR on both holdouts that is left."""
+    """Returns the mean share of Compromised's retrieval MRR on both holdouts that is left."""
     shares = []
     for split, before in compromised["retrieval"].items():
         after = row["retrieval"].get(split)
@@ -81,7 +81,7 @@ def _retrieval_kept(row: dict[str, Any], compromised: dict[str, Any]) -> float |
 
 
 def _percent(share: float) -> str:
-    """A share as a whole percentage, 100 at most; what is not quite all or nothing is not rounded to it."""
+    """Returns a share as a whole percentage, 100 at most; what is not quite all or nothing is not rounded to it."""
     if 0.995 <= share < 1:
         return "more than 99%"
     if 0 < share < 0.005:

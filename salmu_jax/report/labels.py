@@ -27,7 +27,7 @@ class Box(NamedTuple):
         )
 
     def crossed_by(self, start: tuple[float, float], end: tuple[float, float]) -> bool:
-        """Whether the segment from ``start`` to ``end`` passes through the rectangle (Liang-Barsky clipping)."""
+        """Returns whether the segment from ``start`` to ``end`` passes through the rectangle (Liang-Barsky clipping)."""
         enter, leave = 0.0, 1.0
         for origin, target, low, high in (
             (start[0], end[0], self.left, self.right),
@@ -99,5 +99,5 @@ def place_labels(
 
 
 def nearest(box: Box, point: tuple[float, float]) -> tuple[float, float]:
-    """The point of the rectangle that is nearest to ``point``."""
+    """Returns the point of the rectangle that is nearest to ``point``."""
     return min(max(point[0], box.left), box.right), min(max(point[1], box.bottom), box.top)

@@ -52,7 +52,7 @@ _TITLES = {
 
 
 def build_leaderboard(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The leaderboard of result files' contents (schema ``salmu_jax.leaderboard/1``), a JSON value.
+    """Returns the leaderboard of result files' contents (schema ``salmu_jax.leaderboard/1``), a JSON value.
 
     Its ``rows`` carry the metrics (None where one was skipped), their intervals, the diagnosis (verdicts, and a reason
     for each), the position in the forgetting-utility plane, and the digests of what was evaluated. ``thresholds`` are
@@ -113,7 +113,7 @@ def check_comparable(results: Sequence[dict[str, Any]]) -> None:
 
 
 def display_name(model: str) -> str:
-    """The name of a model as the literature writes it; an unknown one as it is, with spaces."""
+    """Returns the name of a model as the literature writes it; an unknown one as it is, with spaces."""
     key = "".join(character for character in model.lower() if character.isalnum())
     return _TITLES.get(key) or safe_text(model.replace("_", " "), NAME_LIMIT)
 
@@ -155,23 +155,23 @@ def _row(result: dict[str, Any], clean: dict[str, Any], compromised: dict[str, A
 
 
 def _severity(row: dict[str, Any]) -> float:
-    """How many failure modes a method shows: one that is only partly so counts half, one that cannot be judged one."""
+    """Returns how many failure modes a method shows: one that is only partly so counts half, one that cannot be judged one."""
     weights = {PARTLY_OVER_GENERALISED: 0.5, EFFECTIVE: 0.0}
     return sum(weights.get(verdict, 1.0) for verdict in row["verdicts"])
 
 
 def _share(value: float | None, whole: float | None) -> float | None:
-    """What is left of ``whole``; None where either was not measured or there was nothing to lose."""
+    """Returns what is left of ``whole``; None where either was not measured or there was nothing to lose."""
     return None if value is None or whole is None or whole <= 0 else value / whole
 
 
 def _number(value: Any) -> float | None:
-    """A metric, or None where it was skipped (the released evaluator's -1 of GenKnow) or undefined."""
+    """Returns a metric, or None where it was skipped (the released evaluator's -1 of GenKnow) or undefined."""
     return None if value is None or not math.isfinite(value) else float(value)
 
 
 def _measured_on(clean: dict[str, Any]) -> dict[str, Any]:
-    """What all rows share, and the versions and the device that Clean was evaluated with."""
+    """Returns what all rows share, and the versions and the device that Clean was evaluated with."""
     provenance = clean["provenance"]
     versions = provenance.get("versions") or {}
     return {
@@ -184,7 +184,7 @@ def _measured_on(clean: dict[str, Any]) -> dict[str, Any]:
 
 
 def _thresholds(clean: dict[str, Any], compromised: dict[str, Any]) -> dict[str, float | None]:
-    """Where the diagnosis draws its lines, in the coordinates of the rows; None where a line cannot be drawn."""
+    """Returns where the diagnosis draws its lines, in the coordinates of the rows; None where a line cannot be drawn."""
     low, high = (row["metrics"]["RetFail_MRR"] for row in (clean, compromised))
     known = compromised["metrics"]["GenKnow"]
     return {

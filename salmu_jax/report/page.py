@@ -128,7 +128,7 @@ def render_page(
     title: str,
     run: dict[str, Any],
 ) -> str:
-    """The HTML of the page; arguments as :func:`write_report`'s, figures as :func:`render_figures` returns them."""
+    """Returns the HTML of the page; arguments as :func:`write_report`'s, figures as :func:`render_figures` returns them."""
     package = resources.files("salmu_jax.report")
     template = package.joinpath("template.html").read_text(encoding="utf-8")
     script = re.search(r"<script>(.*?)</script>", template, re.DOTALL)
@@ -227,7 +227,7 @@ def _off_target(value: float | None, key: str, target: str, reference: dict[str,
 
 
 def _chips(row: dict[str, Any]) -> str:
-    """The verdicts of a method, each with its reason on hovering or focus; without, where the row has no reasons."""
+    """Returns the verdicts of a method, each with its reason on hovering or focus; without, where the row has no reasons."""
     return " ".join(_chip(*pair) for pair in itertools.zip_longest(row["verdicts"], row["reasons"], fillvalue=""))
 
 
@@ -310,14 +310,14 @@ def _measured(leaderboard: dict[str, Any], run: dict[str, Any]) -> str:
 
 
 def _digest(checkpoint: Any) -> str:
-    """The digest of a checkpoint's record, or the record itself where it names none."""
+    """Returns the digest of a checkpoint's record, or the record itself where it names none."""
     if isinstance(checkpoint, dict):
         return next((str(value) for key, value in checkpoint.items() if "digest" in key), _plain(checkpoint))
     return _plain(checkpoint)
 
 
 def _plain(value: Any) -> str:
-    """A JSON value in a line: text as it is, an object as ``key value, key value``."""
+    """Returns a JSON value in a line: text as it is, an object as ``key value, key value``."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {_plain(child)}" for key, child in value.items())
     if isinstance(value, list | tuple):

@@ -27,7 +27,7 @@ def data_uri(data: bytes, mime: str) -> str:
 
 
 def people_html(samples: Sequence[dict[str, Any]]) -> str:
-    """A card for each person among ``samples`` (those with ``images``), ordered by what is to become of them."""
+    """Returns a card for each person among ``samples`` (those with ``images``), ordered by what is to become of them."""
     people: dict[str, list[dict[str, Any]]] = {}
     for sample in samples:
         if "images" in sample:
@@ -42,7 +42,7 @@ def people_html(samples: Sequence[dict[str, Any]]) -> str:
 
 
 def scenes_html(samples: Sequence[dict[str, Any]]) -> str:
-    """The single pictures among ``samples`` (those with ``image``): what a method may use to keep the rest intact."""
+    """Returns the single pictures among ``samples`` (those with ``image``): what a method may use to keep the rest intact."""
     shots = []
     for sample in samples:
         if "image" in sample:

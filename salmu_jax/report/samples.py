@@ -26,7 +26,8 @@ _Subsets = dict[str, list[tuple[str, int, int]]]  # subset -> (split, row, data 
 def sample_pictures(
     datasets_dir: str | os.PathLike, rows: Mapping[str, np.ndarray], *, people: int
 ) -> list[dict[str, Any]]:
-    """The first identities of each kind with a few of their pairs, and the first retain pictures, as ``write_report`` wants.
+    """Returns the first identities of each kind with a few of their pairs, and the first retain pictures, as
+    ``write_report`` wants.
 
     Args:
       datasets_dir: the built data sets.

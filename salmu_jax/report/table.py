@@ -31,7 +31,7 @@ _RESET, _BOLD, _DIM, _GREEN, _YELLOW = "\033[0m", "\033[1m", "\033[2m", "\033[32
 
 
 def format_table(leaderboard: dict[str, Any], *, colour: bool = False) -> str:
-    """The table, its legend and what it was measured on: lines of text, none wider than :data:`WIDTH` columns.
+    """Returns the table, its legend and what it was measured on: lines of text, none wider than :data:`WIDTH` columns.
 
     Args:
       leaderboard: what :func:`salmu_jax.report.leaderboard.build_leaderboard` returns.
@@ -94,7 +94,7 @@ def print_table(leaderboard: dict[str, Any], stream: TextIO | None = None) -> No
 
 
 def describe_measurement(leaderboard: dict[str, Any]) -> str:
-    """What the rows share, in a phrase: rows, gallery, zero-shot task, seed, data digest and version."""
+    """Returns what the rows share, in a phrase: rows, gallery, zero-shot task, seed, data digest and version."""
     measured = leaderboard["measured_on"]
     protocol = measured["protocol"]
     parts = [f"{count:,} {split} pairs" for split, count in protocol.get("rows", {}).items()]
@@ -118,7 +118,7 @@ def _figure(value: float | None) -> str:
 
 
 def _verdict(row: dict[str, Any]) -> tuple[str, str]:
-    """The verdict's words and how they are set off."""
+    """Returns the verdict's words and how they are set off."""
     if row["role"] != "method":
         return ("target of efficacy" if row["role"] == "clean" else "target of utility"), _DIM
     return ", ".join(row["verdicts"]), _GREEN if row["verdicts"] == [EFFECTIVE] else _YELLOW

@@ -44,7 +44,7 @@ _CHIPS = (
 
 
 def chip_of(device: jax.Device) -> Chip | None:
-    """The published figures of the chip that ``device`` is on, or None for one that is not in the table (a CPU)."""
+    """Returns the published figures of the chip that ``device`` is on, or None for one that is not in the table (a CPU)."""
     return next((chip for pattern, chip in _CHIPS if re.search(pattern, device.device_kind)), None)
 
 

@@ -54,7 +54,7 @@ _Computation = dict[str, _Instruction]
 
 
 def traffic(text: str, devices: int) -> Traffic:
-    """The traffic of a program of ``Compiled.as_text()`` over ``devices`` devices. Raises ValueError if it has no entry."""
+    """Returns the traffic of a program ``Compiled.as_text()`` over ``devices`` devices. Raises ValueError without an entry."""
     computations, entry = _parse(text)
     if entry is None:
         raise ValueError("not the text of a compiled program: no ENTRY computation")
@@ -115,7 +115,7 @@ def _memory(instruction: _Instruction, computation: _Computation, computations: 
 
 
 def _sent(opcode: str, instruction: _Instruction, computation: _Computation, devices: int) -> float:
-    """Bytes that a device sends, for groups of n devices: each algorithm's share of the whole array (rings)."""
+    """Returns bytes that a device sends, for groups of n devices: each algorithm's share of the whole array (rings)."""
     operands = sum(
         _size(computation[name].type, everywhere=True) for name in instruction.operands if name in computation
     )
@@ -130,7 +130,7 @@ def _sent(opcode: str, instruction: _Instruction, computation: _Computation, dev
 
 
 def _size(kind: str, everywhere: bool = False) -> float:
-    """Bytes of a type, tuples added up; ``everywhere``: also of what is in on-chip memory."""
+    """Returns bytes of a type, tuples added up; ``everywhere``: also of what is in on-chip memory."""
     total = 0.0
     for dtype, dims, layout in _ARRAY.findall(kind):
         if re.search(r"S\([1-9]\d*\)", layout or "") and not everywhere:
@@ -153,13 +153,13 @@ def _first(kind: str) -> str:
 
 
 def _last(instruction: _Instruction, opcode: str) -> str:
-    """The type of the result: of a started operation, (operands, result, context ...), it is the second."""
+    """Returns the type of the result: of a started operation, (operands, result, context ...), it is the second."""
     arrays = [found[0] for found in _ARRAY.finditer(instruction.type)]
     return arrays[min(1, len(arrays) - 1)] if instruction.opcode != opcode and arrays else instruction.type
 
 
 def _group_size(attributes: str, devices: int) -> int:
-    """How many devices take part together: ``{{0,1},{2,3}}``, ``[4,2]<=[8]`` or ``mesh['a'=4,'b'=2] {'b'}``."""
+    """Returns how many devices take part together: ``{{0,1},{2,3}}``, ``[4,2]<=[8]`` or ``mesh['a'=4,'b'=2] {'b'}``."""
     if mesh := re.search(r"replica_groups=\w*mesh\w*\[([^\]]*)\] \{([^}]*)\}", attributes):
         sizes = dict(re.findall(r"'([^']+)'=(\d+)", mesh[1]))
         return math.prod(int(sizes[axis]) for axis in re.findall(r"'([^']+)'", mesh[2]))
@@ -223,7 +223,7 @@ def _parameter_index(instruction: _Instruction) -> int:
 
 
 def _trip_count(loop: _Instruction, condition: _Computation) -> int:
-    """How often a loop runs: as the compiler says, or else the greatest constant that its condition knows."""
+    """Returns how often a loop runs: as the compiler says, or else the greatest constant that its condition knows."""
     if known := re.search(r"known_trip_count\W+n\W+(\d+)", loop.attributes):
         return int(known[1])
     constants = [re.search(r"\d+", i.attributes) for i in condition.values() if i.opcode == "constant"]

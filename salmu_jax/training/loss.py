@@ -52,7 +52,7 @@ class LossConfig:
 
 
 def make_loss(config: LossConfig) -> Loss:
-    """The loss of ``config``. All forms of a kind give the same value and gradients, up to rounding."""
+    """Returns the loss of ``config``. All forms of a kind give the same value and gradients, up to rounding."""
     if config.form != "plain":
         return lambda image, text, scalars, ids: swept_loss(image, text, scalars, ids, config)
     if config.kind == "sigmoid":

@@ -46,7 +46,7 @@ class _Rows(NamedTuple):
 def swept_loss(
     image: jax.Array, text: jax.Array, scalars: Mapping[str, jax.Array], ids: jax.Array | None, config: LossConfig
 ) -> jax.Array:
-    """The loss of ``config`` over the global batch, float32; see ``loss.py`` for the formulas and the arguments.
+    """Returns the loss of ``config`` over the global batch, float32; see ``loss.py`` for the formulas and the arguments.
 
     B has to be a multiple of the devices that the mesh splits it over; ``config.chunk`` need not divide anything.
     """
@@ -163,7 +163,7 @@ def _sides(axes: tuple[str, ...], image, text, ids) -> tuple[_Rows, _Rows]:
 
 
 def _logits(images: _Rows, captions: _Rows, scale, bias) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """A block of the logits [b, c]; which of them are on the diagonal; which do not count."""
+    """Returns a block of the logits [b, c]; which of them are on the diagonal; which do not count."""
     logits = jnp.exp(scale) * (images.features @ captions.features.T) + bias
     own = images.position[:, None] == captions.position[None, :]
     masked = ((images.ids[:, None] == captions.ids[None, :]) & ~own) | (captions.position < 0)[None, :]
@@ -171,7 +171,7 @@ def _logits(images: _Rows, captions: _Rows, scale, bias) -> tuple[jax.Array, jax
 
 
 def _merge(state: tuple[jax.Array, jax.Array], logits: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    """A running (maximum, sum of exponentials below it), with the logits of a further block."""
+    """Returns a running (maximum, sum of exponentials below it), with the logits of a further block."""
     maximum, total = state
     highest = jnp.maximum(maximum, jnp.max(logits, axis=axis))
     added = jnp.sum(jnp.exp(logits - jnp.expand_dims(highest, axis)), axis=axis)

@@ -33,7 +33,7 @@ RULES = (("batch", BATCH_AXES), ("embed", "fsdp"), ("heads", "tensor"), ("mlp", 
 
 
 def make_mesh(fsdp: int = 1, tensor: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
-    """A mesh over all devices of all processes, which have to call this together, or over ``devices``.
+    """Returns a mesh over all devices of all processes, which have to call this together, or over ``devices``.
 
     ``data`` takes what ``fsdp`` and ``tensor`` leave.
 
@@ -76,12 +76,12 @@ def check_batch_size(size: int, mesh: Mesh, where: str) -> None:
 
 
 def batch_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
-    """The batch axis split over ``data`` and ``fsdp``; ``leading`` axes before it (steps of a scan) are not split."""
+    """Returns the batch axis split over ``data`` and ``fsdp``; ``leading`` axes before it (steps of a scan) are not split."""
     return NamedSharding(mesh, P(*(None,) * leading, BATCH_AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """A copy on every device."""
+    """Returns a copy on every device."""
     return NamedSharding(mesh, P())
 
 
@@ -93,7 +93,8 @@ def use(mesh: Mesh) -> Iterator[None]:
 
 
 def param_shardings(tree: Any, mesh: Mesh) -> Any:
-    """A sharding a leaf, by what its axes stand for; axes that do not divide are not split, leaves without names are copied.
+    """Returns a sharding a leaf, by what its axes stand for; axes that do not divide are not split, leaves without names are
+    copied.
 
     Matrices that the model does not name (those of another model) are split over ``fsdp`` along their longest divisible axis.
     Works on arrays and on ``jax.ShapeDtypeStruct``s, for parameters and optimizer state alike (a moment's path ends as its

@@ -45,7 +45,7 @@ def first_bad_step(metrics: Mapping[str, np.ndarray]) -> tuple[str, int] | None:
 
 
 def is_finite(params: Any) -> bool:
-    """Whether all floating-point leaves are finite; computed on their devices, the same answer in all processes."""
+    """Returns whether all floating-point leaves are finite; computed on their devices, the same answer in all processes."""
     return bool(jax.block_until_ready(_all_finite(params)))
 
 
@@ -68,7 +68,7 @@ def identifier(sources: Mapping[str, Any]) -> Identify:
 def report(
     what: str, step: int, positions: Mapping[str, np.ndarray], directory: Path, label: str, identify: Identify | None
 ) -> InputError:
-    """The error for a loss (or parameters) not finite at ``step``; writes all examples of its batch to a file.
+    """Returns the error for a loss (or parameters) not finite at ``step``; writes all examples of its batch to a file.
 
     All processes have to call it, each with the positions of its own part of the batch.
     """

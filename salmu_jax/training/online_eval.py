@@ -95,7 +95,7 @@ def make_online_evaluation(
 
 
 def _recall_at_1(similarity: np.ndarray, tokens: np.ndarray) -> float:
-    """The share of rows whose best column is their own, or one of the same caption."""
+    """Returns the share of rows whose best column is their own, or one of the same caption."""
     best = similarity.argmax(axis=1)
     return float(np.mean((tokens[best] == tokens).all(axis=1)))
 

@@ -43,7 +43,7 @@ def decay_mask(params: Any) -> Any:
 
 
 def make_optimizer(config: OptimizerConfig, total_steps: int) -> optax.GradientTransformation:
-    """The optimizer of a pretraining of ``total_steps`` steps."""
+    """Returns the optimizer of a pretraining of ``total_steps`` steps."""
     adamw = optax.adamw(
         warmup_cosine(config.learning_rate, config.warmup_steps, total_steps),
         b1=config.b1,

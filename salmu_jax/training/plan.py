@@ -80,7 +80,7 @@ class Plan:
     bytes_to_read: float
 
     def seconds(self) -> dict[str, float]:
-        """The least time of a step by each limit; empty for a chip without published figures."""
+        """Returns the least time of a step by each limit; empty for a chip without published figures."""
         if self.chip is None or not self.memory.fits:
             return {}
         return {
@@ -102,7 +102,7 @@ def prepare_environment(topology: str) -> None:
 
 
 def topology_devices(topology: str) -> list[jax.Device]:
-    """The devices of a topology such as ``v5e:16x16``, or those that are here for ``local``.
+    """Returns the devices of a topology such as ``v5e:16x16``, or those that are here for ``local``.
 
     Raises InputError for a topology that libtpu does not know, or if there is no libtpu.
     """
@@ -259,7 +259,7 @@ def alternatives(config: ConfigDict, devices: int) -> Iterator[dict[str, Any]]:
 
 
 def changed(config: ConfigDict, fields: dict[str, Any]) -> ConfigDict:
-    """A copy of ``config`` with other values in some fields, ``{"train.batch_size": 64}``."""
+    """Returns a copy of ``config`` with other values in some fields, ``{"train.batch_size": 64}``."""
     copy = config.copy_and_resolve_references()
     copy.update_from_flattened_dict(fields)
     return copy
@@ -284,7 +284,7 @@ def _compiler_effort(effort: float) -> Iterator[None]:
 
 
 def _exhausted(error: Exception, limit: float) -> Memory:
-    """What the compiler says of a step that does not fit. Raises the error if it is about something else."""
+    """Returns what the compiler says of a step that does not fit. Raises the error if it is about something else."""
     said = re.search(r"Used ([\d.]+)([GMK]) of ([\d.]+)([GMK])", str(error))
     if "RESOURCE_EXHAUSTED" not in str(error) or said is None:
         raise error

@@ -64,7 +64,7 @@ def run(
 
 
 def table(config: ConfigDict, made: plan.Plan, assumed: list[str]) -> list[str]:
-    """The lines of the plan, figures in powers of two for memory and of ten for everything else."""
+    """Returns the lines of the plan, figures in powers of two for memory and of ten for everything else."""
     model, train, memory = config.model, config.train, made.memory
     share = train.batch_size / made.chips
     execution = f"{'scanned' if model.scan_layers else 'unrolled'} layers, remat {model.remat}"

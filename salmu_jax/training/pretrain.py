@@ -47,7 +47,7 @@ AUGMENT = {"scale": (0.9, 1.0), "ratio": (3 / 4, 4 / 3)}  # OpenCLIP's RandomRes
 
 
 def make_clip(config: ConfigDict) -> Clip:
-    """The model of ``config.model``. Raises InputError for an image size that does not fit, and for names that are unknown."""
+    """Returns the model of ``config.model``. Raises InputError for an image size that does not fit, or unknown names."""
     model = config.model
     if model.compute_dtype not in ("float32", "bfloat16"):
         raise InputError(f"unknown dtype {model.compute_dtype!r}; float32 or bfloat16", "model.compute_dtype")
@@ -71,7 +71,7 @@ def make_clip(config: ConfigDict) -> Clip:
 
 
 def make_pretrain_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
-    """The optimizer of ``config.train``, its schedule ending at ``total_steps``."""
+    """Returns the optimizer of ``config.train``, its schedule ending at ``total_steps``."""
     train = config.train
     hyper = OptimizerConfig(
         learning_rate=train.learning_rate,
@@ -86,7 +86,7 @@ def make_pretrain_optimizer(config: ConfigDict, total_steps: int) -> optax.Gradi
 
 
 def make_pretrain_step(config: ConfigDict, clip: Clip, optimizer: optax.GradientTransformation, mesh: Mesh) -> Step:
-    """The train step of ``config.train``. Raises InputError for a loss that does not exist, or sizes that do not divide."""
+    """Returns the train step of ``config.train``. Raises InputError for an unknown loss, or sizes that do not divide."""
     train = config.train
     mesh_lib.check_batch_size(train.batch_size, mesh, "train.batch_size")
     if train.microbatch:
@@ -211,7 +211,7 @@ def _watch(
     profile: bool,
     workers: int,
 ) -> Watch:
-    """How the config wants the run to be watched; ``workers`` decode its images."""
+    """Returns how the config wants the run to be watched; ``workers`` decode its images."""
     log, every = config.log, config.train.evaluate_every
     if log.wandb:
         import_wandb()  # before anything is trained

@@ -63,7 +63,7 @@ def tree_digest(records: Records) -> str:
 
 
 def mismatches(expected: Records, found: Records) -> list[str]:
-    """Every difference between two sets of records, a phrase each; digests are compared where both have one."""
+    """Returns every difference between two sets of records, a phrase each; digests are compared where both have one."""
     problems = [f"{path} is missing" for path in expected if path not in found]
     problems += [f"{path} is not part of it" for path in found if path not in expected]
     for path in expected.keys() & found.keys():
@@ -108,7 +108,7 @@ def _replicas(leaf: Any) -> Sharding | None:
 
 @functools.cache
 def _sums(out: Sharding | None) -> Any:
-    """A function from a leaf to its four sums, uint32 [4]; JAX compiles it once a shape, dtype and sharding."""
+    """Returns a function from a leaf to its four sums, uint32 [4]; JAX compiles it once a shape, dtype and sharding."""
 
     def sums(leaf: jax.Array) -> jax.Array:
         words = _words(leaf)
@@ -124,7 +124,7 @@ def _sums(out: Sharding | None) -> Any:
 
 
 def _words(leaf: jax.Array) -> jax.Array:
-    """The bits of every element as uint32, elements of eight bytes as two."""
+    """Returns the bits of every element as uint32, elements of eight bytes as two."""
     leaf = jnp.asarray(leaf)
     if leaf.dtype == jnp.bool_:
         return leaf.astype(jnp.uint32)
@@ -133,7 +133,7 @@ def _words(leaf: jax.Array) -> jax.Array:
 
 
 def _mix(word: jax.Array) -> jax.Array:
-    """The finaliser of MurmurHash3: one-to-one on 32 bits, and every bit of the result depends on every bit of ``word``."""
+    """Applies the finaliser of MurmurHash3: one-to-one on 32 bits; each bit of the result depends on all of ``word``."""
     word = (word ^ (word >> 16)) * np.uint32(0x85EBCA6B)
     word = (word ^ (word >> 13)) * np.uint32(0xC2B2AE35)
     return word ^ (word >> 16)

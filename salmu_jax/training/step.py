@@ -82,7 +82,8 @@ def cached_gradients(
     batch: Batch,
     microbatch: int,
 ) -> tuple[jax.Array, Params]:
-    """The loss over the whole batch and its exact gradient, with the activations of ``microbatch`` pairs alive at a time.
+    """Returns the loss over the whole batch and its exact gradient, with the activations of ``microbatch`` pairs alive at a
+    time.
 
     Gradient caching (Gao et al. 2021): embed everything without keeping activations; differentiate the loss by the
     embeddings; embed each microbatch again and pull its share of that gradient back. One more forward pass buys any batch on
@@ -120,7 +121,7 @@ def _embed(clip: Clip, params: Params, batch: Batch) -> tuple[jax.Array, jax.Arr
 
 
 def _scalars(params: Params) -> Params:
-    """What the loss reads besides the embeddings."""
+    """Returns what the loss reads besides the embeddings."""
     return {name: params[name] for name in ("logit_scale", "logit_bias") if name in params}
 
 

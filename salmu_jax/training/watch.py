@@ -32,13 +32,13 @@ class Watch:
     profile: Profile | None = None
 
     def evaluation_due(self, before: int, after: int) -> bool:
-        """Whether a device call that began after ``before`` steps and ended after ``after`` is to be followed by one."""
+        """Returns whether an evaluation follows a device call that began after ``before`` steps and ended after ``after``."""
         every = self.evaluate_every
         return self.evaluate is not None and every > 0 and before // every < after // every
 
     @contextmanager
     def opened(self, first_step: int) -> Iterator[Sequence[MetricWriter]]:
-        """The writers of a run that goes on from ``first_step``; at the end they, and a trace under way, are closed."""
+        """Yields the writers of a run that goes on from ``first_step``; at the end they, and a trace under way, are closed."""
         writers = self.writers(first_step)
         try:
             yield writers

@@ -86,7 +86,7 @@ class Wandb:
 
 
 def import_wandb() -> Any:
-    """The module. Raises InputError with what to install."""
+    """Returns the module. Raises InputError with what to install."""
     try:
         import wandb
     except ImportError:
@@ -97,7 +97,7 @@ def import_wandb() -> Any:
 def make_writers(
     log: Mapping[str, Any], directory: Path, name: str, run_config: Mapping[str, Any], first_step: int
 ) -> list[MetricWriter]:
-    """The writers that ``config.log`` asks for; none in processes other than 0.
+    """Returns the writers that ``config.log`` asks for; none in processes other than 0.
 
     Args:
       log: the section of the config, with ``tensorboard`` and ``wandb``.

@@ -27,7 +27,7 @@ TRAIN_ALL: Rules = ((".*", TRAIN),)
 
 
 def parameter_paths(params: Any) -> list[str]:
-    """The paths of the leaves, as ``text/transformer/blocks_0/c_fc/kernel``, in the order of ``jax.tree.leaves``."""
+    """Returns the paths of the leaves, as ``text/transformer/blocks_0/c_fc/kernel``, in the order of ``jax.tree.leaves``."""
     return [
         jax.tree_util.keystr(path, simple=True, separator="/")
         for path, _ in jax.tree_util.tree_leaves_with_path(params)
@@ -35,7 +35,7 @@ def parameter_paths(params: Any) -> list[str]:
 
 
 def label_parameters(params: Any, rules: Rules) -> Any:
-    """A tree like ``params`` of labels: at every leaf that of the first rule that matches its whole path.
+    """Returns a tree like ``params`` of labels: at every leaf that of the first rule that matches its whole path.
 
     Works on arrays and on ``jax.ShapeDtypeStruct``s.
 
