@@ -36,8 +36,8 @@ TASKS: dict[str, tuple[int, str, int | None, float]] = {
     "tokenizer": (4000, "caption", 1, 0.0),
     "tokenizer_repeated": (4000, "caption", 1, 0.0),
     "preprocess": (32, "image", 1, 1e-2),
-    "evaluate": (48, "image", None, 1e-3),
-    "evaluate_cached": (48, "image", None, 1e-3),
+    "evaluate": (64, "image", None, 1e-3),
+    "evaluate_cached": (64, "image", None, 1e-3),
 }
 # Image files to embeddings; measured by benchmarks/evaluate.py.
 EVALUATION_TASKS = ("evaluate", "evaluate_cached")
