@@ -20,7 +20,7 @@ bench: install
 	$(BIN)/salmu bench --config $(CONFIG)
 
 test: install-test
-	$(PYTEST) $(if $(MARKED),-m "$(MARKED)") $(if $(COVERAGE),--cov --cov-report term:skip-covered) --durations 10
+	$(PYTEST) $(if $(MARKED),-m "$(MARKED)") $(if $(COVERAGE),--cov --cov-report term:skip-covered) --durations 40
 
 # How much of the code the tests run, except in child processes.
 coverage:
@@ -28,11 +28,11 @@ coverage:
 
 # The long tests, which `make test` leaves out, except those that `make test-optimised` runs.
 test-slow: install-test
-	$(PYTEST) -m "slow and not optimised" --durations 10
+	$(PYTEST) -m "slow and not optimised" --durations 40
 
 # Tests that `make test` compiles without optimisation are compiled here as users' programs are.
 test-optimised: install-test
-	XLA_FLAGS=--xla_force_host_platform_device_count=8 $(PYTEST) -m optimised --durations 10
+	XLA_FLAGS=--xla_force_host_platform_device_count=8 $(PYTEST) -m optimised --durations 40
 
 lint: install-test
 	$(BIN)/ruff check .
