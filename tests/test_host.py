@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import textwrap
+from multiprocessing import shared_memory
 
 import jax
 import pytest
@@ -324,6 +325,21 @@ def test_what_orbax_logs_of_a_failed_save_is_left_out_whatever_was_imported_firs
     said = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
     assert "of others" in said.stderr
     assert "of a thread" not in said.stderr
+
+
+def test_memory_that_workers_leave_is_removed_without_a_page_of_warnings():
+    code = """
+    import os
+    from salmu_jax import host
+    host.quieten_libraries()
+    from multiprocessing import shared_memory
+    print(shared_memory.SharedMemory(create=True, size=100).name, flush=True)
+    os._exit(0)
+    """
+    said = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert said.stderr == ""
+    with pytest.raises(FileNotFoundError):
+        shared_memory.SharedMemory(said.stdout.strip())
 
 
 def test_the_soft_limit_on_open_files_is_raised_and_the_hard_one_kept():

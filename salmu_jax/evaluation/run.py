@@ -176,6 +176,7 @@ def code_digest() -> str:
     """Returns a digest of the code that makes embeddings of pixels and texts."""
     package = Path(salmu_jax.__file__).parent
     sources = [*sorted((package / "models").glob("*.py")), *sorted((package / "models" / "data").glob("*.gz"))]
+    sources += [package / "evaluation" / name for name in ("encode.py", "embeddings.py")]
     return files.sha256_json([[path.name, files.sha256_file(path)] for path in sources])
 
 

@@ -23,6 +23,7 @@ from salmu_jax.errors import InputError
 
 VIEW, STATE, MODEL = Path("view"), Path("run/state"), Path("run/model")
 LOCK = "lock"
+_METHODS = "salmu_jax.unlearning.methods"
 
 
 def work(request: dict[str, Any]) -> Any:
@@ -47,12 +48,20 @@ def describe(request: Mapping[str, Any]) -> dict[str, Any]:
     described = {}
     for name, fields in request["methods"].items():
         plan = make_plan(name, fields, request["forget_pairs"])
+        _check_module(name, type(plan.method).__module__)
         try:
             label_parameters(shapes, plan.trainable)
         except InputError as error:
             raise InputError(str(error), f"unlearn.methods.{name}.freeze") from error
         described[name] = describe_plan(plan)
     return described
+
+
+def _check_module(name: str, module: str) -> None:
+    """Raises InputError for a method in a module of another name: an edit of its code would not be seen."""
+    if not f"{module}.".startswith(f"{_METHODS}.{name}."):
+        message = f"is in the module {module}; move it to methods/{name}.py, where an edit of it is looked for"
+        raise InputError(message, f"unlearn.methods.{name}")
 
 
 def unlearn(request: Mapping[str, Any]) -> dict[str, Any]:

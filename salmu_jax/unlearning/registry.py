@@ -1,4 +1,4 @@
-"""The methods by name. A new one is its file in ``methods/``, an import and an entry here."""
+"""The methods by name. A new one is its file ``methods/NAME.py``, an import and an entry here."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from salmu_jax.errors import InputError
-from salmu_jax.evaluation import cache_files, embedding_cache, embeddings, pixels
+from salmu_jax.evaluation import cache_files, embedding_cache, embeddings, pixels, run
 from salmu_jax.evaluation.embeddings import _share, embed
 from salmu_jax.evaluation.encode import Encoder
 from salmu_jax.evaluation.run import check_new_name
@@ -317,6 +317,17 @@ def test_the_key_holds_what_embeddings_depend_on(tmp_path):
         {"checkpoint": "e" * 64},
     ):
         assert embedding_cache.directory_of(tmp_path, {**key, **change}) != directory
+
+
+@pytest.mark.parametrize("name", ["clip.py", "encode.py", "embeddings.py", "bpe_simple_vocab_16e6.txt.gz"])
+def test_embeddings_that_other_code_has_made_are_not_taken(name, monkeypatch):
+    before, sha256 = run.code_digest(), run.files.sha256_file
+    monkeypatch.setattr(run.files, "sha256_file", lambda path: "edited" if path.name == name else sha256(path))
+    run.code_digest.cache_clear()
+    try:
+        assert run.code_digest() != before
+    finally:
+        run.code_digest.cache_clear()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])

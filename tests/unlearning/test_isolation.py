@@ -310,6 +310,29 @@ def test_states_that_have_no_home_any_more_are_kept_and_named(workspace, unlearn
     assert list(tmp_path.glob(".salmu-*/run/state/200"))
 
 
+def test_a_method_in_a_module_of_another_name_is_refused(monkeypatch):
+    """An edit of that module would make nothing again: what a method is made from is looked for under its name."""
+
+    class Mine(registry.METHODS["delete"]):
+        name = "mine"
+
+    monkeypatch.setitem(registry.METHODS, "mine", Mine)
+    config = config_lib.load_config("configs/tiny.py")
+    request = {"config": isolation._config_for_child(config), "methods": {"mine": {}}, "forget_pairs": 36}
+    for module, refused in (
+        ("salmu_jax.unlearning.methods.delete", True),
+        ("salmu_jax.unlearning.methods.mine", False),
+    ):
+        monkeypatch.setattr(Mine, "__module__", module)
+        if refused:
+            with pytest.raises(
+                InputError, match=rf"^unlearn.methods.mine: is in the module {module}; move it to methods/"
+            ):
+                child.describe(request)
+        else:
+            assert child.describe(request)["mine"]["options"]
+
+
 def test_methods_are_named_without_their_code():
     assert isolation.method_names() == sorted(registry.METHODS)
 
