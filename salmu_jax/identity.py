@@ -112,7 +112,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     before, after = flatten(old), flatten(new)
     names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     filled = {name for name in names if {} in (before.get(name), after.get(name)) and _has_parts(name, names)}
-    names = [name for name in names if name not in filled]  # what is in it is told
+    names = [name for name in names if name not in filled]  # its contents are listed one by one
     code = [name for name in names if name.startswith("code.")]
     values = [f"{name} {_short(before.get(name))} -> {_short(after.get(name))}" for name in names if name not in code]
     return [*values, *(f"code {name.removeprefix('code.')}" for name in code)]

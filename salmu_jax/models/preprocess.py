@@ -138,7 +138,7 @@ def random_crop_box(
 
 @contextlib.contextmanager
 def _decoding(data: bytes, where: str | os.PathLike | None) -> Iterator[Image.Image]:
-    """Yields the decoded image; whatever PIL raises inside the block is told as an InputError."""
+    """Yields the decoded image; whatever PIL raises inside the block becomes an InputError."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             pixels = image.width * image.height
