@@ -295,9 +295,8 @@ class Block(nn.Module):
             qkv_init, out_init = _uniform(math.sqrt(6 / (4 * width))), _uniform(width**-0.5)
             fc_init, proj_init = _uniform(width**-0.5), _uniform(hidden**-0.5)
 
-        # Everything except attention acts on rows, and is written so: over [B, L, width] it was seen to put B last in memory
-        # on a GPU, and to transpose around every matmul; on CPUs it made B matmuls of each weight gradient, half as fast as
-        # one.
+        # Everything except attention acts on rows, on arrays of rows. Over [B, L, width] XLA put B last in memory on
+        # a GPU, and transposed around every matmul; on CPUs it made B matmuls of each weight gradient, half as fast as one.
         batch, length, _ = shape = x.shape
         x, y = LayerNorm(self.fused, name="ln_1")(x.reshape(-1, width), branch=True)
         # A softmax does not see what is added to all its scores, so that the biases of the keys have a gradient of 0. What
