@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import absl.logging
 import jax
 import numpy as np
 
@@ -29,6 +30,7 @@ from data_pipelines.layout import SPLITS, World, check_world, iter_tar_pairs
 from data_pipelines.world.generate import generate_world
 from data_pipelines.world.scenes import CLASS_NAMES
 from data_pipelines.world.splits import MIN_PERSONAS
+from salmu_jax import host
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation.verify import verify_results
 from salmu_jax.interop.commands import export_model
@@ -235,7 +237,9 @@ def main() -> int:
     parser.add_argument("--flips", type=int, default=100, metavar="N", help="of each kind (100)")
     parser.add_argument("--kind", action="append", metavar="TEXT", help="only kinds whose names hold this")
     options = parser.parse_args()
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every restore
+    host.quieten_libraries()
+    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax narrates every restore
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # TensorStore answers a restore that has been given up
     changed = 0
     with tempfile.TemporaryDirectory() as root:
         for maker in MAKERS:
