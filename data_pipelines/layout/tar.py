@@ -147,7 +147,8 @@ class _Reader:
         if block[257:263] == b"ustar\0" and (prefix := block[345:500].partition(b"\0")[0]):
             name = prefix + b"/" + name
         kind = b"5" if block[156:157] == b"\0" and name.endswith(b"/") else block[156:157]
-        return _Header(self._text(name, offset), size, kind, offset)
+        # A name that is longer than this field comes before the header, and is cut here, perhaps within a character.
+        return _Header(name.decode(errors="surrogateescape"), size, kind, offset)
 
     def _amended(self, header: _Header, long_name: str | None, pax: dict[str, str]) -> _Header:
         """Returns a header with what the members before it say of it."""
@@ -156,7 +157,7 @@ class _Reader:
         size = pax.get("size", str(header.size))
         if not re.fullmatch("[0-9]{1,30}", size):
             raise self._damage(f"a size of {size[:40]!r}", header.offset)
-        name = pax.get("path") or long_name or header.name
+        name = pax.get("path") or long_name or self._text(header.name.encode(errors="surrogateescape"), header.offset)
         if not name or control_character(name):
             raise self._damage(f"the name {name[:100]!r}", header.offset)
         return header._replace(name=name.removeprefix("./"), size=int(size))

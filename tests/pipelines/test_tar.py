@@ -64,7 +64,10 @@ def test_what_tarfile_writes_comes_back(tmp_path_factory, members, form, packed,
 def test_long_names_prefixes_and_directories(tmp_path, form):
     members = [("d" * 90 + "/" + "e" * 60 + "/0.jpg", b"p"), ("f" * 96 + ".txt", b"q"), ("./g/0.jpg", b"r")]
     if form != "ustar":
-        members.append(("h/" + "é" * 120 + ".jpg", b"s"))
+        members += [
+            ("h/" + "é" * 120 + ".jpg", b"s"),
+            ("hi/" + "é" * 120 + ".jpg", b"t"),
+        ]  # cut between and within letters
     data = archive(members, form)
     folder = tarfile.TarInfo("d")
     folder.type = tarfile.DIRTYPE

@@ -85,8 +85,9 @@ class Run:
     def said(self, index: int = 0) -> list[str]:
         """The lines of a process, without those of the library that connects CPUs and those on progress."""
         lines = self.logs[index].read_text().splitlines()
-        # Threads of that library write into each other's lines, "[Gloo] Rank 0 is connected to 1 peer ranks. Expected ...".
-        return [line for line in lines if not re.search(r"\[Gloo\]|ranks|: step ", line)]
+        # Threads of that library write into each other's lines, "[Gloo] Rank 0 is connected to 1 peer ranks. Expected ...",
+        # which leaves empty ones.
+        return [line for line in lines if line and not re.search(r"\[Gloo\]|ranks|: step ", line)]
 
 
 @pytest.fixture(scope="module")
