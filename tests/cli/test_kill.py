@@ -32,6 +32,7 @@ class Command:
         return self._running.wait().status
 
 
+@pytest.mark.slow
 def test_killed_runs_end_with_the_same_results(salmu, bench, tmp_path, leftovers):
     workdir = tmp_path / "killed"
     seconds = sum(float(text) for text in re.findall(r"^[\w ]+: ([\d.]+) s, ", bench[1].out, re.MULTILINE))

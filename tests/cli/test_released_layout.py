@@ -84,6 +84,7 @@ def released(tmp_path_factory):
     return directory
 
 
+@pytest.mark.slow
 def test_the_stages_run_on_it(salmu, released, tmp_path, results):
     workdir = tmp_path / "run"
     shared = ["--world-dir", released, "--workdir", workdir]
