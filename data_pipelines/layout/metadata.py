@@ -35,23 +35,17 @@ class Metadata:
     @functools.cached_property
     def identities(self) -> dict[str, dict[str, Any]]:
         """``{identity_id: attributes}``."""
-        return self._mapping_of_mappings(IDENTITIES, "attributes")
+        return self._mapping(IDENTITIES, dict, "an object of attributes")
 
     @functools.cached_property
     def captions(self) -> dict[str, dict[str, Any]]:
         """``{file_name: {caption, data_field}}`` of the sensitive splits."""
-        return self._mapping_of_mappings(CAPTIONS, "{caption, data_field}")
+        return self._mapping(CAPTIONS, dict, "an object of {caption, data_field}")
 
     @functools.cached_property
     def generic_captions(self) -> dict[str, str]:
         """``{file_name: non-sensitive caption}``; images without one are allowed."""
-        mapping = self._json(GENERIC_CAPTIONS, dict)
-        for key, value in mapping.items():
-            if not isinstance(value, str):
-                raise InputError(
-                    f"{_kind(value)} where a caption would be right", f"{self.directory / GENERIC_CAPTIONS} key '{key}'"
-                )
-        return mapping
+        return self._mapping(GENERIC_CAPTIONS, str, "a caption")
 
     @functools.cached_property
     def fragile_ids(self) -> frozenset[str]:
@@ -102,12 +96,13 @@ class Metadata:
             raise InputError(f"{_kind(value)} where text would be right ({row.where()} is about it)", where)
         return value
 
-    def _mapping_of_mappings(self, name: str, wanted: str) -> dict[str, dict[str, Any]]:
+    def _mapping(self, name: str, kind: type, wanted: str) -> dict[str, Any]:
+        """Reads a JSON object whose values are all of ``kind``; ``wanted`` says what they are in the error."""
         mapping = self._json(name, dict)
         for key, value in mapping.items():
-            if not isinstance(value, dict):
+            if not isinstance(value, kind):
                 raise InputError(
-                    f"{_kind(value)} where an object of {wanted} would be right", f"{self.directory / name} key '{key}'"
+                    f"{_kind(value)} where {wanted} would be right", f"{self.directory / name} key '{key}'"
                 )
         return mapping
 

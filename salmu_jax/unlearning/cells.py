@@ -62,7 +62,7 @@ def open_cell(workspace: Workspace, name: str, parent: Path, splits: Sequence[st
     recover(workspace)
     state = workspace.model_state(name)
     if os.path.lexists(state) and not state.is_dir():
-        raise InputError("is no directory that is there, and the states of this method go there; move it away", state)
+        raise InputError("is not a directory, and the states of this method go there; move it away", state)
     cell = make_cell(workspace, name)
     try:
         for directory in (child.VIEW, child.STATE.parent):

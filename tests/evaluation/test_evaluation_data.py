@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from data_pipelines.builders import build_datasets
-from data_pipelines.layout import DATA_FIELDS, LabelledImage, SplitWriter, write_zeroshot
+from data_pipelines.layout import DATA_FIELDS, LabelledImage, SplitWriter, names, write_zeroshot
 from salmu_jax.errors import InputError
 from salmu_jax.evaluation.data import FIELDS, EvaluationData
 from salmu_jax.evaluation.loading import load_evaluation_data
 from salmu_jax.evaluation.protocol import evaluate
+from salmu_jax.evaluation.rows import SUBSETS
 from salmu_jax.models.clip import Clip, ClipConfig, TowerConfig
 from salmu_jax.models.tokenizer import ClipTokenizer
 
@@ -105,8 +106,9 @@ def test_built_datasets_give_the_result_of_the_records(datasets, sources, zerosh
     assert results[0]["protocol"]["rows"]["forget_identity"] == 81
 
 
-def test_the_nine_fields_are_those_of_the_layout():
+def test_the_names_of_fields_and_subsets_are_those_of_the_layout():
     assert FIELDS == DATA_FIELDS
+    assert SUBSETS == names.SUBSETS
 
 
 def test_missing_datasets_and_undecodable_images_are_one_line(sources, tmp_path):

@@ -242,7 +242,7 @@ def test_a_state_directory_around_or_in_the_work_directory_is_not_told(workspace
 @pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("nowhere")], ids=["file", "link"])
 def test_what_is_in_the_place_of_the_states_is_named_before_a_method_runs(workspace, unlearn, make):
     make(workspace.model_state("delete"))
-    with pytest.raises(InputError, match=r"models/delete\.state: is no directory that is there"):
+    with pytest.raises(InputError, match=r"models/delete\.state: is not a directory"):
         unlearn(lambda cell: pytest.fail("it ran"))
 
 
