@@ -32,9 +32,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from salmu_jax import files
-from salmu_jax.directories import new_directory
 from salmu_jax.evaluation.data import FIELDS, PUBLISHED_ROWS
+from salmu_jax.runtime import files
+from salmu_jax.runtime.directories import new_directory
 
 ROOT = Path(__file__).parent.parent
 SIZES = {"0.67": (342, 512), "0.75": (384, 512), "1.00": (512, 512), "1.33": (512, 384), "1.50": (512, 341)}

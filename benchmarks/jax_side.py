@@ -6,7 +6,7 @@ import dataclasses
 
 from benchmarks import inputs
 from benchmarks.side import Spec, Task, serve, versions
-from salmu_jax import host
+from salmu_jax.runtime import host
 
 
 def prepare(spec: Spec) -> Task:

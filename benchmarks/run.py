@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.side import Spec
-from salmu_jax import files
+from salmu_jax.runtime import files
 
 ROOT = Path(__file__).parent.parent
 SIDES = ("jax", "torch")

@@ -26,10 +26,10 @@ from absl import flags
 
 from data_pipelines.builders.source import ConcatenatedSource, RecordSource, open_source
 from data_pipelines.order import shuffled
-from salmu_jax import host, interrupts
-from salmu_jax.errors import InputError
 from salmu_jax.models.preprocess import preprocess_eval, random_resized_crop
 from salmu_jax.models.tokenizer import ClipTokenizer
+from salmu_jax.runtime import host, interrupts
+from salmu_jax.runtime.errors import InputError
 
 _CROPS = 0x43524F50  # the purpose of the draws below, so that no other use of the seed draws the same numbers
 _ENDLESS = 1 << 48  # parts of batches in the stream

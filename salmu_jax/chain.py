@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from salmu_jax import config as config_lib
-from salmu_jax import contents, files, host
-from salmu_jax.errors import InputError
-from salmu_jax.identity import changes, code
-from salmu_jax.messages import listed
-from salmu_jax.training import distributed
-from salmu_jax.workspace import Workspace, output_state
+from salmu_jax.runtime import contents, distributed, files, host
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.identity import changes, code
+from salmu_jax.runtime.messages import listed
+from salmu_jax.runtime.workspace import Workspace, output_state
 
 FOUNDATION = ("clean", "compromised")
 

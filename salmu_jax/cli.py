@@ -3,7 +3,7 @@
 Exit status: 0, done; 1, a bug of ours (with a traceback); 2, bad input (one line); 75, stopped by SIGTERM or SIGHUP (a
 training has saved its state, and the same command resumes); 130, interrupted.
 
-A run over several processes is the same command in each, see ``training/distributed.py``; only process 0 prints. The
+A run over several processes is the same command in each, see ``runtime/distributed.py``; only process 0 prints. The
 sub-commands are a table in ``commands.py``.
 """
 
@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from salmu_jax import interrupts
+from salmu_jax.runtime import interrupts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         interrupts.install()  # before anything that takes time to import
-    from salmu_jax import console, host
+    from salmu_jax.runtime import console, host
 
     if arguments is None:
         console.prepare()
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not console.flushed():
             status = status or 2  # the reader of this output did not get all of it
         if "jax" in sys.modules:
-            from salmu_jax.training import distributed
+            from salmu_jax.runtime import distributed
 
             # A run that is done, or was stopped, ends in all processes; but a slow one may be a while behind.
             distributed.leave(60.0 if status in (0, interrupts.TERMINATED) else 5.0)
@@ -57,9 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> tuple[str, int]:
     """Runs a sub-command; returns its last line, for standard error, and the exit status."""
-    from salmu_jax import commands, host, processes
-    from salmu_jax.errors import InputError, Preempted, describe_os_error
-    from salmu_jax.training import distributed
+    from salmu_jax import commands
+    from salmu_jax.runtime import distributed, host, processes
+    from salmu_jax.runtime.errors import InputError, Preempted, describe_os_error
 
     try:
         options, overrides = commands.parse(arguments)

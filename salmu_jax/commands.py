@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from salmu_jax import __version__, console, host, interrupts
-from salmu_jax.errors import InputError, disk_refusals
-from salmu_jax.paths import local_path, model_path
-from salmu_jax.text import safe_text
+from salmu_jax import __version__
+from salmu_jax.runtime import console, host, interrupts
+from salmu_jax.runtime.errors import InputError, disk_refusals
+from salmu_jax.runtime.paths import local_path, model_path
+from salmu_jax.runtime.text import safe_text
 
 if TYPE_CHECKING:
     from salmu_jax.stages import Stages
@@ -108,9 +109,9 @@ def _stage(
 
     def run(options: argparse.Namespace, overrides: list[str]) -> None:
         from salmu_jax.config import load_config
+        from salmu_jax.runtime import distributed
+        from salmu_jax.runtime.workspace import Workspace
         from salmu_jax.stages import Stages
-        from salmu_jax.training import distributed
-        from salmu_jax.workspace import Workspace
 
         if "checkpoint" in options:
             options.checkpoint = _given(options.checkpoint, "--checkpoint")
@@ -191,7 +192,7 @@ def _export(options: argparse.Namespace, overrides: list[str]) -> None:
 
 def _import(options: argparse.Namespace, overrides: list[str]) -> None:
     from salmu_jax.interop.commands import import_as, import_model
-    from salmu_jax.workspace import held_around
+    from salmu_jax.runtime.workspace import held_around
 
     names = ("source_format", "architecture", "image_size", "revision", "allow_half")
     settings = {name: getattr(options, name) for name in names}
@@ -205,7 +206,7 @@ def _import(options: argparse.Namespace, overrides: list[str]) -> None:
     if options.config is None:
         raise InputError("needs --config FILE, whose work directory the model goes into", "--as")
     from salmu_jax.config import load_config
-    from salmu_jax.workspace import Workspace
+    from salmu_jax.runtime.workspace import Workspace
 
     workspace = Workspace(load_config(options.config, [*overrides, *_directories(options)]))
     with interrupts.orderly(), workspace.locked(), disk_refusals(workspace.root):

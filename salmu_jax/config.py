@@ -19,12 +19,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from salmu_jax.errors import InputError
-from salmu_jax.limits import ADAMW, AT_LEAST_ONE, NOT_NEGATIVE, Limits
-from salmu_jax.messages import did_you_mean
-from salmu_jax.nested import flatten
-from salmu_jax.paths import local_path, model_path, storage_path
-from salmu_jax.text import safe_text
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.limits import ADAMW, AT_LEAST_ONE, NOT_NEGATIVE, Limits
+from salmu_jax.runtime.messages import did_you_mean
+from salmu_jax.runtime.nested import flatten
+from salmu_jax.runtime.paths import local_path, model_path, storage_path
+from salmu_jax.runtime.text import safe_text
 
 # The keys below this path are method names, checked against the registry of methods by ``unlearning``.
 _METHODS = "unlearn.methods"

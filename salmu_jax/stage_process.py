@@ -9,18 +9,17 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from salmu_jax import processes
+from salmu_jax.runtime import processes
 
 
 def work(request: dict[str, Any]) -> None:
     """Calls the methods of ``Stages`` that are named in ``request["calls"]``, each with its arguments."""
     sys.argv = request["argv"]  # part of a model's provenance
-    from salmu_jax import host, interrupts
     from salmu_jax.config import from_json
-    from salmu_jax.errors import disk_refusals
+    from salmu_jax.runtime import distributed, host, interrupts
+    from salmu_jax.runtime.errors import disk_refusals
+    from salmu_jax.runtime.workspace import Workspace
     from salmu_jax.stages import Stages
-    from salmu_jax.training import distributed
-    from salmu_jax.workspace import Workspace
 
     distributed.initialize(**request["distributed"])
     host.start_devices()

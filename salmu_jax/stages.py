@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from salmu_jax import config as config_lib
-from salmu_jax import contents, files, processes
 from salmu_jax.chain import FOUNDATION, Chain, need
-from salmu_jax.errors import InputError
-from salmu_jax.identity import Identity, code
-from salmu_jax.text import safe_value
-from salmu_jax.training import distributed
-from salmu_jax.workspace import Workspace, provenance, say
+from salmu_jax.runtime import contents, distributed, files, processes
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.identity import Identity, code
+from salmu_jax.runtime.text import safe_value
+from salmu_jax.runtime.workspace import Workspace, provenance, say
 
 if TYPE_CHECKING:
     from salmu_jax.training.states import States
@@ -460,7 +459,7 @@ class Stages:
 @contextlib.contextmanager
 def _progress(label: str, unit: str) -> Iterator[Any]:
     """Yields a callback ``progress(done, total)`` that prints the progress of a stage."""
-    from salmu_jax.training.progress import Progress
+    from salmu_jax.runtime.progress import Progress
 
     bar: dict[str, Any] = {}
 

@@ -7,7 +7,7 @@ import types
 import pytest
 
 from salmu_jax.chain import Chain
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "{}", '{"source": '])

@@ -14,9 +14,9 @@ from ml_collections import ConfigDict
 
 from salmu_jax.commands import parse
 from salmu_jax.config import base_config, identity_section, load_config, section, to_json
-from salmu_jax.errors import InputError
 from salmu_jax.models.zoo import architecture
-from salmu_jax.text import safe_text
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.text import safe_text
 from salmu_jax.unlearning.loop import make_plan
 
 ROOT = Path(__file__).parents[1]

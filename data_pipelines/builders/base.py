@@ -17,7 +17,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines.layout import World
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 
 SHARD_BYTES = 256 * 2**20  # a shard is closed once it holds this much
 RECORD_OPTIONS = "group_size:1,uncompressed"  # one record a group: random access; JPEG does not compress further

@@ -16,9 +16,9 @@ from data_pipelines.builders.salmu import Salmu
 from data_pipelines.builders.source import CLASSES_FILE
 from data_pipelines.builders.zeroshot import Zeroshot
 from data_pipelines.layout import Checked, World, check_world
-from salmu_jax import contents, files
-from salmu_jax.directories import new_directory
-from salmu_jax.errors import InputError
+from salmu_jax.runtime import contents, files
+from salmu_jax.runtime.directories import new_directory
+from salmu_jax.runtime.errors import InputError
 
 
 class Summary(dict[str, Any]):

@@ -16,9 +16,9 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from data_pipelines.layout import SENSITIVE_SPLITS
-from salmu_jax import contents as contents_lib
-from salmu_jax import files, host
-from salmu_jax.errors import InputError, describe_os_error, disk_refusal
+from salmu_jax.runtime import contents as contents_lib
+from salmu_jax.runtime import files, host
+from salmu_jax.runtime.errors import InputError, describe_os_error, disk_refusal
 
 CLASSES_FILE = "classes.json"
 

@@ -27,10 +27,10 @@ from data_pipelines.layout.parquet import Row, open_parquet, read_rows
 from data_pipelines.layout.reader import World
 from data_pipelines.layout.seen import Seen, hash_of
 from data_pipelines.layout.shards import BLANK, is_blank, iter_tar_pairs
-from salmu_jax import host
-from salmu_jax.errors import InputError
-from salmu_jax.json_reader import control_character
 from salmu_jax.models.preprocess import check_image
+from salmu_jax.runtime import host
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.json_reader import control_character
 
 LEFT_OUT = "retain pairs whose image cannot be decoded, left out"
 _MOST_LEFT_OUT = 0.01  # of the retain base; more of them, and something else is wrong

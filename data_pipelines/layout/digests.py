@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from data_pipelines.layout import hub
-from salmu_jax import contents as contents_lib
-from salmu_jax.errors import InputError, describe_os_error
-from salmu_jax.json_reader import MAX_BYTES
-from salmu_jax.opening import check_regular, open_regular, read_at_most
+from salmu_jax.runtime import contents as contents_lib
+from salmu_jax.runtime.errors import InputError, describe_os_error
+from salmu_jax.runtime.json_reader import MAX_BYTES
+from salmu_jax.runtime.opening import check_regular, open_regular, read_at_most
 
 MADE = "world.json"
 

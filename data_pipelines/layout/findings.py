@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 
 SHOWN = 10
 

@@ -14,8 +14,8 @@ import os
 import re
 from pathlib import Path
 
-from salmu_jax import files
-from salmu_jax.errors import InputError
+from salmu_jax.runtime import files
+from salmu_jax.runtime.errors import InputError
 
 
 def is_cached(directory: Path) -> bool:

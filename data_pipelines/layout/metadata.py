@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from data_pipelines.layout.names import CAPTIONS, DATA_FIELDS, FRAGILE_IDS, GENERIC_CAPTIONS, IDENTITIES
 from data_pipelines.layout.parquet import Row
-from salmu_jax.errors import InputError, describe_os_error
-from salmu_jax.json_reader import read_json
+from salmu_jax.runtime.errors import InputError, describe_os_error
+from salmu_jax.runtime.json_reader import read_json
 
 
 class Association(NamedTuple):

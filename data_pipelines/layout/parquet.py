@@ -23,10 +23,10 @@ import pyarrow.parquet as pq
 from data_pipelines.layout.findings import Findings
 from data_pipelines.layout.footer import Footer, RowGroup, read_footer
 from data_pipelines.layout.shards import MAX_TEXT
-from salmu_jax import files
-from salmu_jax.errors import InputError, describe_os_error
-from salmu_jax.messages import first_line
-from salmu_jax.opening import check_regular, open_regular
+from salmu_jax.runtime import files
+from salmu_jax.runtime.errors import InputError, describe_os_error
+from salmu_jax.runtime.messages import first_line
+from salmu_jax.runtime.opening import check_regular, open_regular
 
 SCHEMA = pa.schema(
     [

@@ -8,7 +8,7 @@ from pathlib import Path
 from data_pipelines.layout.hub import find_snapshot, is_cached
 from data_pipelines.layout.names import SPLITS
 from data_pipelines.layout.parquet import split_of
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 
 
 def find_root(directory: str | os.PathLike) -> Path:

@@ -37,7 +37,7 @@ from data_pipelines.layout.places import find_root, repositories
 from data_pipelines.layout.retain import retain_tars
 from data_pipelines.layout.shards import Pair, iter_tar_pairs
 from data_pipelines.layout.zeroshot import NOT_READ, ZeroShot, read_zeroshot
-from salmu_jax.errors import InputError, describe_os_error
+from salmu_jax.runtime.errors import InputError, describe_os_error
 
 
 class World:

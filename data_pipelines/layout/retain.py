@@ -11,7 +11,7 @@ from data_pipelines.layout.findings import Findings
 from data_pipelines.layout.shards import IMAGE_SUFFIXES
 from data_pipelines.layout.tar import SUFFIXES
 from data_pipelines.layout.zeroshot import NOT_READ
-from salmu_jax.errors import InputError, describe_os_error
+from salmu_jax.runtime.errors import InputError, describe_os_error
 
 # Endings of files that may hold pairs, which would be lost if they were ignored; also unfinished downloads (.tar.part).
 _DATA = re.compile(

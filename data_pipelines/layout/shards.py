@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from data_pipelines.layout.findings import Findings
 from data_pipelines.layout.tar import Member, read_tar
-from salmu_jax.errors import InputError
-from salmu_jax.json_reader import control_character, parse_json
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.json_reader import control_character, parse_json
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 MAX_TEXT = 1 << 20

@@ -18,9 +18,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from salmu_jax.errors import InputError, describe_os_error
-from salmu_jax.json_reader import control_character
-from salmu_jax.opening import open_regular
+from salmu_jax.runtime.errors import InputError, describe_os_error
+from salmu_jax.runtime.json_reader import control_character
+from salmu_jax.runtime.opening import open_regular
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 MAX_MEMBER = 1 << 28  # bytes of a member that is read; an uncompressed image of 50 Mpx takes 200 MB

@@ -29,10 +29,10 @@ from data_pipelines.layout.shards import (
     write_tar,
 )
 from data_pipelines.layout.tar import MAX_MEMBER
-from salmu_jax.errors import InputError, describe_os_error
-from salmu_jax.json_reader import control_character, read_json
-from salmu_jax.messages import listed
-from salmu_jax.opening import open_regular, read_at_most
+from salmu_jax.runtime.errors import InputError, describe_os_error
+from salmu_jax.runtime.json_reader import control_character, read_json
+from salmu_jax.runtime.messages import listed
+from salmu_jax.runtime.opening import open_regular, read_at_most
 
 CLASS_NAMES = "classnames.txt"
 TEMPLATES = "zeroshot_classification_templates.txt"

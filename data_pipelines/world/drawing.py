@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from data_pipelines.world import portraits, scenes
-from salmu_jax import interrupts
+from salmu_jax.runtime import interrupts
 
 _CHUNK = 16  # jobs a message
 

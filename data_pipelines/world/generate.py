@@ -35,9 +35,9 @@ from data_pipelines.world.splits import (
     retain_disjoint_difficulties,
     retain_joint_identities,
 )
-from salmu_jax import files
-from salmu_jax.directories import new_directory
-from salmu_jax.errors import InputError
+from salmu_jax.runtime import files
+from salmu_jax.runtime.directories import new_directory
+from salmu_jax.runtime.errors import InputError
 
 GENERATOR_VERSION = 1
 """Raised whenever the same seed and parameters would give another world."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_pipelines.layout import DATA_FIELDS
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 
 PROPORTIONS = (193, 387, 194)  # forget_identity, partial, holdout_identity
 MIN_PERSONAS = 4  # at least one identity of each kind

@@ -13,9 +13,9 @@ import numpy as np
 from salmu_jax.evaluation.checks import REFERENCES, Result
 from salmu_jax.evaluation.data import SPLITS
 from salmu_jax.evaluation.rows import TARGETS, RowScores
-from salmu_jax.messages import listed
-from salmu_jax.nested import flatten
-from salmu_jax.text import safe_text
+from salmu_jax.runtime.messages import listed
+from salmu_jax.runtime.nested import flatten
+from salmu_jax.runtime.text import safe_text
 
 # Columns that depend only on data and protocol, and so are equal in all results of them.
 SHARED = (

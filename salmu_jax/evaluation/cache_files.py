@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from salmu_jax import files
-from salmu_jax.errors import InputError
+from salmu_jax.runtime import files
+from salmu_jax.runtime.errors import InputError
 
 SCHEMA = "salmu_jax.cache/1"
 MARK = "cache.json"  # in every directory of a cache: what it holds, and that it is ours

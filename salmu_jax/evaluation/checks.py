@@ -17,7 +17,7 @@ from salmu_jax.evaluation.aggregate import aggregate, coherence_slack
 from salmu_jax.evaluation.caveats import TIES, caveats
 from salmu_jax.evaluation.data import FIELDS, SPLITS
 from salmu_jax.evaluation.rows import POOL_SIZE, SUBSETS, TARGETS, RowScores, subset_rows
-from salmu_jax.text import safe_text
+from salmu_jax.runtime.text import safe_text
 
 REFERENCES = ("clean", "compromised")
 DATA = ("salmu", "zeroshot")  # the built data sets that an evaluation reads

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation.pixels import Counts, Decode, ImageStore, Say
+from salmu_jax.runtime.errors import InputError
 
 SPLITS = ("forget", "holdout_association", "holdout_identity", "retain_synth")
 ZEROSHOT = "zeroshot"

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation.result import leaderboard_row
+from salmu_jax.runtime.errors import InputError
 
 INEFFECTIVE = "ineffective"
 CATASTROPHIC = "catastrophic"

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 
 DRAWS = ("ours", "released")
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from salmu_jax import files
 from salmu_jax.evaluation import cache_files
+from salmu_jax.runtime import files
 
 SECONDS = 15.0  # between parts, where rows take long
 PART_BYTES = 16 << 20  # of a part, where they do not

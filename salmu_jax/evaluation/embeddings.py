@@ -15,14 +15,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from salmu_jax import files
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation import cache_files
 from salmu_jax.evaluation.data import EvaluationData, TextBank
 from salmu_jax.evaluation.embedding_cache import Parts, Range
 from salmu_jax.evaluation.encode import Bucket, Encoder, buckets
-from salmu_jax.training import distributed
-from salmu_jax.training.progress import Progress
+from salmu_jax.runtime import distributed, files
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.progress import Progress
 
 Params = Any
 Say = Callable[[str], None]

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation import draws, metrics
 from salmu_jax.evaluation.aggregate import aggregate
 from salmu_jax.evaluation.caveats import TIES, caveats
@@ -21,6 +20,7 @@ from salmu_jax.evaluation.data import FIELDS, SPLITS, EvaluationData
 from salmu_jax.evaluation.embeddings import Embeddings, embed
 from salmu_jax.evaluation.result import SCHEMA, load_result, write_result
 from salmu_jax.evaluation.rows import COLUMNS, POOL_SIZE, SUBSETS, TARGETS, RowScores, subset_rows
+from salmu_jax.runtime.errors import InputError
 
 __all__ = ["IDZSC_PROMPT", "EvaluationData", "check_prompt", "evaluate", "load_result", "write_result"]
 

@@ -21,13 +21,13 @@ from typing import Any, NamedTuple
 import jsonschema
 import numpy as np
 
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation.aggregate import SKIPPED
 from salmu_jax.evaluation.rows import read_rows, rows_path, write_rows
-from salmu_jax.files import sha256_json, write_json
-from salmu_jax.json_reader import read_json
-from salmu_jax.messages import listed
-from salmu_jax.text import safe_text, safe_value
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.files import sha256_json, write_json
+from salmu_jax.runtime.json_reader import read_json
+from salmu_jax.runtime.messages import listed
+from salmu_jax.runtime.text import safe_text, safe_value
 
 SCHEMA = "salmu_jax.result/2"
 MAX_BYTES = 1 << 24  # of a result file; one of the released sizes takes 1.3 MB

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation.data import SPLITS
-from salmu_jax.files import write_bytes
-from salmu_jax.messages import listed
-from salmu_jax.opening import open_regular
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.files import write_bytes
+from salmu_jax.runtime.messages import listed
+from salmu_jax.runtime.opening import open_regular
 
 TARGETS = ("forget", "holdout_association", "holdout_identity")  # splits whose images are queried
 SUBSETS = (

@@ -21,16 +21,15 @@ import jax
 import PIL
 
 import salmu_jax
-from salmu_jax import contents, files, host
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation import cache_files, pixels
 from salmu_jax.evaluation.data import ZEROSHOT, EvaluationData
 from salmu_jax.evaluation.embedding_cache import KEEP_BYTES, directory_of
 from salmu_jax.evaluation.embeddings import Embeddings, embed
 from salmu_jax.evaluation.encode import default_rows
 from salmu_jax.evaluation.loading import load_evaluation_data
-from salmu_jax.text import safe_text
-from salmu_jax.training import distributed
+from salmu_jax.runtime import contents, distributed, files, host
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.text import safe_text
 
 Say = Callable[[str], None]
 

@@ -21,16 +21,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from salmu_jax.contents import Seen, architecture_digest, data_digests, problems, read_contents
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation import board, checks
 from salmu_jax.evaluation.board import brief
 from salmu_jax.evaluation.data import SPLITS
 from salmu_jax.evaluation.result import read_result, schema_errors, seal_problems
 from salmu_jax.evaluation.rows import SUFFIX, RowScores, read_rows, rows_path
-from salmu_jax.files import read_json, sha256_file
-from salmu_jax.messages import listed
-from salmu_jax.text import safe_text, safe_value
+from salmu_jax.runtime.contents import Seen, architecture_digest, data_digests, problems, read_contents
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.files import read_json, sha256_file
+from salmu_jax.runtime.messages import listed
+from salmu_jax.runtime.text import safe_text, safe_value
 
 SHOWN = 10  # problems of a file that are written out
 

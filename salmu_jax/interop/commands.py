@@ -11,9 +11,6 @@ from typing import Any
 
 from safetensors.numpy import save_file
 
-from salmu_jax import files
-from salmu_jax.directories import new_directory
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation import checks
 from salmu_jax.interop import huggingface, parity, sealed
 from salmu_jax.interop.card import model_card
@@ -22,10 +19,13 @@ from salmu_jax.interop.mapping import to_state
 from salmu_jax.models import zoo
 from salmu_jax.models.clip import Clip
 from salmu_jax.models.inputs import make_tokenizer
-from salmu_jax.text import safe_text
+from salmu_jax.runtime import files
+from salmu_jax.runtime.directories import new_directory
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.text import safe_text
+from salmu_jax.runtime.workspace import Workspace, say
 from salmu_jax.training.checkpoint import load_model, read_manifest, save_model
 from salmu_jax.training.pretrain import make_clip
-from salmu_jax.workspace import Workspace, say
 
 
 def export_model(checkpoint: Path, to: str, output: Path) -> dict[str, Any]:

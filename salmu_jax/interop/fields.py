@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from salmu_jax import files
-from salmu_jax.errors import InputError
-from salmu_jax.messages import listed
 from salmu_jax.models.clip import ClipConfig, TowerConfig
+from salmu_jax.runtime import files
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import listed
 
 MAX_IMAGE_SIZE = 1 << 12
 # Far above any existing CLIP; larger values are damage, or a trap.

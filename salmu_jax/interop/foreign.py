@@ -8,22 +8,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from salmu_jax import files
-from salmu_jax.errors import InputError
 from salmu_jax.interop import huggingface, open_clip, released, sealed
 from salmu_jax.interop.fields import MAX_IMAGE_SIZE, read_object
 from salmu_jax.interop.mapping import from_state
 from salmu_jax.interop.reading import Weights, find_weights, read_weights
-from salmu_jax.messages import listed
 from salmu_jax.models import zoo
 from salmu_jax.models.clip import Clip, ClipConfig, Params
 from salmu_jax.models.inputs import input_manifest, make_tokenizer
 from salmu_jax.models.positions import resample_positions
-from salmu_jax.opening import check_regular
-from salmu_jax.text import safe_text
+from salmu_jax.runtime import files
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import listed
+from salmu_jax.runtime.opening import check_regular
+from salmu_jax.runtime.text import safe_text
+from salmu_jax.runtime.workspace import provenance
 from salmu_jax.training.checkpoint import MODEL_SCHEMA
 from salmu_jax.training.records import leaf_records, tree_digest
-from salmu_jax.workspace import provenance
 
 FORMATS: dict[str, ModuleType] = {"open_clip": open_clip, "huggingface": huggingface}
 

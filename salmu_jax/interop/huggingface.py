@@ -6,8 +6,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from salmu_jax import files
-from salmu_jax.errors import InputError
 from salmu_jax.interop import tokenizer_files
 from salmu_jax.interop.fields import Fields, clip_of, divide, raise_problems, read_object
 from salmu_jax.interop.mapping import CONVOLUTION, LINEAR, Entry
@@ -15,6 +13,8 @@ from salmu_jax.models.clip import ClipConfig, TowerConfig
 from salmu_jax.models.layers import LAYER_NORM_EPSILON
 from salmu_jax.models.preprocess import IMAGE_MEAN, IMAGE_STD
 from salmu_jax.models.tokenizer import ClipTokenizer
+from salmu_jax.runtime import files
+from salmu_jax.runtime.errors import InputError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 OTHER_WEIGHTS = ("model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")

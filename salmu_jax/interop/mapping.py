@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from salmu_jax.errors import InputError
 from salmu_jax.interop.tensors import StoredTensor
-from salmu_jax.messages import listed
 from salmu_jax.models.clip import Clip, ClipConfig, Params
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import listed
 
 
 @dataclasses.dataclass(frozen=True)

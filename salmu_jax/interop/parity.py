@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from salmu_jax.errors import InputError
 from salmu_jax.models.clip import Clip, ClipConfig, Params
 from salmu_jax.models.preprocess import IMAGE_MEAN, IMAGE_STD
+from salmu_jax.runtime.errors import InputError
 
 TOLERANCE = 1e-4  # of an embedding's components, float32 on a CPU
 _ROWS, _SEED = 8, 0

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from salmu_jax import files
-from salmu_jax.errors import InputError
 from salmu_jax.interop import safetensors_file, torch_pickle
 from salmu_jax.interop.pickled import OtherKey, Unread
 from salmu_jax.interop.tensors import StoredTensor
-from salmu_jax.messages import listed
-from salmu_jax.opening import check_regular, open_regular
+from salmu_jax.runtime import files
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import listed
+from salmu_jax.runtime.opening import check_regular, open_regular
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 SUFFIXES = (".safetensors", *_PICKLED)

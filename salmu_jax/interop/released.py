@@ -6,8 +6,8 @@ import dataclasses
 import re
 from pathlib import Path
 
-from salmu_jax.errors import InputError
-from salmu_jax.messages import first_line
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import first_line
 
 
 @dataclasses.dataclass(frozen=True)

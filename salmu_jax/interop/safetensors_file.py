@@ -12,10 +12,10 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from salmu_jax.errors import InputError
 from salmu_jax.interop.tensors import DTYPES, StoredTensor
-from salmu_jax.json_reader import parse_json
-from salmu_jax.opening import open_regular
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.json_reader import parse_json
+from salmu_jax.runtime.opening import open_regular
 
 _MAX_HEADER = 1 << 24  # some 120 bytes a tensor
 _MAX_DIMENSIONS = 64

@@ -14,8 +14,8 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from salmu_jax.errors import InputError
-from salmu_jax.opening import open_regular
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.opening import open_regular
 
 _END, _END_64, _LOCATOR_64, _CENTRAL, _LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
 _END_BYTES, _END_64_BYTES, _LOCATOR_BYTES, _CENTRAL_BYTES, _LOCAL_BYTES = 22, 56, 20, 46, 30

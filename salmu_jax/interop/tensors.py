@@ -10,8 +10,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from salmu_jax.errors import InputError
-from salmu_jax.opening import open_regular
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.opening import open_regular
 
 # The kinds of numbers that are read; those of other kinds are named, and stay in their files.
 DTYPES = {

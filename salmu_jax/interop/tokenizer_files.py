@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from salmu_jax import files
-from salmu_jax.errors import InputError
 from salmu_jax.interop.fields import Fields, raise_problems, read_object
 from salmu_jax.models import zoo
 from salmu_jax.models.clip import ClipConfig
 from salmu_jax.models.tokenizer import ClipTokenizer
-from salmu_jax.opening import open_regular
+from salmu_jax.runtime import files
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.opening import open_regular
 
 VOCABULARY, MERGES, WHOLE = "vocab.json", "merges.txt", "tokenizer.json"
 SETTINGS, SPECIAL, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"

@@ -10,11 +10,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from salmu_jax.errors import InputError
 from salmu_jax.interop.pickled import MAX_BYTES, Named, PickleError, TrapError, Unread, read_pickle
 from salmu_jax.interop.stored_zip import StoredEntry, read_directory
 from salmu_jax.interop.tensors import DTYPES, StoredTensor
-from salmu_jax.opening import open_regular
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.opening import open_regular
 
 _STORAGES = {
     "FloatStorage": "float32",

@@ -8,7 +8,7 @@ from typing import Any
 from salmu_jax.models import preprocess, zoo
 from salmu_jax.models.clip import Clip
 from salmu_jax.models.tokenizer import ClipTokenizer
-from salmu_jax.nested import flatten
+from salmu_jax.runtime.nested import flatten
 
 
 def make_tokenizer(clip: Clip) -> ClipTokenizer:

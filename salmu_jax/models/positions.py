@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from salmu_jax.errors import InputError
 from salmu_jax.models.clip import ClipConfig, Params
+from salmu_jax.runtime.errors import InputError
 
 
 def resample_positions(params: Params, config: ClipConfig, image_size: int) -> Params:

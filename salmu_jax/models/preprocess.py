@@ -25,7 +25,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)

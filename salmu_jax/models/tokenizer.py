@@ -28,8 +28,8 @@ import numpy as np
 import regex
 from tokenizers import models
 
-from salmu_jax.errors import InputError
-from salmu_jax.files import sha256_json
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.files import sha256_json
 
 MERGES_FILE = Path(__file__).parent / "data" / "bpe_simple_vocab_16e6.txt.gz"
 MAX_MERGES = 49_152 - 256 - 2  # the published vocabulary is cut here: 48,894 merges, 49,408 ids

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from salmu_jax.errors import InputError
-from salmu_jax.messages import did_you_mean
 from salmu_jax.models.clip import ClipConfig, TowerConfig
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import did_you_mean
 
 _VIT_B_16 = ClipConfig(
     embed_dim=512,

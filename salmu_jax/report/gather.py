@@ -6,13 +6,13 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation.checks import REFERENCES
 from salmu_jax.evaluation.data import SPLITS
 from salmu_jax.evaluation.result import result_files
 from salmu_jax.evaluation.rows import RowScores
 from salmu_jax.evaluation.verify import verify_results
-from salmu_jax.messages import listed
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import listed
 
 
 class Gathered(NamedTuple):

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation.board import data_fields, incomparable, missing_references
 from salmu_jax.evaluation.checks import REFERENCES
 from salmu_jax.evaluation.diagnosis import (
@@ -22,8 +21,9 @@ from salmu_jax.evaluation.diagnosis import (
     diagnose,
 )
 from salmu_jax.evaluation.result import METRICS, leaderboard_row
-from salmu_jax.files import sha256_json
-from salmu_jax.text import safe_text
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.files import sha256_json
+from salmu_jax.runtime.text import safe_text
 
 SCHEMA = "salmu_jax.leaderboard/1"
 NAME_LIMIT = 64  # characters of a name

@@ -20,8 +20,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from salmu_jax.contents import write_contents
-from salmu_jax.directories import new_directory
 from salmu_jax.evaluation.diagnosis import (
     CATASTROPHIC_POINTS,
     EFFECTIVE,
@@ -29,13 +27,15 @@ from salmu_jax.evaluation.diagnosis import (
     OVER_GENERALISED_LOSS,
     PARTLY_OVER_GENERALISED_LOSS,
 )
-from salmu_jax.files import write_bytes, write_json, write_text
 from salmu_jax.report.figures import Similarity, render_figures
 from salmu_jax.report.findings import findings
 from salmu_jax.report.leaderboard import FAILURE_MODES, build_leaderboard, display_name
 from salmu_jax.report.pictures import data_uri, people_html, scenes_html
 from salmu_jax.report.table import describe_measurement
-from salmu_jax.text import safe_text, safe_value
+from salmu_jax.runtime.contents import write_contents
+from salmu_jax.runtime.directories import new_directory
+from salmu_jax.runtime.files import write_bytes, write_json, write_text
+from salmu_jax.runtime.text import safe_text, safe_value
 
 _TEXT_LIMIT = 4000  # characters of a text on the page
 

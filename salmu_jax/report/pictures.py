@@ -10,8 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from salmu_jax.errors import InputError
-from salmu_jax.text import safe_text
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.text import safe_text
 
 _CAPTION_LIMIT = 1000  # characters
 LONGEST_SIDE = 256  # pixels; larger pictures are embedded smaller, and shown at most at half of this

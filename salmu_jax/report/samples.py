@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.builders import open_source
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation.rows import SUBSETS, TARGETS
+from salmu_jax.runtime.errors import InputError
 
 SHOTS_A_PERSON = 4
 RETAIN_PICTURES = 6

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from salmu_jax.evaluation.diagnosis import EFFECTIVE
 from salmu_jax.report.leaderboard import display_name
-from salmu_jax.text import safe_text
+from salmu_jax.runtime.text import safe_text
 
 WIDTH = 150
 _NAME = 22

@@ -20,14 +20,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from salmu_jax import contents, files
-from salmu_jax.directories import new_directory
-from salmu_jax.errors import InputError, disk_refusal
-from salmu_jax.messages import first_line, listed
 from salmu_jax.models.clip import Clip, ClipConfig, Params
 from salmu_jax.models.inputs import input_differences
-from salmu_jax.nested import flatten
-from salmu_jax.training import distributed
+from salmu_jax.runtime import contents, distributed, files
+from salmu_jax.runtime.directories import new_directory
+from salmu_jax.runtime.errors import InputError, disk_refusal
+from salmu_jax.runtime.messages import first_line, listed
+from salmu_jax.runtime.nested import flatten
 from salmu_jax.training.history import metrics_line
 from salmu_jax.training.records import leaf_records, mismatches, shape_records, tree_digest, without_digests
 from salmu_jax.training.state_store import alone_options, local_checkpointer

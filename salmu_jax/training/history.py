@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from salmu_jax import files
-from salmu_jax.errors import InputError
-from salmu_jax.opening import open_regular
-from salmu_jax.training.progress import is_main_process
+from salmu_jax.runtime import files
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.opening import open_regular
+from salmu_jax.runtime.progress import is_main_process
 
 
 class History:

@@ -22,12 +22,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from salmu_jax.errors import Preempted
+from salmu_jax.runtime.errors import Preempted
+from salmu_jax.runtime.progress import Progress, is_main_process
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training import nonfinite
 from salmu_jax.training.chips import peak_flops
 from salmu_jax.training.history import History
-from salmu_jax.training.progress import Progress, is_main_process
 from salmu_jax.training.state_store import StateStore
 from salmu_jax.training.step import scan_steps
 from salmu_jax.training.stopping import SAVE, STOP, SaveTimer, Termination, merge_requests, share_requests, stopped_by

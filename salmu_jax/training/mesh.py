@@ -20,9 +20,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from salmu_jax.errors import InputError
 from salmu_jax.models.clip import PARAMETER_AXES
-from salmu_jax.training import distributed
+from salmu_jax.runtime import distributed
+from salmu_jax.runtime.errors import InputError
 
 AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")

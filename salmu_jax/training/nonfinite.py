@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from salmu_jax import files
-from salmu_jax.errors import InputError
-from salmu_jax.training import distributed
+from salmu_jax.runtime import distributed, files
+from salmu_jax.runtime.errors import InputError
 
 _NAMED = 3  # examples named in the message; the file has all
 _READ = 256  # pairs read at a time, images included

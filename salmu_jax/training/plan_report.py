@@ -10,10 +10,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from salmu_jax import config as config_lib
-from salmu_jax import files
-from salmu_jax.errors import InputError
+from salmu_jax.runtime import files
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.workspace import provenance, say
 from salmu_jax.training import chips, plan
-from salmu_jax.workspace import provenance, say
 
 PUBLISHED_PAIRS = 400_000_000  # of the released foundation models
 ASSUMED_BYTES_PER_PAIR = 40_000  # a JPEG of 512 pixels at img2dataset's quality, and its caption

@@ -17,15 +17,16 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipelines.input import DecodedCache, PairSource, training_batches
-from salmu_jax import host
 from salmu_jax.config import to_json
-from salmu_jax.errors import InputError
 from salmu_jax.models import zoo
 from salmu_jax.models.attention import ATTENTIONS
 from salmu_jax.models.clip import REMAT_POLICIES, Clip, Execution
 from salmu_jax.models.inputs import input_manifest, make_tokenizer
 from salmu_jax.models.kernels import KERNELS
 from salmu_jax.models.tokenizer import ClipTokenizer
+from salmu_jax.runtime import host
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.progress import DataFeed
 from salmu_jax.training import loop, online_eval
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.checkpoint import save_model
@@ -34,7 +35,6 @@ from salmu_jax.training.loss import LossConfig
 from salmu_jax.training.nonfinite import Numbered, identifier
 from salmu_jax.training.optimizer import OptimizerConfig, make_optimizer
 from salmu_jax.training.profile import Profile
-from salmu_jax.training.progress import DataFeed
 from salmu_jax.training.states import States
 from salmu_jax.training.step import Step, init_state, make_train_step
 from salmu_jax.training.stopping import SavePolicy

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 
-from salmu_jax.training import distributed
+from salmu_jax.runtime import distributed
 
 
 class Profile:

@@ -19,8 +19,7 @@ import numpy as np
 from jax.sharding import NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 
-from salmu_jax import files
-from salmu_jax.training import distributed
+from salmu_jax.runtime import distributed, files
 
 Records = dict[str, dict[str, Any]]
 

@@ -27,10 +27,9 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from salmu_jax import files
-from salmu_jax.errors import InputError
-from salmu_jax.messages import first_line, listed
-from salmu_jax.training import distributed
+from salmu_jax.runtime import distributed, files
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import first_line, listed
 from salmu_jax.training.records import (
     Records,
     device_records,

@@ -29,12 +29,11 @@ from typing import Any
 from etils import epath
 
 import salmu_jax
-from salmu_jax import files
-from salmu_jax.errors import InputError
-from salmu_jax.identity import Identity
-from salmu_jax.locks import Busy, Lock
-from salmu_jax.messages import listed
-from salmu_jax.training import distributed
+from salmu_jax.runtime import distributed, files
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.identity import Identity
+from salmu_jax.runtime.locks import Busy, Lock
+from salmu_jax.runtime.messages import listed
 from salmu_jax.training.state_store import StateStore, state_path
 from salmu_jax.training.stopping import SavePolicy
 

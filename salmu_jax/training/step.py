@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from salmu_jax.errors import InputError
 from salmu_jax.models.clip import Clip
+from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.loss import LossConfig, caption_ids, make_loss
 
 MAX_LOGIT_SCALE = math.log(100)

@@ -21,8 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from salmu_jax import interrupts
-from salmu_jax.training import distributed
+from salmu_jax.runtime import distributed, interrupts
 
 SAVE, STOP, HANGUP = 1, 2, 4  # requests, bits of one word; HANGUP says that STOP is because of SIGHUP
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from salmu_jax import files
-from salmu_jax.errors import InputError
-from salmu_jax.messages import first_line
-from salmu_jax.training import distributed
+from salmu_jax.runtime import distributed, files
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import first_line
 
 
 class MetricWriter(Protocol):

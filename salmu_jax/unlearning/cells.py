@@ -24,10 +24,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from salmu_jax import console, contents, files
-from salmu_jax.errors import InputError
+from salmu_jax.runtime import console, contents, files
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.workspace import Workspace
 from salmu_jax.unlearning import child, view
-from salmu_jax.workspace import Workspace
 
 CELL_SCHEMA = "salmu_jax.cell/1"
 PLACE = "SALMU_CELLS"  # an environment variable: the directory to make cells in

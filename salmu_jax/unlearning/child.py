@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from salmu_jax import processes, removal
-from salmu_jax.errors import InputError
+from salmu_jax.runtime import processes, removal
+from salmu_jax.runtime.errors import InputError
 
 VIEW, STATE, MODEL = Path("view"), Path("run/state"), Path("run/model")
 LOCK = "lock"
@@ -76,15 +76,14 @@ def unlearn(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unlearn(request: Mapping[str, Any]) -> dict[str, Any]:
     from data_pipelines.input import DecodedCache, PairSource
-    from salmu_jax import host
     from salmu_jax.config import from_json
-    from salmu_jax.identity import Identity
-    from salmu_jax.training import distributed
+    from salmu_jax.runtime import distributed, host
+    from salmu_jax.runtime.identity import Identity
+    from salmu_jax.runtime.workspace import devices
     from salmu_jax.training.checkpoint import load_model
     from salmu_jax.training.pretrain import make_clip
     from salmu_jax.training.states import States
     from salmu_jax.unlearning import loop
-    from salmu_jax.workspace import devices
 
     config, name = from_json(request["config"]), request["name"]
     distributed.initialize(**request["distributed"])

@@ -16,8 +16,8 @@ from typing import Any
 import jax
 import optax
 
-from salmu_jax.errors import InputError
-from salmu_jax.messages import listed
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import listed
 
 TRAIN = "train"
 FREEZE = "freeze"

@@ -9,8 +9,8 @@ from typing import Any
 
 import optax
 
-from salmu_jax.errors import InputError
-from salmu_jax.limits import ADAMW, POSITIVE
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.limits import ADAMW, POSITIVE
 from salmu_jax.training.optimizer import OptimizerConfig, make_optimizer
 
 WARMUP_FRACTION = 0.05  # the published baselines warm up linearly, over a length that is not public: this one is ours

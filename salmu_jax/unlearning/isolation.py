@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from salmu_jax import config as config_lib
-from salmu_jax import contents, files, processes, removal
-from salmu_jax.directories import new_directory
-from salmu_jax.errors import InputError
-from salmu_jax.messages import listed
-from salmu_jax.training import distributed
+from salmu_jax.runtime import contents, distributed, files, processes, removal
+from salmu_jax.runtime.directories import new_directory
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import listed
+from salmu_jax.runtime.workspace import Workspace
 from salmu_jax.training.states import States
 from salmu_jax.unlearning import cells, child
-from salmu_jax.workspace import Workspace
 
 _CHILD = "salmu_jax.unlearning.child"
 # Fields of the manifest that are taken over from the method's process; this side writes the others.

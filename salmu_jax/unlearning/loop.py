@@ -19,11 +19,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipelines.input import DecodedCache, PairSource, training_batches
-from salmu_jax import host
-from salmu_jax.errors import InputError
-from salmu_jax.messages import did_you_mean
 from salmu_jax.models.clip import Clip, Params
 from salmu_jax.models.inputs import input_manifest, make_tokenizer
+from salmu_jax.runtime import host
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import did_you_mean
 from salmu_jax.training import loop
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.checkpoint import save_model

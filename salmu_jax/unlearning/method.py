@@ -17,9 +17,9 @@ from typing import Any, ClassVar, NamedTuple, Self
 import jax
 import optax
 
-from salmu_jax.errors import InputError
-from salmu_jax.messages import did_you_mean
 from salmu_jax.models.clip import Clip
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import did_you_mean
 from salmu_jax.unlearning.hyper import Hyper, base_optimizer
 
 RETAIN = "retain"

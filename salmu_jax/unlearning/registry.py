@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from salmu_jax.errors import InputError
-from salmu_jax.messages import did_you_mean
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import did_you_mean
 from salmu_jax.unlearning.method import Method
 from salmu_jax.unlearning.methods.cliperase import CLIPErase
 from salmu_jax.unlearning.methods.delete import Delete

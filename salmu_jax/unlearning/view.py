@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from salmu_jax import contents, files
-from salmu_jax.errors import InputError
+from salmu_jax.runtime import contents, files
+from salmu_jax.runtime.errors import InputError
 
 FORGET = "salmu/forget"
 PERMITTED_RETAIN = ("salmu/retain_synth", "retain_pairs/train")

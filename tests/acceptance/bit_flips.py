@@ -30,13 +30,13 @@ from data_pipelines.layout import SPLITS, World, check_world, iter_tar_pairs
 from data_pipelines.world.generate import generate_world
 from data_pipelines.world.scenes import CLASS_NAMES
 from data_pipelines.world.splits import MIN_PERSONAS
-from salmu_jax import host
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation.verify import verify_results
 from salmu_jax.interop.commands import export_model
 from salmu_jax.interop.foreign import load_foreign
 from salmu_jax.models.clip import Clip
 from salmu_jax.models.zoo import architecture
+from salmu_jax.runtime import host
+from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.checkpoint import load_model, save_model
 from salmu_jax.training.state_store import StateStore
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from salmu_jax import identity
 from salmu_jax.evaluation.protocol import load_result
 from salmu_jax.evaluation.result import leaderboard_row
+from salmu_jax.runtime import identity
 
 ROOT = Path(__file__).parents[2]
 RUN = Path(os.environ.get("SALMU_RUN", ROOT / "runs" / "mini"))

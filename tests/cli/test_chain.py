@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from salmu_jax import contents, files
 from salmu_jax.config import load_config
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation.result import load_result
+from salmu_jax.runtime import contents, files
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.workspace import Workspace
 from salmu_jax.stages import Stages
-from salmu_jax.workspace import Workspace
 
 CONFIG = Path(__file__).with_name("quick.py")
 MODELS = ("clean", "compromised", "delete", "descent_to_delete")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from salmu_jax import files
+from salmu_jax.runtime import files
 
 SCRIPT = Path(__file__).parents[1] / "acceptance" / "kill_resume.py"
 _spec = importlib.util.spec_from_file_location("kill_resume", SCRIPT)

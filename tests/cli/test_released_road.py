@@ -13,12 +13,12 @@ import pytest
 import released_form
 from safetensors.numpy import save_file
 
-from salmu_jax import contents
 from salmu_jax.cli import main
 from salmu_jax.interop import open_clip
 from salmu_jax.interop.mapping import to_state
 from salmu_jax.models.clip import Clip
 from salmu_jax.models.zoo import architecture
+from salmu_jax.runtime import contents
 
 ROOT = Path(__file__).parents[2]
 SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## With the released data")[1].split("\n## ")[0]

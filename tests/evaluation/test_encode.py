@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation import encode
 from salmu_jax.evaluation.encode import Encoder, buckets
 from salmu_jax.models.clip import Clip, ClipConfig, TowerConfig
+from salmu_jax.runtime.errors import InputError
 
 TOWER = TowerConfig(width=16, layers=1, heads=2)
 CONFIG = ClipConfig(

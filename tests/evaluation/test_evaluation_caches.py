@@ -12,11 +12,11 @@ import jax
 import numpy as np
 import pytest
 
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation import cache_files, embedding_cache, embeddings, pixels, run
 from salmu_jax.evaluation.embeddings import _share, embed
 from salmu_jax.evaluation.encode import Encoder
 from salmu_jax.evaluation.run import check_new_name
+from salmu_jax.runtime.errors import InputError
 
 PROMPT = "a photo of {name}"
 

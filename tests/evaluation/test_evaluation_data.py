@@ -12,13 +12,13 @@ from PIL import Image
 
 from data_pipelines.builders import build_datasets
 from data_pipelines.layout import DATA_FIELDS, LabelledImage, SplitWriter, names, write_zeroshot
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation.data import FIELDS, EvaluationData
 from salmu_jax.evaluation.loading import load_evaluation_data
 from salmu_jax.evaluation.protocol import evaluate
 from salmu_jax.evaluation.rows import SUBSETS
 from salmu_jax.models.clip import Clip, ClipConfig, TowerConfig
 from salmu_jax.models.tokenizer import ClipTokenizer
+from salmu_jax.runtime.errors import InputError
 
 PIXELS = 8
 

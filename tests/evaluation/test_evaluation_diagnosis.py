@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation.diagnosis import diagnose
 from salmu_jax.evaluation.result import METRICS, leaderboard_row
+from salmu_jax.runtime.errors import InputError
 
 KEYS = ["RetFail_MRR", "RetFail_R@1", "AssocStr", "ACS", "IdZSC", "CoreAssoc"]  # in the leaderboard's order
 KEYS += ["GenKnow", "InterIdSim", "IntraIdSim", "VisIdInt", "FragSim"]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation import aggregate, draws, metrics
 from salmu_jax.evaluation.logistic import fit_logistic
+from salmu_jax.runtime.errors import InputError
 
 
 def unit(rng, *shape):

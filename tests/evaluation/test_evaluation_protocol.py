@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation import draws
 from salmu_jax.evaluation.checks import draw_problems
 from salmu_jax.evaluation.data import FIELDS, EvaluationData
 from salmu_jax.evaluation.embeddings import embed, encode_texts
+from salmu_jax.runtime.errors import InputError
 
 RELEASED = {
     "efficacy": {

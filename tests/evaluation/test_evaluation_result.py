@@ -10,10 +10,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation.aggregate import aggregate
 from salmu_jax.evaluation.result import SCHEMA, load_result, load_rows, schema_errors, seal, write_result
 from salmu_jax.evaluation.rows import COLUMNS, encode_rows, read_rows
+from salmu_jax.runtime.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from salmu_jax import cli, contents
+from salmu_jax import cli
 from salmu_jax.evaluation.aggregate import aggregate
 from salmu_jax.evaluation.caveats import caveats
 from salmu_jax.evaluation.result import seal
 from salmu_jax.evaluation.rows import COLUMNS, write_rows
 from salmu_jax.evaluation.verify import SHOWN, verify_results
+from salmu_jax.runtime import contents
 
 MODELS = ("clean", "compromised", "delete", "finetuning")
 OTHER = "e" * 64  # a digest of nothing

@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from salmu_jax import files
-from salmu_jax.errors import InputError
 from salmu_jax.interop import open_clip, released
 from salmu_jax.interop.foreign import describe, is_foreign, load_foreign
 from salmu_jax.interop.reading import read_weights
 from salmu_jax.models.positions import resample_positions
 from salmu_jax.models.zoo import architecture
+from salmu_jax.runtime import files
+from salmu_jax.runtime.errors import InputError
 
 
 class Config:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from salmu_jax import cli, files
+from salmu_jax import cli
 from salmu_jax.config import load_config
 from salmu_jax.interop import open_clip, released, sealed
 from salmu_jax.models.zoo import architecture
+from salmu_jax.runtime import files
+from salmu_jax.runtime.workspace import Workspace
 from salmu_jax.stages import Stages
 from salmu_jax.training.checkpoint import load_model, read_manifest
-from salmu_jax.workspace import Workspace
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from salmu_jax.errors import InputError
 from salmu_jax.models.positions import resample_positions
 from salmu_jax.models.zoo import architecture
+from salmu_jax.runtime.errors import InputError
 
 
 @pytest.mark.parametrize("size", [16, 32, 48, 64, 112, 160, 240])

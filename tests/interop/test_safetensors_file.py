@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from salmu_jax.errors import InputError
 from salmu_jax.interop.safetensors_file import read_header
+from salmu_jax.runtime.errors import InputError
 
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -9,11 +9,11 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from salmu_jax import files
-from salmu_jax.errors import InputError
 from salmu_jax.interop import commands, huggingface, open_clip, sealed
 from salmu_jax.interop.foreign import load_foreign
 from salmu_jax.interop.reading import read_weights
+from salmu_jax.runtime import files
+from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.checkpoint import save_model
 
 FORMATS = {"open_clip": open_clip, "huggingface": huggingface}

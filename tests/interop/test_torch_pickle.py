@@ -13,9 +13,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from salmu_jax.errors import InputError
 from salmu_jax.interop import torch_pickle
 from salmu_jax.interop.pickled import Unread
+from salmu_jax.runtime.errors import InputError
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from salmu_jax.errors import InputError
 from salmu_jax.models import preprocess
 from salmu_jax.models.preprocess import check_image, preprocess_eval, random_crop_box, random_resized_crop
+from salmu_jax.runtime.errors import InputError
 
 
 def pixels(width, height, channels=3, seed=0):

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from patience import DEADLINE
 
-from salmu_jax.errors import InputError
 from salmu_jax.models import tokenizer as tokenizer_module
 from salmu_jax.models.tokenizer import MERGES_FILE, ClipTokenizer
+from salmu_jax.runtime.errors import InputError
 
 # Captions and their ids between start and end, produced with open_clip_torch 3.3.0's SimpleTokenizer.
 PUBLISHED = [

@@ -17,8 +17,8 @@ import tensorflow_datasets as tfds
 
 from data_pipelines.builders import base, build_datasets, open_source, read_classes
 from data_pipelines.layout import SENSITIVE_SPLITS, SPLITS, World, iter_tar_pairs
-from salmu_jax import host
-from salmu_jax.errors import InputError
+from salmu_jax.runtime import host
+from salmu_jax.runtime.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from data_pipelines.builders import build_datasets, open_source
 from data_pipelines.layout import Pair, World, check_world, pair_members, seen, write_tar
 from data_pipelines.layout.parquet import SCHEMA
 from data_pipelines.layout.seen import Seen, hash_of
-from salmu_jax import files
-from salmu_jax.errors import InputError
+from salmu_jax.runtime import files
+from salmu_jax.runtime.errors import InputError
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from data_pipelines.input import (
     training_batches,
 )
 from data_pipelines.order import shuffled
-from salmu_jax.errors import InputError
 from salmu_jax.models.preprocess import preprocess_eval
 from salmu_jax.models.tokenizer import ClipTokenizer
+from salmu_jax.runtime.errors import InputError
 
 SIZE = 16
 TOKENIZER = ClipTokenizer(num_merges=500, context_length=20)

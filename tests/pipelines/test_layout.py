@@ -20,7 +20,7 @@ from data_pipelines.layout import (
     write_tar,
     write_zeroshot,
 )
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 
 
 @pytest.fixture

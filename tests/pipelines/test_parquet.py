@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from data_pipelines.layout import parquet
 from data_pipelines.layout.footer import DamagedFooterError, read_footer
 from data_pipelines.layout.parquet import SCHEMA, read_rows, split_files
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 
 
 def table(rows, *, kind=None, start=0):
@@ -271,7 +271,7 @@ def test_damage_that_would_end_the_process(tmp_path):
         "import sys, numpy as np\n"
         "from pathlib import Path\n"
         "from data_pipelines.layout.parquet import read_rows\n"
-        "from salmu_jax.errors import InputError\n"
+        "from salmu_jax.runtime.errors import InputError\n"
         "path, rng, refused = Path(sys.argv[1]), np.random.default_rng(1), 0\n"
         "whole = path.read_bytes()\n"
         "for _ in range(250):\n"

@@ -19,7 +19,7 @@ from released_form import (
 
 from data_pipelines.builders import build_datasets, open_source, read_classes
 from data_pipelines.layout import SENSITIVE_SPLITS, SPLITS, Pair, World, check_world, pair_members, write_tar
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 
 EVALUATION, TRAINING = "cvc-mmu/salmubench-512-redistributed", "cvc-mmu/salmu-512-redistributed"
 

@@ -9,7 +9,7 @@ import pytest
 from data_pipelines.layout import write_tar
 from data_pipelines.layout.findings import Findings
 from data_pipelines.layout.retain import retain_tars
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 
 
 def found(directory):

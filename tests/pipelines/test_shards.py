@@ -10,7 +10,7 @@ import pytest
 from data_pipelines.layout import Pair, iter_tar_pairs, pair_members, write_tar
 from data_pipelines.layout.findings import Findings
 from data_pipelines.layout.shards import split_name
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 
 
 def test_tar_pairs(tmp_path):

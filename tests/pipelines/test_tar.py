@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from data_pipelines.layout import tar as tar_module
 from data_pipelines.layout.tar import read_tar
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 
@@ -286,7 +286,7 @@ def test_a_gzip_bomb_takes_no_memory(tmp_path):
     program = (
         "import resource, sys\n"
         "from data_pipelines.layout.tar import read_tar\n"
-        "from salmu_jax.errors import InputError\n"
+        "from salmu_jax.runtime.errors import InputError\n"
         "used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for wanted in (lambda name: True, lambda name: False):\n"
         "    try: list(read_tar(sys.argv[1], wanted))\n"

@@ -9,7 +9,7 @@ import pytest
 from data_pipelines.layout import LabelledImage, read_zeroshot, write_tar, write_zeroshot
 from data_pipelines.layout.findings import Findings
 from data_pipelines.layout.zeroshot import CLASS_NAMES, TEMPLATES
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 
 
 @pytest.fixture

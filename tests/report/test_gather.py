@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from salmu_jax import cli
-from salmu_jax.errors import InputError
 from salmu_jax.evaluation.result import seal
 from salmu_jax.report import figures, samples
 from salmu_jax.report.gather import choose, gather
 from salmu_jax.report.leaderboard import NAME_LIMIT, build_leaderboard, display_name
 from salmu_jax.report.page import render_page
 from salmu_jax.report.table import format_table
+from salmu_jax.runtime.errors import InputError
 
 MODELS = ["clean", "compromised", "delete", "finetuning"]
 METHODS = {"delete", "finetuning", "cliperase"}  # that there are

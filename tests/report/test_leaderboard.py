@@ -8,10 +8,10 @@ import json
 
 import pytest
 
-from salmu_jax.errors import InputError
 from salmu_jax.report.findings import findings
 from salmu_jax.report.leaderboard import build_leaderboard, display_name
 from salmu_jax.report.table import WIDTH, format_table, print_table
+from salmu_jax.runtime.errors import InputError
 
 
 def test_references_come_first_and_methods_in_the_documented_order(results):

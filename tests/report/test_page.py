@@ -13,11 +13,11 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from salmu_jax.contents import write_contents
-from salmu_jax.errors import InputError
 from salmu_jax.report.leaderboard import build_leaderboard
 from salmu_jax.report.page import _off_target, render_page, write_report
 from salmu_jax.report.pictures import thumbnail
+from salmu_jax.runtime.contents import write_contents
+from salmu_jax.runtime.errors import InputError
 
 HOSTILE = "</title></style><script>document.title='owned'</script><img src=x onerror=alert(1)>'\"&$title${run}"
 _FIGURES = ("forgetting_utility", "similarity", "attributes")

@@ -10,7 +10,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from salmu_jax.contents import architecture_digest, data_digests, write_contents
 from salmu_jax.evaluation.data import FIELDS, EvaluationData
 from salmu_jax.evaluation.embeddings import Embeddings
 from salmu_jax.evaluation.protocol import (
@@ -22,7 +21,8 @@ from salmu_jax.evaluation.protocol import (
     score_rows,
 )
 from salmu_jax.evaluation.result import write_result
-from salmu_jax.files import write_bytes, write_json
+from salmu_jax.runtime.contents import architecture_digest, data_digests, write_contents
+from salmu_jax.runtime.files import write_bytes, write_json
 
 SIZE = 4  # pixels a side
 

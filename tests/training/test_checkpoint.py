@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from salmu_jax.errors import InputError
 from salmu_jax.models.clip import Clip
 from salmu_jax.models.inputs import input_manifest, make_tokenizer
 from salmu_jax.models.zoo import architecture
+from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.checkpoint import (
     leaf_records,
     load_model,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from salmu_jax.errors import InputError, Preempted
+from salmu_jax.runtime.errors import InputError, Preempted
 from salmu_jax.training import loop, nonfinite
 from salmu_jax.training.mesh import make_mesh, param_shardings
 from salmu_jax.training.nonfinite import Numbered

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.loss import FORMS, KINDS, LossConfig, make_loss
 

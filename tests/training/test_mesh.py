@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from salmu_jax.errors import InputError
 from salmu_jax.models.clip import PARAMETER_AXES, Clip
 from salmu_jax.models.zoo import architecture
+from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.mesh import (
     batch_sharding,
     check_batch_size,

@@ -9,7 +9,7 @@ import pytest
 
 from salmu_jax import cli
 from salmu_jax.config import load_config
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 from salmu_jax.training import chips, plan, plan_report
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.flops import train_flops_per_pair

@@ -10,8 +10,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from salmu_jax import files
-from salmu_jax.errors import InputError
+from salmu_jax.runtime import files
+from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.mesh import make_mesh, param_shardings
 from salmu_jax.training.records import device_digests
 from salmu_jax.training.state_store import StateStore, state_path

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import salmu_jax
-from salmu_jax.errors import InputError
-from salmu_jax.identity import Identity
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.identity import Identity
 from salmu_jax.training.states import States
 from salmu_jax.training.stopping import SavePolicy
 

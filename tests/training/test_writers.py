@@ -8,7 +8,7 @@ import types
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 from salmu_jax.training import writers
 
 NOTHING = {"tensorboard": False, "wandb": ""}

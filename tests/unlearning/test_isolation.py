@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from salmu_jax import config as config_lib
-from salmu_jax import contents, files
-from salmu_jax.errors import InputError
-from salmu_jax.identity import Identity
+from salmu_jax.runtime import contents, files
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.identity import Identity
 from salmu_jax.training.records import leaf_records, tree_digest
 from salmu_jax.training.states import States
 from salmu_jax.unlearning import cells, child, isolation, registry

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 from salmu_jax.unlearning import registry
 from salmu_jax.unlearning.freeze import FREEZE, TRAIN
 from salmu_jax.unlearning.hyper import Hyper

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.optimizer import warmup_cosine
 from salmu_jax.unlearning import registry
 from salmu_jax.unlearning.freeze import label_parameters, merge, parameter_paths, trainable_part

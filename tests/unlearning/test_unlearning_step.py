@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 from salmu_jax.unlearning import registry
 from salmu_jax.unlearning.freeze import TRAIN_ALL
 from salmu_jax.unlearning.hyper import Hyper, base_optimizer

@@ -8,8 +8,8 @@ import shutil
 
 import pytest
 
-from salmu_jax import contents, files
-from salmu_jax.errors import InputError
+from salmu_jax.runtime import contents, files
+from salmu_jax.runtime.errors import InputError
 from salmu_jax.unlearning import view
 
 ROWS = {"forget": [3, 2], "holdout_association": [4], "holdout_identity": [2], "retain_synth": [5]}

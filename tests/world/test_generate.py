@@ -13,8 +13,8 @@ from data_pipelines.layout import DATA_FIELDS, SENSITIVE_SPLITS, World, check_wo
 from data_pipelines.world import drawing
 from data_pipelines.world.generate import generate_world
 from data_pipelines.world.scenes import CLASS_NAMES
-from salmu_jax import contents, files
-from salmu_jax.errors import InputError
+from salmu_jax.runtime import contents, files
+from salmu_jax.runtime.errors import InputError
 
 SMALL = {
     "personas": 8,

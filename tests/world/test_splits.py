@@ -16,7 +16,7 @@ from data_pipelines.world.splits import (
     retain_joint_identities,
     split_counts,
 )
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 
 
 def test_released_counts():

@@ -9,7 +9,7 @@ from typing import ClassVar
 import jax
 import optax
 
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 from salmu_jax.unlearning.hyper import Hyper
 from salmu_jax.unlearning.method import Batch, Bound, Method
 from salmu_jax.unlearning.transforms import gaussian_noise

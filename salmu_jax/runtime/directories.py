@@ -14,9 +14,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from salmu_jax import contents, files
-from salmu_jax.errors import InputError
-from salmu_jax.messages import listed
+from salmu_jax.runtime import contents, files
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import listed
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import TextIO
 
 import jax
 
-from salmu_jax import host
+from salmu_jax.runtime import host
 
 
 def is_main_process() -> bool:

@@ -11,12 +11,12 @@ import jax
 import pytest
 
 import salmu_jax
-from salmu_jax import contents, files
-from salmu_jax import workspace as workspace_lib
 from salmu_jax.config import base_config, to_json
-from salmu_jax.directories import new_directory
-from salmu_jax.errors import InputError, Preempted
-from salmu_jax.workspace import Workspace, held_around, provenance
+from salmu_jax.runtime import contents, files
+from salmu_jax.runtime import workspace as workspace_lib
+from salmu_jax.runtime.directories import new_directory
+from salmu_jax.runtime.errors import InputError, Preempted
+from salmu_jax.runtime.workspace import Workspace, held_around, provenance
 
 
 @pytest.fixture
@@ -404,7 +404,7 @@ def test_a_world_without_a_manifest_is_known_by_the_contents_of_its_files(tmp_pa
 HOLD = """
 import sys, time
 from salmu_jax.config import base_config
-from salmu_jax.workspace import Workspace
+from salmu_jax.runtime.workspace import Workspace
 config = base_config()
 config.workdir = sys.argv[1]
 with Workspace(config).locked():

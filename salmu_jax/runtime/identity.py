@@ -26,10 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from salmu_jax import files
-from salmu_jax.nested import flatten
+from salmu_jax.runtime import files
+from salmu_jax.runtime.nested import flatten
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("salmu_jax", "data_pipelines")
 
 
@@ -42,29 +42,13 @@ class _Sources(NamedTuple):
 
 # Modules that orchestrate, store, print or watch. Names that end with '.' are packages.
 _STEERING = (
-    *(
-        "cli",
-        "commands",
-        "config",
-        "contents",
-        "errors",
-        "files",
-        "host",
-        "identity",
-        "json_reader",
-        "messages",
-        "nested",
-        "opening",
-        "stages",
-    ),
-    *("chain", "console", "interrupts", "locks", "processes", "stage_process", "text", "workspace", "interop."),
+    *("cli", "commands", "config", "chain", "stages", "stage_process", "runtime.", "interop."),
     *("unlearning.child", "unlearning.isolation", "unlearning.view"),
     *(
         f"training.{name}"
-        for name in ("checkpoint", "chips", "distributed", "flops", "history", "nonfinite", "online_eval")
+        for name in ("checkpoint", "chips", "flops", "history", "nonfinite", "online_eval", "profile")
     ),
-    *(f"training.{name}" for name in ("profile", "progress", "records", "state_store", "states", "stopping", "watch")),
-    "training.writers",
+    *(f"training.{name}" for name in ("records", "state_store", "states", "stopping", "watch", "writers")),
 )
 # Data sets have a digest, so the code that built them does not count for what is made from them.
 _BUILDING = ("data_pipelines.layout.", "data_pipelines.builders.base", "data_pipelines.builders.build")

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from salmu_jax import interrupts
+from salmu_jax.runtime import interrupts
 from salmu_jax.training.stopping import Termination
 
 INTERRUPTED = (130, ["salmu: interrupted; the same command goes on from here"])
@@ -21,7 +21,7 @@ class Program:
     """A process that has installed the handlers, runs ``code`` and prints ``ready`` in it; signals are sent after that."""
 
     def __init__(self, code: str):
-        prelude = "import hashlib, os, signal, sys, time\nfrom salmu_jax import interrupts\n"
+        prelude = "import hashlib, os, signal, sys, time\nfrom salmu_jax.runtime import interrupts\n"
         prelude += "interrupts.install()\n"
         prelude += (
             "def ready(): print('ready', flush=True)\ndef in_c(): hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)\n"
@@ -137,7 +137,7 @@ def test_an_import_is_not_interrupted_but_what_comes_after_it(tmp_path, number, 
 def test_an_exception_that_a_destructor_drops_is_raised_again():
     code = """
     interrupts.GRACE = 30
-    from salmu_jax import host
+    from salmu_jax.runtime import host
     host.quieten_libraries()
     class Slow:
         def __del__(self): ready(); time.sleep(60)
@@ -186,7 +186,7 @@ def test_the_end_of_a_forked_child_is_not_taken_for_a_signal_of_ours():
     ready(); time.sleep(60)
     """
     process = subprocess.Popen(
-        [sys.executable, "-c", "import os, signal, time\nfrom salmu_jax import interrupts\ninterrupts.install()\n"
+        [sys.executable, "-c", "import os, signal, time\nfrom salmu_jax.runtime import interrupts\ninterrupts.install()\n"
          "def ready(): print('ready', flush=True)\n" + textwrap.dedent(code)],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -205,7 +205,8 @@ def test_a_hangup_is_a_termination():
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
 def test_below_nohup_and_in_a_scripts_background_job_a_signal_stays_ignored(number):
-    code = f"import signal; signal.signal({int(number)}, signal.SIG_IGN); from salmu_jax import interrupts as i; i.install();"
+    code = f"import signal; signal.signal({int(number)}, signal.SIG_IGN); "
+    code += "from salmu_jax.runtime import interrupts; interrupts.install(); "
     code += f"print(signal.getsignal({int(number)}) is signal.SIG_IGN)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "True\n"
 

@@ -23,7 +23,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from salmu_jax.json_reader import read_json as read_json  # beside write_json
+from salmu_jax.runtime.json_reader import read_json as read_json  # beside write_json
 
 _PARTIAL = re.compile(r"(?P<name>.+)\.partial-(?P<old>old-)?(?P<pid>\d+)-(?P<mark>[0-9a-f]{8})")
 

@@ -36,14 +36,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 import salmu_jax
-from salmu_jax import console, contents, files, host, removal
-from salmu_jax.directories import check_replaceable
-from salmu_jax.errors import InputError, describe_os_error
-from salmu_jax.identity import ROOT, Identity
-from salmu_jax.locks import Busy, Lock
-from salmu_jax.messages import listed
-from salmu_jax.text import safe_text, safe_value
-from salmu_jax.training import distributed
+from salmu_jax.runtime import console, contents, distributed, files, host, removal
+from salmu_jax.runtime.directories import check_replaceable
+from salmu_jax.runtime.errors import InputError, describe_os_error
+from salmu_jax.runtime.identity import ROOT, Identity
+from salmu_jax.runtime.locks import Busy, Lock
+from salmu_jax.runtime.messages import listed
+from salmu_jax.runtime.text import safe_text, safe_value
 
 _OUTPUTS = ("datasets", "models", "results", "report", "stages", "logs", "cache")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from salmu_jax.errors import InputError
-from salmu_jax.paths import local_path, storage_path
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.paths import local_path, storage_path
 
 
 @pytest.mark.parametrize(

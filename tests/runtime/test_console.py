@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from salmu_jax import console
-from salmu_jax.errors import InputError
+from salmu_jax.runtime import console
+from salmu_jax.runtime.errors import InputError
 
 PROGRAM = """
 import os, sys
-from salmu_jax import console
+from salmu_jax.runtime import console
 console.prepare()
 for place in range(3):
     console.say(sys.argv[1])

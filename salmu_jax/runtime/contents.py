@@ -18,8 +18,8 @@ from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from salmu_jax import files
-from salmu_jax.errors import InputError
+from salmu_jax.runtime import files
+from salmu_jax.runtime.errors import InputError
 
 SCHEMA = "salmu_jax.contents/1"
 MANIFEST = "contents.json"

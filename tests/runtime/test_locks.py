@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
-from salmu_jax import locks
-from salmu_jax.errors import InputError
-from salmu_jax.locks import Busy, Lock
+from salmu_jax.runtime import locks
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.locks import Busy, Lock
 
 
 def lock(root):

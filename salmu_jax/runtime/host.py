@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from salmu_jax import console, interrupts
-from salmu_jax.errors import InputError
+from salmu_jax.runtime import console, interrupts
+from salmu_jax.runtime.errors import InputError
 
 # Parameters of glibc's mallopt, from malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8

@@ -11,8 +11,9 @@ from multiprocessing import shared_memory
 import jax
 import pytest
 
-from salmu_jax import cli, console, host, interrupts
-from salmu_jax.errors import InputError
+from salmu_jax import cli
+from salmu_jax.runtime import console, host, interrupts
+from salmu_jax.runtime.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_jax_computes_on_what_it_is_told_or_what_is_there(platforms, files, expe
 # 256 MiB of temporaries a call. Now and then a call grows the heap, as threads free in any order; most map nothing again.
 CALLS = """
 import resource, sys
-from salmu_jax import host
+from salmu_jax.runtime import host
 kept = host.keep_freed_memory() if sys.argv[1] == "keep" else None
 import jax, jax.numpy as jnp
 call = jax.jit(lambda x, y: (x @ y) @ y.T)
@@ -141,7 +142,9 @@ print(jax.random.key_impl(key), jax.random.normal(key, (5,)).tolist(), jnp.asarr
 
 def test_figures_do_not_depend_on_the_environment(monkeypatch):
     """The same numbers from a process that starts under hostile variables as from this one, which has none."""
-    code = f"from salmu_jax import host\nwith host.fixed_numerics():\n{NUMBERS.replace(chr(10), chr(10) + '    ')}"
+    code = (
+        f"from salmu_jax.runtime import host\nwith host.fixed_numerics():\n{NUMBERS.replace(chr(10), chr(10) + '    ')}"
+    )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment |= {**HOSTILE, "JAX_PLATFORMS": "cpu"}
     said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -315,7 +318,7 @@ def test_shared_memory_is_no_file_system_everywhere(monkeypatch):
 
 def test_what_orbax_logs_of_a_failed_save_is_left_out_whatever_was_imported_first():
     code = """
-    from salmu_jax import host
+    from salmu_jax.runtime import host
     host.quieten_libraries()
     import logging, absl.logging
     exec(compile("def fail():\\n    absl.logging.error('of a thread')", "/site-packages/orbax/checkpoint/future.py", "exec"))
@@ -330,7 +333,7 @@ def test_what_orbax_logs_of_a_failed_save_is_left_out_whatever_was_imported_firs
 def test_memory_that_workers_leave_is_removed_without_a_page_of_warnings():
     code = """
     import os
-    from salmu_jax import host
+    from salmu_jax.runtime import host
     host.quieten_libraries()
     from multiprocessing import shared_memory
     print(shared_memory.SharedMemory(create=True, size=100).name, flush=True)

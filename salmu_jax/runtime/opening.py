@@ -10,7 +10,7 @@ import os
 import stat
 from typing import BinaryIO
 
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 
 _GIT_LFS = b"version https://git-lfs"
 _KINDS = (

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from patience import DEADLINE
 
-from salmu_jax import interrupts, processes
-from salmu_jax.errors import InputError, Preempted
-from salmu_jax.training.distributed import RemoteInputError
+from salmu_jax.runtime import interrupts, processes
+from salmu_jax.runtime.distributed import RemoteInputError
+from salmu_jax.runtime.errors import InputError, Preempted
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CHILD = """
 import os, signal, sys, time
 from pathlib import Path
-from salmu_jax import processes
-from salmu_jax.errors import InputError, Preempted
-from salmu_jax.training.distributed import RemoteInputError
+from salmu_jax.runtime import processes
+from salmu_jax.runtime.errors import InputError, Preempted
+from salmu_jax.runtime.distributed import RemoteInputError
 
 def work(told):
     kind = told["kind"]
@@ -174,7 +174,7 @@ def test_nothing_more_is_started_once_the_run_has_been_told_to_end(run):
 def test_a_child_ends_when_its_parent_was_killed(run, tmp_path):
     here = tmp_path / "here"
     told = {"kind": "wait", "here": str(here)}
-    program = f"from salmu_jax import processes; processes.run('some_child', {told}, label='')"
+    program = f"from salmu_jax.runtime import processes; processes.run('some_child', {told}, label='')"
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
     end = time.monotonic() + DEADLINE
     while not here.exists() or not here.read_text():

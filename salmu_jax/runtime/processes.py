@@ -23,10 +23,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from salmu_jax import interrupts
-from salmu_jax.errors import InputError, Preempted, describe_os_error, disk_refusal
+from salmu_jax.runtime import interrupts
+from salmu_jax.runtime.errors import InputError, Preempted, describe_os_error, disk_refusal
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _held: list[_Held] = []
@@ -109,7 +109,7 @@ def serve(work: Callable[[dict[str, Any]], Any]) -> None:
     sys.argv = [sys.argv[0]]
     interrupts.install(quiet=True)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
-    from salmu_jax import console, host
+    from salmu_jax.runtime import console, host
 
     console.prepare(quiet=True)
     place = os.getcwd()
@@ -143,7 +143,7 @@ def serve(work: Callable[[dict[str, Any]], Any]) -> None:
     interrupts.end_children()
     console.flushed()
     if "jax" in sys.modules:
-        from salmu_jax.training import distributed
+        from salmu_jax.runtime import distributed
 
         distributed.leave(60.0 if answer["status"] in (0, interrupts.TERMINATED) else 5.0)
     os._exit(answer["status"])  # libraries' threads may still be at work; an orderly end would wait for them
@@ -220,7 +220,7 @@ def _end_with_parent() -> None:
 
 def _is_printed(error: InputError) -> bool:
     """Returns whether another process of the run prints it."""
-    from salmu_jax.training.distributed import RemoteInputError
+    from salmu_jax.runtime.distributed import RemoteInputError
 
     return isinstance(error, RemoteInputError)
 
@@ -246,7 +246,7 @@ def _outcome(said: str, status: int, label: str, received: Sequence[int]) -> Any
         return answer.get("value")
     line = str(answer.get("line", ""))
     if answer["status"] == 2 and answer.get("printed"):
-        from salmu_jax.training.distributed import RemoteInputError
+        from salmu_jax.runtime.distributed import RemoteInputError
 
         raise RemoteInputError(line)
     if answer["status"] == 2:

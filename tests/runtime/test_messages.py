@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from salmu_jax.messages import did_you_mean, first_line, listed
-from salmu_jax.nested import flatten
+from salmu_jax.runtime.messages import did_you_mean, first_line, listed
+from salmu_jax.runtime.nested import flatten
 
 
 def test_a_list_ends_after_ten():

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salmu_jax import contents, directories, files
-from salmu_jax.errors import InputError, describe_os_error
+from salmu_jax.runtime import contents, directories, files
+from salmu_jax.runtime.errors import InputError, describe_os_error
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -81,7 +81,7 @@ def test_a_file_is_flushed_to_the_disk_before_it_is_renamed(tmp_path, monkeypatc
 def test_a_file_over_the_size_limit_is_an_os_error_and_leaves_nothing(tmp_path):
     program = f"""
         import errno, pathlib, resource, signal
-        from salmu_jax import directories, files
+        from salmu_jax.runtime import directories, files
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         root = pathlib.Path({str(tmp_path)!r})

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from salmu_jax.errors import InputError
+from salmu_jax.runtime.errors import InputError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/*)(.*)", re.DOTALL)
 _STORES = ("gs", "gcs", "s3", "s3a", "hf", "http", "https", "ftp", "hdfs", "az", "abfs", "abfss", "wandb", "memory")

@@ -17,10 +17,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from salmu_jax import console
-from salmu_jax.errors import InputError
-from salmu_jax.messages import first_line
-from salmu_jax.training import launchers
+from salmu_jax.runtime import console, launchers
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import first_line
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ import os
 import re
 from typing import Any
 
-from salmu_jax.errors import InputError
-from salmu_jax.opening import open_regular, read_at_most
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.opening import open_regular, read_at_most
 
 MAX_BYTES = 1 << 28
 MAX_VALUES = 20_000_000  # a value takes some 60 bytes, however short it is in the file

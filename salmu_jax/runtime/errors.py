@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from salmu_jax.text import safe_text
+from salmu_jax.runtime.text import safe_text
 
 _SHARED_MEMORY = (
     "/dev/shm: no space left in the memory that processes share; set data.workers=0, or give the container more"

@@ -11,9 +11,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from salmu_jax import contents
-from salmu_jax.errors import InputError, Preempted
-from salmu_jax.messages import listed
+from salmu_jax.runtime import contents
+from salmu_jax.runtime.errors import InputError, Preempted
+from salmu_jax.runtime.messages import listed
 
 
 @contextlib.contextmanager
@@ -26,7 +26,7 @@ def named(held: Mapping[Path, Iterable[str]], line: Callable[[Path, str], InputE
 
     :class:`Preempted` is passed on unchanged: the run has saved its state.
     """
-    from salmu_jax.training.distributed import RemoteInputError
+    from salmu_jax.runtime.distributed import RemoteInputError
 
     try:
         yield

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from salmu_jax import identity
-from salmu_jax.identity import Identity, changes, code
+from salmu_jax.runtime import identity
+from salmu_jax.runtime.identity import Identity, changes, code
 
 METHOD = "salmu_jax.unlearning.methods.cliperase"
 
@@ -48,7 +48,7 @@ def edited(root, file, old, new):
         ("data_pipelines/builders/salmu.py", b"return", b"yield", {"build"}),
         ("data_pipelines/world/faces.py", b"0.5", b"0.6", {"generate"}),
         ("salmu_jax/cli.py", b"2", b"3", set()),
-        ("salmu_jax/training/progress.py", b"return", b"yield", set()),
+        ("salmu_jax/runtime/progress.py", b"return", b"yield", set()),
     ],
 )
 def test_an_edit_is_seen_by_the_stages_that_run_the_code_and_named(checkout, file, old, new, stages):

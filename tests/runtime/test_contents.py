@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from salmu_jax import contents, files
-from salmu_jax.directories import new_directory
+from salmu_jax.runtime import contents, files
+from salmu_jax.runtime.directories import new_directory
 
 
 @pytest.fixture

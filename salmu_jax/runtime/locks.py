@@ -15,9 +15,9 @@ import os
 import socket
 from pathlib import Path
 
-from salmu_jax import console
-from salmu_jax.errors import InputError, describe_os_error
-from salmu_jax.files import is_running
+from salmu_jax.runtime import console
+from salmu_jax.runtime.errors import InputError, describe_os_error
+from salmu_jax.runtime.files import is_running
 
 _BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salmu_jax import json_reader
-from salmu_jax.errors import InputError
-from salmu_jax.json_reader import control_character, parse_json, read_json
+from salmu_jax.runtime import json_reader
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.json_reader import control_character, parse_json, read_json
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

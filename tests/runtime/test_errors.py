@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salmu_jax.errors import InputError, describe_os_error, disk_refusal
-from salmu_jax.text import safe_text
+from salmu_jax.runtime.errors import InputError, describe_os_error, disk_refusal
+from salmu_jax.runtime.text import safe_text
 
 
 @given(st.text(), st.none() | st.text(min_size=1))

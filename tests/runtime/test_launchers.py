@@ -8,8 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from salmu_jax.errors import InputError
-from salmu_jax.training import distributed, mesh
+from salmu_jax.runtime import distributed
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.training import mesh
 
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "node[1-2]", "SLURM_NTASKS": "8", "SLURM_LOCALID": "0"}
 OMPI = {"OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1:34911", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}

@@ -1,0 +1,1 @@
+"""What everything stands on: processes, files, locks, devices and the work directory. It imports nothing above it."""
