@@ -1,1 +1,1 @@
-"""Data in and out: making a world, the released layout, the TFDS builders and the input pipeline."""
+"""Makes, checks and reads data: the world generator, the released layout, the TFDS builders and the input pipeline."""

@@ -1,10 +1,10 @@
-"""The input pipeline (grain): pairs of several splits, shuffled, decoded, tokenised, batched, cut for hosts.
+"""The input pipeline (grain): shuffles, decodes, tokenises and batches the pairs of several splits, and divides them by host.
 
 The order of a run is one endless stream of positions: epoch after epoch, each a permutation of all pairs that depends
 on the seed and the epoch alone (``order.py``: O(1) memory, any position in O(1)). Batch ``t`` is positions ``t *
-batch_size`` to ``(t + 1) * batch_size``, so every pair occurs exactly once an epoch and a batch may straddle two.
+batch_size`` to ``(t + 1) * batch_size``, so every pair occurs exactly once per epoch, and a batch may straddle two.
 Host ``h`` of ``H`` delivers the ``h``-th contiguous part of every batch. Nothing depends on the number of hosts,
-worker processes or threads, nor on the step at which a run starts: resuming is asking for ``start_step``.
+worker processes or threads, nor on the step at which a run starts: to resume, pass ``start_step``.
 
 Mixing data sets is concatenation before the shuffle. (grain's ``mix`` with proportional weights loses elements.)
 """
@@ -31,13 +31,13 @@ from salmu_jax.models.tokenizer import ClipTokenizer
 from salmu_jax.runtime import host, interrupts
 from salmu_jax.runtime.errors import InputError
 
-_CROPS = 0x43524F50  # the purpose of the draws below, so that no other use of the seed draws the same numbers
+_CROPS = 0x43524F50  # keeps the draws of crops apart from all others of the same seed
 _ENDLESS = 1 << 48  # parts of batches in the stream
 _CHUNK = 128  # examples read and decoded at a time when a cache is filled
 
 
 class PairSource:
-    """Image-caption pairs of one or more splits, one after the other, as one.
+    """Concatenates the image-caption pairs of one or more splits.
 
     ``source[i]`` is ``{"image": bytes, "text": str, "id": str}``, together with the texts named in ``extra_text``.
 
@@ -76,11 +76,11 @@ class PairSource:
         return self._pair(self._joined[index])
 
     def read(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """The pairs at several places at once, in that order."""
+        """Reads the pairs at several indices at once, in that order."""
         return [self._pair(example) for example in self._joined.read(indices)]
 
     def where(self, index: int) -> str:
-        """The place of a pair for an error message."""
+        """Returns the file and record of a pair, for error messages."""
         return self._joined.where(index)
 
     def _pair(self, example: dict[str, Any]) -> dict[str, Any]:
@@ -89,14 +89,14 @@ class PairSource:
 
 
 class DecodedCache:
-    """Preprocessed pixels and token rows of small data sets, decoded once and kept in memory.
+    """Keeps the preprocessed pixels and token rows of small data sets in memory, so that each is decoded once.
 
     Several runs of one process may share it: a split that both Clean and Compromised are trained on, or that is
-    evaluated again and again, is decoded once. It holds ``3 * image_size**2`` bytes an image. Thread-safe.
+    evaluated repeatedly, is decoded once. It holds ``3 * image_size**2`` bytes per image. Thread-safe.
 
     Args:
       image_size: the side of the images, in pixels.
-      threads: how many decode while a split is read; None is the number of cores.
+      threads: decoding threads; None for one per core.
     """
 
     def __init__(self, image_size: int, threads: int | None = None):
@@ -107,11 +107,11 @@ class DecodedCache:
         self._tokens: dict[tuple[Any, ...], np.ndarray] = {}
 
     def images(self, part: RecordSource) -> np.ndarray:
-        """All images of a split after the evaluation transform, uint8 ``[N, S, S, 3]``."""
+        """Returns all images of a split after the evaluation transform, uint8 ``[N, S, S, 3]``."""
         return self._decode(part)[0]
 
     def tokens(self, part: RecordSource, feature: str, tokenizer: ClipTokenizer) -> np.ndarray:
-        """All token rows of a text feature of a split, int32 ``[N, context_length]``."""
+        """Returns the token rows of a text feature of a split, int32 ``[N, context_length]``."""
         key = (*_key(part), feature, tokenizer)
         with self._lock:
             if key not in self._tokens:
@@ -137,7 +137,7 @@ class DecodedCache:
                     texts[name][row] = example[name]
 
         with ThreadPoolExecutor(self._threads) as pool:
-            for _ in pool.map(fill, range(0, len(part), _CHUNK)):  # raises what a chunk has raised
+            for _ in pool.map(fill, range(0, len(part), _CHUNK)):  # re-raises errors
                 pass
         images.flags.writeable = False
         return images, texts
@@ -157,29 +157,29 @@ def training_batches(
     host_index: int = 0,
     host_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """An endless iterator over training batches, one a step, computed ahead in the background.
+    """Yields training batches endlessly, one per step, computed ahead in the background.
 
     Args:
-      source: the pairs, with ``extra_text`` for further captions.
-      tokenizer: makes the token rows.
+      source: the pairs; its ``extra_text`` names further captions.
+      tokenizer: turns captions into token rows.
       image_size: the side S of the images, in pixels.
-      batch_size: pairs a *global* batch.
-      seed: the order, and the crops; 0 to 2**32 - 1.
-      start_step: the first batch is that of this step.
+      batch_size: the *global* batch size.
+      seed: determines the order and the crops; 0 to 2**32 - 1.
+      start_step: the step of the first batch.
       augment: None for the evaluation transform; otherwise ``{"scale": (0.9, 1.0), "ratio": (3/4, 4/3)}`` (both
-        optional) for a random crop, which depends on the seed and the position in the stream alone.
-      cache: keeps what it has decoded in memory; without it every batch is read and decoded again.
-      num_workers: worker processes that read and decode; 0 is threads of this process. Not together with a cache.
-      host_index: which part of each batch to deliver.
-      host_count: how many parts there are; it divides ``batch_size``.
+        optional) for a random crop that depends only on the seed and the position in the stream.
+      cache: keeps decoded images in memory; without it every batch is read and decoded again.
+      num_workers: worker processes that read and decode; 0 for threads of this process. Excludes a cache.
+      host_index: which part of each batch to yield.
+      host_count: the number of parts; must divide ``batch_size``.
 
     Yields:
-      ``images`` uint8 ``[B, S, S, 3]``, ``tokens`` int32 ``[B, context_length]``, ``index`` int64 ``[B]`` (places in
+      ``images`` uint8 ``[B, S, S, 3]``, ``tokens`` int32 ``[B, context_length]``, ``index`` int64 ``[B]`` (indices into
       ``source``), and for every ``extra_text`` its tokens: ``generic_caption`` as ``generic_tokens``. B is
-      ``batch_size // host_count``. The arrays are the caller's.
+      ``batch_size // host_count``. The caller owns the arrays.
 
     Raises:
-      InputError: settings that exclude each other; while iterating, a damaged file or an undecodable image.
+      InputError: incompatible settings; while iterating, a damaged file or an undecodable image.
     """
     if batch_size < 1 or batch_size % host_count:
         raise InputError(f"is {batch_size}; a positive multiple of the {host_count} hosts is needed", "batch_size")
@@ -202,7 +202,7 @@ def training_batches(
     threads = 1 if cache is not None or num_workers else host.cpu_count()
     batches = steps.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2))
     if num_workers:
-        if not flags.FLAGS.is_parsed():  # grain hands the flags to its workers, and absl.app.run may not be in use
+        if not flags.FLAGS.is_parsed():  # grain passes flags to its workers; absl.app.run may not have parsed them
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=2)
         batches = batches.mp_prefetch(options, worker_init_fn=_leave_interrupts)
@@ -216,11 +216,11 @@ def evaluation_images(
     batch_size: int,
     cache: DecodedCache | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """All images of a source, in its order, after the evaluation transform.
+    """Yields all images of a source, in order, after the evaluation transform.
 
     Yields:
-      ``images`` uint8 ``[batch_size, S, S, 3]`` and ``count``, how many of its rows are real: the last batch is filled
-      up with zeros.
+      ``images`` uint8 ``[batch_size, S, S, 3]`` and ``count``, the number of real rows: the last batch is padded
+      with zeros.
     """
 
     def load(start: int) -> dict[str, Any]:
@@ -244,8 +244,8 @@ def evaluation_texts(texts: Sequence[str], tokenizer: ClipTokenizer, batch_size:
     """Token rows of all texts, in order.
 
     Yields:
-      ``tokens`` int32 ``[batch_size, context_length]`` and ``count``, how many of its rows are real: the last batch is
-      filled up with empty captions.
+      ``tokens`` int32 ``[batch_size, context_length]`` and ``count``, the number of real rows: the last batch is
+      padded with empty captions.
     """
     for start in range(0, len(texts), batch_size):
         batch = list(texts[start : start + batch_size])
@@ -253,13 +253,13 @@ def evaluation_texts(texts: Sequence[str], tokenizer: ClipTokenizer, batch_size:
 
 
 def epoch_steps(pairs: int, batch_size: int) -> int:
-    """How many steps it takes to see every pair once; the last of them reaches into the next epoch."""
+    """Returns the number of steps that see every pair once; the last may reach into the next epoch."""
     return -(-pairs // batch_size)
 
 
 @dataclass(frozen=True)
 class _Load:
-    """From the number of a part of a batch to its arrays. Goes to worker processes, so it holds settings only."""
+    """Maps the number of a part of a batch to its arrays. It is pickled to worker processes, so it holds settings only."""
 
     source: PairSource
     tokenizer: ClipTokenizer
@@ -298,10 +298,10 @@ class _Load:
 
 
 def _until_closed(batches: grain.IterDataset, *, processes: bool = False) -> Iterator[dict[str, Any]]:
-    """Iterates, and stops the threads or ``processes`` behind when the caller closes or drops the iterator."""
+    """Iterates, and stops the threads or ``processes`` behind it when the caller closes or drops the iterator."""
     iterator = iter(batches)
     try:
-        # Processes start with the first batch.
+        # The first batch starts the processes.
         with interrupts.kept_from_children() if processes else contextlib.nullcontext():
             first = next(iterator, None)
         if first is not None:
@@ -313,17 +313,17 @@ def _until_closed(batches: grain.IterDataset, *, processes: bool = False) -> Ite
 
 
 def _leave_interrupts(index: int, count: int) -> None:
-    """Has a worker process leave Ctrl-C to its parent, which ends it."""
+    """Makes a worker process ignore Ctrl-C; its parent ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _own(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Copies out of the memory that is shared with a worker process, which outlives neither the worker nor this one."""
+    """Copies arrays out of memory shared with a worker process, which is gone once the worker is."""
     return {name: np.array(array) for name, array in batch.items()}
 
 
 def _gather(arrays: Sequence[np.ndarray], places: np.ndarray) -> np.ndarray:
-    """Rows of the concatenation of ``arrays``, without making it."""
+    """Returns rows of the concatenation of ``arrays``, without building it."""
     result = np.empty((len(places), *arrays[0].shape[1:]), arrays[0].dtype)
     start = 0
     for array in arrays:

@@ -1,9 +1,9 @@
-"""The order of training: for every epoch a pseudo-random permutation of all pairs, of which any part costs the same.
+"""Orders training pairs: a pseudo-random permutation per epoch, any part of which can be computed at the same cost.
 
-No permutation is ever stored. A keyed bijection of the numbers below a power of four (a balanced Feistel network) is
-applied to a position again and again until the result is below the number of pairs (cycle walking), which is a bijection
-of the positions of an epoch. Vectorised over positions: a batch of 160 costs about 0.1 ms within one epoch of 14,700 pairs
-and some 1 ms where it spans many small epochs. (grain's own shuffle, an element at a time, is slowest for small data.)
+No permutation is ever stored. A balanced Feistel network, a keyed bijection of the numbers below a power of four, is
+applied to a position until the result is below the number of pairs (cycle walking), which gives a bijection
+of the positions of an epoch. It is vectorised: a batch of 160 takes about 0.1 ms within one epoch of 14,700 pairs,
+and about 1 ms where it spans many small epochs. (grain's own shuffle works element by element, slowly for small data.)
 
 Reference: Black and Rogaway, "Ciphers with Arbitrary Finite Domains" (CT-RSA 2002), methods 2 and 3.
 """
@@ -14,17 +14,17 @@ import functools
 
 import numpy as np
 
-_ORDER = 0x4F524445  # the purpose of these draws among all that use the seed
+_ORDER = 0x4F524445  # keeps these draws apart from all others of the same seed
 _ROUNDS = 8
 
 
 def shuffled(positions: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Which pair is at each position of an endless stream of epochs.
+    """Returns which pair is at each position of an endless stream of epochs.
 
     Args:
-      positions: int64 ``[B]``, 0 or more; position ``p`` is place ``p % size`` of epoch ``p // size``.
-      size: pairs an epoch, at least 1.
-      seed: another seed gives unrelated orders.
+      positions: int64 ``[B]``, 0 or more; position ``p`` is number ``p % size`` in epoch ``p // size``.
+      size: pairs per epoch, at least 1.
+      seed: different seeds give unrelated orders.
 
     Returns:
       int64 ``[B]`` below ``size``; the positions of any one epoch give every pair exactly once.
@@ -48,7 +48,7 @@ def _permuted(values: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
 
 
 def _feistel(values: np.ndarray, half: np.uint64, keys: np.ndarray) -> np.ndarray:
-    """A bijection of the numbers of ``2 * half`` bits: whatever the round function, every round can be undone."""
+    """Applies a bijection of ``2 * half``-bit numbers. Every round is invertible, whatever the round function."""
     mask = (np.uint64(1) << half) - np.uint64(1)
     left, right = values >> half, values & mask
     for key in keys:
@@ -57,7 +57,7 @@ def _feistel(values: np.ndarray, half: np.uint64, keys: np.ndarray) -> np.ndarra
 
 
 def _mixed(x: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser: every bit of the result depends on every bit of ``x`` (uint64)."""
+    """Applies SplitMix64's finaliser: every bit of the result depends on every bit of ``x`` (uint64)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""TFDS datasets of a world, as array_record without TensorFlow: ``build_datasets`` writes, ``open_source`` reads."""
+"""TFDS datasets of a world, in array_record and without TensorFlow: ``build_datasets`` writes, ``open_source`` reads."""
 
 from data_pipelines.builders.build import build_datasets
 from data_pipelines.builders.source import ConcatenatedSource, RecordSource, open_source, read_classes

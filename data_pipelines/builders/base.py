@@ -1,4 +1,4 @@
-"""The TFDS builder that the three datasets share: examples are written as they come, in the released order."""
+"""The TFDS builder that the three datasets share: it writes examples as they come, in the released order."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from tensorflow_datasets.proto import tf_example_pb2
 from data_pipelines.layout import World
 from salmu_jax.runtime.errors import InputError
 
-SHARD_BYTES = 256 * 2**20  # a shard is closed once it holds this much
-RECORD_OPTIONS = "group_size:1,uncompressed"  # one record a group: random access; JPEG does not compress further
+SHARD_BYTES = 256 * 2**20  # the next shard begins once one holds this much
+RECORD_OPTIONS = "group_size:1,uncompressed"  # one record per group, for random access; JPEG does not compress further
 
 ENCODED_IMAGE = tfds.features.Tensor(shape=(), dtype=np.object_, doc="the encoded image, byte for byte as released")
 
 
 class OrderedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A ``GeneratorBasedBuilder`` whose examples stay in the order in which they are generated.
+    """Builds a dataset whose examples keep the order in which they are generated.
 
-    TFDS itself sorts examples by key and spills what exceeds a gigabyte to files that it can open with TensorFlow only.
-    This one needs neither: it overrides how the splits are written, as a stream, a shard at a time. What is on the disk
-    afterwards is an ordinary TFDS dataset.
+    TFDS itself sorts examples by key, and spills more than a gigabyte to files that only TensorFlow can open.
+    This class overrides how splits are written: as a stream, shard by shard, without either. The result on disk
+    is an ordinary TFDS dataset.
 
     Args:
       world: the directory in the released layout that the examples come from.
@@ -45,7 +45,7 @@ class OrderedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     @property
     @abc.abstractmethod
     def description(self) -> str:
-        """What the dataset holds; stored with it."""
+        """Says what the dataset holds; stored with it."""
 
     @property
     @abc.abstractmethod
@@ -74,7 +74,7 @@ class OrderedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return enumerate(self.examples(split))
 
     def _log_download_bytes(self) -> None:
-        """Nothing is downloaded; TFDS would print that it does."""
+        """Prints nothing: TFDS would announce a download, and there is none."""
 
     def _log_download_done(self) -> None:
         """As above."""
@@ -104,7 +104,7 @@ class OrderedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             writer.close()
         if not lengths:
             raise InputError(f"the split '{split}' is empty; one pair or more is needed", self._world.directory)
-        for shard in range(len(lengths)):  # the names hold the number of shards, which is known only now
+        for shard in range(len(lengths)):  # file names contain the number of shards, known only now
             final = template.sharded_filepath(shard_index=shard, num_shards=len(lengths))
             os.replace(directory / f"{split}.{shard}.unnamed", final)
         return tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=total, filename_template=template)
@@ -113,13 +113,13 @@ class OrderedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 def _canonical(record: bytes) -> bytes:
     """Returns a serialized ``tf.train.Example`` with its features in a fixed order.
 
-    TFDS leaves the order to a hash that differs from process to process: equal worlds would not give equal files.
+    TFDS orders them by a hash that differs between processes, so equal worlds would not give equal files.
     """
     return tf_example_pb2.Example.FromString(record).SerializeToString(deterministic=True)
 
 
 class _RecordWriter:
-    """An ``ArrayRecordWriter`` that reports what the operating system refuses as the OSError that it is."""
+    """Wraps ``ArrayRecordWriter``, and raises the operating system's refusals as OSError."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -147,7 +147,7 @@ class _RecordWriter:
 
 @contextlib.contextmanager
 def quiet_tfds() -> Iterator[None]:
-    """TFDS without its log lines on stderr; it has no progress bar to show here, since it does not do the writing."""
+    """Silences TFDS's log lines on stderr. (Its progress bar does not appear, since TFDS does not do the writing.)"""
     level = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:

@@ -22,7 +22,7 @@ from salmu_jax.runtime.errors import InputError
 
 
 class Summary(dict[str, Any]):
-    """``{dataset: {"splits": {split: rows}, "digest": SHA-256 of its files}}``; ``oddities`` is what the check let pass."""
+    """``{dataset: {"splits": {split: rows}, "digest": SHA-256 of its files}}``; ``oddities`` are what the check let pass."""
 
     oddities: tuple[str, ...] = ()
 
@@ -39,19 +39,19 @@ def build_datasets(
     """Writes the datasets ``salmu``, ``retain_pairs`` and ``zeroshot`` of a world below ``out_dir``, all or nothing.
 
     Args:
-      world_dir: a directory in the released layout; without ``retain/`` or ``zeroshot/`` those datasets are absent, and
-        from the repository for training ``salmu`` has the splits sensitive and retain_synth alone.
-      out_dir: becomes ``{dataset}/{version}/...``; what is there already is replaced.
+      world_dir: a directory in the released layout. Without ``retain/`` or ``zeroshot/`` those datasets are absent;
+        from the training repository, ``salmu`` has only the splits sensitive and retain_synth.
+      out_dir: receives ``{dataset}/{version}/...``; previous contents are replaced.
       zeroshot_dir: the directory of the zero-shot set, if it is not in the world.
       check: check the whole world first, decoding every image (``data_pipelines.layout.check_world``).
-      strict: let the check also refuse harmless deviations.
-      progress: is called with one line for every step.
+      strict: also refuse harmless deviations.
+      progress: called with a line per step.
 
     Returns:
-      What was built; equal worlds have equal digests.
+      A summary of what was built; equal worlds have equal digests.
 
     Raises:
-      InputError: the world is not as it should be.
+      InputError: the world is invalid.
       OSError: ``out_dir`` cannot be written, or the disk is full. Nothing is left behind.
     """
     report = progress or (lambda line: None)
@@ -87,7 +87,7 @@ def _build(kind: type[OrderedBuilder], world: World, out_dir: Path) -> dict[str,
     with quiet_tfds():
         builder = kind(world=world, data_dir=os.fspath(out_dir))
         config = tfds.download.DownloadConfig(try_download_gcs=False)
-        downloads = out_dir / "downloads"  # nothing is downloaded, but TFDS makes the directory
+        downloads = out_dir / "downloads"  # TFDS creates the directory although it downloads nothing
         builder.download_and_prepare(
             download_dir=os.fspath(downloads), download_config=config, file_format="array_record"
         )

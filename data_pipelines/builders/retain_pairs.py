@@ -1,4 +1,4 @@
-"""The ``retain_pairs`` dataset: the general retain base, from img2dataset-style tars."""
+"""The ``retain_pairs`` dataset: retain pairs from img2dataset-style tars."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from data_pipelines.builders.base import ENCODED_IMAGE, OrderedBuilder
 
 
 class RetainPairs(OrderedBuilder):
-    """One split, train: the pairs of the tars in ``retain/``, tar by tar, each in its order."""
+    """Builds one split, train: the pairs of the tars in ``retain/``, tar by tar, in order."""
 
     description = "General image-caption pairs, the retain base of both foundation models."
     split_names = ("train",)

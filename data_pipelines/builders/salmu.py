@@ -1,4 +1,4 @@
-"""The ``salmu`` dataset: the released splits, every pair together with what the metadata say of it."""
+"""The ``salmu`` dataset: the released splits, every pair joined with its metadata."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from data_pipelines.builders.base import ENCODED_IMAGE, OrderedBuilder
 
 
 class Salmu(OrderedBuilder):
-    """Splits forget, holdout_association, holdout_identity, retain_synth, rows in the released order.
+    """Builds the splits forget, holdout_association, holdout_identity and retain_synth, rows in the released order.
 
-    Of the repository for training: sensitive and retain_synth. A feature that a row does not have is the empty text:
+    From the training repository: sensitive and retain_synth. A feature that a row lacks is the empty text:
     ``identity_id`` of retain_disjoint; ``data_field``, ``name`` and ``value`` of retain_synth; ``generic_caption`` of an
     image without one.
     """

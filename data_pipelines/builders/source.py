@@ -1,4 +1,4 @@
-"""Reading the datasets back: random access, one example a dict, errors that name the file."""
+"""Reads the datasets: random access, one dict per example, errors that name the file."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ CLASSES_FILE = "classes.json"
 
 
 class RecordSource:
-    """Random access to one split of one dataset: ``len(source)``, ``source[i] -> dict``, ``source.read([i, j, ...])``.
+    """Gives random access to one split of one dataset: ``len(source)``, ``source[i] -> dict``, ``source.read([i, j, ...])``.
 
-    Texts are str, images the encoded bytes, numbers int. Files are opened when first read, and again in every process
-    that the source is sent to; of very many shards, the least recently read are closed. Thread-safe.
+    Texts are str, images the encoded bytes, numbers int. Files are opened when first read, and again in each process
+    that the source is sent to. Among very many shards, the least recently used are closed. Thread-safe.
 
     Args:
       directory: the directory of a built dataset, which holds ``dataset_info.json``.
       split: one of its splits.
 
     Raises:
-      InputError: no such dataset or split; here and when reading: a file is missing, cut short or damaged.
+      InputError: no such dataset or split. Here and when reading: a file is missing, truncated or damaged.
     """
 
     def __init__(self, directory: str | os.PathLike, split: str):
@@ -43,7 +43,7 @@ class RecordSource:
         try:
             builder = tfds.builder_from_directory(os.fspath(directory))
             info = builder.info.splits.get(split)
-        except Exception as error:  # TFDS raises its own kinds, and those of JSON and of missing files
+        except Exception as error:  # TFDS raises exceptions of its own, of JSON and of missing files
             if refusal := disk_refusal(error, directory):
                 raise refusal from error
             line = describe_os_error(error) if isinstance(error, OSError) else error
@@ -55,13 +55,13 @@ class RecordSource:
         self._texts = [name for name, kind in self._features.items() if isinstance(kind, tfds.features.Text)]
         self._paths = [os.fspath(path) for path in info.filepaths]
         self._ends = list(itertools.accumulate(info.shard_lengths))
-        self._readers: collections.OrderedDict[int, Any] = collections.OrderedDict()  # the latest used is the last
+        self._readers: collections.OrderedDict[int, Any] = collections.OrderedDict()  # in order of use, latest last
         self._lock = threading.Lock()
-        self._most = max(host.open_files() // 4, 1)  # readers; each has a file open, and an index in memory
+        self._most = max(host.open_files() // 4, 1)  # open readers; each holds a file and an index in memory
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """What is read here: ``("salmu/forget",)``."""
+        """The splits that are read here: ``("salmu/forget",)``."""
         return (f"{self.name}/{self.split}",)
 
     @property
@@ -70,7 +70,7 @@ class RecordSource:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The names of what every example has."""
+        """The names of the features."""
         return tuple(self._features)
 
     def __len__(self) -> int:
@@ -96,7 +96,7 @@ class RecordSource:
         return examples
 
     def where(self, index: int) -> str:
-        """Returns the place of an example for an error message."""
+        """Returns the file and record of an example, for error messages."""
         shard = bisect.bisect_right(self._ends, index)
         return f"{self._paths[shard]} record {index - self._start(shard)}"
 
@@ -112,7 +112,7 @@ class RecordSource:
                     example[name] = example[name].decode()
         except InputError:
             raise
-        except Exception as error:  # the reader raises RuntimeError(""), the parser and the decoding kinds of their own
+        except Exception as error:  # the reader raises RuntimeError(""); parser and decoder raise their own
             path = self._paths[shard]
             if not os.path.isfile(path):
                 message = "no such file, though the dataset needs it; run 'salmu build' again"
@@ -132,13 +132,13 @@ class RecordSource:
         with self._lock:
             self._readers[shard] = reader
             while len(self._readers) > self._most:
-                self._readers.popitem(last=False)  # it is closed once no thread reads from it any more
+                self._readers.popitem(last=False)  # closed once no thread reads from it
         return reader
 
     def _open(self, shard: int) -> Any:
         reader = array_record_module.ArrayRecordReader(self._paths[shard], "readahead_buffer_size:0")
         expected, found = self._ends[shard] - self._start(shard), reader.num_records()
-        if found != expected:  # a file that is cut short opens all the same, as does one that cannot be opened at all
+        if found != expected:  # a truncated file opens without an error, and so does one that cannot be opened
             open(self._paths[shard], "rb").close()
             message = f"cut short or damaged ({found} records of {expected}); run 'salmu build' again"
             raise InputError(message, self._paths[shard])
@@ -152,7 +152,7 @@ class RecordSource:
 
 
 class ConcatenatedSource:
-    """Several sources, one after the other, as one."""
+    """Concatenates several sources."""
 
     def __init__(self, sources: Sequence[RecordSource | ConcatenatedSource]):
         self.parts = tuple(part for source in sources for part in source.parts)
@@ -160,7 +160,7 @@ class ConcatenatedSource:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """What is read here: ``("retain_pairs/train", "salmu/retain_synth")``."""
+        """The splits that are read here: ``("retain_pairs/train", "salmu/retain_synth")``."""
         return tuple(split for part in self.parts for split in part.splits)
 
     def __len__(self) -> int:
@@ -186,18 +186,18 @@ class ConcatenatedSource:
         return examples
 
     def where(self, index: int) -> str:
-        """Returns the place of an example for an error message."""
+        """Returns the file and record of an example, for error messages."""
         part, place = self.locate(index)
         return part.where(place)
 
     def locate(self, index: int) -> tuple[RecordSource, int]:
-        """Returns the part that holds an index, and the position in it."""
+        """Returns the part that holds an index, and the index within it."""
         number = bisect.bisect_right(self._ends, _checked(index, len(self)))
         return self.parts[number], index - (self._ends[number - 1] if number else 0)
 
 
 def _check_descriptions(directory: Path) -> None:
-    """Compares the JSON files of a dataset with the digests of the build. (Shards have checksums of their own.)"""
+    """Compares the JSON files of a dataset with the digests of the build. (Shards have their own checksums.)"""
     root = directory.absolute().parents[1]
     contents = contents_lib.read_contents(root)
     if contents is None and os.path.lexists(root / contents_lib.MANIFEST):
@@ -215,7 +215,7 @@ def _check_descriptions(directory: Path) -> None:
 
 
 def open_source(datasets_dir: str | os.PathLike, name: str, split: str) -> RecordSource | ConcatenatedSource:
-    """Random access to a split of a built dataset; ``salmu``'s split ``sensitive`` is its own, or the first three in a row.
+    """Opens a split of a built dataset. ``salmu``'s ``sensitive`` is its own split, or the three sensitive splits in a row.
 
     Raises InputError for a dataset or split that is not there, naming those that are.
     """
@@ -224,14 +224,14 @@ def open_source(datasets_dir: str | os.PathLike, name: str, split: str) -> Recor
     if not versions:
         there = sorted(path.parent.parent.name for path in Path(datasets_dir).glob("*/*/dataset_info.json"))
         raise InputError(f"no dataset '{name}' here ({', '.join(there) or 'none'}); run 'salmu build'", datasets_dir)
-    own = any(versions[-1].glob("salmu-sensitive.*"))  # built from the repository for training
+    own = any(versions[-1].glob("salmu-sensitive.*"))  # built from the training repository
     if (name, split) == ("salmu", "sensitive") and not own:
         return ConcatenatedSource([RecordSource(versions[-1], part) for part in SENSITIVE_SPLITS])
     return RecordSource(versions[-1], split)
 
 
 def read_classes(datasets_dir: str | os.PathLike) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(class names, prompt templates with ``{c}``) of the dataset ``zeroshot``. Raises InputError if it is absent."""
+    """Returns (class names, prompt templates with ``{c}``) of ``zeroshot``. Raises InputError if it is absent."""
     source = open_source(datasets_dir, "zeroshot", "test")
     path = source.parts[0].directory / CLASSES_FILE
     try:

@@ -12,7 +12,7 @@ from data_pipelines.builders.base import ENCODED_IMAGE, OrderedBuilder
 
 
 class Zeroshot(OrderedBuilder):
-    """One split, test; the class names and prompt templates are kept beside it as JSON (:func:`read_classes`)."""
+    """Builds one split, test; class names and prompt templates are kept beside it as JSON (:func:`read_classes`)."""
 
     description = "Labelled images of the classes in classes.json, for zero-shot classification."
     split_names = ("test",)

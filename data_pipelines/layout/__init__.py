@@ -1,4 +1,4 @@
-"""The released layout of SALMUBench: read (``reader``, ``shards``), check (``check``) and write (``writer``)."""
+"""Reads (``reader``, ``shards``), checks (``check``) and writes (``writer``) the released layout of SALMUBench."""
 
 from data_pipelines.layout.check import Checked, check_world
 from data_pipelines.layout.metadata import Association

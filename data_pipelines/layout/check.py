@@ -1,10 +1,10 @@
-"""Checks a directory in the released layout before anything is built from it, and reports all problems in one pass.
+"""Checks a directory in the released layout before anything is built from it; reports all problems in one pass.
 
-Cheap checks come first (files and footers, JSON, class lists, captions, the headers of tars), then digests, and last the
-images, which are decoded on all cores. Each of these steps reports all the problems that it has found.
+Cheap checks come first (files and footers, JSON, class lists, captions, tar headers), then digests, and last the
+images, which are decoded on all cores. Each step reports all the problems that it found.
 
-Harmless deviations, which the released evaluator accepts or leaves out, are counted and pass. An image of a split that
-cannot be decoded is a problem, since rows keep their order. Of the general retain base a few are left out, as OpenCLIP does.
+Harmless deviations, which the released evaluator accepts or leaves out, are counted and pass. An undecodable image of a
+split is a problem, since rows keep their order. Of the retain pairs, a few are left out, as OpenCLIP does.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.json_reader import control_character
 
 LEFT_OUT = "retain pairs whose image cannot be decoded, left out"
-_MOST_LEFT_OUT = 0.01  # of the retain base; more of them, and something else is wrong
+_MOST_LEFT_OUT = 0.01  # of the retain pairs; beyond this, something else is wrong
 _IN_FLIGHT_BYTES = 1 << 28
 _SECONDS_A_LINE = 10.0
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The result of a check that has found no problem.
+    """The result of a check that found no problem.
 
     Attributes:
       oddities: a line for each kind of harmless deviation, with its count.
@@ -59,17 +59,17 @@ def check_world(
     strict: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Checked:
-    """Reads a whole world. Raises InputError with all problems, in ten lines at most.
+    """Reads and checks a whole world. Raises InputError with all problems, in at most ten lines.
 
     It checks the files and their columns; every caption against its metadata; every association against the identities;
     that file names are unique; that identities and associations are in permitted splits (holdout_identity shares no
     identity with the others; forget and holdout_association share identities but no association; retain_joint shows
-    identities of forget); that the fragile set is in retain_disjoint; the general retain base and the zero-shot set, if
-    there are any; and digests, where they are known.
+    identities of forget); that the fragile set is in retain_disjoint; the retain pairs and the zero-shot set, if
+    there are any; and digests, where known.
 
     Args:
       directory, zeroshot: the world, see :class:`World`.
-      decode: also decode every image, which takes most of the time.
+      decode: also decode every image, which is most of the work.
       strict: also refuse harmless deviations.
       progress: called with a line every ten seconds.
 
@@ -94,7 +94,7 @@ def check_world(
 
 
 def _check_files(world: World, findings: Findings) -> set[str]:
-    """Reports files that are missing, malformed or not read; returns the splits and parts that can be read."""
+    """Reports files that are missing, malformed or unread; returns the splits and parts that can be read."""
     readable: set[str] = set()
     world.named  # noqa: B018 (raises if the manifest of a made world is damaged)
     for split in (*world.own_splits, "sensitive"):
@@ -132,7 +132,7 @@ class _Rows:
         self._disjoint: set[str] = set()
 
     def check(self) -> int:
-        """Checks all rows, and returns how many there are in the splits that are built."""
+        """Checks all rows; returns the number of rows in the splits that are built."""
         count = 0
         for split in self._world.own_splits:
             if split not in self._readable:
@@ -195,7 +195,7 @@ class _Rows:
     def _check_sensitive(self, row: Row) -> None:
         field, *values = self._world.metadata.value_of(row)
         if row.file_name not in self._world.metadata.captions:
-            return  # the repository for training, without metadata
+            return  # the training repository, without metadata
         for value in values:
             if control_character(value):
                 raise InputError(f"a control character in {_short(value)}, which it is about", row.where())
@@ -261,13 +261,13 @@ class _Rows:
 
 
 def _check_shards(world: World, findings: Findings, readable: set[str]) -> int:
-    """Checks everything in the tars except the images; returns how many images there are."""
+    """Checks everything in the tars except the images; returns the number of images."""
     count = 0
     tars: dict[bytes, os.PathLike] = {}
     seen = Seen()
     for tar in world.retain_tars if "retain" in readable else ():
         with findings.collecting():
-            # By keys and captions: a link, a copy, and the same tar packed with gzip alike.
+            # Keys and captions identify a tar, whether it is a link, a copy or gzipped.
             keys, hashes = [], bytearray()
             for pair in iter_tar_pairs(tar, images=False, findings=findings):
                 keys.append(pair.key)
@@ -297,7 +297,7 @@ def _check_shards(world: World, findings: Findings, readable: set[str]) -> int:
 
 
 def _decode(world: World, count: int, findings: Findings, progress: Callable[[str], None]) -> set[tuple[str, str]]:
-    """Decodes all images on all cores; returns (tar, key) of the retain pairs to leave out."""
+    """Decodes all images, on all cores; returns (tar, key) of the retain pairs to leave out."""
     unusable: list[tuple[str, str, InputError]] = []
     retain = 0
     began = reported = time.monotonic()
@@ -323,8 +323,8 @@ def _decode(world: World, count: int, findings: Findings, progress: Callable[[st
 
 
 def _images(world: World, findings: Findings) -> Iterator[tuple[bytes, str, tuple[str, str] | None]]:
-    """Yields (encoded image, its place, (tar, key) of a retain pair) of everything that can be read."""
-    for split in world.own_splits:  # 'sensitive' beside its parts is compared with them, and not built
+    """Yields (encoded image, where it is, (tar, key) of a retain pair) for everything that can be read."""
+    for split in world.own_splits:  # 'sensitive' beside its parts is only compared with them
         for path in world.files_of(split):
             with findings.collecting():
                 for row in read_rows(path, split, images=True, findings=findings):
@@ -347,7 +347,7 @@ def _images(world: World, findings: Findings) -> Iterator[tuple[bytes, str, tupl
 def _checked(
     images: Iterator[tuple[bytes, str, tuple[str, str] | None]],
 ) -> Iterator[tuple[str, tuple[str, str] | None, InputError | None, str | None]]:
-    """Yields (place, pair, problem, oddity) of every image, in order; memory is bounded."""
+    """Yields (where, pair, problem, oddity) for every image, in order and in bounded memory."""
 
     def check(data: bytes, where: str) -> tuple[InputError | None, str | None]:
         try:
@@ -371,7 +371,7 @@ def _checked(
 
 
 def _how(one: str, other: object) -> str:
-    """Says how two texts differ, if that cannot be seen in print."""
+    """Says how two texts differ, if print does not show it."""
     if not isinstance(other, str):
         return ""
     if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):

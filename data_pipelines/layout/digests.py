@@ -1,6 +1,6 @@
-"""Compares the files of a world with digests that were taken when they were made.
+"""Compares the files of a world with the digests taken when they were written.
 
-A made world has them in ``world.json``, and the Hugging Face hub has them for its files (``hub.py``). Other files have none,
+A made world has them in ``world.json``; the Hugging Face hub has them for its files (``hub.py``). Other files have none,
 and damage in an image may go unnoticed.
 """
 
@@ -21,9 +21,9 @@ MADE = "world.json"
 
 
 def named_files(directory: Path) -> frozenset[str] | None:
-    """Returns the files of a made world, as ``world.json`` names them; None for other worlds.
+    """Returns the files that ``world.json`` names; None for a world that we did not make.
 
-    Raises InputError for a ``world.json`` that cannot be read, a link to nowhere included.
+    Raises InputError for a ``world.json`` that cannot be read, such as a dangling link.
     """
     try:
         check_regular(directory / MADE)
@@ -49,7 +49,7 @@ def problems(directory: Path, paths: Iterable[Path]) -> list[InputError]:
     if contents is not None:
         for name in contents["files"]:
             with contextlib.suppress(FileNotFoundError):
-                check_regular(directory / name)  # a pipe would be waited for
+                check_regular(directory / name)  # reading a pipe would block
         lines = contents_lib.problems(directory, contents)
         return [InputError(f"{line}; run 'salmu generate' again", directory) for line in lines]
     found = []

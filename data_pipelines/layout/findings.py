@@ -1,4 +1,4 @@
-"""The findings of a check: problems, which are refused together, and oddities, which are counted and pass."""
+"""Collects the findings of a check: problems, which are refused together, and oddities, which are counted and pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHOWN = 10
 
 
 class InputProblems(InputError):
-    """Several problems with one input: a line that counts them, then a line for each of the first ten."""
+    """Holds several problems with one input: a line that counts them, then a line for each of the first ten."""
 
     def __init__(self, where: str | os.PathLike, lines: list[str], total: int, otherwise: str = ""):
         super().__init__(f"{total:,} problems{otherwise}", where)
@@ -21,7 +21,7 @@ class InputProblems(InputError):
 
 
 class Findings:
-    """Collects the problems of an input, and harmless oddities."""
+    """Collects problems and harmless oddities of an input."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -36,23 +36,23 @@ class Findings:
 
     @contextlib.contextmanager
     def collecting(self) -> Iterator[None]:
-        """Turns an InputError of the block into a problem."""
+        """Turns an InputError raised in the block into a problem."""
         try:
             yield
         except InputError as error:
             self.problem(error)
 
     def oddity(self, what: str, where: str, count: int = 1) -> None:
-        """Counts a harmless oddity; ``what`` is a plural, ``where`` the place of the first."""
+        """Counts a harmless oddity; ``what`` is a plural, ``where`` locates the first."""
         known = self._oddities.setdefault(what, [0, where])
         known[0] += count
 
     def oddities(self) -> list[str]:
-        """Returns a line for each kind of oddity: its count, what it is, and where the first one is."""
+        """Returns a line per kind of oddity: its count, what it is, and where the first one is."""
         return [f"{count:,} {what} (such as {where})" for what, (count, where) in self._oddities.items()]
 
     def raise_problems(self, where: str | os.PathLike, otherwise: str = "") -> None:
-        """Raises InputError if there are problems: the problem itself if there is one, else :class:`InputProblems`."""
+        """Raises InputError if there are problems: the problem itself if it is the only one, else :class:`InputProblems`."""
         if self.total == 1:
             raise self._problems[0]
         if self.total:

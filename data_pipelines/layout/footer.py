@@ -1,7 +1,7 @@
-"""Reads the footer of a parquet file without pyarrow, to compare the rows and bytes that it claims with the file.
+"""Reads the footer of a parquet file without pyarrow, to check the rows and bytes that it claims against the file.
 
-For some damaged fields pyarrow ends the *process*: ``row_group(i).column(j)`` lets a C++ exception out. So the few numbers
-that are compared are read here: a footer is a struct in Thrift's compact protocol at the end of the file, followed by its
+On some damaged fields pyarrow kills the *process*: a C++ exception escapes from ``row_group(i).column(j)``. So the few
+numbers needed are read here. A footer is a struct in Thrift's compact protocol at the end of the file, followed by its
 length and ``PAR1``.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 _MAGIC = b"PAR1"
 _MAX_BYTES = 1 << 26
 _MAX_DEPTH = 32
-_DICTIONARIES = (2, 8)  # the encodings PLAIN_DICTIONARY and RLE_DICTIONARY
+_DICTIONARIES = (2, 8)  # encodings PLAIN_DICTIONARY and RLE_DICTIONARY
 
 
 class DamagedFooterError(Exception):
@@ -21,7 +21,7 @@ class DamagedFooterError(Exception):
 
 
 class Column(NamedTuple):
-    """A column of a row group: its path (``image.bytes``), values, first byte, and bytes packed and unpacked."""
+    """A column of a row group: path (``image.bytes``), number of values, first byte, compressed and uncompressed bytes."""
 
     path: str
     values: int
@@ -32,14 +32,14 @@ class Column(NamedTuple):
 
 
 class RowGroup(NamedTuple):
-    """Some consecutive rows of a file."""
+    """Consecutive rows of a file."""
 
     rows: int
     columns: tuple[Column, ...]
 
 
 class Footer(NamedTuple):
-    """What a file claims to hold."""
+    """What a file claims to contain."""
 
     rows: int
     groups: tuple[RowGroup, ...]
@@ -58,7 +58,7 @@ def read_footer(file: BinaryIO) -> Footer:
     file.seek(size - 8 - length)
     try:
         return _footer(_Compact(file.read(length)).struct())
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:  # a field is missing, or another one
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:  # a field is missing or mistyped
         raise DamagedFooterError("its footer is damaged") from error
 
 
@@ -77,7 +77,7 @@ def _footer(fields: dict[int, Any]) -> Footer:
 
 
 class _Compact:
-    """Thrift's compact protocol: structs as ``{field number: value}``. It reads no more than the bytes that are there."""
+    """Parses Thrift's compact protocol into ``{field number: value}``; never reads past the end of the data."""
 
     def __init__(self, data: bytes):
         self._data, self._at = data, 0
@@ -143,6 +143,6 @@ class _Compact:
         return self._data[self._at - length : self._at]
 
     def _check_left(self, count: int) -> None:
-        """Every element takes a byte or more."""
+        """Raises ValueError if the data cannot hold ``count`` elements, each of which takes at least one byte."""
         if count > len(self._data) - self._at:
             raise ValueError("more elements than there are bytes")

@@ -1,10 +1,10 @@
-"""Files as the Hugging Face hub's tools store them: where they are, and their expected digests.
+"""Finds files as the Hugging Face hub's tools store them, and their expected digests.
 
     cache/datasets--OWNER--NAME/refs/main                      the commit that was asked for
-    cache/datasets--OWNER--NAME/snapshots/COMMIT/data/...      links to blobs, which are called by their digests
-    LOCAL-DIR/.cache/huggingface/download/NAME.metadata        of ``hf download --local-dir``: commit, digest, time
+    cache/datasets--OWNER--NAME/snapshots/COMMIT/data/...      links to blobs, which are named by their digests
+    LOCAL-DIR/.cache/huggingface/download/NAME.metadata        from ``hf download --local-dir``: commit, digest, time
 
-The digest of a large file is its SHA-256, that of a small one git's object id.
+The digest of a large file is its SHA-256; of a small one, git's object id.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from salmu_jax.runtime.errors import InputError
 
 
 def is_cached(directory: Path) -> bool:
-    """Returns whether this is a repository in the cache, and not just any folder with one called snapshots."""
+    """Returns whether this is a repository in the hub's cache, and not just a folder that contains ``snapshots``."""
     named = directory.name.startswith(("datasets--", "models--"))
     return (directory / "snapshots").is_dir() and (
         named or any((directory / name).is_dir() for name in ("blobs", "refs"))
@@ -27,7 +27,7 @@ def is_cached(directory: Path) -> bool:
 
 
 def find_snapshot(directory: Path) -> Path:
-    """Returns a repository's snapshot in the cache: that of ``refs/main``, or the only one. Raises InputError for several."""
+    """Returns a repository's snapshot: that of ``refs/main``, or the only one. Raises InputError for several."""
     snapshots = sorted(path for path in (directory / "snapshots").iterdir() if path.is_dir())
     main = directory / "refs" / "main"
     if main.is_file() and main.stat().st_size < 100:
@@ -39,7 +39,7 @@ def find_snapshot(directory: Path) -> Path:
 
 
 def as_downloaded(path: Path) -> bool:
-    """Returns whether a file has the digest that the hub has for it; True if that is unknown. Raises OSError."""
+    """Returns whether a file has the digest that the hub recorded, or True if there is none. Raises OSError."""
     digest = _digest_of_hub(path)
     if digest is None:
         return True

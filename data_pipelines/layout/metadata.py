@@ -1,4 +1,4 @@
-"""The metadata of a world: its JSON files about people, captions and images."""
+"""Reads the metadata of a world: its JSON files about people, captions and images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from salmu_jax.runtime.json_reader import read_json
 
 
 class Association(NamedTuple):
-    """What a sensitive caption is about: (identity, attribute) with the person's name and the attribute's value."""
+    """The attribute that a sensitive caption is about, the person's name, and the attribute's value."""
 
     data_field: str
     name: str
@@ -22,11 +22,11 @@ class Association(NamedTuple):
 
 
 class Metadata:
-    """The JSON files of a world, each read when it is first asked for. Raises InputError for one that is malformed.
+    """Holds the JSON files of a world, each read on first use. Raises InputError for a malformed one.
 
     Args:
-      directory: of the files.
-      needed: False for the repository for training: a missing file counts as empty, and captions need no entry.
+      directory: where the files are.
+      needed: False for the training repository: a missing file counts as empty, and captions need no entry.
     """
 
     def __init__(self, directory: Path, *, needed: bool = True):
@@ -44,7 +44,7 @@ class Metadata:
 
     @functools.cached_property
     def generic_captions(self) -> dict[str, str]:
-        """``{file_name: non-sensitive caption}``; images without one are allowed."""
+        """``{file_name: non-sensitive caption}``; an image may have none."""
         return self._mapping(GENERIC_CAPTIONS, str, "a caption")
 
     @functools.cached_property
@@ -61,9 +61,9 @@ class Metadata:
     def value_of(self, row: Row) -> Association:
         """Returns the attribute, name and value that a sensitive row's caption is about.
 
-        Of several e-mail addresses it is the one in the caption (the first if none is). For ``name`` the
-        value is the name. Raises InputError for metadata that lacks the file name, the identity or the attribute. Without
-        any metadata, in the repository for training, all three are empty.
+        Of several e-mail addresses, takes the one in the caption (the first if none is). For ``name``, the
+        value is the name. Raises InputError if the metadata lack the file name, the identity or the attribute. Without
+        any metadata, as in the training repository, all three are empty.
         """
         if not self._needed and row.file_name not in self.captions:
             return Association("", "", "")
@@ -75,7 +75,7 @@ class Metadata:
             )
         identity = self.identities.get(row.identity_id or "")
         field = meta.get("data_field")
-        # A field that the benchmark does not know passes if the person has it.
+        # A field unknown to the benchmark passes if the person has it.
         if not isinstance(field, str) or (field not in DATA_FIELDS and (identity is None or field not in identity)):
             where = f"{self.directory / CAPTIONS} key '{row.file_name}' field 'data_field'"
             raise InputError(f"{_kind(field)}; one of {', '.join(DATA_FIELDS)} would be right", where)
@@ -120,7 +120,7 @@ class Metadata:
 
 
 def _kind(value: Any) -> str:
-    """Describes a JSON value for an error message."""
+    """Describes the type of a JSON value, for error messages."""
     names = {
         type(None): "nothing",
         bool: "a truth value",

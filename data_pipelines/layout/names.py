@@ -7,7 +7,7 @@ SENSITIVE_SPLITS = ("forget", "holdout_association", "holdout_identity")
 SPLITS = (*SENSITIVE_SPLITS, "retain_synth")
 """The splits of a world that models can be evaluated on; ``sensitive``, the first three in this order, is derived."""
 TRAINING_SPLITS = ("sensitive", "retain_synth")
-"""The splits of the repository for training alone."""
+"""The splits of the training repository."""
 
 SUBSETS = (
     "forget_identity",

@@ -1,4 +1,4 @@
-"""The parquet files of a split, and their rows, streamed in bounded memory.
+"""Finds the parquet files of a split, and streams their rows in bounded memory.
 
 Files are named ``SPLIT-00000-of-00002.parquet`` or, as older versions of ``datasets`` push them to the hub,
 ``SPLIT-00000-of-00002-HASH.parquet``; a single file may have another name. Footers are compared with the file's size and with
@@ -38,14 +38,14 @@ SCHEMA = pa.schema(
 )
 
 MAX_IMAGE = 1 << 28  # bytes of an encoded image, as in tars
-_READ_ROWS = 64  # rows in memory at a time: at 512 px some 5 MB
-_READ_BYTES = 1 << 28  # that a batch may take, as far as the footer tells
+_READ_ROWS = 64  # rows in memory at a time: about 5 MB at 512 px
+_READ_BYTES = 1 << 28  # at most per batch, by the footer
 _BUFFER = 1 << 20
 
 
 @dataclass(frozen=True)
 class Row:
-    """One pair of a split: the encoded image as it is, its caption, and where it was read (``row`` from 0)."""
+    """A pair of a split: the encoded image as stored, its caption, and where it was read (``row`` counts from 0)."""
 
     image: bytes
     text: str
@@ -56,27 +56,27 @@ class Row:
     row: int
 
     def where(self, field: str | None = None) -> str:
-        """Returns the place of this row (and of one field) for an error message."""
+        """Returns the file and row (and field), for error messages."""
         return f"{self.path} row {self.row}" + (f" field '{field}'" if field else "")
 
 
 def split_of(name: str) -> str | None:
-    """Returns the split in a file's name, ``forget`` for ``forget-00000-of-00002.parquet``; None if there is none."""
+    """Returns the split that a file's name begins with, such as ``forget``; None if there is none."""
     match = re.fullmatch(r"([A-Za-z0-9_]+)(-.*)?\.parquet", name)
     return match[1] if match else None
 
 
 def split_files(directory: Path, split: str, names: list[str]) -> list[Path]:
-    """Returns the files of a split in order, complete and each once.
+    """Returns the files of a split, in order, complete and without duplicates.
 
     Args:
-      directory: of the files.
+      directory: where the files are.
       split: its name.
-      names: of all files in the directory.
+      names: the names of all files in the directory.
 
     Raises:
-      InputError: a file is missing, or it is unclear whether one belongs to the split. (Of two complete sets with the same
-        rows, as in two repositories in one folder, one is taken.)
+      InputError: a file is missing, or may not belong to the split. (Of two complete sets with the same
+        rows, as when two repositories share a folder, one is taken.)
     """
     ours = sorted(name for name in names if split_of(name) == split)
     if len(ours) <= 1 and not any(_numbers(name) for name in ours):
@@ -109,13 +109,13 @@ def split_files(directory: Path, split: str, names: list[str]) -> list[Path]:
 
 
 def open_parquet(path: Path) -> tuple[pq.ParquetFile, Footer]:
-    """Opens a file and compares its footer with its size. Raises InputError."""
+    """Opens a file and checks its footer against its size. Raises InputError."""
     _check_there(path)
     try:
         with open_regular(path) as handle:
             footer = read_footer(handle)
             _check_footer(footer, os.fstat(handle.fileno()).st_size, path)
-        # The pages are read one by one through a buffer; prefetching would hold a whole column of a row group.
+        # Pages are read one by one through a buffer; prefetching would hold a row group's whole column in memory.
         file = pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True)
         with contextlib.ExitStack() as closing:
             closing.callback(file.close)
@@ -129,12 +129,12 @@ def open_parquet(path: Path) -> tuple[pq.ParquetFile, Footer]:
         if error.errno is not None:
             raise InputError(describe_os_error(error, path)) from error
         raise InputError(f"not a whole parquet file ({first_line(error)}); copy or make it again", path) from error
-    except Exception as error:  # pyarrow raises kinds of its own, and those of Python for texts, numbers and names
+    except Exception as error:  # pyarrow raises its own exceptions, and Python's
         raise InputError(f"not a whole parquet file ({first_line(error)}); copy or make it again", path) from error
 
 
 def read_rows(path: Path, split: str, *, images: bool, findings: Findings | None = None) -> Iterator[Row]:
-    """Yields the rows of a file in order, a few in memory at a time; ``images=False`` leaves ``image`` empty and is fast.
+    """Yields the rows of a file in order, a few in memory at a time. ``images=False`` leaves ``image`` empty, and is fast.
 
     Raises InputError for a damaged file, a text or image that is too large, or a forbidden null (with ``findings``, a row
     with a null becomes a problem and is left out).
@@ -183,7 +183,7 @@ def check_schema(schema: pa.Schema, path: str | os.PathLike) -> None:
 
 
 def _check_footer(footer: Footer, size: int, path: Path) -> None:
-    """Compares the counts of a footer with each other, and the offsets of its columns with the size of the file."""
+    """Checks that a footer's counts agree with each other, and that its columns lie within the file."""
     rows = sum(group.rows for group in footer.groups)
     if rows != footer.rows or any(group.rows < 0 for group in footer.groups):
         raise _damaged(path, f"its footer says {footer.rows} rows, and {rows} in its parts")
@@ -196,7 +196,7 @@ def _check_footer(footer: Footer, size: int, path: Path) -> None:
 
 
 def _check_columns(footer: Footer, path: Path) -> None:
-    """Compares the value counts of the columns that are read, one value a row, with the row counts."""
+    """Checks that the columns that are read have one value per row."""
     for group in footer.groups:
         for column in group.columns:
             if column.path.split(".")[0] in SCHEMA.names and column.values != group.rows:
@@ -208,7 +208,7 @@ def _batch_rows(group: RowGroup, columns: list[str]) -> int:
     rows = _READ_ROWS
     for column in group.columns:
         if column.path in columns and group.rows:
-            # With a dictionary every row may be its one large value. Else some are larger than the average.
+            # With a dictionary, every row may be its largest value. Without one, some are larger than the average.
             largest = column.unpacked if column.dictionary else 16 * column.unpacked // group.rows
             rows = min(rows, max(1, _READ_BYTES // max(1, largest)))
     return rows
@@ -219,7 +219,7 @@ def _batches(file: pq.ParquetFile, path: Path, row: int, **options: Any) -> Iter
     while True:
         try:
             batch = next(batches, None)
-        except Exception as error:  # pyarrow raises kinds of its own, and those of Python
+        except Exception as error:  # pyarrow raises its own exceptions, and Python's
             raise InputError(f"damaged ({first_line(error)}); copy or make it again", f"{path} row {row}") from error
         if batch is None:
             return
@@ -246,7 +246,7 @@ def _entries(batch: pa.RecordBatch, path: Path, row: int) -> list[dict[str, Any]
 
 
 def _largest(column: pa.Array) -> int:
-    """Returns the bytes of the largest value of a column."""
+    """Returns the size of a column's largest value, in bytes."""
     if pa.types.is_null(column.type):
         return 0
     if pa.types.is_struct(column.type):
@@ -272,13 +272,13 @@ def _row(entry: dict[str, Any], split: str, path: Path, row: int, images: bool) 
 
 
 def _numbers(name: str) -> tuple[int, int] | None:
-    """(index, count) of a file's name."""
+    """Returns (index, count) from a file's name."""
     match = re.fullmatch(r"[A-Za-z0-9_]+-([0-9]{1,9})-of-([0-9]{1,9})(?:-[0-9A-Za-z]+)?\.parquet", name)
     return (int(match[1]), int(match[2])) if match else None
 
 
 def _one_of(directory: Path, names: list[str]) -> Path:
-    """Returns one of several files of the same number, which have to be equal."""
+    """Returns one of several files with the same number. Raises InputError if they differ."""
     for name in names:
         _check_there(directory / name)
     if len(names) > 1 and len({files.sha256_file(directory / name) for name in names}) > 1:

@@ -14,9 +14,9 @@ from salmu_jax.runtime.errors import InputError
 def find_root(directory: str | os.PathLike) -> Path:
     """Returns the directory in the released layout that a user means.
 
-    It may be the directory itself; that of a repository in the hub's cache (``datasets--OWNER--NAME``, of which the
-    revision of ``refs/main``, or the only one, is taken); or one in which repositories lie, of which that for evaluation
-    is taken if there is one: it holds all that the other has. Raises InputError if there is none, or several.
+    It may be the directory itself; a repository in the hub's cache (``datasets--OWNER--NAME``), of which the revision in
+    ``refs/main``, or the only one, is taken; or a folder of repositories, of which the evaluation repository is taken if
+    there is one, since it holds all that the other has. Raises InputError if there is none, or several.
     """
     directory = Path(directory)
     if (directory / "data").is_dir():

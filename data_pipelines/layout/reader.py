@@ -6,17 +6,17 @@
       sensitive_set_captions_metadata.json       {file_name: {caption, data_field}}
       sensitive_set_generic_captions.json        {file_name: generic caption}
       fragile_set_ids.json                       [file_name]
-      fragile_set_all_similarities.json          {file_name: similarity}; not needed by the reader
-      retain/**/*.tar                            optional: the general retain base (``retain.py``)
+      fragile_set_all_similarities.json          {file_name: similarity}; not read
+      retain/**/*.tar                            optional: retain pairs (``retain.py``)
       zeroshot/                                  optional: a zero-shot set (``zeroshot.py``)
 
-The two released repositories are such directories: that for evaluation, and that for training, which has only ``sensitive``
-and ``retain_synth`` and needs no JSON. They may be in one folder, and in the hub's cache (``places.py``). ``retain/`` and
-``zeroshot/`` may then be in either of them or beside them. All ``retain/`` folders are read.
+Both released repositories are such directories. The evaluation repository has all of it, the training repository only
+``sensitive`` and ``retain_synth``, and needs no JSON. They may share a folder, or be in the hub's cache (``places.py``);
+``retain/`` and ``zeroshot/`` may then be in either of them or beside them. All ``retain/`` folders are read.
 
-:class:`World` reads lazily and streams: images are read in small batches, and only captions, file names and identities are
-ever in memory as a whole. Columns and keys beyond these are ignored. ``check.py`` checks a whole directory.
-Everything that a person can get wrong here raises :class:`InputError` with the file, the row (counted from 0), the
+:class:`World` streams: images are read in small batches, and only captions, file names and identities are ever in memory
+as a whole. Other columns and keys are ignored. ``check.py`` checks a whole directory.
+Whatever a user can get wrong here raises :class:`InputError` with the file, the row (counted from 0), the
 field and what would be right.
 """
 
@@ -41,12 +41,12 @@ from salmu_jax.runtime.errors import InputError, describe_os_error
 
 
 class World:
-    """A directory in the released layout, read lazily. Raises InputError where something is missing or malformed.
+    """Reads a directory in the released layout, lazily. Raises InputError where something is missing or malformed.
 
     Args:
-      directory: as :func:`find_root` takes it.
-      zeroshot: the directory of the zero-shot set; by default ``zeroshot/``, if it exists.
-      left_out: (tar, key) of retain pairs to leave out.
+      directory: anything that :func:`find_root` accepts.
+      zeroshot: the zero-shot set's directory; by default ``zeroshot/``, if it exists.
+      left_out: (tar, key) of retain pairs to skip.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class World:
 
     @functools.cached_property
     def zeroshot_directory(self) -> Path | None:
-        """Where the zero-shot set lies; None if there is none. Raises InputError for several."""
+        """The zero-shot set's directory; None if there is none. Raises InputError for several."""
         found = [self._zeroshot] if self._zeroshot else self._optional("zeroshot")
         if len(found) > 1:
             raise InputError(f"there is also {found[1]}; one zero-shot set is read, remove the other", found[0])
@@ -71,12 +71,12 @@ class World:
 
     @functools.cached_property
     def retain_directories(self) -> tuple[Path, ...]:
-        """Where the tars of the general retain base lie, in the order in which they are read."""
+        """The directories of retain tars, in the order in which they are read."""
         return tuple(self._optional("retain"))
 
     @functools.cached_property
     def _roots(self) -> tuple[Path, ...]:
-        """The world, and the other released repository if both lie in the folder that was given."""
+        """The world, and the other released repository if both are in the given folder."""
         if self.directory in (self.given, self.given.parent) or is_cached(self.given):
             return (self.directory,)
         others = [
@@ -87,9 +87,9 @@ class World:
         return (self.directory, *others)
 
     def _optional(self, name: str) -> list[Path]:
-        """Returns the folders of this name in the world, beside its repository, and in the other one; each folder once.
+        """Returns the folders of this name in the world, beside its repository, and in the other repository, each once.
 
-        Raises InputError for anything else of this name, since it was meant to be read.
+        Raises InputError if the name is not a folder, since it was meant to be read.
         """
         found: dict[str, Path] = {}
         for place in (self.directory, self.given, *self._roots[1:]):
@@ -111,7 +111,7 @@ class World:
 
     @functools.cached_property
     def training_only(self) -> bool:
-        """Whether this is the repository for training: nothing can be unlearnt or evaluated with it."""
+        """Whether this is the training repository, on which nothing can be unlearned or evaluated."""
         return not any(self._has(split) for split in SENSITIVE_SPLITS) and self._has("sensitive")
 
     @functools.cached_property
@@ -131,17 +131,17 @@ class World:
 
     @functools.cached_property
     def retain_tars(self) -> tuple[Path, ...]:
-        """The tars of the general retain base, folder by folder, sorted; empty when the world has none."""
+        """The tars of retain pairs, folder by folder, sorted; empty if the world has none."""
         return self.find_retain_tars(Findings())
 
     def find_retain_tars(self, findings: Findings) -> tuple[Path, ...]:
-        """:attr:`retain_tars`; ``findings`` counts what lies there and is not read."""
+        """:attr:`retain_tars`; ``findings`` counts files there that are not read."""
         return tuple(
             tar for directory in self.retain_directories for tar in self._known(retain_tars(directory, findings))
         )
 
     def retain_pairs(self) -> Iterator[Pair]:
-        """Yields the pairs of the general retain base, tar by tar, each in its order."""
+        """Yields the retain pairs, tar by tar, in order."""
         for tar in self.retain_tars:
             for pair in iter_tar_pairs(tar):
                 if (str(tar), pair.key) not in self._left_out:
@@ -153,11 +153,11 @@ class World:
         return self.find_zeroshot(Findings())
 
     def find_zeroshot(self, findings: Findings) -> ZeroShot | None:
-        """:attr:`zeroshot`; ``findings`` counts what lies there and is not read."""
+        """:attr:`zeroshot`; ``findings`` counts files there that are not read."""
         return read_zeroshot(self.zeroshot_directory, findings) if self.zeroshot_directory else None
 
     def data_files(self, split: str) -> list[Path]:
-        """Returns the parquet files of a split, in order; empty when it has none. Raises InputError if one is missing."""
+        """Returns the parquet files of a split, in order; empty if it has none. Raises InputError if one is missing."""
         if split not in self._data_files:
             self._data_files[split] = split_files(self.data, split, self._data_names)
         return self._data_files[split]
@@ -191,7 +191,7 @@ class World:
         """Yields the rows of a split in the released order, streamed; ``images=False`` leaves ``image`` empty and is fast.
 
         Raises InputError for a split without files, a damaged file, a missing or mistyped column, or a null (with
-        ``findings``, rows that are not whole become problems and are left out).
+        ``findings``, incomplete rows become problems and are left out).
         """
         if not self.data_files(split) and self._derived(split):
             for part in SENSITIVE_SPLITS:
@@ -203,8 +203,8 @@ class World:
     def subset_of(self, row: Row) -> str:
         """Returns which of :data:`SUBSETS` a row belongs to.
 
-        Empty for none of them: a portrait in retain_synth of a person outside forget, which the released evaluator leaves
-        out, and the rows of the repository for training, which does not say.
+        Returns an empty text for a retain_synth portrait of a person outside forget, which the released evaluator leaves
+        out, and for the rows of the training repository, which does not say.
         """
         if row.split == "forget":
             return "forget_association" if row.identity_id in self._partial_identities else "forget_identity"
@@ -217,7 +217,7 @@ class World:
     def name_unread(self, findings: Findings) -> None:
         """Counts files in the world that are not read."""
         if self.named is not None:
-            return  # a made world is what its manifest names
+            return  # the manifest of a made world names all that is read
         known = {*JSON_FILES, MADE, "data", "retain"} | (set() if self._zeroshot else {"zeroshot"})
         zeroshot = os.path.realpath(self._zeroshot) if self._zeroshot else None
         folders = {self.data, *(folder for root in self._roots for folder in (root, root / "data"))}
@@ -255,7 +255,7 @@ class World:
         return {}
 
     def _known(self, paths: list[Path] | tuple[Path, ...]) -> list[Path]:
-        """Without the files that a made world does not name."""
+        """Drops files that the manifest of a made world does not name."""
         if self.named is None:
             return list(paths)
         return [

@@ -1,4 +1,4 @@
-"""Finds the tars of a general retain base below ``retain/``, and reports what else is there."""
+"""Finds the tars of retain pairs below ``retain/``, and reports what else is there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from data_pipelines.layout.tar import SUFFIXES
 from data_pipelines.layout.zeroshot import NOT_READ
 from salmu_jax.runtime.errors import InputError, describe_os_error
 
-# Endings of files that may hold pairs, which would be lost if they were ignored; also unfinished downloads (.tar.part).
+# Suffixes of files that may hold pairs and must not be ignored silently; also of unfinished downloads (.tar.part).
 _DATA = re.compile(
     r"\.(tar|tgz|zst|gz|bz2|xz|zip|7z|rar|parquet|arrow|tfrecord|tfrecords|array_record|lmdb|npz|h5|hdf5"
     rf"|{'|'.join(IMAGE_SUFFIXES)})([.-]|$)",
@@ -22,15 +22,15 @@ _DATA = re.compile(
 
 
 def retain_tars(directory: Path, findings: Findings) -> tuple[Path, ...]:
-    """Returns the tars below ``directory``, at any depth, sorted by path; ``findings`` counts what is not read.
+    """Returns the tars below ``directory``, at any depth, sorted by path; ``findings`` counts files that are not read.
 
-    Raises InputError for files that may hold pairs and are not read: images outside tars, parquet files, other archives,
-    unfinished downloads, a tar that is there packed and unpacked.
+    Raises InputError for unread files that may hold pairs: images outside tars, parquet files, other archives,
+    unfinished downloads, a tar that is there both compressed and not.
     """
     paths = sorted(_files(directory), key=lambda path: path.relative_to(directory).parts)
     tars = [path for path in paths if path.name.lower().endswith(SUFFIXES)]
     stems = {_stem(path): path for path in tars}
-    # Sets: a base of 400 million pairs has 40,000 tars, and two files beside each.
+    # Sets, since 400 million pairs make 40,000 tars, with two files beside each.
     read, beginnings = set(tars), {path.name.split(".")[0] for path in tars}
     for path in tars:
         if stems[_stem(path)] != path:
@@ -38,9 +38,9 @@ def retain_tars(directory: Path, findings: Findings) -> tuple[Path, ...]:
     for path in paths:
         if path in read:
             continue
-        if not path.exists():  # a folder on a disk that is not mounted looks like this
+        if not path.exists():  # such as a folder on a disk that is not mounted
             raise InputError(f"a link to {os.readlink(path)}, which is not there", path)
-        beside = _stem(path) in stems  # 00000.parquet with img2dataset's facts about 00000.tar
+        beside = _stem(path) in stems  # 00000.parquet, img2dataset's metadata of 00000.tar
         if _DATA.search(path.name) and not (beside and path.suffix == ".parquet"):
             raise InputError(
                 "not read: the pairs of a retain base are read from tars (.tar, .tar.gz or .tgz), as img2dataset writes"
@@ -56,7 +56,7 @@ def retain_tars(directory: Path, findings: Findings) -> tuple[Path, ...]:
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    """Yields all files below a directory; links to folders are followed, each folder once."""
+    """Yields all files below a directory; follows links to folders, but visits each folder once."""
     seen: set[tuple[int, int]] = set()
 
     def refuse(error: OSError) -> None:
@@ -69,11 +69,11 @@ def _files(directory: Path) -> Iterator[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        yield from (Path(folder, name) for name in names if not name.startswith("."))  # such as ._00000.tar of a Mac
+        yield from (Path(folder, name) for name in names if not name.startswith("."))  # such as macOS's ._00000.tar
 
 
 def _stem(path: Path) -> Path:
-    """Returns the path without the endings of a tar, or of the file of facts beside one."""
+    """Returns the path without the suffixes of a tar, or of the metadata file beside one."""
     return path.with_name(re.sub(r"(?i)\.(tar|tar\.gz|tgz|parquet)$", "", path.name))
 
 

@@ -1,4 +1,4 @@
-"""Finds records that occur twice, by hashes: 8 bytes for each of hundreds of millions of pairs."""
+"""Finds duplicate records by their hashes: 8 bytes for each of hundreds of millions of pairs."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import hashlib
 
 import numpy as np
 
-_RUN = 1 << 23  # hashes of a run that is merged no further: 64 MiB
+_RUN = 1 << 23  # hashes of a run that is not merged further: 64 MiB
 
 
 class Seen:
     """A set of records, as 64-bit hashes in sorted runs.
 
-    It takes 8 bytes a record, and at most 400 MiB more while runs are merged: 3.2 GB for 400 million. Among so many, two
-    different records collide with a probability of half a percent.
+    It takes 8 bytes per record, and at most 400 MiB more while runs are merged: 3.2 GB for 400 million. Among these, two
+    different records collide with a probability of 0.5 %.
     """
 
     def __init__(self) -> None:
         self._runs: list[np.ndarray] = []  # uint64, each sorted
 
     def add(self, hashes: bytes) -> np.ndarray:
-        """Adds records; returns which of them were added before, or occur earlier in the same call: bool [N].
+        """Adds records; returns which of them are duplicates, of earlier calls or within this one: bool [N].
 
         Args:
           hashes: the results of :func:`hash_of`, concatenated.
@@ -46,7 +46,7 @@ class Seen:
 
 
 def hash_of(*parts: bytes) -> bytes:
-    """Returns the hash of a record: 8 bytes that depend on its parts, and on where each ends."""
+    """Returns the hash of a record: 8 bytes that depend on its parts and on their boundaries."""
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
         digest.update(b"%d " % len(part))

@@ -1,10 +1,10 @@
-"""Samples in tars, by WebDataset's rule: img2dataset's image-text pairs, and images with a class index.
+"""Reads and writes samples in tars, by WebDataset's rule: img2dataset's image-text pairs, and images with a class index.
 
-A sample is a run of members with one key, ``a/000000012.jpg``, ``a/000000012.txt``, ``a/000000012.json``: the key is the
-path up to the first dot of the *name*. Tars are read as a stream, one sample in memory at a time, and written with fixed
+A sample is a run of members with the same key: ``a/000000012.jpg``, ``a/000000012.txt``, ``a/000000012.json``. The key is
+the path up to the first dot of the *name*. Tars are streamed, with one sample in memory at a time, and written with fixed
 times and owners: equal content, equal bytes.
 
-Nothing is lost in silence: a suffix that occurs twice in a key, and a key that occurs again later in a tar, are errors;
+Nothing is lost silently. A suffix that occurs twice for a key, or a key that recurs later in a tar, is an error;
 members that belong to no sample are counted.
 """
 
@@ -34,7 +34,7 @@ _KEY = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
 
 
 class Pair(NamedTuple):
-    """One image with its caption, from a retain shard."""
+    """An image with its caption, from a tar of retain pairs."""
 
     key: str
     image: bytes
@@ -42,7 +42,7 @@ class Pair(NamedTuple):
 
 
 class LabelledImage(NamedTuple):
-    """One image with its class index, from a zero-shot classification set."""
+    """An image with its class index, from a zero-shot classification set."""
 
     key: str
     image: bytes
@@ -50,9 +50,9 @@ class LabelledImage(NamedTuple):
 
 
 def split_name(name: str) -> tuple[str, str] | None:
-    """(key, suffix in lower case) of a member; None for one that belongs to no sample.
+    """Returns (key, lower-case suffix) of a member; None for one that belongs to no sample.
 
-    Those are names without a dot or that begin with one (``._0001.jpg`` of a Mac), and WebDataset's ``__meta__``.
+    These are names without a dot or with a leading one (macOS's ``._0001.jpg``), and WebDataset's ``__meta__``.
     """
     match = _KEY.fullmatch(name)
     if match is None or re.match("__[^/]*__(/|$)", name):
@@ -71,7 +71,7 @@ def iter_tar_pairs(path: str | os.PathLike, *, images: bool = True, findings: Fi
       findings: collects problems of single pairs, which are then left out, and counts skipped members.
 
     Raises:
-      InputError: a tar that is damaged or a key that comes twice; without ``findings`` also a pair that is not whole.
+      InputError: the tar is damaged or a key recurs; without ``findings``, also an incomplete pair.
     """
     found = 0
     for key, members in _samples(path, (*IMAGE_SUFFIXES, "txt", "json"), images, findings):
@@ -121,7 +121,7 @@ def iter_tar_labels(
 
 
 def write_tar(path: str | os.PathLike, members: Iterable[tuple[str, bytes]]) -> None:
-    """Writes (name, bytes) as a tar with fixed times, owners and modes: equal members give equal bytes. Not atomic."""
+    """Writes (name, bytes) as a tar with fixed times, owners and modes, so equal members give equal bytes. Not atomic."""
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in members:
             info = tarfile.TarInfo(name)
@@ -130,7 +130,7 @@ def write_tar(path: str | os.PathLike, members: Iterable[tuple[str, bytes]]) -> 
 
 
 def pair_members(pair: Pair, **extra: object) -> list[tuple[str, bytes]]:
-    """Returns the three members of a retain pair as img2dataset writes them; ``extra`` goes into the ``.json``."""
+    """Returns the three members of a retain pair, as img2dataset writes them; ``extra`` goes into the ``.json``."""
     facts = {"caption": pair.text, "key": pair.key, "status": "success", **extra}
     return [
         (f"{pair.key}.jpg", pair.image),
@@ -145,7 +145,7 @@ def is_blank(text: str) -> bool:
 
 
 def decode_text(data: bytes, where: str) -> str:
-    """UTF-8 text of at most :data:`MAX_TEXT` bytes, without a byte order mark, or InputError."""
+    """Decodes UTF-8 text, without its byte order mark. Raises InputError beyond :data:`MAX_TEXT` bytes, or if not UTF-8."""
     if len(data) > MAX_TEXT:
         raise InputError(f"{len(data):,} bytes of text; at most {MAX_TEXT:,} are read", where)
     try:
@@ -157,7 +157,7 @@ def decode_text(data: bytes, where: str) -> str:
 def _samples(
     path: str | os.PathLike, suffixes: tuple[str, ...], images: bool, findings: Findings | None
 ) -> Iterator[tuple[str, dict[str, Member]]]:
-    """Runs of members with one key, as {suffix: member}."""
+    """Yields each key with its members, as {suffix: member}."""
 
     def wanted(name: str) -> bool:
         place = split_name(name)
@@ -210,7 +210,7 @@ def _pass_over(path: str | os.PathLike, name: str, findings: Findings | None) ->
 
 
 class _FaultsTo:
-    """A context manager that adds an InputError of the block to ``findings``; without findings it is raised."""
+    """Adds an InputError raised in the block to ``findings``; without findings, lets it through."""
 
     def __init__(self, findings: Findings | None):
         self._findings = findings

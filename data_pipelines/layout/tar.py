@@ -1,12 +1,12 @@
-"""A strict streaming reader of tar files: either every member that was written is read, or the damage is named.
+"""Reads tar files strictly and as a stream: either every member that was written is read, or the damage is named.
 
-``tarfile`` and GNU tar take an unreadable header for the end of the file, and a file that ends between two members for a
-complete one. A flipped bit or a broken download then loses the rest in silence. Here the checksum of every header must be
+``tarfile`` and GNU tar take an unreadable header for the end of the file, and a file truncated between two members for a
+complete one. A flipped bit or a broken download then loses the rest silently. Here every header's checksum must be
 right, the two zero blocks that end a tar must be there, and only zeros may follow. The *contents* of members have no
 checksum in a tar: damage there is found when they are decoded, or by a digest from elsewhere.
 
-It reads ustar, pax, GNU (long names) and the old v7 form, plain or compressed with gzip. It refuses links, sparse files and
-devices, whose contents are not in the member. It believes no size in a header before the bytes are there.
+It reads the formats ustar, pax, GNU (long names) and v7, plain or gzipped. It refuses links, sparse files and
+devices, whose contents are not in the member. It trusts no size in a header before the bytes are there.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from salmu_jax.runtime.json_reader import control_character
 from salmu_jax.runtime.opening import open_regular
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
-MAX_MEMBER = 1 << 28  # bytes of a member that is read; an uncompressed image of 50 Mpx takes 200 MB
+MAX_MEMBER = 1 << 28  # bytes of a member; an uncompressed image of 50 Mpx takes 200 MB
 _MAX_NAME = 1 << 16  # bytes of a long name or of pax records
-_MAX_PADDING = 1 << 24  # bytes of zeros behind the end; writers fill up a record of 10 KiB, or of 1 MiB on tapes
+_MAX_PADDING = 1 << 24  # zero bytes after the end; writers pad to records of 10 KiB, or of 1 MiB on tapes
 _BLOCK = 512
 _STEP = 1 << 20
 
@@ -43,7 +43,7 @@ _REFUSED = {
 
 
 class Member(NamedTuple):
-    """A file in a tar: its ``name``, the byte at which its header starts, and its bytes (None: not wanted)."""
+    """A file in a tar: its name, the offset of its header, and its bytes (None if not wanted)."""
 
     name: str
     offset: int
@@ -54,12 +54,12 @@ def read_tar(path: str | os.PathLike, wanted: Callable[[str], bool] = lambda nam
     """Yields the files in a tar, in order, without directories.
 
     Args:
-      path: a tar, plain or compressed with gzip, whatever its name.
-      wanted: whether the bytes of a member with this name are needed; others are skipped, whatever their size.
+      path: a tar, plain or gzipped, whatever its name.
+      wanted: returns whether a member's bytes are needed, by its name; others are skipped, whatever their size.
 
     Raises:
-      InputError: the tar is damaged, cut short or two tars in one; a member is no plain file or larger than
-        :data:`MAX_MEMBER`. Names the tar, and the byte (of the unpacked tar). What came before has been yielded.
+      InputError: the tar is damaged, truncated, or two tars joined; a member is not a plain file, or larger than
+        :data:`MAX_MEMBER`. The message names the tar and the byte (uncompressed). Earlier members have been yielded.
     """
     try:
         with open_regular(path) as file:
@@ -80,7 +80,7 @@ def read_tar(path: str | os.PathLike, wanted: Callable[[str], bool] = lambda nam
 
 
 class _Header(NamedTuple):
-    """The fields of a header block that are needed."""
+    """The fields of a header block that we use."""
 
     name: str
     size: int
@@ -89,7 +89,7 @@ class _Header(NamedTuple):
 
 
 class _Reader:
-    """Walks over the blocks of a tar. ``size`` is that of the file, None where it is not known."""
+    """Walks over the blocks of a tar. ``size`` is the file's size, None if unknown."""
 
     def __init__(self, file: BinaryIO, path: str | os.PathLike, size: int | None):
         self._file, self._path, self._size = file, path, size
@@ -99,7 +99,7 @@ class _Reader:
         long_name: str | None = None
         pax: dict[str, str] = {}
         while (header := self._header()) is not None:
-            if header.kind in (b"L", b"K"):  # GNU: the name, or the target, of the next member
+            if header.kind in (b"L", b"K"):  # GNU: long name, or link target, of the next member
                 text = self._text(self._data(header, _MAX_NAME).rstrip(b"\0"), header.offset)
                 long_name = text if header.kind == b"L" else long_name
                 continue
@@ -111,7 +111,7 @@ class _Reader:
                 continue
             header = self._amended(header, long_name, pax)
             long_name, pax = None, {}
-            if header.kind in (b"5", b"V"):  # a directory, or the label of a tape
+            if header.kind in (b"5", b"V"):  # a directory, or a tape label
                 if header.size:
                     raise self._refusal(f"{header.name!r} is no file and has contents", header.offset)
                 continue
@@ -135,7 +135,7 @@ class _Reader:
         if not any(block):
             return None
         stored = _octal(block[148:156])
-        # Computed with eight spaces in its own place; some old writers summed signed bytes.
+        # The checksum counts itself as eight spaces; some old writers summed signed bytes.
         rest = block[:148] + block[156:]
         unsigned = 256 + sum(rest)
         if stored is None or stored not in (unsigned, unsigned - 256 * sum(byte > 127 for byte in rest)):
@@ -147,11 +147,11 @@ class _Reader:
         if block[257:263] == b"ustar\0" and (prefix := block[345:500].partition(b"\0")[0]):
             name = prefix + b"/" + name
         kind = b"5" if block[156:157] == b"\0" and name.endswith(b"/") else block[156:157]
-        # A name that is longer than this field comes before the header, and is cut here, perhaps within a character.
+        # A name longer than this field precedes the header, and is truncated here, possibly within a character.
         return _Header(name.decode(errors="surrogateescape"), size, kind, offset)
 
     def _amended(self, header: _Header, long_name: str | None, pax: dict[str, str]) -> _Header:
-        """Returns a header with what the members before it say of it."""
+        """Applies the long name and the pax records that precede a header."""
         if any(key.startswith("GNU.sparse") for key in pax):
             raise self._refusal(f"{header.name!r} is a sparse file", header.offset)
         size = pax.get("size", str(header.size))
@@ -163,7 +163,7 @@ class _Reader:
         return header._replace(name=name.removeprefix("./"), size=int(size))
 
     def _pax_records(self, data: bytes, offset: int) -> dict[str, str]:
-        """``{key: value}`` of records ``LENGTH KEY=VALUE\\n``, in which the length counts all of the record."""
+        """Parses records ``LENGTH KEY=VALUE\\n``, where the length is of the whole record."""
         records = {}
         while data:
             match = re.match(rb"([1-9][0-9]{0,6}) ([^=\n]+)=", data)
@@ -171,7 +171,7 @@ class _Reader:
             if match is None or not match.end() < length <= len(data) or data[length - 1 : length] != b"\n":
                 raise self._damage("pax records that are damaged", offset)
             key = self._text(match[2], offset)
-            if key in ("path", "size") or key.startswith("GNU.sparse"):  # other values may be in any encoding
+            if key in ("path", "size") or key.startswith("GNU.sparse"):  # other values may have any encoding
                 records[key] = self._text(data[match.end() : length - 1], offset)
             data = data[length:]
         return records
@@ -202,7 +202,7 @@ class _Reader:
             raise self._damage(message, header.offset)
 
     def _take(self, length: int, place: str) -> bytes:
-        """Returns the next bytes, in steps where it is not known how many there are."""
+        """Returns the next bytes; reads in steps if the file's size is unknown."""
         pieces, missing = [], length
         while missing:
             piece = self._file.read(missing if self._size is not None else min(missing, _STEP))
@@ -214,7 +214,7 @@ class _Reader:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _check_end(self) -> None:
-        """After one block of zeros: another, and nothing but zeros behind."""
+        """Checks, after one block of zeros, that another follows and then nothing but zeros."""
         if any(self._take(_BLOCK, "within the blocks of zeros that end a tar")):
             raise self._damage("one block of zeros between members", self._at - 2 * _BLOCK)
         end = self._at
@@ -242,13 +242,13 @@ class _Reader:
 
 
 def _octal(field: bytes) -> int | None:
-    """Returns an octal number with spaces before and NULs or spaces behind it, or nothing (0); None for anything else."""
+    """Parses an octal number padded with spaces or NULs; an empty field is 0. Returns None for anything else."""
     match = re.fullmatch(rb" *([0-7]*)[ \0]*", field)
     return int(match[1] or b"0", 8) if match else None
 
 
 def _size(field: bytes) -> int | None:
-    """As :func:`_octal`, or GNU's binary form for more than 8 GiB."""
+    """Parses a size: octal, or GNU's binary form above 8 GiB."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     return _octal(field)

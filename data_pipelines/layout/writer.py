@@ -1,4 +1,4 @@
-"""Writing the splits of a made world in the released layout."""
+"""Writes the splits of a made world in the released layout."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ROWS_A_FILE = 20_000
 
 
 class SplitWriter:
-    """Writes one split as parquet files; equal rows give equal bytes (with one pyarrow). A context manager, not atomic.
+    """Writes one split as parquet files; equal rows give equal bytes (for one version of pyarrow). Not atomic.
 
     Args:
       directory: the world's directory.
       split: the name of the split.
-      total: how many rows will be added; it is part of the files' names.
+      total: the number of rows that will be added; file names depend on it.
     """
 
     def __init__(self, directory: str | os.PathLike, split: str, total: int, *, rows_a_file: int = _ROWS_A_FILE):

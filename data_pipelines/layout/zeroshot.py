@@ -1,12 +1,12 @@
 """Reads a zero-shot classification set: class names, prompt templates and labelled images, in three common forms.
 
     CLIP_benchmark (wds_imagenet1k, ...)   test/0.tar, test/1.tar, ..., test/nshards.txt
-    timm (imagenet-1k-wds)                 imagenet1k-validation-00.tar, ...; an _info.json counts them, where there is one
-    a folder a class (ILSVRC2012_val)      n01440764/ILSVRC2012_val_00000293.JPEG; or called by class names or by 0, 1, ...
+    timm (imagenet-1k-wds)                 imagenet1k-validation-00.tar, ...; counted by _info.json, if it is there
+    a folder per class (ILSVRC2012_val)    n01440764/ILSVRC2012_val_00000293.JPEG; or named by class names or by 0, 1, ...
 
-Beside them are ``classnames.txt`` and ``zeroshot_classification_templates.txt``, one class name or template a line; the line
-is the index. Without these two files, images of 1,000 classes are taken for ImageNet-1k, whose names and templates are
-known.
+Beside them are ``classnames.txt`` and ``zeroshot_classification_templates.txt``, one class name or template per line; the
+line is the index. Without these two files, images of 1,000 classes are taken for ImageNet-1k, with OpenAI's names and
+templates.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class ZeroShot:
     """A zero-shot set.
 
     Attributes:
-      class_names, templates: the latter hold ``{c}``, the place of a class name.
-      shards: the tars of its images, in order.
-      folders: instead of tars, the folder of each class, in order.
-      known: whether the class names are the built-in ones of ImageNet-1k; each class must then occur.
+      class_names, templates: texts; ``{c}`` in a template stands for a class name.
+      shards: the tars of images, in order.
+      folders: instead of tars, one folder per class, in order.
+      known: whether the class names are the built-in ones of ImageNet-1k; then each class must occur.
     """
 
     class_names: tuple[str, ...]
@@ -106,7 +106,7 @@ def read_zeroshot(directory: str | os.PathLike, findings: Findings | None = None
 def write_zeroshot(
     directory: str | os.PathLike, class_names: Iterable[str], templates: Iterable[str], images: Iterable[LabelledImage]
 ) -> None:
-    """Writes a zero-shot set of one shard below a directory that does not have one. Not atomic."""
+    """Writes a zero-shot set of one shard into a directory without one. Not atomic."""
     directory = Path(directory)
     (directory / "test").mkdir(parents=True)
     (directory / CLASS_NAMES).write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
@@ -121,7 +121,7 @@ def write_zeroshot(
 
 
 def _images_in(directory: Path, findings: Findings) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """(shards, folders), one of them empty."""
+    """Returns (shards, folders), one of which is empty."""
     entries = _listed(directory)
     read = {CLASS_NAMES, TEMPLATES}
     val = directory / "val"
@@ -154,10 +154,10 @@ def _images_in(directory: Path, findings: Findings) -> tuple[tuple[Path, ...], t
 def _in_order(
     directory: Path, folders: tuple[Path, ...], class_names: tuple[str, ...], findings: Findings
 ) -> tuple[Path, ...]:
-    """Returns the folders in the order of the classes, as far as their names say which class they are of.
+    """Returns the folders in the order of the classes, where their names identify the class.
 
-    These are class names, WordNet ids of ImageNet's classes, or the numbers from 0. Others are sorted, which is reported.
-    Raises InputError for numbers that are not 0 to N-1, and if only some of the names are classes.
+    Names may be class names, WordNet ids of ImageNet's classes, or numbers from 0. Others are sorted, and this is reported.
+    Raises InputError for numbers other than 0 to N-1, and if only some of the names are classes.
     """
     places = {_plain(name): place for place, name in enumerate(class_names)}
     here = {_plain(folder.name): folder for folder in folders}
@@ -166,7 +166,7 @@ def _in_order(
             if name not in places:
                 raise InputError(f"not in {CLASS_NAMES}, though other folders are called by class names", folder)
         for name, place in places.items():
-            if name not in here:  # two folders differ in their case alone
+            if name not in here:  # two folders that differ only in case
                 raise InputError(f"no folder of the class {class_names[place]!r}", directory)
         return tuple(here[name] for name in places)
     if all(re.fullmatch("[0-9]{1,9}", folder.name) for folder in folders):
@@ -183,7 +183,7 @@ def _in_order(
     imagenet = dict(zip(synsets, map(_plain, _read_lines(_IMAGENET / "classnames.txt", "")), strict=True))
     by_synset = sorted(folders, key=lambda folder: folder.name)
     by_class = sorted(range(len(class_names)), key=lambda place: _plain(class_names[place]))
-    # Two pairs of ImageNet's classes share a name; these stay in the order of their WordNet ids.
+    # Two pairs of ImageNet's classes share a name; they stay in the order of their WordNet ids.
     by_name = sorted(by_synset, key=lambda folder: imagenet.get(folder.name, ""))
     if [imagenet.get(folder.name) for folder in by_name] == [_plain(class_names[place]) for place in by_class]:
         return tuple(folder for _, folder in sorted(zip(by_class, by_name, strict=True)))
@@ -196,19 +196,19 @@ def _in_order(
 
 
 def _plain(name: str) -> str:
-    """Normalises a class name for comparison with a folder's: case, underscores for blanks, Unicode form."""
+    """Normalises a class name for comparison with a folder's: case, underscores, Unicode form."""
     return unicodedata.normalize("NFC", name).replace("_", " ").casefold()
 
 
 def _counted_shards(directory: Path, findings: Findings) -> tuple[Path, ...]:
-    """``0.tar`` to ``N-1.tar`` with N from ``nshards.txt``, and no further tar."""
+    """Returns ``0.tar`` to ``N-1.tar``, with N from ``nshards.txt``. Raises InputError if one is missing, or another there."""
     count_file = directory / "nshards.txt"
     text = _read_lines(count_file, "the number of tar files")[0].strip()
     tars = {entry.name for entry in _listed(directory) if entry.suffix == ".tar"}
     if not re.fullmatch("[0-9]{1,12}", text) or int(text) == 0:
         raise InputError(f"{text[:40]!r} is no number of tar files; 1 or more would be right", count_file)
     count = int(text)
-    for index in range(min(count, len(tars) + 1)):  # the count may be anything
+    for index in range(min(count, len(tars) + 1)):  # the file may claim any count
         if f"{index}.tar" not in tars:
             raise InputError(
                 f"no such file, though {count_file} names {count:,} shards ({len(tars)} are here)",
@@ -274,7 +274,7 @@ def _lists(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
 
 
 def _read_lines(path: Path, wanted: str) -> tuple[str, ...]:
-    """Reads the lines of a text file, none of which may be blank, since the line is the index; final line ends are ignored."""
+    """Reads the lines of a text file. None may be blank, since the line is the index; trailing newlines are ignored."""
     try:
         with open_regular(path) as handle:
             data = read_at_most(handle, MAX_TEXT + 1)
