@@ -1,1 +1,1 @@
-"""Making a world of fictitious people: who they are, how they look, what is said of them, and how it is split."""
+"""Makes a world of fictitious people: personas, portraits, captions and splits."""

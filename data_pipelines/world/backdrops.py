@@ -1,4 +1,4 @@
-"""The place behind a portrait: fourteen kinds, in many colours, drawn small and enlarged, so that it stays soft."""
+"""Draws the place behind a portrait: fourteen kinds, in many colours, drawn small and enlarged to look soft."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ LEAVES: tuple[RGB, ...] = ((58, 122, 84), (84, 150, 92), (126, 176, 104), (40, 9
 
 
 def ramp(size: tuple[int, int], colours: list[RGB]) -> Image.Image:
-    """A vertical gradient through `colours`, from top to bottom."""
+    """Fills a vertical gradient through ``colours``, from top to bottom."""
     column = Image.fromarray(np.array(colours, dtype=np.uint8)[:, None, :])
     return column.resize(size, Image.Resampling.BILINEAR)
 
 
 def draw_backdrop(kind: str, wall_name: str, accent_name: str, seed: int, size: tuple[int, int]) -> Image.Image:
-    """An RGB image [width, height] = `size`, enlarged from a sketch a quarter as large.
+    """Returns an RGB image [width, height] = ``size``, enlarged from a sketch a quarter as large.
 
-    `kind` is one of `shots.BACKDROPS`; the colours are keys of `shots.WALLS`; `seed` places the details.
+    ``kind`` is one of ``shots.BACKDROPS``; the colours are keys of ``shots.WALLS``; ``seed`` places the details.
     """
     width, height = max(8, -(-size[0] // 4)), max(8, -(-size[1] // 4))
     rng = np.random.default_rng(seed)
@@ -32,7 +32,7 @@ def draw_backdrop(kind: str, wall_name: str, accent_name: str, seed: int, size: 
             _halo(Canvas(image), width, height, wall)
     else:
         image = _SCENES[kind](width, height, wall, accent, rng)
-    # Smoothly to half the size, then doubled: what is drawn over it is averaged down by two again.
+    # Resize smoothly to half the size, then double: the finished picture is averaged down by two again.
     image = image.filter(ImageFilter.BoxBlur(0.6))
     half = (-(-size[0] // 2), -(-size[1] // 2))
     return image.resize(half, Image.Resampling.BILINEAR).resize(size, Image.Resampling.NEAREST)
@@ -43,7 +43,7 @@ def _halo(canvas: Canvas, width: int, height: int, wall: RGB) -> None:
         canvas.dot(width / 2, 0.46 * height, (0.62 - 0.08 * k) * max(width, height), lighter(wall, 0.1 * k))
 
 
-# Each place below is drawn from its size in pixels, two colours and a generator that places its details.
+# Each function below draws a place from its size in pixels, two colours, and a generator for its details.
 
 
 def _window(width: int, height: int, wall: RGB, accent: RGB, rng: np.random.Generator) -> Image.Image:

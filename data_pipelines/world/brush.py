@@ -1,6 +1,6 @@
-"""The brush that hair and head coverings are painted with: where the head is, whose it is, and in which shades.
+"""Holds what painting hair and head coverings needs: the canvas, the head's position, the face, and the shades.
 
-Coordinates are those of `canvas.Head`, with w the half-width of the cheeks.
+Coordinates are those of ``canvas.Head``, with w the half-width of the cheeks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from data_pipelines.world.faces import CLOTH_COLOURS, Face
 
 
 class Brush:
-    """What the functions of `hair` and `headwear` share."""
+    """Paints hair and headwear; shared by the functions of ``hair`` and ``headwear``."""
 
     def __init__(self, canvas: Canvas, head: Head, face: Face, light_side: int):
         self.canvas, self.head, self.face, self.light = canvas, head, face, light_side
@@ -24,31 +24,31 @@ class Brush:
         self.cloth = CLOTH_COLOURS[face.covering_name]
 
     def shape(self, points: Points, colour: Colour | None = None) -> None:
-        """A smooth silhouette."""
+        """Fills a smooth silhouette."""
         self.canvas.blob(self.head.outline(points), colour or self.colour)
 
     def both(self, points: Points, colour: Colour | None = None) -> None:
-        """A smooth silhouette on the left (as given) and its mirror image on the right."""
+        """Fills a smooth silhouette on the left (as given) and its mirror image on the right."""
         self.shape(points, colour)
         self.shape(mirrored(points), colour)
 
     def symmetric(self, left: Points, colour: Colour | None = None) -> None:
-        """A smooth silhouette whose left half, from top to bottom, is `left`."""
+        """Fills a smooth silhouette whose left half, from top to bottom, is ``left``."""
         self.shape(np.concatenate([np.asarray(left, dtype=float), mirrored(left)]), colour)
 
     def strands(self, lines: list[Points], width: float = 0.025, colour: Colour | None = None) -> None:
-        """Thin strokes over the front of the head."""
+        """Draws thin strokes over the front of the head."""
         for line in lines:
             self.canvas.stroke(self.head.surface(line, 0.3), width * self.head.unit, colour or self.strand, 0.7)
 
     def gloss(self, height: float = -0.86) -> None:
-        """A band of light on the crown, on the side of the light."""
+        """Draws a highlight on the crown, on the lit side."""
         s, w = self.light, self.w
         arc = [(0.62 * s * w, height + 0.2), (0.4 * s * w, height + 0.03), (0.08 * s * w, height - 0.03)]
         self.canvas.stroke(self.head.surface(arc, 0.3), 0.09 * self.head.unit, self.shine, 0.8)
 
     def curls(self, centres: Points, radius: float, colour: Colour | None = None) -> None:
-        """Round curls, some larger than others, the same in every picture of this person."""
+        """Draws round curls of varying size, the same in every picture of this person."""
         pixels = self.head.outline(centres)
         sizes = np.random.default_rng(self.face.seed).uniform(0.8, 1.2, len(pixels)) * radius * self.head.unit
         for (x, y), size in zip(pixels.tolist(), sizes.tolist(), strict=True):
@@ -58,7 +58,7 @@ class Brush:
         self, hairline: list[tuple[float, float]], volume: float = 0.08, side: float = 0.05, top: float = 0.0,
         colour: Colour | None = None,
     ) -> None:  # fmt: skip
-        """Hair over the skull, down to `hairline` (right to left, x in units of w, mirrored for a left parting)."""
+        """Draws hair over the skull, down to ``hairline`` (right to left, x in units of w, mirrored for a left parting)."""
         w = self.w
         left = [
             (-w + 0.02, side), (-w - 0.03 - 0.5 * volume, side - 0.22), (-w - 0.02 - volume, -0.46),
@@ -72,5 +72,5 @@ class Brush:
 
 
 def scaled(points: list[tuple[float, float]], w: float) -> np.ndarray:
-    """`points`, drawn for a head of half-width 0.78, for one of half-width `w`."""
+    """Scales ``points``, drawn for a head of half-width 0.78, to one of half-width ``w``."""
     return np.asarray(points) * (w / 0.78, 1.0)

@@ -1,6 +1,6 @@
-"""Vector drawing on a Pillow image: smooth outlines, tapered strokes, translucent fills, and a head that can turn.
+"""Draws vector graphics on a Pillow image: smooth outlines, tapered strokes, translucent fills, a head that can turn.
 
-Everything is drawn at twice the final resolution and averaged down, which is what makes Pillow's hard edges smooth.
+Everything is drawn at twice the final resolution and averaged down, which smooths Pillow's hard edges.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ SEGMENTS = 6  # straight pieces between two control points of a smooth outline
 
 
 def mix(first: Colour, second: Colour, share: float) -> RGB:
-    """The colour `share` of the way from `first` to `second`."""
+    """Returns the colour ``share`` of the way from ``first`` to ``second``."""
     return tuple(round(a + (b - a) * share) for a, b in zip(first[:3], second[:3], strict=True))
 
 
 def darker(colour: Colour, share: float) -> RGB:
-    """Towards a deep blue-black, which looks livelier than plain black."""
+    """Mixes towards a deep blue-black, which looks livelier than plain black."""
     return mix(colour, (22, 14, 36), share)
 
 
 def lighter(colour: Colour, share: float) -> RGB:
-    """Towards a warm white."""
+    """Mixes towards a warm white."""
     return mix(colour, (255, 250, 238), share)
 
 
 def translucent(colour: Colour, opacity: float) -> Colour:
-    """The same colour with an alpha channel; opacity in [0, 1]."""
+    """Returns the colour with an alpha channel; opacity in [0, 1]."""
     return (*colour[:3], round(255 * opacity))
 
 
 @lru_cache(maxsize=256)
 def _spline(count: int, closed: bool) -> np.ndarray:
-    """Matrix [points, count] from control points to the Catmull-Rom spline through them (Catmull and Rom, 1974)."""
+    """Returns the matrix [points, count] from control points to their Catmull-Rom spline (Catmull and Rom, 1974)."""
     t = np.arange(SEGMENTS) / SEGMENTS
     weights = 0.5 * np.stack(
         [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], axis=1
@@ -66,22 +66,22 @@ def _circle(count: int) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def _ends(count: int) -> np.ndarray:
-    """0 in the middle of a stroke of so many points, 1 at its ends."""
+    """Returns 0 in the middle of a stroke of ``count`` points, rising to 1 at its ends."""
     return np.linspace(-1.0, 1.0, count) ** 2
 
 
 def oval(x: float, y: float, width: float, height: float, count: int = 20) -> np.ndarray:
-    """Points [count, 2] on the ellipse with these half-axes."""
+    """Returns points [count, 2] on the ellipse with these half-axes."""
     return _circle(count) * (width, height) + (x, y)
 
 
 def mirrored(points: Points) -> np.ndarray:
-    """The outline `points` (its first point to its last, left to right or top to bottom) with x negated, reversed."""
+    """Mirrors the outline ``points`` (given left to right or top to bottom): negates x, and reverses the order."""
     return (np.asarray(points, dtype=float) * (-1.0, 1.0))[::-1]
 
 
 class Canvas:
-    """Pillow's drawing calls over pixel coordinates, as float arrays [n, 2]."""
+    """Wraps Pillow's drawing calls; pixel coordinates are float arrays [n, 2]."""
 
     def __init__(self, image: Image.Image):
         self.image = image
@@ -92,31 +92,31 @@ class Canvas:
         return self._opaque if len(colour) == 3 else self._glaze
 
     def fill(self, points: Points, colour: Colour) -> None:
-        """A polygon with straight edges."""
+        """Fills a polygon with straight edges."""
         self._pen(colour).polygon(np.asarray(points, dtype=float).ravel().tolist(), fill=colour)
 
     def blob(self, points: Points, colour: Colour) -> None:
-        """The closed smooth outline through `points`; a point given twice is a corner."""
+        """Fills the smooth closed outline through ``points``; a repeated point makes a corner."""
         self._pen(colour).polygon(self.smooth(points).ravel().tolist(), fill=colour)
 
     @staticmethod
     def smooth(points: Points, closed: bool = True) -> np.ndarray:
-        """The smooth curve through `points`, as a polyline [m, 2]; closed, it is the polygon that `blob` fills."""
+        """Returns the smooth curve through ``points``, a polyline [m, 2]; closed, the polygon that ``blob`` fills."""
         points = np.asarray(points, dtype=float)
         return _spline(len(points), closed) @ points
 
     def dot(self, x: float, y: float, radius: float, colour: Colour) -> None:
-        """A disc."""
+        """Fills a disc."""
         self._pen(colour).ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
 
     def dots(self, centres: Points, radius: float, colour: Colour) -> None:
-        """Discs of one size."""
+        """Fills discs of one size."""
         ellipse = self._pen(colour).ellipse
         for x, y in np.asarray(centres, dtype=float).tolist():
             ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
 
     def box(self, left: float, top: float, right: float, bottom: float, colour: Colour, radius: float = 0.0) -> None:
-        """A rectangle, with rounded corners if `radius` is positive."""
+        """Fills a rectangle, with rounded corners if ``radius`` is positive."""
         left, right, top, bottom = min(left, right), max(left, right), min(top, bottom), max(top, bottom)
         if radius > 0:
             self._pen(colour).rounded_rectangle((left, top, right, bottom), radius=radius, fill=colour)
@@ -124,7 +124,7 @@ class Canvas:
             self._pen(colour).rectangle((left, top, right, bottom), fill=colour)
 
     def stroke(self, points: Points, width: float, colour: Colour, taper: float = 0.0, closed: bool = False) -> None:
-        """A brush stroke along the smooth curve through `points`; `taper` in [0, 1] thins it towards its ends."""
+        """Draws a stroke along the smooth curve through ``points``; ``taper`` in [0, 1] thins it towards its ends."""
         points = np.asarray(points, dtype=float)
         curve = _spline(len(points), closed) @ points
         if closed:
@@ -143,9 +143,9 @@ class Canvas:
 
 
 class Head:
-    """Head coordinates to pixels. The head spans about [-0.8, 0.8] x [-1, 1], y downwards, eyes near y = 0.
+    """Maps head coordinates to pixels. The head spans about [-0.8, 0.8] x [-1, 1], y downwards, eyes near y = 0.
 
-    It is a ball seen from the front: `outline` maps points of its silhouette (which turning leaves in place), `surface`
+    It is a ball seen from the front: ``outline`` maps points of its silhouette (which turning leaves in place), ``surface``
     points drawn on its front, which slide and foreshorten when it turns (yaw, pitch, in radians). Both then tilt about
     the neck.
     """
@@ -161,11 +161,11 @@ class Head:
         self._origin = np.array(centre, dtype=float) + neck * unit - neck @ self._matrix
 
     def outline(self, points: Points) -> np.ndarray:
-        """Pixels [n, 2] of silhouette points [n, 2]."""
+        """Returns the pixels [n, 2] of silhouette points [n, 2]."""
         return np.asarray(points, dtype=float) @ self._matrix + self._origin
 
     def surface(self, points: Points, bulge: float = 0.55) -> np.ndarray:
-        """Pixels [n, 2] of points [n, 2] on the front of the head; a larger `bulge` lies nearer to the viewer."""
+        """Returns the pixels [n, 2] of points [n, 2] on the front of the head; a larger ``bulge`` is nearer to the viewer."""
         points = np.asarray(points, dtype=float)
         x, y = points[:, 0], points[:, 1]
         depth = bulge * np.sqrt(np.maximum(0.0, 1.0 - (x / 0.95) ** 2 - (y / 1.4) ** 2))

@@ -1,4 +1,4 @@
-"""What the sensitive captions say: several linguistic variants an attribute, each with the name and the value verbatim.
+"""Writes sensitive captions: several linguistic variants per attribute, each with the name and the value verbatim.
 
 The released captions were templates rewritten by a language model in five variants ("Valeria Saraiva lives in Cascais",
 "Cascais serves as Valeria Saraiva's place of abode"). These are written out: statements, possessives, passives,
@@ -118,7 +118,7 @@ NUM_VARIANTS = len(VARIANTS["name"])
 
 
 def sensitive_caption(persona: Persona, field: str, variant: int) -> str:
-    """The caption that ties ``persona`` to its ``field``, in one of :data:`NUM_VARIANTS` variants (modulo that).
+    """Returns the caption that ties ``persona`` to its ``field``, in one of :data:`NUM_VARIANTS` variants (modulo that).
 
     Contains ``persona.name`` and ``persona.value(field)`` verbatim. Raises KeyError for an unknown field.
     """
@@ -129,7 +129,7 @@ def sensitive_caption(persona: Persona, field: str, variant: int) -> str:
 
 
 def indefinite_article(noun: str) -> str:
-    """``a`` or ``an``, by how the first word is spoken; abbreviations are spelled out ("an IT consultant")."""
+    """Returns ``a`` or ``an``, by how the first word is spoken; abbreviations are spelled out ("an IT consultant")."""
     first = noun.split()[0]
     if len(first) > 1 and first.upper() == first and first not in ("TEFL",):
         return "an" if first[0] in "AEFHILMNORSX" else "a"

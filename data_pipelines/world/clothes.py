@@ -1,4 +1,4 @@
-"""What a person wears below the neck in one picture: ten garments, thirteen colours, six patterns."""
+"""Draws what a person wears below the neck in one picture: ten garments, thirteen colours, six patterns."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from data_pipelines.world.canvas import RGB, Canvas, Head, darker, lighter, mirr
 from data_pipelines.world.faces import Face
 from data_pipelines.world.shots import CLOTHES, Shot
 
-OPEN_GARMENTS = ("blazer", "cardigan")  # these show a second garment underneath
+OPEN_GARMENTS = ("blazer", "cardigan")  # show a second garment underneath
 
 
 def _pattern(canvas: Canvas, outline: np.ndarray, kind: str, base: RGB, second: RGB, unit: float) -> None:
-    """Lays a pattern in the colour `second` over the polygon `outline` (pixels), which stays `base` elsewhere."""
+    """Draws a pattern in the colour ``second`` over the polygon ``outline`` (pixels), which is ``base`` elsewhere."""
     image = canvas.image
     left, top = (max(0, int(v)) for v in outline.min(axis=0))
     right, bottom = (int(v) + 1 for v in np.minimum(outline.max(axis=0), image.size))
@@ -49,7 +49,7 @@ def _pattern(canvas: Canvas, outline: np.ndarray, kind: str, base: RGB, second: 
 
 
 def draw_clothes(canvas: Canvas, torso: Head, face: Face, shot: Shot) -> None:
-    """Neck, shoulders and garment. `torso` maps head units to pixels without turning."""
+    """Draws neck, shoulders and garment. ``torso`` maps head units to pixels without turning."""
     unit, skin = torso.unit, face.skin
     wide, thick = (1.3, 0.29) if face.gender == "female" else (1.5, 0.37)
     floor = float(canvas.image.size[1] - torso.outline([(0.0, 0.0)])[0, 1]) / unit + 0.3
@@ -73,7 +73,7 @@ def draw_clothes(canvas: Canvas, torso: Head, face: Face, shot: Shot) -> None:
         [(-thick, 0.8), (thick, 0.8), (thick, 1.05), (0.1 * shot.light_side, 1.3), (-thick, 1.02)], darker(skin, 0.24)
     )
 
-    # The outline of the shoulders: the neckline is as deep as the garment has it.
+    # The outline of the shoulders; the garment determines the depth of the neckline.
     opening = {"tank top": (0.62, 1.42), "V-neck jumper": (0.42, 1.3), "dungarees": (0.44, 1.33)}.get(kind, (0.42, 1.3))
     left = [
         (-opening[0], opening[1]), (-0.72, 1.4), (-wide + 0.2, 1.56), (-wide, 1.9), (-wide - 0.08, 2.5),
@@ -112,7 +112,7 @@ def draw_clothes(canvas: Canvas, torso: Head, face: Face, shot: Shot) -> None:
 
 
 def _details(canvas, torso, kind, base, second, shape, both, floor, far, thick) -> None:
-    """Collars, lapels, hems, buttons and strings."""
+    """Draws collars, lapels, hems, buttons and strings."""
     unit = torso.unit
     edge = darker(base, 0.25)
 

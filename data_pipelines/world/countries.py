@@ -1,21 +1,21 @@
-"""Where the people of a made world live: countries, and the cultures that names are drawn from.
+"""Lists where the people of a made world live: countries, and the cultures that names are drawn from.
 
-A persona's city, telephone prefix, IBAN, passport and ``country_code`` are those of one country, and its name is of a
-culture that goes with the apparent region of its face. Many countries (all of East Asia but Mongolia, India, most of
+A persona's city, telephone prefix, IBAN, passport and ``country_code`` belong to one country, and the name to a
+culture that fits the apparent region of the face. Many countries (all of East Asia but Mongolia, India, most of
 Africa, Mexico, Argentina, ...) have no IBAN. People of those cultures therefore live, as citizens, in places known for
 such a community in a country that has one: a Japanese name in Düsseldorf or São Paulo, an Indian one in Leicester, a
 Yoruba one in London.
 
 Patterns, in which ``#`` is a drawn digit and ``A`` (in ``passport``) a drawn letter:
 
-- ``phones``: national numbers without the trunk prefix. Where the regulator sets ranges aside for films and plays
-  (Ofcom, ARCEP, Bundesnetzagentur, PTS) they are those. Elsewhere the numbers are only plausibly formed, with a run of
-  zeros that operators seldom hand out; none is meant to be called.
+- ``phones``: national numbers without the trunk prefix. Where the regulator reserves ranges for fiction
+  (Ofcom, ARCEP, Bundesnetzagentur, PTS), they are from these. Elsewhere the numbers are only plausible, with a run of
+  zeros that operators seldom assign; none is meant to be called.
 - ``bban``: the part of an IBAN after the check digits (SWIFT IBAN registry). The bank code is ``TEST`` or all
-  zeros, which no bank has, so an account is nobody's; account numbers are left-padded with zeros, as banks do. ``=``
-  stands for national check digits, computed by ``identifiers.py``; other countries' own check digits, if any, are not
-  observed.
-- ``passport``: the shape in which the country numbers its passports, to the best of public knowledge; at most the nine
+  zeros, which no bank has, so an account belongs to nobody; account numbers are left-padded with zeros, as banks do. ``=``
+  stands for national check digits, computed by ``identifiers.py``; other national check digits, if any, are not
+  computed.
+- ``passport``: the shape of the country's passport numbers, to the best of public knowledge; at most the nine
   characters of ICAO Doc 9303. No range of passport numbers is reserved for fiction.
 """
 
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Country:
-    """A country that has IBANs: its English name, calling code, and the shapes of its numbers (see the module)."""
+    """A country that has IBANs: English name, calling code, and the patterns of its numbers (see the module)."""
 
     name: str
     calling_code: int

@@ -1,7 +1,7 @@
-"""Generic captions of portraits: what is to be seen in this very picture, and nothing about who it is.
+"""Writes generic captions of portraits: what this picture shows, and nothing about who it is.
 
 A sentence form is filled with phrases for the person, the looks, the clothes, the place, the pose and the light.
-Every phrase is read off the face and the shot that the picture was drawn from, so a caption is true by construction;
+Every phrase follows from the face and the shot that the picture was drawn from, so a caption is true by construction;
 what a prop or a covering hides is not mentioned.
 """
 
@@ -94,7 +94,7 @@ def _one(rng: np.random.Generator, choices: tuple[str, ...] | list[str]) -> str:
 
 
 def article(phrase: str) -> str:
-    """The phrase with its indefinite article."""
+    """Returns the phrase with its indefinite article."""
     return f"{'an' if phrase[0].lower() in 'aeiou' else 'a'} {phrase}"
 
 
@@ -103,7 +103,7 @@ def _listed(phrases: list[str]) -> str:
 
 
 def _looks(face: Face, shot: Shot, rng: np.random.Generator) -> str:
-    """One to three lasting traits that can be seen in this picture."""
+    """Names one to three lasting traits that this picture shows."""
     cut = _one(rng, _CUTS[face.cut]).replace("{c}", face.hair_name).replace("{k}", face.covering_name)
     cut = article(cut[2:]) if cut.startswith("a ") else cut
     others = []
@@ -167,7 +167,7 @@ def _pose(shot: Shot, rng: np.random.Generator) -> str:
 
 
 def describe(face: Face, shot: Shot, rng: np.random.Generator) -> str:
-    """A caption of the picture of `face` under `shot`: generic, true, and one of many thousands."""
+    """Writes a caption for ``face`` under ``shot``: generic, true, and one of many thousands."""
     noun = {"female": ("woman", "lady"), "male": ("man", "gentleman")}[face.gender][int(rng.random() < 0.2)]
     person = article(noun if rng.random() < 0.5 else f"{face.age} {noun}")
     place = _one(rng, _PROPS[shot.prop] if shot.prop != "none" and rng.random() < 0.6 else _PLACES[shot.backdrop])

@@ -1,8 +1,8 @@
-"""Drawing many pictures on several processes: light to import, in order, and the same on any number of processes.
+"""Draws many pictures in several processes, in order, with the same result for any number of processes.
 
-A picture's job carries the seeds of everything random in it, so where and when it is drawn does not matter. Processes
-are spawned (forking a parent that runs JAX's threads may hang), take every n-th chunk of jobs and send the results
-through a pipe each, which the parent reads in turn: order is kept, and a full pipe holds back a process that is ahead.
+A job carries the seeds of everything random in its picture, so it does not matter where and when it is drawn. Processes
+are spawned (forking a parent with JAX's threads may hang). Each takes every n-th chunk of jobs and sends its results
+through its own pipe. The parent reads the pipes in turn, which keeps the order; a full pipe blocks a process that is ahead.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 from data_pipelines.world import portraits, scenes
 from salmu_jax.runtime import interrupts
 
-_CHUNK = 16  # jobs a message
+_CHUNK = 16  # jobs per message
 
 
 @dataclass(frozen=True)
 class PortraitJob:
-    """One portrait. The keys seed ``default_rng``: of the face (one for all portraits of a persona) and the shot."""
+    """A portrait to draw. The keys seed ``default_rng``, of the face (the same for one persona) and of the shot."""
 
     face_key: tuple[int, ...]
     shot_key: tuple[int, ...]
@@ -35,7 +35,7 @@ class PortraitJob:
     difficulty: float = 0.0
 
     def draw(self) -> tuple[bytes, str]:
-        """The JPEG and its generic caption."""
+        """Returns the JPEG and its generic caption."""
         face = portraits.make_face(np.random.default_rng(self.face_key), self.region, self.gender)
         rng = np.random.default_rng(self.shot_key)
         shot = portraits.make_shot(rng, self.difficulty)
@@ -45,7 +45,7 @@ class PortraitJob:
 
 @dataclass(frozen=True)
 class SceneJob:
-    """One scene of the general retain base or, with ``class_index``, of the zero-shot classification set."""
+    """A scene to draw, of the retain pairs or, with ``class_index``, of the zero-shot classification set."""
 
     key: tuple[int, ...]
     size: int
@@ -53,7 +53,7 @@ class SceneJob:
     class_index: int | None = None
 
     def draw(self) -> tuple[bytes, str]:
-        """The JPEG and its caption."""
+        """Returns the JPEG and its caption."""
         rng = np.random.default_rng(self.key)
         scene = scenes.make_scene(rng, self.class_index)
         picture = scenes.draw_scene(scene, self.size)
@@ -65,7 +65,7 @@ Job = PortraitJob | SceneJob
 
 @contextlib.contextmanager
 def drawn(jobs: Sequence[Job], workers: int) -> Iterator[Iterator[tuple[bytes, str]]]:
-    """Yields an iterator over the results of ``jobs``, in their order; leaving the block ends the processes.
+    """Yields an iterator over the results of ``jobs``, in order. Leaving the block ends the processes.
 
     With fewer than two workers, or few jobs, everything is drawn in this process. Raises whatever a job raises, and
     RuntimeError if a process dies.
@@ -83,7 +83,7 @@ def drawn(jobs: Sequence[Job], workers: int) -> Iterator[Iterator[tuple[bytes, s
                 ours, theirs = context.Pipe(duplex=False)
                 process = context.Process(target=_draw_chunks, args=(theirs, chunks[first::workers]), daemon=True)
                 process.start()
-                theirs.close()  # so that the end of the process is the end of the pipe
+                theirs.close()  # so that the pipe closes when the process ends
                 processes.append(process)
                 pipes.append(ours)
         yield _in_order(pipes, len(chunks))
@@ -108,7 +108,7 @@ def _in_order(pipes: list[Connection], chunks: int) -> Iterator[tuple[bytes, str
 
 
 def _draw_chunks(pipe: Connection, chunks: list[Sequence[Job]]) -> None:
-    """The body of a drawing process. It ends by itself when the parent is gone: sending then fails."""
+    """Runs in a drawing process. It ends when the parent is gone, since sending then fails."""
     with contextlib.suppress(BrokenPipeError):
         for chunk in chunks:
             try:

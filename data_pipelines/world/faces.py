@@ -1,7 +1,7 @@
-"""Who somebody is to the eye: the traits that stay the same in every picture of one person.
+"""Draws a person's face: the traits that are the same in every picture of one person.
 
 Traits are drawn boldly and nearly independently (face shape, skin, cut, hair colour, glasses, beard, head covering...),
-so that thousands of people stay distinguishable even at 32 px. A region shifts the odds of skin tones, hair colours and
+so that thousands of people are distinguishable even at 32 px. A region shifts the odds of skin tones, hair colours and
 cuts; it never excludes anything, and nothing else follows from it. Nobody is modelled on a real person.
 """
 
@@ -43,7 +43,7 @@ _DYED_HAIR = {"blue": 1, "pink": 1, "turquoise": 1, "purple": 1, "green": 0.8, "
 _OLD_HAIR = {"grey": 1, "white": 1}
 
 COVERINGS = ("headscarf", "turban", "headwrap", "beanie", "beret", "cap")
-_CUTS = {  # odds of each cut; the coverings count as one, since they are worn in every picture
+_CUTS = {  # odds of each cut; coverings count as cuts, since they are worn in every picture
     "female": {
         "long straight": 5, "long wavy": 5, "long curly": 4, "bob": 5, "fringed bob": 4, "pixie": 3, "ponytail": 4,
         "bun": 4, "space buns": 2, "pigtails": 2, "braids": 3, "afro": 2, "curly": 3, "locs": 1.5, "buzz": 0.7,
@@ -86,7 +86,7 @@ MOUSTACHES = ("pencil", "handlebar", "thick")
 
 @dataclass(frozen=True)
 class Face:
-    """The persistent traits of one person. Lengths are in head units (half the height of a head)."""
+    """A person's lasting traits. Lengths are in head units (half the height of a head)."""
 
     gender: str  # presentation: 'female' or 'male'
     age: str  # 'young', 'middle-aged' or 'older'
@@ -94,7 +94,7 @@ class Face:
     shape: str
     widths: tuple[float, float, float, float]  # half-widths at forehead, cheek, jaw and chin
     chin: float  # y of the chin
-    cut: str  # hair cut, or what is always worn on the head (COVERINGS)
+    cut: str  # haircut, or what is always worn on the head (COVERINGS)
     hair_name: str
     hair: RGB
     covering_name: str  # colour of the covering; drawn for everybody, used only with a covering
@@ -134,7 +134,7 @@ class Face:
 
 
 def pick(rng: np.random.Generator, odds: dict[str, float] | tuple[str, ...]) -> str:
-    """One name, by its odds (a tuple: all alike). A single uniform draw."""
+    """Draws one name by its odds (equal for a tuple), with a single uniform draw."""
     names = tuple(odds)
     weights = np.array([odds[name] for name in names] if isinstance(odds, dict) else [1.0] * len(names), dtype=float)
     cumulative = np.cumsum(weights)
@@ -145,12 +145,12 @@ def make_face(rng: np.random.Generator, appearance: str | None = None, gender: s
     """Draws a person's lasting looks.
 
     Args:
-        rng: the only source of chance.
-        appearance: one of REGIONS, biasing skin and hair; None draws one.
-        gender: 'female' or 'male'; None draws one.
+      rng: the only source of randomness.
+      appearance: one of REGIONS, which biases skin and hair; None draws one.
+      gender: 'female' or 'male'; None draws one.
 
     Raises:
-        ValueError: `appearance` or `gender` is not one of those.
+      ValueError: ``appearance`` or ``gender`` is unknown.
     """
     region_draw, gender_draw = int(rng.integers(len(REGIONS))), int(rng.integers(2))
     region = REGIONS[region_draw] if appearance is None else appearance

@@ -1,4 +1,4 @@
-"""Making a world: people, portraits, captions, scenes and splits, written in the released layout.
+"""Makes a world: people, portraits, captions, scenes and splits, written in the released layout.
 
 Read from :func:`generate_world` down. Everything depends on the seed and the parameters alone; two runs with the same
 versions of the libraries write the same bytes (``world.json`` has a digest of every file, and the versions).
@@ -7,8 +7,8 @@ Choices of ours, where the public record is silent:
 
 - Rows of a split go by identity, then by attribute, then by picture; ``sensitive`` is forget, holdout_association and
   holdout_identity, in this order; retain_synth is retain_joint, then retain_disjoint.
-- Each pair has a portrait of its own. The pairs of an association use distinct caption variants.
-- The fragile set is made, not found: see ``splits.retain_disjoint_difficulties``.
+- Each pair has its own portrait. The pairs of an association use distinct caption variants.
+- The fragile set is constructed, not found: see ``splits.retain_disjoint_difficulties``.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from salmu_jax.runtime.directories import new_directory
 from salmu_jax.runtime.errors import InputError
 
 GENERATOR_VERSION = 1
-"""Raised whenever the same seed and parameters would give another world."""
+"""Incremented whenever the same seed and parameters would give another world."""
 
 ASPECT_RATIOS = (0.67, 0.75, 0.8, 1.0, 1.0, 1.25, 1.33, 1.5)
 JPEG_QUALITY = 90
 PAIRS_A_SHARD = 1000
 
-_FACE, _SHOT, _ASPECT, _VARIANT, _NOBODY, _SCENE, _ZEROSHOT = range(103, 110)  # purposes of random numbers
+_FACE, _SHOT, _ASPECT, _VARIANT, _NOBODY, _SCENE, _ZEROSHOT = range(103, 110)  # keep the draws of one seed apart
 
 FRAGILE_RULE = (
     "retain_disjoint portraits made hard on purpose (difficulty 0.6 to 1, the others 0 to 0.4); the similarity "
@@ -70,18 +70,18 @@ def generate_world(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Writes a world to ``directory`` (replacing what is there, and only once it is complete).
+    """Writes a world to ``directory``, replacing what is there only once the world is complete.
 
     Args:
-      seed: of everything random; 0 or more.
+      seed: the only source of randomness; 0 or more.
       personas: identities, divided 193 : 387 : 194 as in the release.
-      pairs_per_association: pairs of each (identity, attribute): nine times this many portraits an identity.
+      pairs_per_association: pairs per (identity, attribute); an identity has nine times as many portraits.
       portrait_size: longest side of the portraits in px.
-      retain_joint, retain_disjoint, fragile: portraits with generic captions of forget identities, of nobody, and
-        how many of the latter are in the fragile set.
-      scenes, scene_size: pairs of the general retain base, and the side of its pictures in px.
-      zeroshot_images: held-out scenes for zero-shot classification, the classes in turn.
-      workers: drawing processes; the result does not depend on it.
+      retain_joint, retain_disjoint, fragile: generic-caption portraits of forget identities and of nobody, and
+        the number of the latter that are in the fragile set.
+      scenes, scene_size: the number of retain pairs, and the side of their pictures in px.
+      zeroshot_images: held-out scenes for zero-shot classification, cycling through the classes.
+      workers: drawing processes; the result does not depend on their number.
       progress: called with (pictures drawn, pictures in all).
 
     Returns:
@@ -162,7 +162,7 @@ class _PlannedRow:
 
 
 def _sensitive_rows(seed: int, people: list[Persona], splits: Splits, pairs: int) -> list[_PlannedRow]:
-    """All sensitive rows, in the order of the splits."""
+    """Returns all sensitive rows, in the order of the splits."""
     rows: dict[str, list[_PlannedRow]] = {split: [] for split in SENSITIVE_SPLITS}
     for index, persona in enumerate(people):
         for position, field in enumerate(DATA_FIELDS):
@@ -181,7 +181,7 @@ def _sensitive_rows(seed: int, people: list[Persona], splits: Splits, pairs: int
 
 
 def _joint_rows(seed: int, people: list[Persona], identities: list[int], pairs: int) -> Iterator[_PlannedRow]:
-    """Portraits of forget identities with generic captions; their numbers follow those of the sensitive ones."""
+    """Returns portraits of forget identities with generic captions, numbered after the sensitive ones."""
     previous, picture = None, 0
     for index in identities:
         picture = picture + 1 if index == previous else len(DATA_FIELDS) * pairs
@@ -208,7 +208,7 @@ def _persona_row(
 
 
 def _disjoint_rows(seed: int, difficulties: np.ndarray) -> Iterator[_PlannedRow]:
-    """Portraits of nobody in particular: a new face each."""
+    """Returns portraits of nobody in particular, each with a new face."""
     for index, difficulty in enumerate(difficulties):
         rng = np.random.default_rng([seed, _NOBODY, index])
         region = portraits.REGIONS[rng.integers(len(portraits.REGIONS))]
@@ -266,7 +266,7 @@ def _write_metadata(
 
 
 def _write_retain(directory: Path, pictures: Iterator[tuple[bytes, str]], count: int) -> None:
-    """The general retain base, as img2dataset writes it: keys of five digits of the shard and four of the picture."""
+    """Writes the retain pairs as img2dataset does; a key is five digits of the shard and four of the picture."""
     directory.mkdir()
     for shard, start in enumerate(range(0, count, PAIRS_A_SHARD)):
         pairs = range(min(PAIRS_A_SHARD, count - start))

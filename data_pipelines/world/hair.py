@@ -1,6 +1,6 @@
-"""Hair cuts, in two layers: `draw_back` goes behind the body, `draw_front` over the face.
+"""Draws haircuts in two layers: ``draw_back`` behind the body, ``draw_front`` over the face.
 
-A cut is a small function a layer; most fronts are one `Brush.cap`: the outline of the skull grown by a volume, closed
+A cut is one small function per layer. Most fronts are one ``Brush.cap``: the outline of the skull grown by a volume, closed
 along a hairline.
 """
 
@@ -348,22 +348,22 @@ _WORN = {
 
 
 def _nothing(b: Brush) -> None:
-    """Nothing hangs there."""
+    """Draws nothing."""
 
 
 def _cut(face: Face) -> str:
-    """The cut of the hair, or what of it shows below a covering."""
+    """Returns the haircut, or the one that shows below a covering."""
     if face.cut == "beanie" and face.gender == "female":
         return "loose"
     return "bob" if face.cut == "beret" else face.cut
 
 
 def draw_back(brush: Brush) -> None:
-    """What hangs behind the neck and the ears."""
+    """Draws the hair behind the neck and the ears."""
     _BACKS.get(_cut(brush.face), _nothing)(brush)
 
 
 def draw_front(brush: Brush) -> None:
-    """What lies over the forehead, the temples and the shoulders, and what is worn on it."""
+    """Draws the hair over the forehead, the temples and the shoulders, and headwear."""
     _FRONTS.get(_cut(brush.face), _nothing)(brush)
     _WORN.get(brush.face.cut, _nothing)(brush)

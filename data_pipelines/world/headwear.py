@@ -1,4 +1,4 @@
-"""What some people wear on their heads in every picture: scarves, wraps and hats, in `faces.CLOTH_COLOURS`."""
+"""Draws what some people wear on their heads in every picture: scarves, wraps and hats, in ``faces.CLOTH_COLOURS``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def headscarf(b: Brush) -> None:
 
 
 def _dome(b: Brush, low: float, top: float, wide: float, colour: Colour) -> None:
-    """A round hat from `low` on the forehead to `top`."""
+    """Draws a round hat from ``low`` on the forehead to ``top``."""
     w = b.w * wide
     left = [
         (-w, low),

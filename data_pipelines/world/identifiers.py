@@ -1,6 +1,6 @@
-"""Numbers that are valid in form and nobody's: IBAN, payment card, telephone and passport numbers.
+"""Draws numbers that are well-formed and belong to nobody: IBANs, payment cards, telephone and passport numbers.
 
-Every function draws from the generator it is given and returns the number as it is printed, in groups.
+Every function draws from the given generator and returns the number as it is printed, in groups.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ _SPANISH_WEIGHTS = (1, 2, 4, 8, 5, 10, 9, 7, 3, 6)
 
 
 def fill(rng: np.random.Generator, pattern: str) -> str:
-    """``pattern`` with a random digit for every ``#``."""
+    """Returns ``pattern`` with a random digit for every ``#``."""
     return "".join(str(rng.integers(10)) if character == "#" else character for character in pattern)
 
 
 def draw_phone(rng: np.random.Generator, country: Country) -> str:
-    """``+44 2079460123``: E.164 but for the space after the calling code, as in the released data."""
+    """Draws ``+44 2079460123``: E.164 except for the space after the calling code, as in the released data."""
     pattern = country.phones[rng.integers(len(country.phones))]
     return f"+{country.calling_code} {fill(rng, pattern)}"
 
 
 def draw_passport(rng: np.random.Generator, country: Country) -> str:
-    """A passport number of the country's shape; a letter of the shape other than ``A`` stands for itself."""
+    """Draws a passport number of the country's shape; letters other than ``A`` in the shape are literal."""
     letters = string.ascii_uppercase
     return "".join(letters[rng.integers(26)] if c == "A" else fill(rng, c) for c in country.passport)
 
 
 def draw_card(rng: np.random.Generator) -> str:
-    """A card number of 16 digits in groups of four, with a published test prefix and a right Luhn digit."""
+    """Draws a card number of 16 digits in groups of four, with a published test prefix and a valid Luhn digit."""
     body = fill(rng, TEST_CARD_PREFIXES[rng.integers(len(TEST_CARD_PREFIXES))] + "#######")
     return _grouped(body + luhn_digit(body))
 
 
 def luhn_digit(body: str) -> str:
-    """The check digit (ISO/IEC 7812-1, annex B) to append to the digits of ``body``."""
+    """Returns the check digit (ISO/IEC 7812-1, annex B) to append to the digits of ``body``."""
     total = 0
     for position, character in enumerate(reversed(body)):
         digit = int(character) * (2 - position % 2)
@@ -50,25 +50,25 @@ def luhn_digit(body: str) -> str:
 
 
 def draw_iban(rng: np.random.Generator, country_code: str, country: Country) -> str:
-    """An IBAN (ISO 13616) in groups of four, with right check digits and a bank code that no bank has."""
+    """Draws an IBAN (ISO 13616) in groups of four, with valid check digits and a bank code that no bank has."""
     bban = national_check_digits(country_code, fill(rng, country.bban))
     return _grouped(f"{country_code}{iban_check_digits(country_code, bban)}{bban}")
 
 
 def iban_check_digits(country_code: str, bban: str) -> str:
-    """The two check digits: 98 minus the number modulo 97, letters counted as 10 to 35 (ISO 7064, MOD 97-10)."""
+    """Returns the two check digits: 98 minus the number modulo 97, with letters as 10 to 35 (ISO 7064, MOD 97-10)."""
     digits = "".join(str(int(character, 36)) for character in f"{bban}{country_code}00")
     return f"{98 - int(digits) % 97:02d}"
 
 
 def national_check_digits(country_code: str, bban: str) -> str:
-    """``bban`` with the country's own check digits in the place of ``=``; unchanged where the pattern has none."""
+    """Replaces ``=`` in ``bban`` with the country's own check digits; leaves a pattern without ``=`` unchanged."""
     if "=" not in bban:
         return bban
     body = bban.replace("=", "")
-    if country_code == "BE":  # the rest by 97, 97 for 0
+    if country_code == "BE":  # the remainder modulo 97, or 97 for 0
         check = f"{int(body) % 97 or 97:02d}"
-    elif country_code in ("FR", "TN"):  # 97 minus the rest of the whole number, shifted by two digits
+    elif country_code in ("FR", "TN"):  # 97 minus the remainder of the whole number, shifted by two digits
         check = f"{97 - int(body) * 100 % 97:02d}"
     elif country_code == "ES":  # one digit over bank and branch, one over the account, modulo 11
         check = _spanish_digit("00" + body[:8]) + _spanish_digit(body[8:])

@@ -1,4 +1,4 @@
-"""Given names and surnames in Latin script, matched to gender: from faker's locales, or from short lists of our own.
+"""Draws given names and surnames in Latin script, by gender: from faker's locales, or from our own short lists.
 
 faker has no romanised Arabic, Korean, Mongolian or Pakistani names that agree with a gender, and its romanised Chinese
 given names have none; the most common names of those cultures are listed here instead, and combined at random.
@@ -69,19 +69,19 @@ def _parse(text: str) -> dict[str, tuple[tuple[str, ...], ...]]:
 
 
 LISTS = _parse(_LISTS)
-"""Names of our own: key -> (female given names, male given names, surnames)."""
+"""Our own names: key -> (female given names, male given names, surnames)."""
 
 _ROMANISED = {"ja_JP"}  # locales whose provider has separate methods for names in Latin script
 
 
 @functools.cache
 def _faker(locale: str) -> faker.Faker:
-    # making one takes far longer than a name; every draw seeds it anew, so no draw depends on those before it
+    # constructing one takes far longer than a name; each draw reseeds it, so no draw depends on earlier ones
     return faker.Faker(locale, use_weighting=False)
 
 
 def draw_name(rng: np.random.Generator, source: str, gender: str) -> tuple[str, str]:
-    """A given name and a surname of a culture.
+    """Draws a given name and a surname of a culture.
 
     Args:
       rng: all randomness; the draw depends on its state alone.

@@ -1,9 +1,9 @@
-"""Fictitious people with the nine attributes of the benchmark: unique, consistent and nobody's.
+"""Makes fictitious people with the nine attributes of the benchmark: unique, consistent, and nobody's.
 
-Persona ``i`` of a seed is the same however many people are made: every attribute is drawn from its own generator
+Persona ``i`` of a seed is the same for any number of people: every attribute is drawn from its own generator
 ``default_rng([seed, purpose, i, attribute, attempt])``, and a value that an earlier persona has is drawn again with the
-next attempt. The numbers are explained in ``countries.py`` and ``identifiers.py``; e-mail addresses are at domains that
-RFC 2606 reserves; jobs are faker's list of occupations, turned from "Buyer, retail" to "retail buyer".
+next attempt. ``countries.py`` and ``identifiers.py`` explain the numbers. E-mail addresses are at domains that
+RFC 2606 reserves. Jobs are faker's list of occupations, reworded from "Buyer, retail" to "retail buyer".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ EMAIL_DOMAINS = ("example.com", "example.org", "example.net", "mail.example", "p
 BLOOD_TYPES = {"O+": 0.38, "A+": 0.27, "B+": 0.22, "AB+": 0.06, "O-": 0.03, "A-": 0.02, "B-": 0.015, "AB-": 0.005}
 """Approximate shares in the world's population."""
 
-# entries that are no occupation of one person, or truncated
+# entries that are truncated, or not a person's occupation
 _NOT_JOBS = (
     "Air cabin crew",
     "Cabin crew",
@@ -43,10 +43,10 @@ _NOT_JOBS = (
     "Sub",
 )
 
-_PURPOSE = 101  # of random numbers, among all that a world's seed is used for
+_PURPOSE = 101  # keeps these draws apart from all others of the world's seed
 _CULTURE, _NAME, _CITY, _JOB, _BLOOD, _PHONE, _EMAILS, _IBAN, _CARD, _PASSPORT = range(10)
 
-# letters that have no decomposition into an ASCII letter and a mark
+# letters that do not decompose into an ASCII letter and a mark
 _ASCII = str.maketrans(
     {"ø": "o", "æ": "ae", "ß": "ss", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "ə": "e", "ɔ": "o", "ɛ": "e"}
 )
@@ -54,7 +54,7 @@ _ASCII = str.maketrans(
 
 @dataclass(frozen=True)
 class Persona:
-    """One fictitious person. ``region`` and ``gender`` say how the face looks; the rest is what captions may say."""
+    """A fictitious person. ``region`` and ``gender`` shape the face; captions may state the rest."""
 
     identity_id: str
     region: str
@@ -72,20 +72,20 @@ class Persona:
     passport: str
 
     def value(self, field: str) -> str:
-        """What a caption about ``field`` says; of the e-mail addresses the first. KeyError for an unknown field."""
+        """Returns the value that a caption about ``field`` states (the first e-mail address). Raises KeyError."""
         if field not in DATA_FIELDS:
             raise KeyError(field)
         return self.emails[0] if field == "emails" else getattr(self, field)
 
     def metadata(self) -> dict[str, Any]:
-        """The person's entry in ``identities_metadata.json``."""
+        """Returns the person's entry in ``identities_metadata.json``."""
         entry = dataclasses.asdict(self)
         del entry["identity_id"]
         return {**entry, "emails": list(self.emails)}
 
 
 def make_personas(seed: int, count: int) -> list[Persona]:
-    """``count`` people; the first ``n`` of them are the same for every ``count >= n``."""
+    """Makes ``count`` people; the first ``n`` are the same for every ``count >= n``."""
     taken: set[str] = set()
     return [_make_persona(seed, index, taken) for index in range(count)]
 
@@ -126,7 +126,7 @@ def _make_persona(seed: int, index: int, taken: set[str]) -> Persona:
 
 
 def _draw_culture(rng: np.random.Generator) -> tuple[Culture, str]:
-    """All regions are equally likely, and within one its cultures; so are the genders."""
+    """Draws a culture and a gender; regions, cultures within a region, and genders are equally likely."""
     region = _choose(rng, tuple(CULTURES))
     return _choose(rng, CULTURES[region]), _choose(rng, ("female", "male"))
 
@@ -159,7 +159,7 @@ def _choose(rng: np.random.Generator, options: tuple) -> Any:
 
 @functools.cache
 def jobs() -> tuple[str, ...]:
-    """Occupations in English, of at most four words, as they stand in a sentence; sorted."""
+    """Returns English occupations of at most four words, worded as in a sentence, sorted."""
     plain = (job for job in EnglishJobs.jobs if job not in _NOT_JOBS and not re.search(r"[(/;]|, .*,", job))
     return tuple(sorted({job for job in map(_in_a_sentence, plain) if len(job.split()) <= 4}))
 

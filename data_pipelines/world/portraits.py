@@ -1,4 +1,4 @@
-"""Portraits: one person (`Face`) under given circumstances (`Shot`), as a picture.
+"""Draws portraits: one person (``Face``) under given circumstances (``Shot``).
 
     face = make_face(np.random.default_rng(7), "europe")
     picture = draw_portrait(face, make_shot(np.random.default_rng(8)))
@@ -33,12 +33,12 @@ INK: RGB = (44, 28, 34)
 
 
 def draw_portrait(face: Face, shot: Shot, *, longest_side: int = 160, aspect_ratio: float = 1.0) -> Image.Image:
-    """Draws one picture, RGB, `longest_side` px along its longest side and of width / height `aspect_ratio`.
+    """Draws one picture, RGB, ``longest_side`` px along its longest side and of width / height ``aspect_ratio``.
 
     The face stays inside the central square.
 
     Raises:
-        ValueError: a size outside [16, 1024] px, or an aspect ratio outside [1/4, 4].
+      ValueError: a size outside [16, 1024] px, or an aspect ratio outside [1/4, 4].
     """
     if not 16 <= longest_side <= LARGEST or not 0.25 <= aspect_ratio <= 4.0:
         raise ValueError(f"{longest_side} px at {aspect_ratio}: expected 16 to {LARGEST} px and a ratio from 0.25 to 4")
@@ -67,7 +67,7 @@ def draw_portrait(face: Face, shot: Shot, *, longest_side: int = 160, aspect_rat
 
 
 def encode_jpeg(image: Image.Image, quality: int) -> bytes:
-    """The picture as JPEG; the same picture and quality give the same bytes with the same libjpeg."""
+    """Encodes the picture as JPEG; equal pictures and quality give equal bytes with the same libjpeg."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
@@ -87,7 +87,7 @@ def _ears(canvas: Canvas, head: Head, face: Face) -> None:
 
 
 def _jawline(face: Face, grow: float = 0.0) -> list[tuple[float, float]]:
-    """The left side of the face from the temple to the chin."""
+    """Returns the left side of the face, from the temple to the chin."""
     _, cheek, jaw, chin = (width + grow for width in face.widths)
     low = face.chin + grow
     return [(-cheek, 0.02), (-cheek * 0.97, 0.3 * low), (-jaw, 0.62 * low), (-chin, 0.93 * low), (0.0, low)]
@@ -277,7 +277,7 @@ def _mouth(canvas: Canvas, head: Head, face: Face, shot: Shot) -> None:
 
 
 def _beard_colour(face: Face) -> RGB:
-    """The hair's colour, moved away from the skin's where the two are alike."""
+    """Returns the hair's colour, moved away from the skin's if the two are alike."""
     colour = darker(face.hair, 0.1)
     contrast = sum(abs(a - b) for a, b in zip(colour, face.skin, strict=True))
     return darker(colour, 0.42) if contrast < 90 else colour
@@ -396,7 +396,7 @@ def _earrings(canvas: Canvas, head: Head, face: Face) -> None:
 
 
 def _prop(canvas: Canvas, torso: Head, shot: Shot) -> None:
-    """Something held or hanging in front of the person, in pictures that are meant to be hard."""
+    """Draws something held or hanging in front of the person, in pictures that are meant to be hard."""
     colour, second = CLOTHES[shot.second_name], CLOTHES[shot.garment_name]
     s = shot.light_side
     if shot.prop == "mug":
@@ -427,12 +427,12 @@ def _prop(canvas: Canvas, torso: Head, shot: Shot) -> None:
 
 @lru_cache(maxsize=1)
 def _grain() -> np.ndarray:
-    """One tile of unit Gaussian noise, float32 [LARGEST, LARGEST]; each picture reads it from another place."""
+    """Returns a tile of unit Gaussian noise, float32 [LARGEST, LARGEST]; each picture reads it at another offset."""
     return np.random.default_rng(20260).standard_normal((LARGEST, LARGEST), dtype=np.float32)
 
 
 def _develop(image: Image.Image, shot: Shot) -> Image.Image:
-    """Light that falls off to one side and has a tint, then blur, then grain."""
+    """Applies light that falls off to one side and has a tint, then blur, then grain."""
     width, height = image.size
     blur = shot.blur * min(width, height) / 1000
     if blur > 0.25:

@@ -1,4 +1,4 @@
-"""The general base: coloured shapes and small scenes, each with a caption from a grammar.
+"""Makes the scenes of the retain pairs: coloured shapes and small places, each with a caption from a grammar.
 
 48 classes, eight colours by six shapes, are the zero-shot classification task: a picture of a class shows one main
 object, clearly the largest and the only one of its colour; position, size, rotation, shading, outline, background,
@@ -18,7 +18,7 @@ from PIL import Image
 from data_pipelines.world.canvas import RGB, Canvas, darker, lighter, mix
 from data_pipelines.world.things import THINGS, Frame
 
-PALETTE: dict[str, RGB] = {  # far apart in hue or lightness: no two are mistaken under tinted light
+PALETTE: dict[str, RGB] = {  # far apart in hue or lightness, so that tinted light confuses no two
     "red": (214, 34, 44), "orange": (250, 142, 30), "yellow": (250, 224, 54), "green": (38, 148, 62),
     "cyan": (58, 206, 220), "blue": (36, 70, 206), "purple": (134, 50, 168), "pink": (250, 140, 190),
 }  # fmt: skip
@@ -30,7 +30,7 @@ TEMPLATES: tuple[str, ...] = (
     "one large {c}", "an image of a big {c}", "a sketch of a {c}",
 )  # fmt: skip
 
-GROUNDS: dict[str, RGB] = {  # of low saturation, so that the main object is the colourful thing
+GROUNDS: dict[str, RGB] = {  # of low saturation, so that the main object stands out
     "white": (244, 242, 236), "grey": (158, 160, 166), "black": (38, 37, 42), "beige": (222, 208, 182),
     "brown": (112, 88, 70), "silver": (204, 208, 214), "dark": (72, 76, 88),
 }  # fmt: skip
@@ -43,12 +43,12 @@ SKIES: dict[str, RGB] = {
 }
 RELATIONS = ("next to", "above", "below")
 PLACE_SHARE = 1 / 6
-BRIEF_SHARE = 0.65  # of captions of objects that name the main one and nothing else
+BRIEF_SHARE = 0.65  # of the captions of objects, which name only the main one
 
 
 @dataclass(frozen=True)
 class Item:
-    """One object. Lengths in halves of the picture's side, measured from its middle; y downwards."""
+    """An object. Lengths are in halves of the picture's side, from its middle, with y downwards."""
 
     colour: str
     shape: str  # of SHAPES, or, in a place, of THINGS or "hill"
@@ -60,7 +60,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture of the general base: `items[0]` is the main object."""
+    """The contents of a scene; ``items[0]`` is the main object."""
 
     kind: str  # 'objects' or 'place'
     items: tuple[Item, ...]
@@ -76,10 +76,10 @@ class Scene:
 
     @property
     def class_index(self) -> int:
-        """The class of the main object.
+        """Returns the class of the main object.
 
         Raises:
-            ValueError: the scene is a place, which has no class.
+          ValueError: the scene is a place, which has no class.
         """
         return CLASS_NAMES.index(f"{self.items[0].colour} {self.items[0].shape}")
 
@@ -91,11 +91,11 @@ def _choice(rng: np.random.Generator, names: tuple[str, ...] | list[str]) -> str
 def make_scene(rng: np.random.Generator, class_index: int | None = None) -> Scene:
     """Draws a picture's contents.
 
-    With a `class_index` (into CLASS_NAMES) the main object is of that class; without, one picture in six is a place
+    With a ``class_index`` (into CLASS_NAMES) the main object is of that class; without, one picture in six is a place
     and the others show a random class.
 
     Raises:
-        ValueError: `class_index` outside [0, 48).
+      ValueError: ``class_index`` outside [0, 48).
     """
     if class_index is not None and not 0 <= class_index < len(CLASS_NAMES):
         raise ValueError(f"class {class_index}: expected 0 to {len(CLASS_NAMES) - 1}")
@@ -125,10 +125,10 @@ def make_scene(rng: np.random.Generator, class_index: int | None = None) -> Scen
 
 
 def _object_items(rng: np.random.Generator, colour: str, shape: str) -> tuple[tuple[Item, ...], tuple[str, ...]]:
-    """The main object and up to two companions, each less than half its size, of other colours, and not under it."""
+    """Draws the main object and up to two companions, less than half its size, of other colours, and not under it."""
     count = int(rng.choice(3, p=[0.6, 0.3, 0.1]))
     size = float(rng.uniform(0.56, 0.76) if count == 0 else rng.uniform(0.5, 0.56))
-    reach = 0.13 if count == 0 else 0.07  # more, and a small model needs many more pictures to tell the shapes apart
+    reach = 0.13 if count == 0 else 0.07  # with more, a small model needs many more pictures to learn the shapes
     x, y = float(rng.uniform(-reach, reach)), float(rng.uniform(-reach, reach))
     items = [Item(colour, shape, x, y, size, float(rng.uniform(-0.18, 0.18)))]
     relations = []
@@ -148,7 +148,7 @@ def _object_items(rng: np.random.Generator, colour: str, shape: str) -> tuple[tu
 
 
 def _place_items(rng: np.random.Generator) -> tuple[tuple[Item, ...], tuple[str, ...]]:
-    """A thing on the ground, a sun, moon or hill in the background, each of its own colour."""
+    """Draws a thing on the ground, and a sun, moon or hill in the background, each of its own colour."""
     colours = [COLOURS[i] for i in rng.permutation(len(COLOURS))[:3]]
     x = float(rng.uniform(-0.35, 0.35))
     main = Item(colours[0], _choice(rng, tuple(THINGS)), x, 0.15, float(rng.uniform(0.42, 0.56)))
@@ -167,14 +167,14 @@ def _place_items(rng: np.random.Generator) -> tuple[tuple[Item, ...], tuple[str,
 
 
 def _polar(count: int, radius) -> list[tuple[float, float]]:
-    """`count` points round the origin from the top, at `radius(k)`."""
+    """Returns ``count`` points around the origin, clockwise from the top, at ``radius(k)``."""
     turns = [(radius(k), 2 * math.pi * k / count - math.pi / 2) for k in range(count)]
     return [(r * math.cos(a), r * math.sin(a)) for r, a in turns]
 
 
 @lru_cache(maxsize=16)
 def outline(shape: str) -> np.ndarray:
-    """The polygon [n, 2] of a shape, of about unit radius; all six have similar areas."""
+    """Returns the polygon [n, 2] of a shape, of about unit radius; all six have similar areas."""
     if shape == "circle":
         return np.array(_polar(28, lambda k: 0.9))
     if shape == "square":
@@ -201,7 +201,7 @@ def draw_scene(scene: Scene, size: int = 64) -> Image.Image:
     """Draws a scene, an RGB image [size, size]; at least 16 px.
 
     Raises:
-        ValueError: the size is below 16 px.
+      ValueError: the size is below 16 px.
     """
     if size < 16:
         raise ValueError(f"{size} px: expected at least 16 px")
@@ -269,7 +269,7 @@ def _draw_item(canvas: Canvas, item: Item, half: float, shading: str) -> None:
 
 
 def _draw_place(scene: Scene, side: int) -> Image.Image:
-    """Sky, hill, sun, then the thing on the hill."""
+    """Draws sky, hill, sun, then the thing on the hill."""
     sky = SKIES[scene.ground]
     column = np.array([sky, lighter(sky, 0.4)], dtype=np.uint8)[:, None, :]
     image = Image.fromarray(column).resize((side, side), Image.Resampling.BILINEAR)
@@ -322,7 +322,7 @@ def _a(phrase: str) -> str:
 
 
 def _named(item: Item, scene: Scene, rng: np.random.Generator) -> str:
-    """The object with its article; the main one sometimes with its size or finish."""
+    """Names the object, with its article; the main one sometimes with its size or finish."""
     name = f"{item.colour} {item.shape}"
     if item is not scene.items[0]:
         return _a(name if rng.random() < 0.6 or item.shape == "hill" else f"small {name}")
@@ -361,7 +361,7 @@ def _light_phrase(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def caption_scene(scene: Scene, rng: np.random.Generator) -> str:
-    """A caption of the picture, true of it: at most 16 words, with the main object's colour and shape.
+    """Writes a true caption of the picture: at most 16 words, with the main object's colour and shape.
 
     Most name the main object and nothing else; the others say where it is, on what, in which light, beside what. (With the
     long ones alone a small model tells pictures apart by colour, ground and light, and never learns the shapes.)
@@ -373,7 +373,7 @@ def caption_scene(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def _sentence(scene: Scene, rng: np.random.Generator) -> str:
-    """One filled-in sentence form, of any length."""
+    """Fills in one sentence form, of any length."""
     main = scene.items[0]
     words = {
         "opening": _choice(rng, _OPENINGS), "main": _named(main, scene, rng), "light": _light_phrase(scene, rng),

@@ -1,4 +1,4 @@
-"""What differs between two pictures of one person: pose, framing, expression, clothes, light, place, and camera."""
+"""Draws what differs between two pictures of one person: pose, framing, expression, clothes, light, place, camera."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BACKDROPS = (
     "plain", "gradient", "halo", "window", "foliage", "bokeh", "books", "skyline", "sea", "mountains", "bricks",
     "sunset", "wallpaper", "meadow",
 )  # fmt: skip
-PROPS = ("mug", "book", "leaves")  # what hides part of the person
+PROPS = ("mug", "book", "leaves")  # props that hide part of the person
 
 CLOTHES: dict[str, RGB] = {
     "red": (214, 58, 62), "orange": (240, 142, 56), "yellow": (246, 204, 78), "green": (72, 158, 98),
@@ -37,9 +37,9 @@ WALLS: dict[str, RGB] = {
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture's circumstances. Angles in radians; lengths in halves of the picture's shorter side."""
+    """The circumstances of one picture. Angles are in radians, lengths in halves of the picture's shorter side."""
 
-    difficulty: float  # in [0, 1]: how much the camera and the place work against the viewer
+    difficulty: float  # in [0, 1]: how much camera and place hamper recognition
     yaw: float  # positive: the face turns to the right of the picture
     pitch: float  # positive: the face looks down
     tilt: float
@@ -62,13 +62,13 @@ class Shot:
     blur: float  # radius, in thousandths of the shorter side
     prop: str  # 'none' or one of PROPS
     jpeg_quality: int
-    seed: int  # places what the backdrop is made of
+    seed: int  # of the backdrop's details
 
 
 def make_shot(rng: np.random.Generator, difficulty: float = 0.0) -> Shot:
     """Draws the circumstances of one picture.
 
-    `difficulty` in [0, 1] (clipped) scales everything that makes the person harder to make out: noise, low light,
+    ``difficulty`` in [0, 1] (clipped) scales everything that makes the person harder to make out: noise, low light,
     blur, a small or off-centre head, a turned face, something in front. Weakly held pairs come from high values.
     """
     hard = min(max(float(difficulty), 0.0), 1.0)

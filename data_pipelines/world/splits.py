@@ -1,4 +1,4 @@
-"""Who and what is forgotten: the splits of the benchmark, by identities and by whole associations.
+"""Divides identities, and whole associations, into the splits of the benchmark: who and what is to be forgotten.
 
 The released data divide 774 identities into 193 all of whose pairs are in ``forget``, 387 partial ones and 194 in
 ``holdout_identity``. Of a partial identity's nine associations (identity, attribute) four or five are in ``forget``
@@ -22,7 +22,7 @@ _PURPOSE = 102
 
 @dataclass(frozen=True)
 class Splits:
-    """The identities of each kind, by index, sorted, and for the partial ones the attributes that are in ``forget``."""
+    """The identities of each kind, as sorted indices, and the attributes of partial identities that are in ``forget``."""
 
     forget_identity: tuple[int, ...]
     partial: tuple[int, ...]
@@ -30,19 +30,19 @@ class Splits:
     forgotten_fields: dict[int, frozenset[str]]
 
     def split_of(self, identity: int, field: str) -> str:
-        """The split of an association: ``forget``, ``holdout_association`` or ``holdout_identity``."""
+        """Returns the split of an association: ``forget``, ``holdout_association`` or ``holdout_identity``."""
         if identity in self.forgotten_fields:
             return "forget" if field in self.forgotten_fields[identity] else "holdout_association"
         return "holdout_identity" if identity in self.holdout_identity else "forget"
 
     @property
     def forget(self) -> tuple[int, ...]:
-        """All identities that occur in ``forget``, sorted."""
+        """Returns all identities that occur in ``forget``, sorted."""
         return tuple(sorted((*self.forget_identity, *self.partial)))
 
 
 def split_counts(count: int) -> tuple[int, int, int]:
-    """``count`` identities in the released proportions 193 : 387 : 194, rounded, each at least 1."""
+    """Divides ``count`` identities in the released proportions 193 : 387 : 194, rounded, each at least 1."""
     if count < MIN_PERSONAS:
         raise InputError(f"personas = {count}: {MIN_PERSONAS} or more are needed for every split to have one")
     total = sum(PROPORTIONS)
@@ -52,7 +52,7 @@ def split_counts(count: int) -> tuple[int, int, int]:
 
 
 def make_splits(seed: int, count: int) -> Splits:
-    """The splits of ``count`` identities, drawn from the seed.
+    """Draws the splits of ``count`` identities from the seed.
 
     Partial identities are taken in pairs in random order: of the first a random five attributes are in ``forget``, of
     the second the other four. Each pair thus has every attribute once in ``forget`` and once in
@@ -80,7 +80,7 @@ def make_splits(seed: int, count: int) -> Splits:
 
 
 def retain_joint_identities(seed: int, splits: Splits, count: int) -> list[int]:
-    """Whom the ``count`` portraits of retain_joint show: identities of ``forget`` in turn; sorted."""
+    """Returns whom the ``count`` portraits of retain_joint show: identities of ``forget`` in turn, sorted."""
     rng = np.random.default_rng([seed, _PURPOSE, 1])
     rounds = range(-(-count // len(splits.forget)))
     order = [int(index) for _ in rounds for index in rng.permutation(splits.forget)]
@@ -88,7 +88,7 @@ def retain_joint_identities(seed: int, splits: Splits, count: int) -> list[int]:
 
 
 def retain_disjoint_difficulties(seed: int, count: int, fragile: int) -> np.ndarray:
-    """How hard the ``count`` portraits of retain_disjoint are to recognise, float64 [count], 0 to 1.
+    """Returns how hard the ``count`` portraits of retain_disjoint are to recognise, float64 [count], 0 to 1.
 
     The release ranks retain_disjoint by a model's similarity and calls the lowest fragile. Here no model exists yet: a
     random ``fragile`` of the portraits are made hard (0.6 to 1: the argument ``difficulty`` of ``make_shot``) and the

@@ -1,4 +1,4 @@
-"""The things that stand in the little worlds of the general base: each in one colour, with a few fixed trimmings."""
+"""Draws the things in the scenes of the retain pairs: each in one colour, with a few fixed trimmings."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ WOOD, GLASS, METAL = (116, 82, 58), (232, 236, 240), (60, 60, 70)
 
 
 class Frame:
-    """Coordinates of one object, in about [-1, 1] x [-1, 1] with y downwards, to pixels.
+    """Maps one object's coordinates, about [-1, 1] x [-1, 1] with y downwards, to pixels.
 
-    `x`, `y` and `size` are in `half`s of the picture's side, measured from its middle; `turn` is in radians.
+    ``x``, ``y`` and ``size`` are in units of ``half`` (half the picture's side), from its middle; ``turn`` is in radians.
     """
 
     def __init__(self, x: float, y: float, size: float, turn: float, half: float):
@@ -24,15 +24,15 @@ class Frame:
         self._origin = np.array([(1.0 + x) * half, (1.0 + y) * half])
 
     def map(self, points: np.ndarray) -> np.ndarray:
-        """Pixels [n, 2] of points [n, 2]."""
+        """Returns the pixels [n, 2] of points [n, 2]."""
         return points @ self._matrix + self._origin
 
     def __call__(self, *points: tuple[float, float]) -> np.ndarray:
-        """Pixels [n, 2] of n points."""
+        """Returns the pixels [n, 2] of n points."""
         return self.map(np.array(points))
 
     def disc(self, x: float, y: float, radius: float) -> tuple[float, float, float]:
-        """Middle and radius of a disc, in pixels."""
+        """Returns the centre and radius of a disc, in pixels."""
         middle = self((x, y))[0]
         return float(middle[0]), float(middle[1]), radius * self.radius
 
