@@ -1,1 +1,1 @@
-"""Checkpoints to and from PyTorch: OpenCLIP and transformers, both ways, without torch."""
+"""Converts checkpoints to and from OpenCLIP and transformers, without torch."""

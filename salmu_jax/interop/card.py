@@ -1,4 +1,4 @@
-"""The model card that goes with an export."""
+"""Writes the model card of an export."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ model = open_clip.create_model("local-dir:THIS-DIRECTORY")""",
 model = CLIPModel.from_pretrained("THIS-DIRECTORY")""",
 }
 
-# OpenCLIP has some of our architectures by name; with it, the weights can be given alone.
+# OpenCLIP knows some of our architectures by name; these load from the weights file alone.
 _BY_NAME = """
 # or
 model = open_clip.create_model("{architecture}", pretrained="THIS-DIRECTORY/open_clip_model.safetensors")"""
@@ -27,12 +27,12 @@ _PREPARATION = {
 `html.unescape(html.unescape(ftfy.fix_text(caption)))`; the ids are then the same. Images: its centre crop is one pixel
 off where the long side, once resized, is longer than the crop's {size} pixels by an odd number.""",
 }
-# What is made here has the project's licence. Of weights and data from elsewhere their makers say what may be done.
+# Models trained here have the project's licence. Weights and data from elsewhere keep their makers' terms.
 _OURS = "license: apache-2.0"
 _THEIRS = """license: other
 license_name: as-the-source
 license_link: https://huggingface.co/cvc-mmu"""
-_TERMS = """It was made from weights or data of others. Their terms go on holding: the published models are for research only,
+_TERMS = """It was made from others' weights or data, whose terms still apply: the published models are for research only,
 the published data sets under CC BY 4.0.
 
 """
@@ -73,7 +73,7 @@ tags: [clip, machine-unlearning, salmubench]
 ---
 # {name} ({architecture})
 
-A model of SALMUBench, exported by salmu_jax from its checkpoint. The people whose data such models are taught, or made to
+A model of SALMUBench, exported by salmu_jax from its checkpoint. The people whose data such models learn, or are made to
 forget, are fictitious. It is meant for measuring unlearning, not for use on real people. If it was trained on a made world
 (the manifest of its checkpoint says so), none of its figures can be compared with the paper's.
 

@@ -1,4 +1,4 @@
-"""``salmu export`` and ``salmu import``: converts model directories of ours to those of OpenCLIP or transformers, and back."""
+"""``salmu export`` and ``salmu import``: converts our model directories to OpenCLIP's or transformers', and back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from salmu_jax.training.pretrain import make_clip
 def export_model(checkpoint: Path, to: str, output: Path) -> dict[str, Any]:
     """Writes the model in ``checkpoint`` as a directory that the library loads without changes; returns its parity report.
 
-    Raises InputError: the checkpoint is missing or damaged, or the library's embeddings differ.
+    Raises InputError if the checkpoint is missing or damaged, or if the library's embeddings differ.
     """
     clip, params, manifest = load_model(checkpoint)
     clip = Clip(dataclasses.replace(clip.config, compute_dtype="float32"))
@@ -40,10 +40,10 @@ def export_model(checkpoint: Path, to: str, output: Path) -> dict[str, Any]:
     with new_directory(output) as partial:
         files.write_json(partial / library.CONFIG, library.model_config(clip.config))
         weights = partial / library.WEIGHTS
-        # transformers requires the field that says that these are PyTorch's.
+        # transformers requires this field, which says that the tensors are PyTorch's.
         metadata = {"format": "pt", sealed.METADATA_KEY: manifest["digest"]}
         save_file(to_state(params, library.table(clip.config)), weights, metadata=metadata)
-        weights.chmod((partial / library.CONFIG).stat().st_mode & 0o777)  # save_file lets nobody else read it
+        weights.chmod((partial / library.CONFIG).stat().st_mode & 0o777)  # save_file lets only the owner read it
         if to == "huggingface":
             huggingface.write_processor(partial, clip.config, make_tokenizer(clip))
         with _quiet_libraries():
@@ -65,8 +65,8 @@ def export_model(checkpoint: Path, to: str, output: Path) -> dict[str, Any]:
 def import_model(source: str, output: Path, **options: Any) -> dict[str, Any]:
     """Writes the weights of ``source`` as a model directory; returns its manifest.
 
-    ``options`` are those of :func:`~salmu_jax.interop.foreign.load_foreign`. Raises InputError: everything that is wrong with
-    the source, in one line; or an ``output`` that is not empty.
+    ``options`` are those of :func:`~salmu_jax.interop.foreign.load_foreign`. Raises InputError with everything wrong with
+    the source, in one line; or for an ``output`` that is not empty.
     """
     _refuse_occupied(output)
     clip, params, manifest = load_foreign(source, **options)
@@ -79,9 +79,9 @@ def import_as(name: str, source: str, workspace: Workspace, **options: Any) -> d
     """Writes the weights of ``source`` as the model ``name`` of a workspace, which the caller has locked; returns its
     manifest.
 
-    The stages start from an imported model instead of training one. An existing model is kept if it is the same. Raises
-    InputError if it is another one, if ``source`` says that it is not the model ``name``, or if its architecture is not the
-    config's; and as :func:`~salmu_jax.interop.foreign.load_foreign`.
+    The stages then start from the imported model instead of training one. An existing model is kept if it is equal. Raises
+    InputError if it is another model, if ``source`` says that it is not the model ``name``, or if its architecture is not the
+    config's; and like :func:`~salmu_jax.interop.foreign.load_foreign`.
     """
     output = workspace.model(name)
     _refuse_another(name, source, options.get("source_format"))
@@ -124,7 +124,7 @@ def _refuse_another(name: str, source: str, source_format: str | None) -> None:
 
 
 def _refuse_occupied(output: Path) -> None:
-    """Raises InputError for a directory that is not empty: writing replaces it, and it may be the source, or a home."""
+    """Raises InputError for a directory that is not empty: we would replace it, and it may be the source, or a home."""
     if output.is_dir() and any(output.iterdir()):
         raise InputError("is there already and not empty; name a new directory", output)
 

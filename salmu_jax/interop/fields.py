@@ -1,6 +1,6 @@
-"""Checks the configs beside weights: each field is read, must have one value, or has no effect; others are refused.
+"""Checks the configs beside weights: each field is read, must have a given value, or has no effect; others are refused.
 
-A config with an unknown field may describe another model. So every field must be on one of these lists, and all problems are
+A config with an unknown field may describe another model, so every field must be on one of these lists. All problems are
 reported at once.
 """
 
@@ -17,7 +17,7 @@ from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.messages import listed
 
 MAX_IMAGE_SIZE = 1 << 12
-# Far above any existing CLIP; larger values are damage, or a trap.
+# Far above any existing CLIP; larger values are damage or an attack.
 _LIMITS = {
     "embed_dim": 1 << 14,
     "image_size": MAX_IMAGE_SIZE,
@@ -33,7 +33,7 @@ _TOLERANCE = 1e-6  # for numbers that were written with fewer digits
 
 
 class Fields:
-    """The fields of a JSON object, whose problems are collected in ``problems``.
+    """Reads the fields of a JSON object, and collects their problems in ``problems``.
 
     ``name`` is the object's position in the file. A null field counts as absent, as in the libraries.
     """
@@ -109,13 +109,13 @@ def raise_problems(problems: Sequence[str], what: str, where: str) -> None:
 
 
 def divide(width: int, by: int, name: str, parts: str, problems: list[str]) -> None:
-    """Adds a problem if a width cannot be cut into its heads."""
+    """Adds a problem if a width does not divide into its heads."""
     if width % by:
         problems.append(f"{name} is {width}, which cannot be cut into {parts}")
 
 
 def clip_of(fields: Mapping[str, Any], towers: Mapping[str, tuple[int, int, int, float]], where: str) -> ClipConfig:
-    """Builds the architecture of checked fields; a tower is (width, layers, heads, MLP ratio). Raises InputError."""
+    """Builds the architecture from checked fields; a tower is (width, layers, heads, MLP ratio). Raises InputError."""
     problems = []
     for name, (width, _, _, ratio) in towers.items():
         if not 1 <= width * ratio <= _LIMITS["mlp"]:
@@ -136,7 +136,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def _same(value: Any, expected: Any) -> bool:
-    """Equal, numbers up to rounding; lists number by number."""
+    """Returns whether two values are equal; numbers, and those in lists, up to rounding."""
     if isinstance(expected, list) and isinstance(value, list):
         return len(value) == len(expected) and all(map(_same, value, expected))
     if isinstance(expected, bool) or isinstance(value, bool):

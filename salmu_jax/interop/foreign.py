@@ -1,4 +1,4 @@
-"""Loads a model from PyTorch weights, a file or a directory in the form of OpenCLIP or transformers."""
+"""Loads a model from PyTorch weights: a file, or a directory in OpenCLIP's or transformers' form."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FORMATS: dict[str, ModuleType] = {"open_clip": open_clip, "huggingface": hugging
 
 
 def is_foreign(path: Path) -> bool:
-    """Returns whether ``path`` is for :func:`load_foreign`: a file, or a directory without a manifest of ours."""
+    """Returns whether :func:`load_foreign` should read ``path``: a file, or a directory without our manifest."""
     return path.is_file() or (path.is_dir() and not (path / "manifest.json").exists())
 
 
@@ -47,12 +47,12 @@ def load_foreign(
 
     Args:
       source: a file, a directory, or the name of a published model.
-      source_format: ``open_clip`` or ``huggingface``; None decides by the names of the tensors.
-      architecture: a name in the zoo, for weights without a config. Published files need none.
-      image_size: resample the positional embedding for images of this size, pixels.
+      source_format: ``open_clip`` or ``huggingface``; None decides by the tensors' names.
+      architecture: a name in the zoo, for weights without a config. Published weights need none.
+      image_size: resample the positional embedding for images of this size, in pixels.
       revision: the commit of a published model on the hub.
-      allow_half: accept half precision, widened to float32.
-      name: of the model; None takes the name in the source, if it has one.
+      allow_half: accept half precision, and widen it to float32.
+      name: the model's name; None takes the one in the source, if any.
 
     Raises:
       InputError: everything that is wrong with the source, in one line.
@@ -133,7 +133,7 @@ def load_foreign(
 
 
 def seal_of(source: str | Path, source_format: str | None) -> dict[str, Any]:
-    """Returns the seal of an export of ours, before its weights are read; empty for anything else."""
+    """Returns the seal of our own export, before its weights are read; empty for anything else."""
     given = Path(source)
     if not given.exists():
         return {}
@@ -143,7 +143,7 @@ def seal_of(source: str | Path, source_format: str | None) -> dict[str, Any]:
 
 
 def _compare_with_seal(weights: Path, library: ModuleType, sums: dict[Path, str]) -> dict[str, Any]:
-    """Compares the files of an export of ours with its seal, and returns the seal; empty for anything else."""
+    """Compares the files of our own export with its seal, and returns the seal; empty for anything else."""
     seal = seal_of(weights, None)
     if not seal:
         return {}
@@ -185,7 +185,7 @@ def describe(manifest: dict[str, Any]) -> str:
 def _locate(
     source: str | Path, source_format: str | None, revision: str | None
 ) -> tuple[Path, released.Published | None]:
-    """Returns the path of the source, and the published model, if its name was given."""
+    """Returns the path of the source, and the published model if ``source`` names one."""
     given = Path(source)
     asked = None if given.exists() else released.by_name(str(source))
     if asked is not None:
@@ -208,13 +208,13 @@ def _weights_file(directory: Path, source_format: str | None) -> Path:
 
 
 def _format(weights: Weights, asked: str | None, where: Path) -> str:
-    """Returns the form of the weights, by the names of their tensors."""
+    """Returns the format of the weights, by their tensors' names."""
     found = [
         name for name, library in FORMATS.items() if library.MARK in weights.tensors or library.MARK in weights.unread
     ]
     if len(found) != 1:
         if asked is not None and not found:
-            return asked  # and then all that is missing is named
+            return asked  # what is missing is named later
         names = listed(list(weights.tensors), 5)
         raise InputError(f"neither OpenCLIP's nor transformers' CLIP by the names of its tensors: {names[:300]}", where)
     if asked not in (None, found[0]):
@@ -225,7 +225,7 @@ def _format(weights: Weights, asked: str | None, where: Path) -> str:
 def _architecture(
     weights: Path, library: ModuleType, name: str | None, published: released.Published | None
 ) -> ClipConfig:
-    """Returns the architecture of the published file, of the config beside the weights, or ``name``, if these agree."""
+    """Returns the architecture of the published file, of the config beside the weights, or of ``name``; all must agree."""
     beside = weights.with_name(library.CONFIG)
     described = library.clip_config(read_object(beside), str(beside)) if beside.exists() else None
     if published is not None:
@@ -250,7 +250,7 @@ def _architecture(
 def _with_stored_positions(
     config: ClipConfig, weights: Weights, library: ModuleType, image_size: int | None, where: Path
 ) -> ClipConfig:
-    """Returns ``config`` with the image size of the stored positional embedding, if ``image_size`` says what to do with it.
+    """Returns ``config`` with the image size of the stored positional embedding, if ``image_size`` says how to use it.
 
     Weights without a config do not state their image size, but it follows from the number of positions.
     """

@@ -1,4 +1,4 @@
-"""transformers' side: the names of ``CLIPModel``'s state dict, its config, and the files of its processor and tokenizer."""
+"""Describes transformers' side: the names in ``CLIPModel``'s state dict, its config, and its processor's files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from salmu_jax.runtime.errors import InputError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 OTHER_WEIGHTS = ("model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-# The files of image preprocessing; newer versions write the second, for all parts of a processor.
+# The files of image preprocessing; newer versions write the second, for the whole processor.
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 BESIDE = (PREPROCESSOR, PROCESSOR, *tokenizer_files.ALL)  # further files that describe the model
-MARK = "vision_model.embeddings.patch_embedding.weight"  # a tensor of this form only
+MARK = "vision_model.embeddings.patch_embedding.weight"  # a tensor that only this format has
 POSITIONS = "vision_model.embeddings.position_embedding.weight"
 _PIXELS = {
     "resample": 3,  # bicubic
@@ -32,7 +32,7 @@ _PIXELS = {
 # Buffers of older versions.
 IGNORED = frozenset({"text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"})
 _ACTIVATIONS = {"gelu": False, "quick_gelu": True}
-# Fields that every config of transformers may have, or that are about training, generation or what a call returns.
+# Fields that any config of transformers may have, or that concern training, generation or what a call returns.
 _ANYTHING = """
     _name_or_path _attn_implementation_autoset _commit_hash add_cross_attention architectures attention_dropout
     attn_implementation auto_map bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward
@@ -74,7 +74,7 @@ _LAYERS = (
 
 
 def usual_names(names: Collection[str]) -> dict[str, str]:
-    """Maps the names of a state dict to those in :func:`table`: here they are the same."""
+    """Maps a state dict's names to those in :func:`table`: the same, for transformers."""
     return {name: name for name in names}
 
 
@@ -93,7 +93,7 @@ def table(config: ClipConfig) -> list[Entry]:
         Entry("text_projection.weight", ("text", "text_projection"), LINEAR),
     ]
     norms = (
-        ("vision_model.pre_layrnorm", "visual", "ln_pre"),  # their spelling
+        ("vision_model.pre_layrnorm", "visual", "ln_pre"),  # sic
         ("vision_model.post_layernorm", "visual", "ln_post"),
         ("text_model.final_layer_norm", "text", "ln_final"),
     )
@@ -125,8 +125,8 @@ def model_config(config: ClipConfig) -> dict[str, Any]:
             "projection_dim": config.embed_dim,
         }
 
-    # With eos_token_id 2, an old default, CLIPModel reads the text feature at the first highest id, as OpenCLIP does; with the
-    # real id it would look for that.
+    # With eos_token_id 2, an old default, CLIPModel pools text at the first highest id, as OpenCLIP does. With the
+    # real id it would search for that id.
     text = {"vocab_size": config.vocab_size, "max_position_embeddings": config.context_length, "eos_token_id": 2}
     text |= {"bos_token_id": 0, "pad_token_id": 1, "model_type": "clip_text_model"}
     vision = {"image_size": config.image_size, "patch_size": config.patch_size, "model_type": "clip_vision_model"}
@@ -146,7 +146,7 @@ def clip_config(values: Mapping[str, Any], where: str) -> ClipConfig:
 
     As in transformers, an old ``text_config_dict`` or ``vision_config_dict``, with defaults for absent fields, overrides the
     ``text_config`` or ``vision_config`` beside it; if the two differ, that is a problem. Raises InputError for a config that
-    we cannot compute.
+    we do not support.
     """
     problems: list[str] = []
     whole = Fields(values, "", problems)
@@ -175,7 +175,7 @@ def clip_config(values: Mapping[str, Any], where: str) -> ClipConfig:
         "quick_gelu": _ACTIVATIONS.get(min(activations), False),
     }
     towers = {"vision": tower(vision, 768, 12), "text": tower(text, 512, 8)}
-    # The text feature is read at the end of text: at the highest id (2, an old default, means that), or at this one.
+    # Text is pooled at the end-of-text token: at the highest id (which 2, an old default, means), or at this id.
     end = text.get("eos_token_id", 49_407)
     if end not in (2, read["vocab_size"] - 1):
         problems.append(
@@ -208,7 +208,7 @@ def _tower_fields(whole: Fields, name: str, problems: list[str]) -> Fields:
 
 
 def _defaults(name: str) -> dict[str, Any]:
-    """transformers' defaults of the fields of a tower that change the model."""
+    """Returns transformers' defaults of a tower's fields that change the model."""
     width, heads = (512, 8) if name == "text_config" else (768, 12)
     return {
         "hidden_size": width,
@@ -229,11 +229,11 @@ _OF_TOWERS = _defaults("text_config").keys()
 
 
 def check_beside(directory: Path, config: ClipConfig) -> None:
-    """Raises InputError if the files beside the weights prepare images or captions in another way than ours."""
+    """Raises InputError if the files beside the weights prepare images or captions differently from us."""
     for name in (PREPROCESSOR, PROCESSOR):
         if (directory / name).exists():
             values = read_object(directory / name)
-            # Of all parts of a processor; what it says of images is nested in it, if it says anything.
+            # The file covers the whole processor; the part about images is nested, and may be absent.
             values = values.get("image_processor") if name == PROCESSOR else values
             if values is not None:
                 _check_images(values, config, str(directory / name))
@@ -251,7 +251,7 @@ def _check_images(values: Any, config: ClipConfig, where: str) -> None:
     if isinstance(crop, Mapping):
         crop = [crop.get("height"), crop.get("width")] if crop.keys() == {"height", "width"} else crop
     for name, found, right in (
-        ("size", edge, (size,)),  # an integer is that of the short side
+        ("size", edge, (size,)),  # an integer means the short side
         ("crop_size", crop, (size, [size, size])),
     ):
         if isinstance(found, bool) or found not in right:

@@ -1,4 +1,4 @@
-"""Converts a tree of parameters both ways by a table: no number is computed, so both ways are exact to the bit."""
+"""Converts parameters both ways by a table. Numbers are only moved, so both directions are exact to the bit."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from salmu_jax.runtime.messages import listed
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A tensor of theirs, and the path of ours that it corresponds to.
+    """A tensor of the library, and the path of our parameter that it corresponds to.
 
     ``axes`` permutes our axes into theirs; () keeps them. ``part`` is (index, count) if theirs is a slice of our last axis,
-    which is taken before the permutation.
+    taken before the permutation.
     """
 
     name: str
@@ -32,11 +32,11 @@ class Entry:
 LINEAR = (1, 0)  # torch keeps weights as [out, in]
 CONVOLUTION = (3, 2, 0, 1)  # [out, in, height, width]
 _HALF = ("float16", "bfloat16")
-_MOST_VIEWS = 4  # tensors may be tied; but many views of a small file would claim any size
+_MOST_VIEWS = 4  # tensors may be tied, but many views of a small file could claim any size
 
 
 def to_state(params: Params, table: Sequence[Entry]) -> dict[str, np.ndarray]:
-    """Returns our parameters under their names, float32 and contiguous."""
+    """Returns our parameters under the library's names, float32 and contiguous."""
     state = {}
     for entry in table:
         leaf = np.asarray(_at(params, entry.path), np.float32)
@@ -56,19 +56,19 @@ def from_state(
     allow_half: bool = False,
     where: str,
 ) -> Params:
-    """Returns their tensors as our parameters, float32, read one at a time.
+    """Returns the library's tensors as our parameters, float32, read one at a time.
 
     Args:
       state: tensors by name.
       table: an entry for each tensor.
-      config: the architecture, whose shapes they must have.
+      config: the architecture, which determines the shapes.
       ignored: names that are not parameters and may be present (buffers of older versions).
-      unread: other names in the file, and what they hold, for messages.
+      unread: other names in the file and what they hold, for messages.
       allow_half: widen half precision instead of refusing it.
       where: names the source in messages.
 
     Raises:
-      InputError: naming the tensors that are missing, extra, not readable, of another shape, of half precision, or not finite.
+      InputError: names the tensors that are missing, extra, unreadable, misshapen, of half precision, or not finite.
     """
     by_name = {entry.name: entry for entry in table}
     unread = unread or {}
@@ -76,7 +76,7 @@ def from_state(
     problems += [
         f"{name[:80]} is not part of this architecture" for name in state if name not in by_name and name not in ignored
     ]
-    if 2 * len(by_name.keys() - state.keys()) > len(by_name):  # another model altogether
+    if 2 * len(by_name.keys() - state.keys()) > len(by_name):  # a different kind of model
         raise InputError(f"{len(problems)} problem(s): {listed(problems, separator='; ')}", where)
     used = [state[name] for name in by_name.keys() & state.keys() if not state[name].repeats]
     stored = sum({(tensor.path, tensor.storage): tensor.numbers for tensor in used}.values())
@@ -86,7 +86,7 @@ def from_state(
     half, wrong = [], set()
     for name in by_name.keys() & state.keys():
         tensor, expected = state[name], _their_shape(by_name[name], shapes)
-        # A scalar may have been stored as a row of one.
+        # A scalar may be stored with shape [1].
         if tensor.shape != expected and not (expected == () and tensor.shape == (1,) * len(tensor.shape)):
             problem = f"{name} is {list(tensor.shape)[:8]}, not {list(expected)}"
         elif tensor.repeats:

@@ -1,7 +1,7 @@
-"""OpenCLIP's side: the names of its state dict, and the config file beside its weights.
+"""Describes OpenCLIP's side: the names in its state dict, and the config file beside its weights.
 
-As of open_clip_torch 3.3: the text tower's tensors have no prefix, ``in_proj`` is a parameter and not a layer, projections are
-stored as they are multiplied.
+As of open_clip_torch 3.3: the text tower's tensors have no prefix, ``in_proj`` is a parameter, not a layer, and projections
+are stored in the order in which they are multiplied.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from salmu_jax.models.clip import SIGMOID_LOGIT_BIAS, ClipConfig
 from salmu_jax.models.preprocess import IMAGE_MEAN, IMAGE_STD
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
-OTHER_WEIGHTS = ("open_clip_pytorch_model.bin",)  # as older versions call them
+OTHER_WEIGHTS = ("open_clip_pytorch_model.bin",)  # the name in older versions
 BESIDE = ()  # further files that describe the model
-# Buffers of older versions, and what OpenAI's archives say of themselves.
+# Buffers of older versions, and metadata in OpenAI's archives.
 IGNORED = frozenset({"attn_mask", "input_resolution", "context_length", "vocab_size"})
-MARK = "visual.conv1.weight"  # a tensor that only this form has
+MARK = "visual.conv1.weight"  # a tensor that only this format has
 POSITIONS = "visual.positional_embedding"
 
-# Fields that are about training, or about parts that a model of ours does not have.
+# Fields about training, or about parts that our models do not have.
 _MODEL_ANY = frozenset(["init_logit_scale", "output_dict", "cast_dtype", "nonscalar_logit_scale", "custom_text"])
 _VISION_ANYTHING = """patch_dropout output_tokens attn_pooler_queries attn_pooler_heads timm_model_pretrained timm_pool
     timm_proj timm_proj_bias timm_drop timm_drop_path"""
 _TEXT_ANYTHING = "output_tokens pad_id eos_id hf_model_pretrained hf_proj_type hf_pooler_type"
 _VISION_ANY, _TEXT_ANY = frozenset(_VISION_ANYTHING.split()), frozenset(_TEXT_ANYTHING.split())
-# Fields that have to be off, and others with the one value that is computed here.
+# Fields that must be off, and others with the only value that we support.
 _TOWER_OFF = """act_kwargs norm_kwargs ls_init_value final_ln_after_pool qk_norm scaled_cosine_attn scale_heads
     scale_attn_inner scale_attn scale_fc"""
 _VISION_OFF = "attentional_pool no_ln_pre global_average_pool input_patchnorm timm_model_name"
@@ -68,7 +68,7 @@ _LAYERS = (
 
 
 def usual_names(names: Collection[str]) -> dict[str, str]:
-    """Maps the names of a state dict to those in :func:`table`: a separate text tower (``custom_text``) computes the same."""
+    """Maps a state dict's names to those in :func:`table`; a separate text tower (``custom_text``) is equivalent."""
     if "text.positional_embedding" not in names:
         return {name: name for name in names}
     return {name: name.removeprefix("text.") for name in names}
@@ -126,7 +126,7 @@ def model_config(config: ClipConfig) -> dict[str, Any]:
 
 
 def clip_config(values: Mapping[str, Any], where: str) -> ClipConfig:
-    """Returns the architecture in an ``open_clip_config.json``. Raises InputError for one that we cannot compute."""
+    """Returns the architecture in an ``open_clip_config.json``. Raises InputError for one that we do not support."""
     problems: list[str] = []
     whole = Fields(values, "", problems)
     model = Fields(whole.get("model_cfg", {}), "model_cfg", problems)
@@ -165,7 +165,7 @@ def clip_config(values: Mapping[str, Any], where: str) -> ClipConfig:
 
 
 def check_beside(directory: Path, config: ClipConfig) -> None:
-    """Raises InputError for images prepared in another way than ours, as the config beside the weights says."""
+    """Raises InputError if the config beside the weights prepares images differently from us."""
     path = directory / CONFIG
     if not path.exists():
         return

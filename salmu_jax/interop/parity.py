@@ -1,4 +1,4 @@
-"""Does the library see what we see? An export, loaded by OpenCLIP or transformers themselves, on a fixed batch."""
+"""Compares an export, loaded by OpenCLIP or transformers itself, with our model on a fixed batch."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _ROWS, _SEED = 8, 0
 
 
 def check(directory: Path, to: str, clip: Clip, params: Params, where: Path) -> dict[str, Any]:
-    """Returns the contents of ``parity.json`` for the export in ``directory``, which is to become ``where``.
+    """Returns the contents of ``parity.json`` for the export in ``directory``, which will be moved to ``where``.
 
-    Without torch and the library it says why nothing was compared. Raises InputError above :data:`TOLERANCE`.
+    Without torch or the library, says why nothing was compared. Raises InputError above :data:`TOLERANCE`.
     """
     try:
         load = {"open_clip": _open_clip, "huggingface": _transformers}[to]
@@ -51,7 +51,7 @@ def check(directory: Path, to: str, clip: Clip, params: Params, where: Path) -> 
 
 
 def fixed_batch(config: ClipConfig, rows: int = _ROWS, seed: int = _SEED) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 images [rows, H, W, 3] and int32 token rows [rows, T], random, from ``seed``."""
+    """Draws random uint8 images [rows, H, W, 3] and int32 token rows [rows, T] from ``seed``."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (rows, config.image_size, config.image_size, 3), dtype=np.uint8)
     tokens = np.zeros((rows, config.context_length), np.int32)
@@ -107,7 +107,7 @@ def _transformers(directory: Path) -> Any:
 
 
 def _let_torchvision_import() -> None:
-    """A torchvision built for another torch lacks two operators and then fails to import; declaring them is enough."""
+    """Declares two operators without which a torchvision built for another torch fails to import."""
     import torch
 
     try:

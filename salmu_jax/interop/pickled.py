@@ -1,12 +1,12 @@
-"""Reads a pickle as data, without running anything in it.
+"""Reads a pickle as data, without executing anything in it.
 
 A pickle is a program for a stack machine that may call any function of any module. This interpreter imports no module, calls
-nothing and sets no attribute: what a pickle names becomes a :class:`Named`, and what a call of it makes is decided by a
-function of the reader, or becomes an inert :class:`Unread`. So the tensors of a training checkpoint can be read even if its
+nothing and sets no attribute. A name becomes a :class:`Named`. What a call of it makes is decided by the caller's
+function, or is an inert :class:`Unread`. So the tensors of a training checkpoint can be read even if its
 optimizer or arguments are objects of packages that are not installed.
 
-Time and memory are bounded by the length of the pickle, whatever it claims: memo indices are dictionary keys, lengths are
-compared with the data, and no value is traversed, copied or hashed, so none can be too deep.
+Time and memory are bounded by the pickle's length, whatever it claims: memo indices are dictionary keys, lengths are
+checked against the data, and no value is traversed, copied or hashed, so nesting does no harm.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-MAX_BYTES = 1 << 26  # torch.save writes some 100 bytes a tensor
-MAX_STEPS = 3_000_000  # a step takes some 100 bytes, however short it is in the file
+MAX_BYTES = 1 << 26  # torch.save writes about 100 bytes per tensor
+MAX_STEPS = 3_000_000  # a step takes about 100 bytes of memory, however short it is in the file
 _MAX_INTEGER_BYTES = 64
 
-# No checkpoint needs these. They would not run here, but a file that names them is a trap for other readers.
+# No checkpoint needs these. They would not run here, but a file that names them attacks other readers.
 _MODULES = "os posix nt subprocess sys shutil socket pty ctypes importlib runpy code pickle _pickle"
 _OF_PYTHON = "eval exec execfile compile open __import__ input breakpoint globals locals"
 _TRAPS, _TRAPS_OF_PYTHON = frozenset(_MODULES.split()), frozenset(_OF_PYTHON.split())
@@ -33,7 +33,7 @@ class PickleError(ValueError):
 
 
 class TrapError(ValueError):
-    """The pickle names something that has no place in a checkpoint."""
+    """The pickle names something that no checkpoint needs."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class Unread:
 
 
 class OtherKey:
-    """Replaces a key that is not text. Such keys are not hashed: hashing a deep tuple would crash the process."""
+    """Replaces a key that is not text. Such keys are never hashed: hashing a deep tuple would crash the process."""
 
 
 Rebuild = Callable[[Named, tuple[Any, ...]], Any]
@@ -66,12 +66,12 @@ def read_pickle(data: bytes, rebuild: Rebuild, persistent: Callable[[Any], Any])
 
     Args:
       data: the pickle.
-      rebuild: called with what the pickle calls and its arguments; returns a value or an :class:`Unread`.
+      rebuild: called with the name that the pickle calls and its arguments; returns a value or an :class:`Unread`.
       persistent: called with a reference to something outside the pickle; returns a value.
 
     Raises:
-      PickleError: for bytes that are no such pickle.
-      TrapError: for one that names functions of the operating system and the like.
+      PickleError: the bytes are not such a pickle.
+      TrapError: the pickle names functions of the operating system or the like.
     """
     if len(data) > MAX_BYTES:
         raise PickleError(f"a pickle of {len(data):,} bytes; at most {MAX_BYTES:,} are read")
@@ -79,7 +79,7 @@ def read_pickle(data: bytes, rebuild: Rebuild, persistent: Callable[[Any], Any])
 
 
 class _Machine:
-    """The stack, the marks in it, the memo, and the position in the pickle."""
+    """Holds the stack, the marks in it, the memo, and the position in the pickle."""
 
     def __init__(self, data: bytes, rebuild: Rebuild, persistent: Callable[[Any], Any]):
         self.data, self.at = data, 0
@@ -228,7 +228,7 @@ class _Machine:
             self.push(Unread(str(target)) if keywords else self.rebuild(target, arguments))
 
     def build(self) -> None:
-        """Would set attributes of the object below; ours have none that a file could set."""
+        """Discards the attributes that a pickle would set; our stand-ins have none."""
         self.pop()
         self.top()
 
@@ -257,7 +257,7 @@ def _named(module: str, name: str) -> Named:
 
 _ACTIONS: dict[bytes, Callable[[_Machine], None]] = {
     pickle.PROTO: _Machine.protocol,
-    pickle.FRAME: lambda m: m.number("Q") and None,  # how much to read ahead: everything is here already
+    pickle.FRAME: lambda m: m.number("Q") and None,  # a read-ahead hint; the whole pickle is in memory
     pickle.MARK: _Machine.mark,
     pickle.POP: lambda m: m.pop() and None,
     pickle.POP_MARK: lambda m: m.pop_mark() and None,
@@ -274,7 +274,7 @@ _ACTIONS: dict[bytes, Callable[[_Machine], None]] = {
     pickle.SHORT_BINUNICODE: lambda m: m.push(_text(m.take(m.number("B")))),
     pickle.BINUNICODE: lambda m: m.push(_text(m.take(m.number("I")))),
     pickle.BINUNICODE8: lambda m: m.push(_text(m.take(m.number("Q")))),
-    # Texts of Python 2; and bytes, which nothing here asks for.
+    # Python 2's texts; and bytes, which nothing here uses.
     pickle.SHORT_BINSTRING: lambda m: m.push(m.take(m.number("B")).decode("latin-1")),
     pickle.BINSTRING: lambda m: m.push(m.take(m.number("I")).decode("latin-1")),
     pickle.SHORT_BINBYTES: lambda m: m.push(m.take(m.number("B"))),

@@ -20,7 +20,7 @@ SUFFIXES = (".safetensors", *_PICKLED)
 _INDEX = ".index.json"
 _ZIP = b"PK\3\4"
 _HTML = (b"<!doctype html", b"<html")
-# The keys of the weights in training checkpoints; the first one present counts. An average over the training (EMA) is another
+# Keys under which training checkpoints keep weights; the first one present counts. An average of weights (EMA) is another
 # model, and is read only if it is the only one.
 _STATES = (
     *(
@@ -38,13 +38,13 @@ _STATES = (
     *("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema"),
 )
 _MAX_DEPTH, _MAX_NAME = 4, 500
-# What wrappers of parts of a model put into names: torch.compile, FSDP, activation checkpointing.
+# Parts of names that wrappers add: torch.compile, FSDP, activation checkpointing.
 _WRAPPERS = frozenset(["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
-# First parts of names in a bare state dict, which are never taken for a wrapper's name.
+# First parts of names in a bare state dict, never taken for a wrapper's name.
 _BARE = frozenset(["visual", "transformer", "vision_model", "text_model", "text"])
 # What torch.optim.swa_utils.AveragedModel keeps beside the model.
 _BESIDE = frozenset(["n_averaged"])
-# The functions of torch.save for tensors that cannot be read.
+# What torch.save calls to rebuild tensors that we do not read.
 _UNREAD_TENSORS = {
     "torch._utils._rebuild_sparse_tensor": "a sparse tensor (save its to_dense())",
     "torch._utils._rebuild_qtensor": "a quantised tensor (save the model before it is quantised)",
@@ -56,15 +56,15 @@ _NUMPY = ("numpy._core.multiarray._reconstruct", "numpy.core.multiarray._reconst
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Tensors by their bare names, the files that hold them, and how they were found."""
+    """Tensors by bare name, the files that hold them, and how they were found."""
 
     tensors: dict[str, StoredTensor]
     files: list[Path]
-    within: str = ""  # the keys of a training checkpoint that lead to them, ``model`` or ``state_dict``
-    prefix: str = ""  # what all names began with
-    passed_over: tuple[str, ...] = ()  # what else the file holds
+    within: str = ""  # the keys that lead to them in a training checkpoint, such as ``model``
+    prefix: str = ""  # the prefix that all names had
+    passed_over: tuple[str, ...] = ()  # other contents of the file
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    unread: Mapping[str, str] = dataclasses.field(default_factory=dict)  # what lies beside the tensors, and what it is
+    unread: Mapping[str, str] = dataclasses.field(default_factory=dict)  # other names, and what they hold
 
 
 def find_weights(directory: Path, names: tuple[str, ...]) -> Path:
@@ -132,7 +132,7 @@ def _read_file(path: Path, strip: bool = True) -> Weights:
 
 
 def _kind_of_file(path: Path) -> str:
-    """Returns the suffix of a file's format: by its first bytes (files in download caches have no suffix), or else its own.
+    """Returns the suffix of a file's format, by its first bytes (cached downloads have no suffix), or else its own.
 
     Raises InputError for an HTML page that was downloaded instead of weights.
     """
@@ -151,7 +151,7 @@ def _kind_of_file(path: Path) -> str:
 
 
 def _state_dict(value: Any, path: Path) -> Weights:
-    """Returns the state dict in what was saved: the value itself, or one below the keys that training loops use."""
+    """Returns the state dict in a saved value: the value itself, or one under the keys that training loops use."""
     passed_over: list[str] = []
     keys = _state_keys(value) if isinstance(value, Mapping) else ()
     for key in keys:
@@ -180,7 +180,7 @@ def _state_dict(value: Any, path: Path) -> Weights:
 
 
 def _state_keys(value: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns the keys that lead to the state dict in a checkpoint: the first with more tensors below it than on top.
+    """Returns the keys that lead to the state dict in a checkpoint: the first with more tensors under it than at the top.
 
     No dictionary is visited twice, since one may contain itself.
     """
@@ -198,7 +198,7 @@ def _state_keys(value: Mapping[str, Any]) -> tuple[str, ...]:
         if found is not None:
             return found
         level = below
-    # A key that is not on the list, if there is only one.
+    # An unlisted key, if it is the only one.
     own = [key for key, item in value.items() if isinstance(item, Mapping) and "optim" not in str(key)]
     holding = [key for key in own if isinstance(key, str) and _tensors_in(value[key]) > here]
     return (holding[0],) if len(holding) == 1 else ()
@@ -232,7 +232,7 @@ def _kind(value: Any) -> str:
 
 
 def _without_prefix(tensors: Mapping[str, StoredTensor], path: Path) -> tuple[dict[str, StoredTensor], str]:
-    """Returns ``tensors`` without wrappers' parts of their names, and the prefix that all names had."""
+    """Returns ``tensors`` with wrappers' parts stripped from their names, and the common prefix that was stripped."""
     longest = max(map(len, tensors))
     if longest > _MAX_NAME:
         raise InputError(f"a tensor has a name of {longest:,} characters; at most {_MAX_NAME:,} are read", path)

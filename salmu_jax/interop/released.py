@@ -1,4 +1,4 @@
-"""The published foundation models: their repositories and files, how to fetch and how to recognise them."""
+"""Lists the published foundation models, fetches them from the hub, and recognises their files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MODELS = (
 
 
 def by_name(name: str) -> Published | None:
-    """Returns the published model of that name, in full or for short."""
+    """Returns the published model of that short or full name; None if there is none."""
     return next((model for model in MODELS if name in (model.name, model.repository)), None)
 
 
@@ -69,5 +69,5 @@ def fetch(model: Published, revision: str | None) -> Path:
         ) from None
     try:
         return Path(huggingface_hub.hf_hub_download(model.repository, model.file, revision=revision))
-    except Exception as error:  # a dozen kinds: no network, no access, no such commit
+    except Exception as error:  # of a dozen types: no network, no access, no such commit
         raise InputError(f"the hub does not give it ({first_line(error)}); log in, {by_hand}", model.name) from error

@@ -1,7 +1,7 @@
-"""Safetensors files, with a header that is compared with the file before any number is read.
+"""Reads the headers of safetensors files, and checks them against the file before any number is read.
 
-The format: the length of the header (8 bytes), the header (JSON: of every tensor its dtype, shape, and first and last byte),
-and the numbers, without a gap or an overlap. Only the place of each tensor is taken from here; see ``tensors.py``.
+The format is: the length of the header (8 bytes), the header (JSON: each tensor's dtype, shape, first and last byte),
+and the numbers, without gaps or overlaps. This module only locates each tensor; ``tensors.py`` reads it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.json_reader import parse_json
 from salmu_jax.runtime.opening import open_regular
 
-_MAX_HEADER = 1 << 24  # some 120 bytes a tensor
+_MAX_HEADER = 1 << 24  # about 120 bytes per tensor
 _MAX_DIMENSIONS = 64
 _KINDS = {
     "F32": "float32",
@@ -34,7 +34,7 @@ _KINDS = {
 
 
 def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """Returns the tensors of a file by name, and its metadata. Raises InputError for a header that is wrong in any way."""
+    """Returns the tensors of a file by name, and its metadata. Raises InputError for any inconsistency in the header."""
     with open_regular(path) as handle:
         size = os.fstat(handle.fileno()).st_size
         head = handle.read(8)
@@ -56,7 +56,7 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
 
 
 class _HeaderError(ValueError):
-    """What is wrong with a header."""
+    """Says what is wrong with a header."""
 
 
 def _tensors(header: Any, path: Path, begin: int, size: int) -> tuple[dict[str, StoredTensor], dict[str, str]]:

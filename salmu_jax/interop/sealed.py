@@ -1,6 +1,6 @@
-"""The digests of an export: ``salmu.json`` beside its files, and the digest of the parameters in the weights themselves.
+"""Writes and checks an export's digests: ``salmu.json`` beside its files, and the parameters' digest in the weights.
 
-Safetensors has no checksum, so a flipped bit would be imported unnoticed.
+Safetensors files have no checksum, so a flipped bit would otherwise be imported unnoticed.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from salmu_jax.runtime.errors import InputError
 
 FILE = "salmu.json"
 SCHEMA = "salmu_jax.export/1"
-LINEAGE = ("parent", "root", "splits_read")  # what a model descends from and was trained on, as its manifest has it
-METADATA_KEY = "salmu_jax.digest"  # of a safetensors file: the SHA-256 of the parameters, as a model's manifest has it
+LINEAGE = ("parent", "root", "splits_read")  # a model's ancestry and training splits, as in its manifest
+METADATA_KEY = "salmu_jax.digest"  # in a safetensors file: the SHA-256 of the parameters, as in a model's manifest
 
 
 def seal(directory: Path, names: Sequence[str], fields: Mapping[str, Any]) -> None:
-    """Writes ``salmu.json`` in ``directory``: ``fields``, and the size and SHA-256 of the files called ``names``."""
+    """Writes ``salmu.json`` in ``directory``: ``fields``, and the size and SHA-256 of the files ``names``."""
     records = {name: contents.record(directory / name) for name in names}
     files.write_json(directory / FILE, {"schema": SCHEMA, **fields, "files": records})
 
 
 def read_seal(directory: Path) -> dict[str, Any]:
-    """Returns the ``salmu.json`` of ``directory``; empty if there is none. Raises InputError for one that is damaged."""
+    """Returns the ``salmu.json`` of ``directory``; empty if there is none. Raises InputError if it is damaged."""
     path = directory / FILE
     if not path.exists():
         return {}
@@ -44,7 +44,7 @@ def read_seal(directory: Path) -> dict[str, Any]:
 
 
 def check_files(seal: Mapping[str, Any], sums: Mapping[Path, str]) -> None:
-    """Raises InputError if one of the files, given with its SHA-256, is not the one that was exported."""
+    """Raises InputError if one of the files, given with its SHA-256, is not as it was exported."""
     for path, sha256 in sums.items():
         entry = seal.get("files", {}).get(path.name)
         if entry is not None and entry["sha256"] != sha256:
@@ -56,7 +56,7 @@ def check_files(seal: Mapping[str, Any], sums: Mapping[Path, str]) -> None:
 
 
 def check_parameters(expected: str | None, found: str, where: Path) -> None:
-    """Raises InputError if the parameters do not have the digest that they were exported with."""
+    """Raises InputError if the parameters' digest is not the one that was exported."""
     if expected is not None and expected != found:
         raise InputError(
             "damaged, or changed since it was exported: its parameters do not have the digest that it carries; export it"

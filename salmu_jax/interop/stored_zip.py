@@ -1,8 +1,8 @@
 """Reads the zip archives that torch.save writes, whose entries are stored uncompressed.
 
-Everything that the directory of an archive claims is compared with the file first: no entry may be outside of the file,
-overlap another, or have another's name; compressed entries are refused (a kilobyte may claim gigabytes); checksums are
-compared when an entry is read.
+Everything that an archive's directory claims is first checked against the file: no entry may lie outside the file,
+overlap another, or share a name. Compressed entries are refused (a kilobyte may claim gigabytes). Checksums are
+verified when an entry is read.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from salmu_jax.runtime.opening import open_regular
 
 _END, _END_64, _LOCATOR_64, _CENTRAL, _LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
 _END_BYTES, _END_64_BYTES, _LOCATOR_BYTES, _CENTRAL_BYTES, _LOCAL_BYTES = 22, 56, 20, 46, 30
-_MAX_DIRECTORY = 1 << 24  # some 100 bytes a tensor
+_MAX_DIRECTORY = 1 << 24  # about 100 bytes per tensor
 _CHUNK = 1 << 20
 
 
 class DamagedError(ValueError):
-    """The archive is not what its directory says."""
+    """The archive contradicts its directory."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredEntry:
-    """Where the bytes of an entry lie, and their checksum; ``packed`` says that they are compressed or encrypted."""
+    """The location of an entry's bytes, and their checksum; ``packed`` if they are compressed or encrypted."""
 
     path: Path
     name: str
@@ -39,7 +39,7 @@ class StoredEntry:
     packed: bool
 
     def verify(self) -> None:
-        """Raises InputError if the bytes do not have their checksum."""
+        """Raises InputError if the bytes do not match their checksum."""
         crc, left = 0, self.size
         with open_regular(self.path) as handle:
             handle.seek(self.start)
@@ -60,7 +60,7 @@ class StoredEntry:
 
 
 def read_directory(path: Path) -> dict[str, StoredEntry]:
-    """Returns the entries of an archive by name. Raises InputError for anything but an archive whose directory fits it."""
+    """Returns the entries of an archive by name. Raises InputError unless the file is an archive that fits its directory."""
     with open_regular(path) as handle:
         try:
             return _read_directory(handle, os.fstat(handle.fileno()).st_size, path)
@@ -99,7 +99,7 @@ def _read_directory(handle: BinaryIO, size: int, path: Path) -> dict[str, Stored
 
 
 def _find_directory(handle: BinaryIO, size: int) -> tuple[int, int, int]:
-    """(entries, bytes, place) of the directory, from the record at the end of the file."""
+    """Returns (entries, bytes, offset) of the directory, from the record at the end of the file."""
     tail = _at(handle, size - _END_BYTES, _END_BYTES) if size >= _END_BYTES else b""
     if tail[:4] != _END or tail[-2:] != b"\0\0":
         raise DamagedError("no directory at its end: cut off, or another kind of file")
@@ -126,7 +126,7 @@ def _at(handle: BinaryIO, start: int, count: int) -> bytes:
 
 
 def _widen(extra: bytes, unpacked: int, packed: int, place: int) -> tuple[int, int, int]:
-    """Sizes and place with those that take 64 bits, from the entry's extra field."""
+    """Replaces sizes and offset that need 64 bits with the values in the entry's extra field."""
     wide = [value == 0xFFFFFFFF for value in (unpacked, packed, place)]
     values = [unpacked, packed, place]
     at = 0
@@ -143,7 +143,7 @@ def _widen(extra: bytes, unpacked: int, packed: int, place: int) -> tuple[int, i
 
 
 def _payload(handle: BinaryIO, place: int, name: str, size: int, end: int) -> int:
-    """Returns where the bytes of the entry with the header at ``place`` begin; they have to end before ``end``."""
+    """Returns where the bytes of the entry whose header is at ``place`` begin; they must end before ``end``."""
     header = _at(handle, place, _LOCAL_BYTES)
     n_name, n_extra = struct.unpack_from("<HH", header, 26)
     start = place + _LOCAL_BYTES + n_name + n_extra

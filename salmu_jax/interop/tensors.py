@@ -1,4 +1,4 @@
-"""Tensors in a file: shape and dtype are known, and the numbers are read one tensor at a time."""
+"""Describes tensors in a file: shape and dtype are known; the numbers are read one tensor at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.opening import open_regular
 
-# The kinds of numbers that are read; those of other kinds are named, and stay in their files.
+# The dtypes that are read; tensors of other dtypes are listed but stay in their files.
 DTYPES = {
     name: np.dtype(getattr(ml_dtypes, name, name))
     for name in ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -22,10 +22,10 @@ DTYPES = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StoredTensor:
-    """A tensor of ``shape`` and ``dtype`` (a name; of :data:`DTYPES` if it can be read).
+    """A tensor in a file. ``dtype`` is a name, in :data:`DTYPES` if the tensor can be read.
 
-    ``path`` and ``start`` locate its first number; ``strides`` (in numbers) the others, None for row-major order. ``numbers``
-    is how many the file holds from ``storage`` on, perhaps shared with other tensors. ``verify`` compares a checksum, if the
+    ``path`` and ``start`` locate its first number, ``strides`` (in numbers) the others; None for row-major order. ``numbers``
+    is how many the file holds from ``storage`` on, perhaps shared with other tensors. ``verify`` checks a checksum, if the
     file has one.
     """
 
@@ -40,16 +40,16 @@ class StoredTensor:
 
     @property
     def size(self) -> int:
-        """How many numbers the tensor has."""
+        """The number of elements."""
         return math.prod(self.shape)
 
     @property
     def repeats(self) -> bool:
-        """Whether it has more numbers than are stored: a view that repeats some may claim any size."""
+        """Whether it has more elements than are stored: a view that repeats some could claim any size."""
         return self.size > self.numbers
 
     def read(self) -> np.ndarray:
-        """Returns the numbers, as a contiguous array. Raises InputError if they are damaged, or cannot be read."""
+        """Returns the numbers as a contiguous array. Raises InputError if they are damaged or unreadable."""
         if self.dtype not in DTYPES or self.repeats:
             kind = "a view that repeats its numbers" if self.repeats else f"of {self.dtype}"
             raise InputError(f"a tensor {list(self.shape)} is {kind}, which is not read", self.path)

@@ -1,4 +1,4 @@
-"""The files of transformers' tokenizer: written by an export, and compared with CLIP's tokenizer before an import.
+"""Writes the files of transformers' tokenizer for an export, and compares them with CLIP's before an import.
 
 transformers reads ``tokenizer.json`` if it exists, otherwise ``vocab.json`` and ``merges.txt``. Several files name special
 tokens; each is compared, since any of them may be used.
@@ -27,7 +27,7 @@ _START, _END = "<|startoftext|>", "<|endoftext|>"
 _SPECIAL = {"bos_token": _START, "eos_token": _END, "unk_token": _END, "pad_token": _END}
 _OTHER_SPECIAL = ("additional_special_tokens", "extra_special_tokens", "cls_token", "sep_token", "mask_token")
 _WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-_PATTERNS = (_WORD, rf"<\|startoftext\|>|<\|endoftext\|>|{_WORD}")  # special tokens are cut out before, in any case
+_PATTERNS = (_WORD, rf"<\|startoftext\|>|<\|endoftext\|>|{_WORD}")  # special tokens are split off first in any case
 _NORMALIZER = {
     "type": "Sequence",
     "normalizers": [
@@ -41,7 +41,7 @@ _NORMALIZER = {
 def write(directory: Path, config: ClipConfig, tokenizer: ClipTokenizer) -> None:
     """Writes what ``CLIPTokenizer.from_pretrained`` reads.
 
-    It pads rows with the end of text, where ours have zeros: neither reads behind the end.
+    It pads rows with the end of text, where we use zeros; neither model reads past the first end of text.
     """
     ids, merges = _vocabulary(tokenizer)
     files.write_text(directory / VOCABULARY, json.dumps(ids, ensure_ascii=False))
@@ -52,7 +52,7 @@ def write(directory: Path, config: ClipConfig, tokenizer: ClipTokenizer) -> None
 
 
 def check(directory: Path, config: ClipConfig) -> None:
-    """Raises InputError if one of the files in ``directory`` gives captions other ids than ours."""
+    """Raises InputError if one of the files in ``directory`` would tokenise captions differently from us."""
     ids, merges = _vocabulary(ClipTokenizer(num_merges=zoo.bpe_merges(config), context_length=config.context_length))
     there = {name: directory / name for name in ALL if (directory / name).exists()}
     if VOCABULARY in there and files.read_json(there[VOCABULARY]) != ids:
@@ -102,7 +102,7 @@ def _check_special(values: Mapping[str, Any], problems: list[str]) -> None:
             problems.append(f"{name} is {str(token)[:60]}, not {right}")
     for name in _OTHER_SPECIAL:
         given = values.get(name) or []
-        if isinstance(given, Mapping) and "content" not in given:  # tokens by their names
+        if isinstance(given, Mapping) and "content" not in given:  # tokens by name
             given = list(given.values())
         for token in map(_content, given if isinstance(given, list) else [given]):
             if token not in (_START, _END):
@@ -115,7 +115,7 @@ def _content(token: Any) -> Any:
 
 
 def _check_added(added: Mapping[str, Any], ids: Mapping[str, int], problems: list[str]) -> None:
-    """Tokens that are cut out of captions before they become words: only start and end of text may be."""
+    """Checks tokens that are split off before captions become words: only start and end of text may be."""
     for token, index in added.items():
         right = ids[token] if token in (_START, _END) else None
         if right is None:
@@ -158,7 +158,7 @@ def _check_whole(
 
 
 def _pairs(merges: Any) -> list[tuple[Any, ...]] | None:
-    """Returns the merges as pairs; newer versions write them as such, older ones as texts with a space."""
+    """Returns the merges as pairs; newer versions write pairs, older ones texts with a space."""
     if not isinstance(merges, list):
         return None
     return [

@@ -1,4 +1,4 @@
-"""Reads PyTorch's ``.bin``, ``.pt``, ``.pth`` and ``.ckpt`` files without PyTorch and without running anything in them.
+"""Reads PyTorch's ``.bin``, ``.pt``, ``.pth`` and ``.ckpt`` files without PyTorch, and without executing anything in them.
 
 Such a file is a zip archive (``stored_zip.py``) with a pickle (``pickled.py``), which describes tensors as views of the
 numbers in the archive's ``data/N`` entries. These become :class:`StoredTensor`; all other objects are ignored.
@@ -27,9 +27,9 @@ _STORAGES = {
     "CharStorage": "int8",
     "ByteStorage": "uint8",
     "BoolStorage": "bool",
-}  # an UntypedStorage is of another kind of numbers: the tensor names it
+}  # an UntypedStorage has no dtype here: the tensor names it
 _MAX_DIMENSIONS = 64
-# How files begin that were written before 1.6, or with _use_new_zipfile_serialization=False: a pickled number; or a tar.
+# The first bytes of files from before 1.6, or of _use_new_zipfile_serialization=False: a pickled number; or a tar's.
 _OLD = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
 _TAR_MAGIC = (257, b"ustar")
 
@@ -37,14 +37,14 @@ _TAR_MAGIC = (257, b"ustar")
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Storage:
     entry: StoredEntry
-    dtype: str  # of DTYPES, or empty
-    verify: Any  # once for all tensors of this storage
+    dtype: str  # in DTYPES, or empty
+    verify: Any  # runs once for all tensors of this storage
 
 
 def load(path: Path) -> Any:
     """Returns the object in ``path``: dictionaries, lists and plain values, with tensors as :class:`StoredTensor`.
 
-    Objects of any other class are :class:`Unread`. Raises InputError for a file that is no such archive, or is damaged.
+    Objects of any other class are :class:`Unread`. Raises InputError for a file that is not such an archive, or is damaged.
     """
     _refuse_old(path)
     entries = read_directory(path)
@@ -93,7 +93,7 @@ def load(path: Path) -> Any:
 
 
 class _Once:
-    """Verifies an entry the first time it is asked to."""
+    """Verifies an entry on the first call only."""
 
     def __init__(self, entry: StoredEntry):
         self._entry, self._done = entry, False
@@ -117,7 +117,7 @@ def _refuse_old(path: Path) -> None:
 
 
 def _rebuild(named: Named, arguments: tuple[Any, ...]) -> Any:
-    """Returns what a call of ``named`` makes, if it is one that torch.save writes for tensors."""
+    """Returns what a call of ``named`` makes, for the calls that torch.save writes for tensors."""
     match str(named):
         case "collections.OrderedDict":
             return _ordered(arguments)
@@ -131,7 +131,7 @@ def _rebuild(named: Named, arguments: tuple[Any, ...]) -> Any:
             "torch._tensor._rebuild_from_type_v2"
         ):  # a tensor with attributes: how it is made, its class, from what, state
             how, _, of = _some(arguments, 3)
-            # Not of itself once more: that could be nested without end.
+            # Not itself again, which could nest endlessly.
             if isinstance(how, Named) and isinstance(of, tuple) and str(how) != str(named):
                 return _rebuild(how, of)
     return Unread(str(named))
