@@ -66,7 +66,7 @@ class PairSource:
         """Opens ``["retain_pairs/train", "salmu/retain_synth", ...]``; ``salmu/sensitive`` is three splits in a row."""
         for split in splits:
             if split.count("/") != 1:
-                raise InputError(f"'{split}' is no split; one such as 'salmu/forget' is needed", datasets_dir)
+                raise InputError(f"'{split}' is not a split; one such as 'salmu/forget' is needed", datasets_dir)
         return cls([open_source(datasets_dir, *split.split("/")) for split in splits], extra_text)
 
     def __len__(self) -> int:

@@ -305,7 +305,7 @@ def test_a_directory_whose_name_is_no_utf8_is_read_from_and_no_models_are_stored
         assert "models cannot be stored there; choose another one, or a link" in error_of(plain, f"{field}={latin}/run")
     os.mkdir(latin)
     monkeypatch.chdir(latin)
-    assert "lies in a directory whose name is no UTF-8" in error_of(plain, "workdir=runs/mini")
+    assert "lies in a directory whose name is not UTF-8" in error_of(plain, "workdir=runs/mini")
     (tmp_path / "link").symlink_to(latin)
     monkeypatch.chdir(tmp_path)
     assert load_config(plain, ["workdir=link/run"]).workdir == "link/run"

@@ -98,7 +98,7 @@ class World:
                 continue
             if not folder.is_dir():
                 what = (
-                    f"a link to {os.readlink(folder)}, which is no folder that is there" if folder.is_symlink() else ""
+                    f"a link to {os.readlink(folder)}, which is not an existing folder" if folder.is_symlink() else ""
                 )
                 raise InputError(f"{what or 'not a folder'}; a folder is needed, or nothing of this name", folder)
             found.setdefault(os.path.realpath(folder), folder)

@@ -116,7 +116,7 @@ def iter_tar_labels(
                 raise InputError("missing; every image needs its class index", where)
             text = decode_text(members["cls"].data, where).strip()
             if not re.fullmatch("[0-9]{1,9}", text) or int(text) >= num_classes:
-                raise InputError(f"{text[:40]!r} is no class index; 0 to {num_classes - 1} would be right", where)
+                raise InputError(f"{text[:40]!r} is not a class index; 0 to {num_classes - 1} would be right", where)
             yield LabelledImage(key, image.data if images else b"", int(text))
 
 

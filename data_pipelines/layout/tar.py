@@ -113,7 +113,7 @@ class _Reader:
             long_name, pax = None, {}
             if header.kind in (b"5", b"V"):  # a directory, or a tape label
                 if header.size:
-                    raise self._refusal(f"{header.name!r} is no file and has contents", header.offset)
+                    raise self._refusal(f"{header.name!r} is not a file and has contents", header.offset)
                 continue
             if header.kind in _REFUSED:
                 raise self._refusal(f"{header.name!r} is {_REFUSED[header.kind]}", header.offset)

@@ -206,7 +206,7 @@ def _counted_shards(directory: Path, findings: Findings) -> tuple[Path, ...]:
     text = _read_lines(count_file, "the number of tar files")[0].strip()
     tars = {entry.name for entry in _listed(directory) if entry.suffix == ".tar"}
     if not re.fullmatch("[0-9]{1,12}", text) or int(text) == 0:
-        raise InputError(f"{text[:40]!r} is no number of tar files; 1 or more would be right", count_file)
+        raise InputError(f"{text[:40]!r} is not a number of tar files; 1 or more would be right", count_file)
     count = int(text)
     for index in range(min(count, len(tars) + 1)):  # the file may claim any count
         if f"{index}.tar" not in tars:
@@ -233,7 +233,7 @@ def _timm_shards(directory: Path, tars: list[Path]) -> tuple[Path, ...]:
         except (KeyError, TypeError):
             raise InputError("no splits.validation.filenames; timm's info file has them", info_file) from None
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise InputError("splits.validation.filenames is no list of names", info_file)
+            raise InputError("splits.validation.filenames is not a list of names", info_file)
         here = {path.name for path in tars}
         missing = [name for name in names if name not in here]
         if missing:
@@ -244,7 +244,7 @@ def _timm_shards(directory: Path, tars: list[Path]) -> tuple[Path, ...]:
         return tuple(directory / name for name in names)
     if not of_split:
         raise InputError(
-            f"{listed((repr(path.name) for path in tars), 1)} is no validation shard (NAME-validation-00.tar)",
+            f"{listed((repr(path.name) for path in tars), 1)} is not a validation shard (NAME-validation-00.tar)",
             directory,
         )
     numbers = [re.search(r"([0-9]{1,9})\.tar$", path.name) for path in of_split]

@@ -157,7 +157,7 @@ class _Machine:
     def integer(self, layout: str) -> None:
         count = self.number(layout)
         if not 0 <= count <= _MAX_INTEGER_BYTES:
-            raise PickleError(f"a whole number of {count:,} bytes at {self.at:,}")
+            raise PickleError(f"an integer of {count:,} bytes at {self.at:,}")
         self.push(int.from_bytes(self.take(count), "little", signed=True))
 
     def get(self, layout: str) -> None:
@@ -181,12 +181,12 @@ class _Machine:
         if isinstance(target, list):
             target += items
         elif not isinstance(target, Unread):
-            raise PickleError(f"items of something that is no list at {self.at - 1:,}")
+            raise PickleError(f"items of something that is not a list at {self.at - 1:,}")
 
     def set_items(self, items: list[Any]) -> None:
         target = self.top()
         if len(items) % 2 or not isinstance(target, dict | Unread):
-            raise PickleError(f"entries of something that is no dictionary at {self.at - 1:,}")
+            raise PickleError(f"entries of something that is not a dictionary at {self.at - 1:,}")
         if isinstance(target, dict):
             target.update((_key(key), value) for key, value in zip(items[::2], items[1::2], strict=True))
 
@@ -201,7 +201,7 @@ class _Machine:
     def add_items(self) -> None:
         self.pop_mark()
         if not isinstance(self.top(), Unread):
-            raise PickleError(f"members of something that is no set at {self.at - 1:,}")
+            raise PickleError(f"members of something that is not a set at {self.at - 1:,}")
 
     def frozen_set(self) -> None:
         self.pop_mark()
@@ -213,7 +213,7 @@ class _Machine:
     def name_from_stack(self) -> None:
         name, module = self.pop(), self.pop()
         if not isinstance(name, str) or not isinstance(module, str):
-            raise PickleError(f"a name that is no text at {self.at - 1:,}")
+            raise PickleError(f"a name that is not text at {self.at - 1:,}")
         self.push(_named(module, name))
 
     def call(self, keywords: bool = False) -> None:
@@ -221,7 +221,7 @@ class _Machine:
             self.pop()
         arguments, target = self.pop(), self.pop()
         if not isinstance(arguments, tuple) or not isinstance(target, Named | Unread):
-            raise PickleError(f"a call of something that is no function at {self.at - 1:,}")
+            raise PickleError(f"a call of something that is not a function at {self.at - 1:,}")
         if isinstance(target, Unread):
             self.push(target)
         else:

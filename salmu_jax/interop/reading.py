@@ -106,7 +106,7 @@ def read_weights(path: Path) -> Weights:
 def _shard_name(name: str, index: Path) -> str:
     plain = name.isprintable() and Path(name).name == name
     if not plain or name in ("", ".", "..") or Path(name).suffix not in SUFFIXES:
-        raise InputError(f"{name[:80]!r} is no file of weights in the directory", index)
+        raise InputError(f"{name[:80]!r} is not a weights file in the directory", index)
     return name
 
 
@@ -167,7 +167,7 @@ def _state_dict(value: Any, path: Path) -> Weights:
         raise InputError(f"holds a {_kind(value)}, not a state dict", path)
     for name, item in value.items():
         if isinstance(name, OtherKey):
-            raise InputError("not a state dict: one of its keys is no text", path)
+            raise InputError("not a state dict: one of its keys is not text", path)
         if not isinstance(item, StoredTensor):
             passed_over.append(f"{name} ({item.kind})" if isinstance(item, Unread) else name)
     tensors = {name: item for name, item in value.items() if isinstance(item, StoredTensor)}

@@ -61,7 +61,7 @@ class _HeaderError(ValueError):
 
 def _tensors(header: Any, path: Path, begin: int, size: int) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     if not isinstance(header, dict):
-        raise _HeaderError("its header is no JSON object")
+        raise _HeaderError("its header is not a JSON object")
     metadata = header.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _HeaderError("its metadata is not all text")

@@ -134,7 +134,7 @@ def _check_whole(
         whole = [token for token in added if token.get("single_word")]
         problems += [f"{str(token.get('content'))[:60]} is only cut out as a single word" for token in whole]
     else:
-        problems.append("added_tokens is no list of tokens")
+        problems.append("added_tokens is not a list of tokens")
         added = []
     model = values.get("model")
     model = model if isinstance(model, Mapping) else {}

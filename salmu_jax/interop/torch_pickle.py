@@ -139,7 +139,7 @@ def _rebuild(named: Named, arguments: tuple[Any, ...]) -> Any:
 
 def _some(arguments: tuple[Any, ...], count: int) -> tuple[Any, ...]:
     if len(arguments) < count:
-        raise PickleError("a tensor that is no view of its numbers")
+        raise PickleError("a tensor that is not a view of its numbers")
     return arguments[:count]
 
 
@@ -157,9 +157,9 @@ def _tensor(storage: Any, offset: Any, size: Any, strides: Any, dtype: Any) -> S
     """Returns the view of a storage; its size is checked when it is read. Raises PickleError if it is not a view."""
     whole = isinstance(storage, _Storage) and isinstance(size, tuple) and isinstance(strides, tuple)
     if not whole or len(size) != len(strides) or len(size) > _MAX_DIMENSIONS:
-        raise PickleError("a tensor that is no view of its numbers")
+        raise PickleError("a tensor that is not a view of its numbers")
     if not all(type(number) is int and 0 <= number < 1 << 62 for number in (offset, *size, *strides)):
-        raise PickleError("a tensor that is no view of its numbers")
+        raise PickleError("a tensor that is not a view of its numbers")
     entry = storage.entry
     kind = storage.dtype or (dtype.name if isinstance(dtype, Named) and dtype.module == "torch" else "unknown numbers")
     if kind not in DTYPES:

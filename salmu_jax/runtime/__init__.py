@@ -1,1 +1,1 @@
-"""What everything stands on: processes, files, locks, devices and the work directory. It imports nothing above it."""
+"""The foundation of all packages: processes, files, locks, devices, the work directory. It imports nothing above it."""

@@ -1,6 +1,6 @@
-"""Printing to standard streams that may be closed, full, a pipe without a reader, or in ASCII.
+"""Prints to standard streams that may be closed, full, ASCII only, or a pipe without a reader.
 
-The outputs of a run are its files. It must not fail because of what it prints while it makes them.
+The outputs of a run are its files. A run must not fail because of what it prints on the way.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _ERRORS = "salmu.plain"
 
 
 def say(line: str, stream: TextIO | None = None) -> None:
-    """Prints a line on standard output, or ``stream``, in characters that its encoding has."""
+    """Prints a line on standard output, or ``stream``, replacing characters that its encoding lacks."""
     stream = sys.stdout if stream is None else stream
-    if stream is None:  # it was closed when Python began
+    if stream is None:  # closed when Python started
         return
     try:
         print(line, file=stream, flush=True)
@@ -43,7 +43,7 @@ def say(line: str, stream: TextIO | None = None) -> None:
 
 
 class _Lossy(io.FileIO):
-    """A file descriptor whose write errors are noted and not raised."""
+    """Wraps a file descriptor, and records its write errors instead of raising them."""
 
     lost: OSError | None = None
     quiet = False
@@ -54,7 +54,7 @@ class _Lossy(io.FileIO):
         except OSError as error:
             if self.lost is None and not self.quiet and self.fileno() == 1 and error.errno != errno.EPIPE:
                 complain(
-                    f"salmu: standard output: {error.strerror}; the run goes on, its output files are not affected"
+                    f"salmu: standard output: {error.strerror}; the run continues, and its output files are not affected"
                 )
             self.lost = self.lost or error
             return len(data)
@@ -63,8 +63,8 @@ class _Lossy(io.FileIO):
 def prepare(*, quiet: bool = False) -> None:
     """Makes the program's three standard streams safe; call it first. With ``quiet``, the parent reports lost output.
 
-    Closed descriptors become the null device: otherwise the next file to be opened would get their number, and whatever a
-    library prints would end up in it.
+    Closed descriptors become the null device. Otherwise the next file to be opened would get their number, and whatever a
+    library prints would end up in that file.
     """
     for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         try:
@@ -105,7 +105,7 @@ def flushed() -> bool:
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """Replaces what a stream cannot encode by ASCII."""
+    """Replaces characters that a stream cannot encode with ASCII."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]

@@ -1,12 +1,12 @@
-"""Manifests: every file of a directory of ours with its size and SHA-256, written when the directory is made.
+"""Writes and compares manifests: the size and SHA-256 of every file of a directory, recorded when we write it.
 
     contents.json    in datasets/ and report/:  {"schema": "salmu_jax.contents/1", "kind": "datasets", "files": {...}}
     world.json       in a made world:           its field "digests"
     manifest.json    in a model:                its field "files"
 
-These manifests answer three questions. *Is it as it was written?* :func:`problems` compares. *Is it the same?* Equal
-contents have equal digests, wherever they lie and whenever they were written (:func:`contents_digest`). *Is it ours to
-replace?* A directory without such a manifest is a user's (:func:`is_ours`), and so is a file that no manifest names
+Manifests answer three questions. *Is it as it was written?* :func:`problems` compares. *Is it the same?* Equal
+contents have equal digests, wherever they are and whenever they were written (:func:`contents_digest`). *May we
+replace it?* A directory without such a manifest is a user's (:func:`is_ours`), and so is a file that no manifest names
 (:func:`strays`): it is not part of the identity and is never deleted.
 """
 
@@ -24,19 +24,19 @@ from salmu_jax.runtime.errors import InputError
 SCHEMA = "salmu_jax.contents/1"
 MANIFEST = "contents.json"
 
-# The manifests that make a directory ours, and the beginning of their schemas.
+# The manifests that mark a directory as ours, and the prefixes of their schemas.
 _MANIFESTS = {
     MANIFEST: "salmu_jax.contents/",
     "world.json": "salmu_jax.world/",
     "manifest.json": "salmu_jax.model/",
 }
-# Files that desktops and file servers write into any directory; a directory with nothing else counts as empty.
+# Files that desktops and file servers create in any directory; a directory with only these counts as empty.
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory", ".nfs", "._", "lost+found")
-# Seconds. A file changed so shortly before it was read may change again without its times telling.
+# Seconds. A file changed this shortly before it was read may change again without a new timestamp.
 _SETTLED = 1.0
 
 Seen = MutableMapping[str, list[Any]]
-"""``{path: [size, mtime_ns, ctime_ns, inode, sha256]}``: files that have been read, and what they held."""
+"""``{path: [size, mtime_ns, ctime_ns, inode, sha256]}``: files that were read, and their digests."""
 
 
 def write_contents(directory: str | os.PathLike, kind: str) -> dict[str, Any]:
@@ -63,17 +63,17 @@ def record(path: Path) -> dict[str, Any]:
 def read_contents(directory: str | os.PathLike) -> dict[str, Any] | None:
     """Returns what the manifest of ``directory`` says, in the form of ``contents.json``.
 
-    ``bytes`` is absent where the manifest has digests alone (a made world). Returns None if there is no manifest, or none
-    that can be read: the directory then has to be made again, or is not ours.
+    ``bytes`` is absent if the manifest has only digests (a made world). Returns None if there is no readable manifest: the
+    directory then must be made again, or is not ours.
     """
     found = _own_manifest(directory)
     return None if found is None else _as_contents(*found)
 
 
 def _own_manifest(directory: str | os.PathLike) -> tuple[str, dict[str, Any]] | None:
-    """Returns the name and the JSON of the manifest of a directory; None if it has none of ours that can be read.
+    """Returns the name and the JSON of a directory's manifest; None if it has no readable one of ours.
 
-    A user's file may have the name of one: ``manifest.json`` in the data sets, say.
+    A user's file may have such a name: ``manifest.json`` in the data sets, say.
     """
     for name in _MANIFESTS:
         if (manifest := _read_manifest(directory, name)) is not None:
@@ -115,9 +115,9 @@ def seal_holds(directory: str | os.PathLike) -> bool:
 
 
 def architecture_digest(manifest: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of what, besides the parameters, decides a model's embeddings.
+    """Returns the SHA-256 of what determines a model's embeddings besides its parameters.
 
-    By its manifest: the architecture, the activation, image preprocessing and the tokenizer. The compute dtype is left out,
+    In its manifest: architecture, activation, image preprocessing and tokenizer. The compute dtype is left out,
     since the config sets it.
     """
     architecture = manifest.get("architecture")
@@ -136,7 +136,7 @@ def data_digests(contents: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def no_split(split: str, there: Collection[str], where: str | os.PathLike) -> InputError:
-    """Returns the refusal of a split that a built data set does not have; ``there`` are those that it has."""
+    """Returns the error for a split that a built data set lacks; ``there`` are the splits that it has."""
     has = ", ".join(there)
     if "sensitive" in there:
         has += (
@@ -191,7 +191,7 @@ def digest_of(path: str | os.PathLike, seen: Seen, key: str | None = None) -> st
 def is_ours(directory: str | os.PathLike) -> bool:
     """Returns whether we may replace or remove ``directory``: it is absent, empty, or holds a manifest of ours.
 
-    A manifest that damage has made unreadable still makes it ours, as long as it holds its schema.
+    A damaged manifest still marks it as ours, as long as it contains its schema.
     """
     directory = Path(directory)
     if not os.path.lexists(directory) or (directory.is_symlink() and not directory.exists()):
@@ -204,7 +204,7 @@ def is_ours(directory: str | os.PathLike) -> bool:
 
 
 def strays(directory: str | os.PathLike) -> list[str] | None:
-    """Returns the files below a directory of ours that its manifest does not name: a user's, or a desktop's.
+    """Returns the files below one of our directories that its manifest does not name: a user's, or a desktop's.
 
     Links are not followed; a link counts as a file. Returns None if there is a manifest that cannot be read.
     """
@@ -236,7 +236,7 @@ def other_names(directory: str | os.PathLike) -> list[str]:
 def _walk(directory: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
     about = directory.stat()
     place = (about.st_dev, about.st_ino)
-    if place in above:  # a link to a directory that it lies in
+    if place in above:  # a link to a directory above it
         return
     for path in directory.iterdir():
         if path.is_dir():

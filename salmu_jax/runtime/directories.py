@@ -1,4 +1,4 @@
-"""Writing directories: filled under a temporary name and renamed when complete, never replacing a user's.
+"""Writes directories: fills them under a temporary name, renames them when complete, and never replaces a user's.
 
 A directory is ours if it holds one of our manifests (``contents.py``). Files in it that the manifest does not name are a
 user's, and are kept when the directory is replaced.
@@ -97,8 +97,8 @@ def check_replaceable(path: str | os.PathLike) -> Path:
 
 
 def _keep(source: Path, target: Path) -> None:
-    """Links or copies a user's file into the new directory; the old one keeps it until it is removed."""
-    if os.path.lexists(target):  # the new output has a file of this name
+    """Links or copies a user's file into the new directory; the old directory keeps it until it is removed."""
+    if os.path.lexists(target):  # the new output has a file with this name
         target = target.with_name(f"{target.name}.kept")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:

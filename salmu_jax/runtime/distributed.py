@@ -1,7 +1,7 @@
-"""Runs over several processes (the hosts of a TPU pod): how they find each other, wait, and agree.
+"""Connects the processes of a run (the hosts of a TPU pod): how they find each other, wait, and agree.
 
 Every process runs the same command and feeds its own devices with its own part of every batch. Only process 0 prints, and only
-it writes what is not an array: manifests, metrics, records of stages. All processes have to see the directories of a run.
+it writes what is not an array: manifests, metrics, records of stages. All processes must see the run's directories.
 
 With a single process, everything here does nothing.
 """
@@ -24,15 +24,15 @@ from salmu_jax.runtime.messages import first_line
 T = TypeVar("T")
 
 _WAIT_MS = 24 * 3600 * 1000  # process 0 may build data or evaluate for hours while the others wait
-_NOTICE_SECONDS = 15  # how long the others are waited for in silence
-_SHUTDOWN_SECONDS = 60  # how long a process that ends waits for the others, before it ends alone
+_NOTICE_SECONDS = 15  # wait for the others this long before saying so
+_SHUTDOWN_SECONDS = 60  # how long an ending process waits for the others
 
-_rounds = itertools.count()  # equal in all processes, which go through the same rounds
+_rounds = itertools.count()  # equal in all processes, which make the same calls in the same order
 _alone = False  # whether process 0 is running alone, see from_main
 
 
 class RemoteInputError(InputError):
-    """An InputError that was raised in another process, which prints it."""
+    """An InputError raised in another process, which prints it."""
 
 
 def initialize(
@@ -42,17 +42,17 @@ def initialize(
     process: int | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> None:
-    """Joins the other processes of this run, before the first computation; at most once.
+    """Joins the other processes of this run. Call it once, before the first computation.
 
     Args:
       mode: ``auto``: join if an address is given below, or a launcher in the environment (Slurm, Open MPI, a TPU pod of
         several hosts) says which of how many tasks this is; ``on``: JAX finds the cluster, or fails; ``off``: run alone.
       coordinator: ``HOST:PORT`` of process 0, or ``SALMU_COORDINATOR``.
-      processes: how many there are, or ``SALMU_PROCESSES``.
-      process: which one this is, from 0, or ``SALMU_PROCESS``.
+      processes: their number, or ``SALMU_PROCESSES``.
+      process: the index of this one, from 0, or ``SALMU_PROCESS``.
 
     Raises:
-      InputError: some of the three are missing or are no such numbers; the others do not answer.
+      InputError: some of the three are missing or invalid; the others do not answer.
     """
     given = {
         "coordinator": environment.get("SALMU_COORDINATOR") or None if coordinator is None else coordinator,
@@ -63,7 +63,7 @@ def initialize(
     if mode == "off":
         return
     arguments: dict[str, Any] = {}
-    others = ""  # who is waited for, and who says so
+    others = ""  # whom we wait for, and by which variable
     if by_hand:
         arguments = _by_hand(**given)
         if arguments["num_processes"] == 1:
@@ -81,7 +81,7 @@ def initialize(
         elif launched.method:
             arguments["cluster_detection_method"] = launched.method
         elif not launched.variable.startswith("OMPI_"):
-            arguments = {}  # a TPU's own metadata have it all
+            arguments = {}  # the TPU's own metadata suffice
         others = f"{launched.tasks - 1} other processes of {launched.variable}"
     import jax
 
@@ -98,7 +98,7 @@ def initialize(
     notice.start()
     try:
         jax.distributed.initialize(**arguments, shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
-    except Exception as error:  # of many kinds: a variable that is missing, a name that is no host, nobody who answers
+    except Exception as error:  # of many types: a missing variable, an unknown host, no answer
         raise InputError(
             f"the processes of this run did not find each other ({first_line(error)}"
             + (f"; waited for were {others}" if others else "")
@@ -137,7 +137,7 @@ def _number(value: int | None, name: str, environment: Mapping[str, str]) -> int
 
 
 def leave(seconds: float) -> None:
-    """Leaves the run together with the other processes, or without them after ``seconds``; call it just before exit.
+    """Leaves the run together with the other processes, or alone after ``seconds``; call it just before exit.
 
     Process 0 holds the connections: if it ended first, the others would be killed before they could print anything. But a
     process that ends alone must not wait for others that wait for it in a computation.
@@ -153,7 +153,7 @@ def leave(seconds: float) -> None:
 def for_child() -> dict[str, Any]:
     """Returns arguments of :func:`initialize` for a child of this process, which joins the other processes' children.
 
-    All processes have to call it each time that they start children.
+    All processes must call it each time they start children.
     """
     if process_count() == 1:
         return {"mode": "off"}
@@ -174,7 +174,7 @@ def for_child() -> dict[str, Any]:
 
 
 def process_count() -> int:
-    """Returns the number of processes of the run, or 1 inside :func:`from_main`. It starts no backend."""
+    """Returns the number of processes of the run, or 1 inside :func:`from_main`. Starts no backend."""
     if _alone or "jax" not in sys.modules:
         return 1
     import jax
@@ -229,7 +229,7 @@ def from_all(value: T) -> list[T]:
 
 
 def connect(mesh: Any) -> None:
-    """Connects the CPU devices of all processes in every group of the axes of ``mesh``, while the processes are in step.
+    """Connects the CPU devices of all processes in every group of axes of ``mesh``, while the processes are in step.
 
     Gloo connects a group when a program first needs it, and fails if another process takes more than 30 s to get there; no
     setting changes that. In the middle of a run, a process may be that far behind. Other devices are connected at start.
@@ -253,7 +253,7 @@ def connect(mesh: Any) -> None:
 
 
 def to_host(leaf: Any) -> Any:
-    """Returns a whole array as numpy in every process, gathered if it is sharded. All processes have to call it."""
+    """Returns a whole array as numpy in every process, gathered if sharded. All processes must call it."""
     import jax
     import numpy as np
 
@@ -265,7 +265,7 @@ def to_host(leaf: Any) -> Any:
 
 
 def _client() -> Any:
-    """Returns JAX's connection to process 0, through which processes wait without using their devices."""
+    """Returns JAX's client of process 0, through which processes wait without using their devices."""
     return _state().client
 
 

@@ -19,7 +19,7 @@ _SHARED_MEMORY = (
     "/dev/shm: no space left in the memory that processes share; set data.workers=0, or give the container more"
     " (docker run --shm-size=8g)"
 )
-# What TFDS, numpy's own writer and SQLite say of a full disk, without the system's error number or words.
+# What TFDS, numpy's writer and SQLite say about a full disk, without the system's error number or text.
 _FULL = re.compile(r"not enough disk space|\d+ requested and \d+ written|disk is full", re.IGNORECASE)
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE)
 
@@ -38,7 +38,7 @@ class InputError(ValueError):
 
 
 class Preempted(Exception):
-    """A signal has stopped a run, whose state is saved. One line.
+    """A signal has stopped a run, whose checkpoint is saved. One line.
 
     ``by`` names the signal, ``SIGTERM`` or ``SIGHUP``.
     """
@@ -47,15 +47,15 @@ class Preempted(Exception):
         self.step = step
         super().__init__(
             f"{label}: stopped by {by}; the state of step {step:,} is saved in {os.fspath(where)}, and the same command"
-            " goes on from it"
+            " resumes from it"
         )
 
 
 def disk_refusal(error: BaseException, directory: str | os.PathLike) -> InputError | None:
-    """Returns the line for a full disk, or a limit on files, if one caused ``error`` below ``directory``; None otherwise.
+    """Returns the line for a full disk, or a limit on files, if one caused ``error`` below ``directory``; else None.
 
     Libraries that write (Orbax, TensorStore, array_record, TFDS, pyarrow, tarfile) wrap errors of the operating system in
-    kinds of their own, some with nothing but its words in the text.
+    their own exceptions, some with nothing but its message.
     """
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
@@ -78,7 +78,7 @@ def disk_refusal(error: BaseException, directory: str | os.PathLike) -> InputErr
 
 @contextlib.contextmanager
 def disk_refusals(directory: str | os.PathLike) -> Iterator[None]:
-    """Raises one line for whatever a library makes of a full disk while it writes below ``directory``."""
+    """Turns whatever a library raises for a full disk, while it writes below ``directory``, into one line."""
     try:
         yield
     except InputError:

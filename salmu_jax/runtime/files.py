@@ -1,13 +1,13 @@
-"""Atomic files, temporary names, and digests.
+"""Writes files atomically, names temporary files, and computes digests.
 
 Nothing in this project writes an output in place: a file is written beside its final name, flushed to the disk and
 renamed, and a directory is filled under a temporary name and renamed when it is complete (``directories.py``). A kill or a
 power cut at any moment therefore leaves the old output, the new one, or none, and at worst a leftover that the next run
 removes.
 
-Nothing that is not ours is removed or replaced. A temporary name, ``NAME.partial-PID-MARK``, ends with a mark computed from
-the rest of the name, so that a user's ``notes.partial-1`` is not taken for ours, and holds the number of the process that
-made it, so that the files of a live process are left alone.
+We remove and replace only what is ours. A temporary name, ``NAME.partial-PID-MARK``, ends with a mark computed from
+the rest of the name, so that a user's ``notes.partial-1`` is not taken for ours. It contains the process id of its
+writer, so that the files of a live process are left alone.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        if isinstance(error, OSError) and error.filename == str(partial):  # the temporary name means nothing to a user
+        if isinstance(error, OSError) and error.filename == str(partial):  # users do not know the temporary name
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_directory(path.parent)
@@ -66,13 +66,13 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes ``value`` as JSON to ``path`` atomically; NaN and infinities are refused, since JSON has none."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, f"{text}\n".encode("utf-8", "backslashreplace"))  # a file's name need be no UTF-8
+    write_bytes(path, f"{text}\n".encode("utf-8", "backslashreplace"))  # file names need not be UTF-8
 
 
 def remove_partials(path: str | os.PathLike) -> None:
-    """Removes what killed runs left beside ``path`` (links are followed) under temporary names.
+    """Removes what killed runs left beside ``path`` under temporary names; follows links.
 
-    What a live process has there is left alone. A directory that was moved aside and not yet replaced is put back.
+    Files of a live process are left alone. A directory that was moved aside and not yet replaced is put back.
     """
     path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
     for leftover in find_partials(path.parent):
@@ -97,7 +97,7 @@ def find_partials(directory: str | os.PathLike) -> list[Path]:
 
 
 def remove_partial(leftover: Path) -> None:
-    """Removes one of :func:`find_partials`, or puts it back if it is the old output and there is no new one."""
+    """Removes a leftover of :func:`find_partials`, or puts it back if it is the old output and there is no new one."""
     parts = _PARTIAL.fullmatch(leftover.name)
     final = leftover.with_name(parts["name"])
     with contextlib.suppress(OSError):
@@ -113,7 +113,7 @@ def sync_directory(path: str | os.PathLike) -> None:
     """Flushes the names in a directory to the disk, so that a rename outlives a power cut."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except OSError:  # not readable, or not a file system that knows this
+    except OSError:  # unreadable, or the file system does not support this
         return
     try:
         os.fsync(descriptor)
@@ -127,7 +127,7 @@ def sync_directory(path: str | os.PathLike) -> None:
 def sync_tree(directory: str | os.PathLike) -> None:
     """Flushes all files below ``directory``, and their names, to the disk.
 
-    Links are not followed, and pipes and sockets not opened: opening a pipe waits for somebody to write to it.
+    Does not follow links or open pipes and sockets: opening a pipe would block until somebody writes to it.
     """
     for parent, _, names in os.walk(directory):
         for name in names:
@@ -147,11 +147,11 @@ def _is_leftover(name: str) -> bool:
     if parts is None or parts["mark"] != _mark(name.rpartition("-")[0]):
         return False
     pid = int(parts["pid"])
-    return pid == os.getpid() or not is_running(pid)  # one of our own number is of an earlier process
+    return pid == os.getpid() or not is_running(pid)  # our own id in a leftover is an earlier process's
 
 
 def is_running(pid: int) -> bool:
-    """Returns whether a process of this machine has this number."""
+    """Returns whether a process with this id runs on this machine."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -170,4 +170,4 @@ def sha256_file(path: str | os.PathLike) -> str:
 def sha256_json(value: Any) -> str:
     """Returns the SHA-256 of a JSON value in canonical form (sorted keys, no spaces), in hexadecimal."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()  # a file's name need be no UTF-8
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()  # file names need not be UTF-8

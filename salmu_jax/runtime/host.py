@@ -1,4 +1,4 @@
-"""The machine and the environment of this process: devices, CPUs, memory, and the variables that change its figures.
+"""Sets up this process: devices, CPUs, memory, and the environment variables that can change figures.
 
 Call everything here before JAX starts; the module itself imports neither JAX nor numpy.
 """
@@ -31,7 +31,7 @@ _FEW_CPUS, _FEW_PAIRS, _MOST_WORKERS = 2, 20_000, 16
 _MANY_FILES = 1 << 18  # open at a time: 400 million pairs are 60,000 shards
 _GROWTH = 64 * 2**20  # bytes that the heap grows by at least
 
-# The settings of JAX that figures depend on: the same on every machine, whatever its environment says.
+# The JAX settings that figures depend on: fixed, whatever the environment says.
 NUMERICS: dict[str, Any] = {
     "jax_enable_x64": False,
     "jax_default_matmul_precision": None,
@@ -45,7 +45,7 @@ NUMERICS: dict[str, Any] = {
     "jax_high_dynamic_range_gumbel": False,
     "jax_enable_custom_prng": False,
 }
-# JAX variables that say where and how to compute, what to keep and what to print. Any other may change a figure, now or in a
+# JAX variables about where to compute, what to cache and what to print. Any other may change a figure, now or in a
 # later version, and is removed.
 _HEARD = re.compile(
     r"JAX_(PLATFORM|BACKEND|CUDA_|ROCM_|ONEAPI_|NUM_CPU|CPU_|TPU_|PJRT_|MOCK_|COMPILATION_CACHE|ENABLE_COMPILATION_CACHE"
@@ -74,19 +74,19 @@ def has_tpu() -> bool:
 
 
 def gpu_platform() -> str:
-    """Returns JAX's platform of the GPUs of this machine, by their device files: ``cuda``, ``rocm``, or empty for none."""
+    """Returns JAX's platform for this machine's GPUs, by their device files: ``cuda``, ``rocm``, or empty for none."""
     return "cuda" if glob.glob("/dev/nvidia[0-9]*") else "rocm" if glob.glob("/dev/kfd") else ""
 
 
 def computes_on_cpu() -> bool:
-    """Returns whether JAX will compute on the CPU, by choice or for want of other devices."""
+    """Returns whether JAX will compute on the CPU, by choice or for lack of other devices."""
     chosen = os.environ.get("JAX_PLATFORMS", "").split(",")[0]
     return chosen == "cpu" if chosen else not (has_tpu() or gpu_platform())
 
 
 def cpu_count() -> int:
-    """Returns how many CPUs this process may use: those of its affinity mask, if the system has one, or all; at least 1."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    """Returns the number of CPUs this process may use, by its affinity mask if there is one; at least 1."""
+    affinity = getattr(os, "sched_getaffinity", None)  # only on Linux
     if affinity is not None:
         with contextlib.suppress(OSError):
             return max(len(affinity(0)), 1)
@@ -94,19 +94,19 @@ def cpu_count() -> int:
 
 
 def decoding_workers(wanted: int, pairs: int, batch_bytes: int, *, cached: bool = False, streams: int = 1) -> int:
-    """Returns how many processes decode images for each of ``streams``; 0: threads of this one do.
+    """Returns how many processes decode images for each of ``streams``; 0: threads of this process decode.
 
     Args:
-      wanted: the config's ``data.workers``; -1 for one fewer than there are CPUs, up to 16, and none where they would not
-        pay: on one or two CPUs, for small data, or for images that are kept decoded.
+      wanted: the config's ``data.workers``; -1 for one fewer than the CPUs, at most 16, and none where they would not
+        help: on one or two CPUs, for small data, or for images that are kept decoded.
       pairs: the number of pairs in the data.
       batch_bytes: the bytes of pixels in a batch of this process.
       cached: whether decoded images are kept in memory.
 
     Raises:
-      InputError: ``wanted`` workers need more shared memory than there is; the system would kill them.
+      InputError: ``wanted`` workers need more shared memory than is free; the system would kill them.
     """
-    each = 3 * streams * batch_bytes  # a batch in the making, and two that are ready
+    each = 3 * streams * batch_bytes  # one batch being made, and two ready
     free = _free_shared_memory()
     if wanted < 0:
         cpus = cpu_count()
@@ -124,7 +124,7 @@ def decoding_workers(wanted: int, pairs: int, batch_bytes: int, *, cached: bool 
 
 
 def _free_shared_memory() -> int:
-    """Returns the free bytes of shared memory; where it is not a file system, a number without practical limit."""
+    """Returns the free bytes of shared memory; a huge number where it is not a file system."""
     try:
         return shutil.disk_usage("/dev/shm").free
     except OSError:
@@ -135,7 +135,7 @@ def _free_shared_memory() -> int:
 
 
 def prepare() -> None:
-    """Sets this process up for the devices that JAX will use; the owner of the process calls it before JAX starts."""
+    """Sets this process up for the devices that JAX will use; call it before JAX starts."""
     allow_many_files()
     if computes_on_cpu():
         keep_freed_memory()
@@ -144,7 +144,7 @@ def prepare() -> None:
 
 
 def allow_many_files() -> None:
-    """Raises the soft limit on open files, which is low by default, as far as the hard limit allows."""
+    """Raises the soft limit on open files, low by default, as far as the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(_MANY_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -153,22 +153,22 @@ def allow_many_files() -> None:
 
 
 def open_files() -> int:
-    """Returns how many files this process may have open at a time."""
+    """Returns the number of files that this process may have open."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return _MANY_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 def quieten_libraries() -> None:
-    """Silences what libraries print about themselves; errors still come through."""
+    """Silences what libraries print about themselves, but not their errors."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # libtpu may be installed for 'salmu plan' alone: its search for a TPU then takes seconds and fills the screen.
     if importlib.util.find_spec("libtpu") and not has_tpu():
         os.environ.setdefault("JAX_PLATFORMS", ",".join(filter(None, (gpu_platform(), "cpu"))))
-    # Worker processes that end with ours leave shared memory, which multiprocessing's tracker removes with a warning.
+    # Worker processes that end with ours leave shared memory behind, which multiprocessing's tracker removes with a warning.
     sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
     # When a save fails (a full disk), Orbax raises the error of one thread and logs those of the others, with tracebacks.
-    # (absl has to make its logger itself: one of Python's own would take absl for the caller.)
+    # (absl must create its logger itself: one created by Python would take absl for the caller.)
     import absl.logging
 
     absl.logging.get_absl_logger().addFilter(_not_orbax)
@@ -180,7 +180,7 @@ def _not_orbax(record: logging.LogRecord) -> bool:
 
 
 def _unraisable(met: sys.UnraisableHookArgs) -> None:
-    """Leaves out the errors of TensorStore's threads after a failed save, whose rest nobody waits for."""
+    """Drops the errors of TensorStore's threads after a failed save, which nobody waits for."""
     if isinstance(met.exc_value, KeyboardInterrupt) and interrupts.installed():
         interrupts.lost()
     elif not str(met.exc_value).startswith(("Event loop is closed", "sys.meta_path is None")):
@@ -190,8 +190,8 @@ def _unraisable(met: sys.UnraisableHookArgs) -> None:
 def prefer_library_matmuls() -> None:
     """Makes XLA use cuBLAS for matmuls on GPUs, fused with their epilogues, unless ``XLA_FLAGS`` says otherwise.
 
-    By default XLA tunes its own kernels for each matmul alone and then finds the library's faster; but a matmul that was
-    taken out of its fusion no longer adds the bias.
+    By default XLA tunes its own kernels for each matmul in isolation, and then picks the library's; but a matmul that was
+    taken out of its fusion no longer fuses the bias.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if GPU_MATMUL_FLAG not in flags:
@@ -201,11 +201,11 @@ def prefer_library_matmuls() -> None:
 def keep_freed_memory() -> bool:
     """Lets this process keep the memory that it frees, so that a step's buffers are not mapped and zeroed again.
 
-    XLA allocates a step's temporaries from the system and frees them at its end; on a CPU the page faults cost a sixth of a
+    XLA allocates a step's temporaries from the system and frees them at its end. On a CPU the page faults cost a sixth of a
     ViT-B/16 step, and a fifth of a mini one. glibc's per-thread arenas map large blocks regardless, so a single arena is
     used: call this before JAX starts its threads. The process then never shrinks.
 
-    Returns whether the C library is glibc and accepted the settings; on others nothing happens.
+    Returns whether the C library is glibc and accepted the settings; does nothing on others.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -223,13 +223,13 @@ def keep_freed_memory() -> bool:
 
 @contextlib.contextmanager
 def fixed_numerics() -> Iterator[None]:
-    """Fixes, inside ``with``, the settings that figures depend on: :data:`NUMERICS`, whatever the environment says.
+    """Fixes, inside ``with``, the settings that figures depend on (:data:`NUMERICS`), whatever the environment says.
 
     Variables of JAX, Flax and CUDA that could change a figure, and XLA's fast-math flags, are removed from the environment
     (child processes inherit it), and JAX's settings are changed if it is imported already. At the end everything is
     restored, for a notebook that calls the command line.
 
-    Raises InputError for ``XLA_FLAGS`` for which XLA would end the process.
+    Raises InputError for ``XLA_FLAGS`` that would make XLA kill the process.
     """
     before = dict(os.environ)
     _clean_environment()
@@ -263,15 +263,15 @@ def _clean_environment() -> None:
         os.environ["XLA_FLAGS"] = " ".join(flag for flag in flags if not _FAST_MATH.match(flag))
         left_out = " ".join(filter(_FAST_MATH.match, flags))
         console.complain(f"salmu: XLA_FLAGS: {left_out} is left out: figures would depend on it")
-    # A notebook's module://matplotlib_inline... cannot be had outside of it, and matplotlib's import fails for that.
+    # A notebook's module://matplotlib_inline... does not exist outside of it, and would make matplotlib's import fail.
     os.environ["MPLBACKEND"] = "agg"
 
 
 def numeric_environment() -> dict[str, str]:
-    """Returns what of the environment can change a figure and :func:`fixed_numerics` does not fix; usually nothing.
+    """Returns the part of the environment that can change a figure and is not fixed here; usually nothing.
 
-    These are XLA's flags, sorted and without those that change only speed or the last bits of sums, a few variables of
-    libraries below XLA, and, outside the command line, JAX's settings that differ from ours.
+    That is: XLA's flags, sorted, without those that change only speed or the last bits of sums; a few variables of
+    libraries below XLA; and, outside the command line, JAX settings that differ from ours.
     """
     flags = [flag for flag in _xla_flags() if not _HARMLESS.match(flag) and flag != f"{GPU_MATMUL_FLAG}=false"]
     found = {"XLA_FLAGS": " ".join(sorted(flags))} if flags else {}
@@ -300,7 +300,7 @@ def _xla_flags() -> list[str]:
 
 
 def check_xla_flags() -> None:
-    """Raises InputError for flags in ``XLA_FLAGS`` that XLA does not know: it ends the process for them."""
+    """Raises InputError for unknown flags in ``XLA_FLAGS``: XLA would kill the process for them."""
     for flag in _xla_flags():
         name, _, count = flag.partition("=")
         if name == "--xla_force_host_platform_device_count" and not re.fullmatch(r"\+?0*[1-9]\d*", count):
@@ -321,7 +321,7 @@ def check_xla_flags() -> None:
 
 
 def _in_xla(name: str) -> bool:
-    """Returns whether jaxlib's library holds the name of a flag. The search takes 10 ms; asking XLA takes a second."""
+    """Returns whether jaxlib's library contains the name of a flag: a search of 10 ms, where asking XLA takes a second."""
     spec = importlib.util.find_spec("jaxlib")
     libraries = [path for place in spec.submodule_search_locations or () for path in Path(place).glob("libjax_common*")]
     for library in libraries:
@@ -351,12 +351,12 @@ def environment_refusal(error: BaseException) -> InputError | None:
     text = " ".join(str(error).split())
     last = (["", *_files(error)][-1]).replace(os.sep, "/")
     chosen = [name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)]
-    if "backend 'cpu'" in text and os.environ.get("JAX_NUM_CPU_DEVICES"):  # the CPU itself can always be had
+    if "backend 'cpu'" in text and os.environ.get("JAX_NUM_CPU_DEVICES"):  # the CPU is always available
         chosen = ["JAX_NUM_CPU_DEVICES"]
     if chosen and (last.endswith("/jax/_src/xla_bridge.py") or "Unable to initialize backend" in text):
         reason = text.partition(" (set JAX_PLATFORMS=")[0][:200]
         return InputError(
-            f"is {os.environ[chosen[0]]!r}, which cannot be had here{f' ({reason})' if reason else ''}; unset it, or"
+            f"is {os.environ[chosen[0]]!r}, which is not available here{f' ({reason})' if reason else ''}; unset it, or"
             " set JAX_PLATFORMS=cpu",
             chosen[0],
         )

@@ -1,4 +1,4 @@
-"""The identity of an output: the values, the code and the contents of the inputs that it was made from.
+"""Computes the identity of an output: the values, the code and the contents of the inputs that it was made from.
 
 An output is up to date if all three are unchanged since it was made:
 
@@ -11,7 +11,7 @@ An output is up to date if all three are unchanged since it was made:
 * *inputs*: the digests of their contents (``contents.py``), not their paths or times.
 
 The package's version is not part of the identity, since changed code is named file by file: a new version alone neither
-invalidates an output nor ends a training under way. It is in the provenance. ``host.py`` fixes the environment variables that
+invalidates an output nor interrupts a training. It is in the provenance. ``host.py`` fixes the environment variables that
 figures depend on; those that it cannot fix are values.
 """
 
@@ -87,16 +87,16 @@ class Identity:
         return files.sha256_json(self.fields)
 
     def changes(self, old: Mapping[str, Any]) -> list[str]:
-        """Returns what differs from the fields ``old``, in words: ``train.epochs 3 -> 4``, ``code salmu_jax/x.py``."""
+        """Returns the differences from the fields ``old``, in words: ``train.epochs 3 -> 4``, ``code salmu_jax/x.py``."""
         return changes(old, self.fields)
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Returns what differs between two sets of fields, a few words each: values first, then code."""
+    """Returns the differences between two sets of fields, a few words each: values first, then code."""
     before, after = flatten(old), flatten(new)
     names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     filled = {name for name in names if {} in (before.get(name), after.get(name)) and _has_parts(name, names)}
-    names = [name for name in names if name not in filled]  # its contents are listed one by one
+    names = [name for name in names if name not in filled]  # its parts are listed one by one
     code = [name for name in names if name.startswith("code.")]
     values = [f"{name} {_short(before.get(name))} -> {_short(after.get(name))}" for name in names if name not in code]
     return [*values, *(f"code {name.removeprefix('code.')}" for name in code)]
@@ -179,7 +179,7 @@ def _tree(path: Path, mtime_ns: int) -> ast.Module:
 
 @functools.cache
 def _imports(path: Path, mtime_ns: int, package: str) -> tuple[str, ...]:
-    """Returns everything that a module of ``package`` imports, at its top or in a function."""
+    """Returns everything that a module of ``package`` imports, at the top or in a function."""
     found: list[str] = []
     for node in ast.walk(_tree(path, mtime_ns)):
         if isinstance(node, ast.Import):
@@ -214,7 +214,7 @@ def _documented(node: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    """Returns a value as short text: digests by their first characters, long texts cut off."""
+    """Returns a value as short text: a digest's first characters, a long text's beginning."""
     if value is None:
         return "none"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

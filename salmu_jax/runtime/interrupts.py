@@ -1,16 +1,16 @@
-"""Handles Ctrl-C, SIGTERM and SIGHUP from the first line of the program to its last: exit status 130 or 75, and one line.
+"""Handles Ctrl-C, SIGTERM and SIGHUP throughout the program: exit status 130 or 75, and one line.
 
-Python runs a signal's handler in the main thread, between two of its instructions. The import of a large library or a
+Python runs a signal handler in the main thread, between two bytecode instructions. The import of a large library or a
 compilation delays it for minutes, and an exception that a handler raises inside a destructor or a bare ``except`` is lost.
 So a second thread learns of every signal at once, through the file descriptor that Python's C handler writes to, and makes
 sure that the program ends:
 
-* outside of :func:`orderly` there is nothing to clean up: the thread ends the process at once;
+* outside :func:`orderly` there is nothing to clean up, and the thread ends the process at once;
 * inside, the handler raises KeyboardInterrupt (or :class:`Terminated`) in the main thread, so that partial outputs are
   removed. It waits while the main thread imports: an exception during the initialisation of an extension module crashes the
-  process. If the process has not ended after :data:`GRACE` seconds, the thread ends it; states and outputs survive that, as
-  they survive a kill. A second Ctrl-C also ends the process at once;
-* inside :func:`deferred`, where training loops run, SIGTERM and SIGHUP are left to the loop, which saves its state first.
+  process. If the process has not ended after :data:`GRACE` seconds, the thread ends it; checkpoints and outputs survive that,
+  as they survive a kill. A second Ctrl-C also ends the process at once;
+* inside :func:`deferred`, where training loops run, SIGTERM and SIGHUP are left to the loop, which saves a checkpoint first.
 
 This module is imported first and imports little.
 """
@@ -29,20 +29,20 @@ from types import FrameType
 
 INTERRUPTED, TERMINATED = 130, 75  # exit statuses
 GRACE = 5.0  # seconds for an orderly end
-_AGAIN = 0.3  # seconds; a wrapper may pass on a Ctrl-C that the terminal has sent already, which is not a second one
+_AGAIN = 0.3  # seconds; a wrapper may forward a Ctrl-C that the terminal has sent already, which is not a second one
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP came where no state is saved. Code that catches KeyboardInterrupt to clean up catches it too."""
+    """SIGTERM or SIGHUP came where no checkpoint is saved. Code that catches KeyboardInterrupt to clean up catches it too."""
 
 
 class _State:
     """The state of signal handling."""
 
     orderly = False  # whether a signal raises an exception in the main thread
-    deferred = 0  # how many loops end by themselves on SIGTERM
-    passed_on = False  # whether a child gets all signals and this process waits for it to end
-    quiet = False  # whether another process says why this one ends
+    deferred = 0  # how many loops handle SIGTERM themselves
+    passed_on = False  # whether a child receives all signals while this process waits for it
+    quiet = False  # whether another process reports why this one ends
     pending = 0  # a signal that has not ended the process yet
     raised = False  # whether the exception has been raised
     repeats = 0  # signals that this process has sent to itself and not yet received
@@ -108,7 +108,7 @@ def kept_from_children() -> Iterator[None]:
     """
     from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # the first worker would start it, and starting it ends the block
+    resource_tracker.ensure_running()  # otherwise the first worker would start it, which unblocks the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -119,14 +119,14 @@ def kept_from_children() -> Iterator[None]:
 def line_of(number: int) -> str:
     """Returns the last line of a process that a signal ends."""
     if number == signal.SIGINT:
-        return "salmu: interrupted; the same command goes on from here"
-    return f"salmu: stopped by {signal.Signals(number).name}; the same command goes on from here"
+        return "salmu: interrupted; the same command resumes from here"
+    return f"salmu: stopped by {signal.Signals(number).name}; the same command resumes from here"
 
 
 def claim_the_end() -> None:
-    """Makes sure that no signal ends the process from here on; the main thread calls it before its last line.
+    """Makes sure that no signal ends the process from now on; the main thread calls it before its last line.
 
-    It does not return if a signal is ending the process already.
+    Does not return if a signal is already ending the process.
     """
     if not _the_end.acquire(blocking=False):
         time.sleep(60)  # the other thread is ending the process
@@ -144,7 +144,7 @@ def end(number: int) -> None:
 
 
 def end_children() -> None:
-    """Terminates the processes that multiprocessing has started, which would outlive an ``os._exit``."""
+    """Terminates the processes started by multiprocessing, which would outlive ``os._exit``."""
     if "multiprocessing.process" in sys.modules:
         import multiprocessing
 
@@ -154,7 +154,7 @@ def end_children() -> None:
 
 
 def lost() -> None:
-    """Raises the exception again; the main thread calls it when Python has dropped the exception (in a destructor)."""
+    """Raises the exception again; the main thread calls it after Python dropped the exception (in a destructor)."""
     if _state.raised:
         _state.raised = False
         _handle_again()
@@ -193,7 +193,7 @@ def _handle_again() -> None:
 
 
 def _watch(descriptor: int) -> None:
-    """The body of the second thread."""
+    """Runs in the second thread."""
     ours = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     first: float | None = None
     number = 0

@@ -1,7 +1,7 @@
-"""Reads JSON from untrusted sources: whatever the bytes are, one line says what is wrong with them.
+"""Reads JSON from untrusted sources; whatever the bytes are, one line says what is wrong with them.
 
 Beyond what JSON's grammar forbids, it refuses files and values that would take gigabytes, deep nesting, NaN and infinities,
-integers of hundreds of digits, a key that occurs twice in an object (one of its values would be lost), and lone surrogates,
+integers of hundreds of digits, duplicate keys in an object (one of the values would be lost), and lone surrogates,
 which UTF-8 cannot encode.
 """
 
@@ -17,7 +17,7 @@ from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.opening import open_regular, read_at_most
 
 MAX_BYTES = 1 << 28
-MAX_VALUES = 20_000_000  # a value takes some 60 bytes, however short it is in the file
+MAX_VALUES = 20_000_000  # a value takes about 60 bytes of memory, however short it is in the file
 MAX_DEPTH = 100
 MAX_DIGITS = 300
 
@@ -33,7 +33,7 @@ def read_json(path: str | os.PathLike, *, max_bytes: int = MAX_BYTES) -> Any:
       max_bytes: a larger file is refused before it is read.
 
     Raises:
-      InputError: the file holds anything but plain JSON of a reasonable size; names the file and the place in it.
+      InputError: the file is not plain JSON of a reasonable size; names the file and the position in it.
       OSError: the file cannot be read.
     """
     with open_regular(path) as handle:
@@ -62,7 +62,7 @@ def parse_json(data: bytes, where: str | os.PathLike) -> Any:
     except _RefusedError as error:
         raise InputError(str(error), where) from error
     _check_depth(value, where)
-    if _SURROGATES.search(text) or re.search(r"\\u[dD][89a-fA-F]", text):  # whole pairs are written so, too
+    if _SURROGATES.search(text) or re.search(r"\\u[dD][89a-fA-F]", text):  # whole pairs are escaped like this, too
         _check_surrogates(value, where)
     return value
 
@@ -82,14 +82,14 @@ class _RefusedError(Exception):
 
 def _integer(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
-        raise _RefusedError(f"a whole number of {len(digits):,} digits; at most {MAX_DIGITS} are read")
+        raise _RefusedError(f"an integer of {len(digits):,} digits; at most {MAX_DIGITS} are read")
     return int(digits)
 
 
 def _number(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise _RefusedError(f"not JSON: {text[:40]} is no finite number")
+        raise _RefusedError(f"not JSON: {text[:40]} is not a finite number")
     return value
 
 
@@ -122,7 +122,7 @@ def _check_surrogates(value: Any, where: str | os.PathLike) -> None:
     while waiting:
         item = waiting.pop()
         if isinstance(item, str) and _SURROGATES.search(item):
-            raise InputError(f"half a surrogate pair in {item[:60]!a}, which is no character", where)
+            raise InputError(f"half a surrogate pair in {item[:60]!a}, which is not a character", where)
         if isinstance(item, dict):
             waiting += [*item.keys(), *item.values()]
         elif isinstance(item, list):

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 
 class Launcher(NamedTuple):
-    """The variables of a launcher: one that shows it, the number of tasks, and the number of this task."""
+    """A launcher's variables: one that reveals it, the number of tasks, and the index of this task."""
 
     seen: str
     tasks: str
     task: str
-    method: str | None = None  # JAX's name of how it finds process 0
+    method: str | None = None  # JAX's name for how it finds process 0
     count: Callable[[str], int] = int
 
 
@@ -35,7 +35,7 @@ LAUNCHERS = (
     Launcher(
         "TPU_WORKER_HOSTNAMES", "TPU_WORKER_HOSTNAMES", "TPU_WORKER_ID", count=lambda names: len(names.split(","))
     ),
-    # In an interactive step SLURM_NTASKS is the job's, of which the shell is one task that the others do not run.
+    # In an interactive step SLURM_NTASKS is the job's, and the shell is only one of its tasks.
     Launcher("SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "slurm"),
     Launcher("OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "ompi"),
     Launcher("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
@@ -48,7 +48,7 @@ def find(environment: Mapping[str, str]) -> tuple[Launched | None, list[str]]:
     for launcher in LAUNCHERS:
         if not environment.get(launcher.seen):
             continue
-        counts = launcher.count is not int  # hosts of a TPU: their names are the number
+        counts = launcher.count is not int  # hosts of a TPU: the list of names gives the number
         try:
             tasks = launcher.count(environment[launcher.tasks])
             if tasks == 1:

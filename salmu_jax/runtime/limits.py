@@ -1,4 +1,4 @@
-"""The ranges of numbers in the config. Pretraining and unlearning share those of AdamW's settings."""
+"""Defines ranges of numbers in the config. Pretraining and unlearning share those of AdamW's settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Limits(NamedTuple):
-    """The range from ``low`` to ``high``, without the ends that are open."""
+    """The range from ``low`` to ``high``, without its open ends."""
 
     low: float = 0
     high: float = math.inf
@@ -15,7 +15,7 @@ class Limits(NamedTuple):
     high_open: bool = False
 
     def allow(self, value: float) -> bool:
-        """Returns whether a number is in the range; NaN is in none."""
+        """Returns whether a number is in the range; NaN never is."""
         above = value > self.low if self.low_open else value >= self.low
         return above and (value < self.high if self.high_open else value <= self.high)
 

@@ -1,7 +1,7 @@
-"""Locks on directories and files that end with the process that holds them, on file systems with and without locks.
+"""Locks directories and files, on file systems with and without locks; a lock ends with the process that holds it.
 
-A directory is locked itself, besides a file ``.lock`` in it: somebody may delete the file, and the next run would then lock a
-new one. Where a directory cannot be locked (NFS), the file alone is locked, and checked again afterwards. Where nothing can be
+Both the directory and a file ``.lock`` in it are locked: somebody may delete the file, and the next run would then lock a
+new one. Where a directory cannot be locked (NFS), only the file is locked, and checked again afterwards. Where nothing can be
 locked, a file that names the owning process replaces the lock.
 """
 
@@ -23,11 +23,11 @@ _BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 class Busy(Exception):
-    """Another process holds the lock; the text names it, if known."""
+    """Another process holds the lock; the message names it, if known."""
 
 
 class Lock:
-    """A lock on a directory, or on a file beside what it protects; ``with`` releases it after :meth:`take`.
+    """Locks a directory, or a file beside what it protects; ``with`` releases the lock after :meth:`take`.
 
     Args:
       path: the lock file, such as ``DIRECTORY/.lock``; its directory is created.
@@ -80,7 +80,7 @@ class Lock:
             self._held.append(os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC))
             try:
                 _flock(self._held[0], shared)
-            except OSError:  # a file system that locks no directories
+            except OSError:  # a file system that cannot lock directories
                 os.close(self._held.pop())
         while True:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -96,7 +96,7 @@ class Lock:
             os.close(self._held.pop())  # it was removed in the meantime: the next process would lock another file
 
     def _stand_in(self, reason: OSError) -> None:
-        """Creates the owner file, which only one process can; takes over that of an ended process of this machine."""
+        """Creates the owner file, which only one process can; takes over that of a dead process on this machine."""
         path = self._path.with_name(f"{self._path.name}-owner")
         me = {"host": socket.gethostname(), "process": os.getpid()}
         for _ in range(2):

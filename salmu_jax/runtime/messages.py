@@ -1,4 +1,4 @@
-"""Parts of messages: a list that ends, the name that was meant, the first line of what a library says."""
+"""Formats parts of messages: a list that ends, the name that was meant, the first line of a library's error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's text, 200 characters at most, or its kind if it has no text.
+    """Returns the first line of an error's text, at most 200 characters, or its type if it has no text.
 
     Libraries write pages (JAX, Orbax, pyarrow) or nothing at all (array_record).
     """

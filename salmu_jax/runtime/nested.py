@@ -1,4 +1,4 @@
-"""Nested dictionaries by dotted names: ``{"train": {"epochs": 3}}`` is ``{"train.epochs": 3}``."""
+"""Flattens nested dictionaries to dotted names: ``{"train": {"epochs": 3}}`` becomes ``{"train.epochs": 3}``."""
 
 from __future__ import annotations
 

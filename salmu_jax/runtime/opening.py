@@ -1,7 +1,7 @@
 """Opens untrusted files: regular files only.
 
 Opening a pipe may wait forever, and a device such as ``/dev/zero`` never ends. Links are followed, since the Hugging Face
-hub's cache needs them. A repository cloned without Git LFS has pointers, short texts, in place of its files.
+hub's cache needs them. A repository cloned without Git LFS has pointers, short texts, instead of its files.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
 
     Raises InputError if it is of another kind or only a pointer of Git LFS, OSError as :func:`open`.
     """
-    check_regular(path)  # before opening: to open a pipe is to wait
+    check_regular(path)  # before opening, which would block on a pipe
     handle = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (the caller closes it)
     try:
         _checked(os.fstat(handle.fileno()), path)
@@ -46,9 +46,9 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
 
 
 def read_at_most(handle: BinaryIO, most: int) -> bytes:
-    """Returns the bytes of a file that :func:`open_regular` has opened, ``most`` at most.
+    """Returns at most ``most`` bytes of a file that :func:`open_regular` has opened.
 
-    ``handle.read(most)`` reserves so many bytes before it reads the first, however small the file is.
+    ``handle.read(most)`` would allocate that many bytes first, however small the file is.
     """
     return handle.read(min(most, os.fstat(handle.fileno()).st_size + 1))
 

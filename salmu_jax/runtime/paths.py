@@ -44,16 +44,16 @@ def local_path(text: str | os.PathLike, where: str) -> Path:
 
 
 def model_path(text: str | os.PathLike, where: str) -> Path:
-    """Returns a :func:`local_path` for models or states. Also raises InputError for a path that is not UTF-8.
+    """Returns a :func:`local_path` for models or checkpoints. Also raises InputError for a path that is not UTF-8.
 
-    TensorStore, which stores arrays, would write to a directory of another name.
+    TensorStore, which stores arrays, would write to a directory with another name.
     """
     path = local_path(text, where)
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
         raise InputError(
-            f"is {str(path)!r}, or lies in a directory whose name is no UTF-8, and models cannot be stored there; choose"
+            f"is {str(path)!r}, or lies in a directory whose name is not UTF-8, and models cannot be stored there; choose"
             " another one, or a link to it",
             where,
         ) from None
@@ -93,7 +93,7 @@ def _checked(text: str, where: str) -> str:
 
 
 def _scheme(text: str) -> tuple[str, str, str]:
-    """``gs://a/b`` -> ``("gs", "//", "a/b")``; an empty scheme for what is no address (``run:1``, ``./gs:/x``)."""
+    """``gs://a/b`` -> ``("gs", "//", "a/b")``; an empty scheme for anything else (``run:1``, ``./gs:/x``)."""
     match = _SCHEME.fullmatch(text)
     if match is None or not (match[2] or match[1].lower() in (*_STORES, "file")):
         return "", "", text

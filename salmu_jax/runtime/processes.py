@@ -1,12 +1,12 @@
-"""Runs a part of a run in a Python process of its own: the request, the answer, and how both processes end together.
+"""Runs part of a run in a Python process of its own: request, answer, and how both processes end together.
 
-The parent starts ``python -m MODULE`` and writes the request, one line of JSON, to its standard input, which stays open: when
-the parent ends, however it ends, the child reads the end of the input and ends too. The child answers with one line of JSON on
-a pipe: what the work returned, or the exit status and the one line that it ended with, which the parent raises as its own.
+The parent starts ``python -m MODULE`` and writes the request, one line of JSON, to its standard input, which stays open. When
+the parent ends, however it ends, the child reads end of file and ends too. The child answers with one line of JSON on
+a pipe: what the work returned, or its exit status and last line, which the parent raises as its own error.
 Nothing else is exchanged; output and terminal are shared.
 
-SIGINT, SIGTERM and SIGHUP are passed on to the running child. They end the parent only when :func:`signals_held` ends, so that
-what the child has finished is taken over first.
+SIGINT, SIGTERM and SIGHUP are forwarded to the running child. They end the parent only when :func:`signals_held` ends, so that
+the child's finished outputs are taken over first.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _held: list[_Held] = []
 
 
 class ChildFailed(Exception):
-    """A child failed by a bug of ours, whose traceback it has printed, or was ended by a signal, which the text names."""
+    """A child failed by our bug, whose traceback it printed, or was ended by a signal, which the message names."""
 
     def __init__(self, line: str = ""):
         super().__init__(line)
 
 
 class RemotePreempted(Preempted):
-    """A child was preempted; the text is the child's own line."""
+    """A child was preempted; the message is the child's own line."""
 
     def __init__(self, line: str):
         Exception.__init__(self, line)
@@ -60,14 +60,14 @@ def run(
     Args:
       module: the module to run.
       request: the argument of its work, JSON values.
-      label: names the work, if the child ends without an answer.
+      label: names the work in the message if the child ends without an answer.
       prefix: a command that starts the child (a sandbox).
       cwd: the working directory of the child.
       environment: the environment variables of the child; None: those of this process.
 
     Raises:
       InputError, Preempted, KeyboardInterrupt: the child raised it.
-      ChildFailed: the child ended in another way.
+      ChildFailed: the child ended in any other way.
     """
     reader, writer = os.pipe()
     variables = dict(os.environ if environment is None else environment)
@@ -75,7 +75,7 @@ def run(
     variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(_ROOT), *inherited]))
     with signals_held() as held, open(reader, encoding="utf-8") as answers:
         held.refuse_if_stopped()
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)  # in the child, until it can answer them
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)  # blocked in the child until it can handle them
         try:
             process = subprocess.Popen(
                 [*prefix, sys.executable, "-P", "-m", module, str(writer)],
@@ -96,7 +96,7 @@ def run(
         listener.start()
         with held.passed_on(process):
             status = process.wait()
-        listener.join(10)  # another process may still hold the pipe
+        listener.join(10)  # another process may keep the pipe open
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
     return _outcome(said[0] if said else "", status, label, held.received)
@@ -146,14 +146,14 @@ def serve(work: Callable[[dict[str, Any]], Any]) -> None:
         from salmu_jax.runtime import distributed
 
         distributed.leave(60.0 if answer["status"] in (0, interrupts.TERMINATED) else 5.0)
-    os._exit(answer["status"])  # libraries' threads may still be at work; an orderly end would wait for them
+    os._exit(answer["status"])  # libraries' threads may still be running; an orderly exit would wait for them
 
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[_Held]:
-    """Holds back SIGINT, SIGTERM and SIGHUP inside ``with``, and ends the run at its end if one was received.
+    """Holds back SIGINT, SIGTERM and SIGHUP inside ``with``; if one was received, ends the run when the block ends.
 
-    Of nested blocks the outermost counts.
+    Only the outermost of nested blocks counts.
     """
     if _held:
         yield _held[0]
@@ -161,7 +161,7 @@ def signals_held() -> Iterator[_Held]:
     held = _Held()
     _held.append(held)
     before = {}
-    if threading.current_thread() is threading.main_thread():  # Python allows handlers there alone
+    if threading.current_thread() is threading.main_thread():  # Python allows handlers only there
         heard = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]  # nohup
         before = {number: signal.signal(number, held.receive) for number in heard}
     try:
@@ -171,18 +171,18 @@ def signals_held() -> Iterator[_Held]:
         _held.clear()
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-    held.refuse_if_stopped()  # not after an exception, which says the same
+    held.refuse_if_stopped()  # not after an exception, which already ends the run
 
 
 class _Held:
-    """The signals received so far, and the child that they are passed on to."""
+    """Holds the signals received so far, and the child that they are forwarded to."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
         self._process: subprocess.Popen | None = None
 
     def receive(self, number: int, frame: Any = None) -> None:
-        """Handles a signal; the third of a kind kills the child."""
+        """Handles a signal; the third of the same kind kills the child."""
         self.received.append(number)
         self._pass(number if self.received.count(number) < 3 else signal.SIGKILL)
 
@@ -195,7 +195,7 @@ class _Held:
 
     @contextlib.contextmanager
     def passed_on(self, process: subprocess.Popen) -> Iterator[None]:
-        """Passes signals on to ``process`` inside ``with``; one that was received just before, at once."""
+        """Forwards signals to ``process`` inside ``with``; one received just before, at once."""
         self._process = process
         for number in dict.fromkeys(self.received):
             self._pass(number)
@@ -219,14 +219,14 @@ def _end_with_parent() -> None:
 
 
 def _is_printed(error: InputError) -> bool:
-    """Returns whether another process of the run prints it."""
+    """Returns whether another process of the run prints the error."""
     from salmu_jax.runtime.distributed import RemoteInputError
 
     return isinstance(error, RemoteInputError)
 
 
 def _outcome(said: str, status: int, label: str, received: Sequence[int]) -> Any:
-    """Returns or raises what a child has answered; ``received`` are the signals that were passed on to it."""
+    """Returns or raises a child's answer; ``received`` are the signals that were forwarded to it."""
     stopped = interrupts.line_of(next((number for number in received if number != signal.SIGINT), signal.SIGTERM))
     try:
         answer = json.loads(said)

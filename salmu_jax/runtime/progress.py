@@ -1,4 +1,4 @@
-"""The line that tells how a long run is going, and a warning when it waits for its data."""
+"""Prints the progress line of a long run, and a warning when it waits for its data."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from salmu_jax.runtime import host
 
 
 def is_main_process() -> bool:
-    """Returns whether this is the process of a multi-host run that prints and writes files."""
+    """Returns whether this process prints and writes files in a multi-host run."""
     return jax.process_index() == 0
 
 
 def duration(seconds: float) -> str:
-    """``75.2`` -> ``1:15``; ``3725`` -> ``1:02:05``."""
+    """Formats seconds: ``75.2`` -> ``1:15``; ``3725`` -> ``1:02:05``."""
     minutes, rest = divmod(round(max(seconds, 0)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
@@ -27,14 +27,14 @@ def duration(seconds: float) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class DataFeed:
-    """How batches are made, as far as it explains a wait for them; ``workers`` are decoding processes, 0 this one."""
+    """How batches are made, to explain a wait for them. ``workers`` counts decoding processes; 0: this process decodes."""
 
     workers: int
     cached: bool = False
     cpus: int = dataclasses.field(default_factory=host.cpu_count)
 
     def cause_of_waiting(self) -> str:
-        """Why the devices wait for data, most probably, and what to change."""
+        """Returns the likely reason why the devices wait for data, and what to change."""
         if self.cached:
             return "decoded images are in memory already, so it is the copying: larger steps or a smaller image help"
         if self.workers == 0:
@@ -49,22 +49,22 @@ class DataFeed:
 
 
 def _rate(rate: float) -> str:
-    """``1234.5`` -> ``1,234``; ``4.87`` -> ``4.9``; ``0.042``: a slow run is no standing one."""
+    """Formats a rate: ``1234.5`` -> ``1,234``; ``4.87`` -> ``4.9``; ``0.042`` stays, lest a slow run seem stopped."""
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 class Progress:
     """Reports step, metrics, items/s, MFU, the share of time spent waiting for data, and the time left.
 
-    Rates leave out the first update, which compiles; until there is a second one they are of that. On a terminal one line is
-    rewritten; elsewhere a plain line is printed at most every ``plain_every`` seconds. Process 0 alone prints.
+    Rates leave out the first update, which compiles, once there is a second. On a terminal, one line is
+    rewritten; elsewhere a plain line is printed at most every ``plain_every`` seconds. Only process 0 prints.
 
     Args:
-      label, total_steps, first_step: what runs, to which step, from which.
-      unit: what an item is.
-      flops_per_item, peak_flops: for model FLOPs utilisation; it is shown if both are known. ``peak_flops`` is of all devices.
+      label, total_steps, first_step: what runs, up to which step, from which step.
+      unit: the name of an item.
+      flops_per_item, peak_flops: for MFU, which is shown if both are known. ``peak_flops`` is of all devices.
       feed: how batches are made; a wait of more than a fifth of the time is then explained, at most every ten minutes.
-      plain_every, stream, clock: seconds between plain lines, where to print, what time it is.
+      plain_every, stream, clock: seconds between plain lines, where to print, the source of the time.
     """
 
     WAITING, JUDGED_OVER, WARN_EVERY = 0.2, 30.0, 600.0  # a share; seconds
@@ -95,7 +95,7 @@ class Progress:
         self._waited = 0.0
         self._items = 0
         self._updates = 0
-        self._window = (self._start, 0.0)  # when it began, and the wait until then
+        self._window = (self._start, 0.0)  # its start, and the waiting until then
         self._warned = -float("inf")
         self._silent = not is_main_process()
 
@@ -104,7 +104,7 @@ class Progress:
         self._waited += seconds
 
     def update(self, step: int, items: int, metrics: Mapping[str, float] | Callable[[], Mapping[str, float]]) -> None:
-        """``step`` steps are done, the latest ones over ``items`` items. ``metrics`` is only called when a line is due."""
+        """Reports that ``step`` steps are done, the latest over ``items`` items. Calls ``metrics`` only if a line is due."""
         now = self._clock()
         self._items += items
         self._updates += 1
@@ -129,22 +129,22 @@ class Progress:
         self._forget_the_first(step, now)
 
     def _forget_the_first(self, step: int, now: float) -> None:
-        """Begins the rates again after the first update, whose time is the compiler's."""
+        """Restarts the rates after the first update, which is mostly compilation."""
         if self._updates == 1 and step < self._total:
             self._since, self._first, self._items, self._waited = now, step, 0, 0.0
             self._window = (now, 0.0)
 
     def _warn_of_waiting(self, now: float) -> None:
-        """Says why, if much of the last half minute or more was spent waiting for data."""
+        """Explains the wait if much of the last half minute or more was spent waiting for data."""
         began, waited = self._window
-        if now - began < self.JUDGED_OVER:  # a moment says nothing
+        if now - began < self.JUDGED_OVER:  # too short to judge
             return
         share = (self._waited - waited) / max(now - began, 1e-9)
         self._window = (now, self._waited)
         if self._feed is None or self._updates < 2 or share <= self.WAITING or now - self._warned < self.WARN_EVERY:
             return
         self._warned = now
-        waiting = f"{100 * min(share, 1):.0f} % of the time goes by waiting for data"
+        waiting = f"{100 * min(share, 1):.0f} % of the time is spent waiting for data"
         self._print(f"{self._label}: warning: {waiting}: {self._feed.cause_of_waiting()}", end=True)
 
     def _print(self, line: str, end: bool) -> None:

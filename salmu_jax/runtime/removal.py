@@ -1,4 +1,4 @@
-"""Names, in one line, a directory or file that was removed while a run used it.
+"""Reports, in one line, a directory or file that was removed while a run used it.
 
 Libraries report a missing file in their own ways (``d: no such file``, an empty RuntimeError, a page of TensorStore), rarely
 with a name that the user knows.
@@ -40,13 +40,13 @@ def named(held: Mapping[Path, Iterable[str]], line: Callable[[Path, str], InputE
 
 
 def names_in(path: Path) -> list[str]:
-    """Returns the files that a directory must hold by its manifest; none without a manifest of ours."""
+    """Returns the files that a directory must hold by its manifest; none without our manifest."""
     held = contents.read_contents(path) if path.is_dir() else None
     return list(held["files"]) if held else []
 
 
 def removed(path: Path, names: Iterable[str] = ()) -> str:
-    """Returns what is missing of a file or directory, as part of a sentence; empty if nothing is."""
+    """Returns which part of a file or directory is missing, as part of a sentence; empty if none is."""
     if not os.path.lexists(path):
         return "was removed"
     gone = [name for name in names if not os.path.exists(path / name)]

@@ -1,7 +1,7 @@
 """Makes foreign text safe to show: in a terminal, on a page, in a figure, in one line.
 
-A control character can end a line or control a terminal, a direction character (a right-to-left override, say) can make a text
-read as another one, a lone surrogate cannot be encoded as UTF-8, and a text of a megabyte hides what surrounds it.
+A control character can end a line or control a terminal; a direction character (such as a right-to-left override) can make
+a text read as another; a lone surrogate cannot be encoded as UTF-8; and a text of a megabyte hides what surrounds it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 
 
 def safe_text(value: Any, limit: int | None = LIMIT) -> str:
-    """Returns ``value`` as one line of harmless text: unsafe characters are spelt ``\\u202e``.
+    """Returns ``value`` as one line of harmless text, with unsafe characters spelt ``\\u202e``.
 
     Args:
       value: a text, or anything that ``str`` makes one of.
-      limit: characters at most; a longer text ends in ``...``. None for no limit.
+      limit: the largest number of characters; a longer text ends in ``...``. None for no limit.
     """
     text = str(value)
     if limit is not None and len(text) > limit:

@@ -72,7 +72,7 @@ def test_an_interrupt_leaves_nothing_and_the_same_command_goes_on(salmu, bench, 
     first.interrupt()
     ended = first.wait()
     assert ended.status == 130, ended
-    assert ended.complaints == ["salmu: interrupted; the same command goes on from here"]
+    assert ended.complaints == ["salmu: interrupted; the same command resumes from here"]
     assert not leftovers(workdir)
 
     again = salmu.run(*arguments)

@@ -22,8 +22,8 @@ SALMU = Path(sys.executable).with_name("salmu")
 # Signals ---------------------------------------------------------------------------------------------------------------
 
 LINES = {
-    signal.SIGINT: (130, "salmu: interrupted; the same command goes on from here"),
-    signal.SIGTERM: (75, "salmu: stopped by SIGTERM; the same command goes on from here"),
+    signal.SIGINT: (130, "salmu: interrupted; the same command resumes from here"),
+    signal.SIGTERM: (75, "salmu: stopped by SIGTERM; the same command resumes from here"),
 }
 
 

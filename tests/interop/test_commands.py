@@ -321,7 +321,7 @@ def test_an_index_that_names_itself_is_refused(tmp_path, capsys):
     name = "model.safetensors.index.json"
     (tmp_path / name).write_text(json.dumps({"weight_map": {"a": name}}))
     line = import_line(tmp_path / name, tmp_path, capsys, "--architecture", "tiny")
-    assert f"'{name}' is no file of weights in the directory" in line
+    assert f"'{name}' is not a weights file in the directory" in line
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])

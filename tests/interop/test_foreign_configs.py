@@ -365,7 +365,7 @@ def test_the_tokenizer_that_transformers_writes_is_ours(form, written_by_transfo
         ("added_tokens", [{"id": 0, "content": "!"}], "'!' is an added token, which captions here have not"),
         ("added_tokens", [{"id": 3, "content": "<|endoftext|>"}], "<|endoftext|> has the id 3, not 1013"),
         ("added_tokens", [{"id": 3, "content": ["a"]}], "is an added token, which captions here have not"),
-        ("added_tokens", 3, "added_tokens is no list of tokens"),
+        ("added_tokens", 3, "added_tokens is not a list of tokens"),
     ],
 )
 def test_a_tokenizer_json_that_gives_other_ids_is_refused(path, value, said, written_by_transformers):

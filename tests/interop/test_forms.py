@@ -162,7 +162,7 @@ def test_tensors_of_another_model_and_no_tensors_are_said_so(tmp_path):
     torch.save({"epoch": 1, "model": {"a": 1}}, tmp_path / "x.pt")
     assert "holds a dictionary without tensors, not a state dict" in refusal(tmp_path / "x.pt")
     torch.save({1: torch.ones(1)}, tmp_path / "x.pt")
-    assert "one of its keys is no text" in refusal(tmp_path / "x.pt")
+    assert "one of its keys is not text" in refusal(tmp_path / "x.pt")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pt")
     assert "holds an object of torch.nn.modules.linear.Linear, not a state dict; save model.state_dict()" in refusal(
         tmp_path / "x.pt"
@@ -349,7 +349,7 @@ def test_the_published_digests_are_those_of_the_hub():
 @pytest.mark.parametrize("name", ["", ".", "..", "../x.safetensors", "/etc/passwd", "a/b.bin", "x.json", "x\0.bin"])
 def test_an_index_that_names_no_shard_is_refused(name, tmp_path):
     files.write_json(tmp_path / "model.safetensors.index.json", {"weight_map": {"a": name}})
-    assert "is no file of weights in the directory" in refusal(tmp_path / "model.safetensors.index.json")
+    assert "is not a weights file in the directory" in refusal(tmp_path / "model.safetensors.index.json")
 
 
 @pytest.mark.parametrize("index", [[], {}, {"weight_map": {}}, {"weight_map": {"a": 1}}, {"weight_map": ["a"]}])

@@ -247,7 +247,9 @@ def test_a_dangling_link_or_a_file_in_place_of_a_folder_is_refused(evaluation, t
         (place / name).symlink_to("/mnt/unmounted")
         with pytest.raises(InputError) as caught:
             check_world(tmp_path)
-        assert str(caught.value).startswith(f"{place / name}: a link to /mnt/unmounted, which is no folder")
+        assert str(caught.value).startswith(
+            f"{place / name}: a link to /mnt/unmounted, which is not an existing folder"
+        )
         (place / name).unlink()
         (place / name).write_text("")
         with pytest.raises(InputError, match="not a folder; a folder is needed, or nothing of this name"):

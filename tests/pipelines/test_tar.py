@@ -207,7 +207,7 @@ CLAIMS = {
     "unknown kind": (header(b"0.jpg", 0, b"Z"), "unknown kind"),
     "16 GiB": (header(b"0.jpg", 1 << 34), r"'0\.jpg' claims 17,179,869,184 bytes, 1,024 are left"),
     "2**80": (header(b"0.jpg", 1 << 80), "claims 1,208,925,819,614,629,174,706,176 bytes"),
-    "directory with contents": (header(b"d", 512, b"5") + bytes(512), "'d' is no file and has contents"),
+    "directory with contents": (header(b"d", 512, b"5") + bytes(512), "'d' is not a file and has contents"),
     "long name of 4 GiB": (header(b"././@LongLink", 1 << 32, b"L"), "claims 4,294,967,296"),
     "long name for nobody": (
         header(b"././@LongLink", 5, b"L") + b"a.jpg".ljust(512, b"\0"),

@@ -32,7 +32,7 @@ def test_round_trip(zeroshot):
 
 
 FAULTS = [
-    (CLASS_NAMES, b"cat\n", "'s0.cls': '1' is no class index; 0 to 0"),
+    (CLASS_NAMES, b"cat\n", "'s0.cls': '1' is not a class index; 0 to 0"),
     (CLASS_NAMES, b"\n", "classnames.txt: empty"),
     (CLASS_NAMES, None, "classnames.txt: no such file"),
     (CLASS_NAMES, b"cat\n\ndog\n", "classnames.txt line 2: a blank line"),
@@ -43,11 +43,11 @@ FAULTS = [
     (CLASS_NAMES, "cat\nchâteau".encode("latin-1"), "not UTF-8"),
     (TEMPLATES, b"a {c}\na photo\n", "templates.txt line 2: 'a photo' has no {c}"),
     (TEMPLATES, b"a {c}\n\nthe {c}\n", "templates.txt line 2: a blank line"),
-    ("test/nshards.txt", b"many", "nshards.txt: 'many' is no number"),
-    ("test/nshards.txt", b"0", "nshards.txt: '0' is no number"),
+    ("test/nshards.txt", b"many", "nshards.txt: 'many' is not a number"),
+    ("test/nshards.txt", b"0", "nshards.txt: '0' is not a number"),
     ("test/nshards.txt", b"2", "1.tar: no such file"),
     ("test/nshards.txt", b"99999999999", "1.tar: no such file, though "),
-    ("test/nshards.txt", b"9" * 5000, "is no number of tar files"),
+    ("test/nshards.txt", b"9" * 5000, "is not a number of tar files"),
     ("test/1.tar", bytes(1024), "nshards.txt: 1 shards, but there is also '1.tar'"),
     ("test/extra.tar", bytes(1024), "but there is also 'extra.tar'"),
 ]
@@ -78,7 +78,7 @@ def test_names_keep_what_only_python_takes_for_a_line_end(zeroshot):
 @pytest.mark.parametrize("label", ["-1", "2", "1.0", "one", "", "٣", "9" * 5000])
 def test_labels_that_are_no_class(zeroshot, label):
     write_tar(zeroshot / "test" / "0.tar", [("s0.jpg", b"p"), ("s0.cls", label.encode())])
-    with pytest.raises(InputError, match="is no class index; 0 to 1 would be right"):
+    with pytest.raises(InputError, match="is not a class index; 0 to 1 would be right"):
         list(read_zeroshot(zeroshot).images())
 
 
@@ -265,7 +265,7 @@ def test_forms_without_labels_are_explained(tmp_path):
     with pytest.raises(InputError, match="side by side have no labels; a folder a class is needed"):
         read_zeroshot(tmp_path)
     (tmp_path / "ILSVRC2012_val_00000001.JPEG").rename(tmp_path / "ILSVRC2012_img_val.tar")
-    with pytest.raises(InputError, match=r"'ILSVRC2012_img_val\.tar' is no validation shard"):
+    with pytest.raises(InputError, match=r"'ILSVRC2012_img_val\.tar' is not a validation shard"):
         read_zeroshot(tmp_path)
 
 

@@ -43,7 +43,7 @@ def run(redirection, text, path, **environment):
             "> /dev/full",
             2,
             "",
-            "salmu: standard output: No space left on device; the run goes on, its output files are not affected\n"
+            "salmu: standard output: No space left on device; the run continues, and its output files are not affected\n"
             "progress\n",
         ),
         ("2> /dev/full", 0, "leaderboard\n" * 3, ""),

@@ -230,7 +230,7 @@ def fail_in(path, message):
 @pytest.mark.parametrize(
     ("variables", "path", "message", "said"),
     [
-        ({"JAX_PLATFORMS": "cuda"}, "xla_bridge.py", "", "JAX_PLATFORMS: is 'cuda', which cannot be had here"),
+        ({"JAX_PLATFORMS": "cuda"}, "xla_bridge.py", "", "JAX_PLATFORMS: is 'cuda', which is not available here"),
         (
             {"JAX_PLATFORM_NAME": "rocm"},
             "xla_bridge.py",

@@ -13,8 +13,8 @@ import pytest
 from salmu_jax.runtime import interrupts
 from salmu_jax.training.stopping import Termination
 
-INTERRUPTED = (130, ["salmu: interrupted; the same command goes on from here"])
-TERMINATED = (75, ["salmu: stopped by SIGTERM; the same command goes on from here"])
+INTERRUPTED = (130, ["salmu: interrupted; the same command resumes from here"])
+TERMINATED = (75, ["salmu: stopped by SIGTERM; the same command resumes from here"])
 
 
 class Program:
@@ -199,7 +199,7 @@ def test_the_end_of_a_forked_child_is_not_taken_for_a_signal_of_ours():
 def test_a_hangup_is_a_termination():
     assert Program("ready(); time.sleep(60)").send(signal.SIGHUP) == (
         75,
-        ["salmu: stopped by SIGHUP; the same command goes on from here"],
+        ["salmu: stopped by SIGHUP; the same command resumes from here"],
     )
 
 

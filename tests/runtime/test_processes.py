@@ -123,8 +123,8 @@ def heard():
 @pytest.mark.parametrize(
     ("number", "error", "line"),
     [
-        (signal.SIGTERM, interrupts.Terminated, "salmu: stopped by SIGTERM; the same command goes on from here"),
-        (signal.SIGHUP, interrupts.Terminated, "salmu: stopped by SIGHUP; the same command goes on from here"),
+        (signal.SIGTERM, interrupts.Terminated, "salmu: stopped by SIGTERM; the same command resumes from here"),
+        (signal.SIGHUP, interrupts.Terminated, "salmu: stopped by SIGHUP; the same command resumes from here"),
         (signal.SIGINT, KeyboardInterrupt, ""),
     ],
 )

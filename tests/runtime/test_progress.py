@@ -135,7 +135,7 @@ def waiting(feed, wait, calls=60):
 def test_a_long_wait_for_data_is_explained_every_ten_minutes():
     lines = waiting(DataFeed(workers=0, cpus=8), wait=10)
     assert lines == 2 * [
-        "pretrain clean: warning: 50 % of the time goes by waiting for data: images are decoded in the training process"
+        "pretrain clean: warning: 50 % of the time is spent waiting for data: images are decoded in the training process"
         " itself; data.workers=7 would decode beside it"
     ]
     assert waiting(DataFeed(workers=0, cpus=8), wait=3) == []

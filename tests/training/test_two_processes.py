@@ -125,7 +125,7 @@ def test_two_processes_train_stop_go_on_and_evaluate_as_one_does(data, tmp_path)
     assert 0 < reached < STEPS
     assert run.said()[-1] == (
         f"salmu: pretrain clean: stopped by SIGTERM; the state of step {reached} is saved in"
-        f" {next((workdir / 'models' / 'clean.state').iterdir())}, and the same command goes on from it"
+        f" {next((workdir / 'models' / 'clean.state').iterdir())}, and the same command resumes from it"
     )
     run = Run(tmp_path, 2, ("pretrain", *clean, workdir), ("evaluate", *clean, evaluated))
     assert run.wait() == [0, 0], [run.said(0), run.said(1)]
