@@ -139,7 +139,7 @@ def test_watch_shows_the_log_of_a_tpu_that_is_there(gcloud):
     ("state", "said"),
     [
         ("SUSPENDED", "tpu_scripts/delete.sh --name my-tpu --zone us-east5-a --yes --force"),
-        ("FAILED", "goes on from the newest state in train.state_dir"),
+        ("FAILED", "resumes from the newest checkpoint in train.state_dir"),
         ("WAITING_FOR_RESOURCES", "nothing to see yet"),
     ],
 )

@@ -1,4 +1,4 @@
-# Sourced by the scripts beside it: options, and a way to run a command or, with --dry-run, to print it.
+# Sourced by the scripts beside it. Parses options, and runs a command or, with --dry-run, prints it.
 # shellcheck shell=bash
 set -euo pipefail
 
@@ -6,14 +6,14 @@ SCRIPT="$(basename "$0")"
 declare -A OPTION=()
 REST=()
 
-# fail MESSAGE: bad input, answered with one line and status 2.
+# fail MESSAGE: reports bad input in one line, with status 2.
 fail() {
   echo "$SCRIPT: $1" >&2
   exit 2
 }
 
-# parse_options "VALUED..." "FLAGS..." ARGUMENTS...: fills OPTION[name]; what follows a -- is in REST.
-# Every script takes --name, --zone, --project, --dry-run and --help besides its own.
+# parse_options "VALUED..." "FLAGS..." ARGUMENTS...: fills OPTION[name]; arguments after -- go into REST.
+# Every script also takes --name, --zone, --project, --dry-run and --help.
 parse_options() {
   local valued=" name zone project $1 " flags=" dry-run help $2 " name
   shift 2
@@ -55,7 +55,7 @@ parse_options() {
     fail "--name is '${OPTION[name]}'; lower-case letters, digits and dashes make a name"
 }
 
-# require NAME...: these options have to be given.
+# require NAME...: fails unless these options are given.
 require() {
   local name
   for name in "$@"; do
@@ -63,12 +63,12 @@ require() {
   done
 }
 
-# no_rest: for scripts that take nothing after --.
+# no_rest: fails if there are arguments after --.
 no_rest() {
   [ "${#REST[@]}" -eq 0 ] || fail "nothing is taken after --"
 }
 
-# quote WORD: as one would type it.
+# quote WORD: prints it as one would type it in a shell.
 quote() {
   if [[ "$1" =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]]; then
     printf '%s' "$1"
@@ -92,12 +92,12 @@ run() {
   printf '\n'
 }
 
-# tpus GROUP SUBCOMMAND ARGUMENTS...: gcloud's TPU command with zone and project.
+# tpus GROUP SUBCOMMAND ARGUMENTS...: runs gcloud's TPU command with zone and project.
 tpus() {
   run gcloud compute tpus "$@" --zone "${OPTION[zone]}" ${OPTION[project]:+--project "${OPTION[project]}"}
 }
 
-# here SCRIPT: how another of these scripts is called for the same TPU.
+# here SCRIPT: prints the call of another of these scripts for the same TPU.
 here() {
   printf 'tpu_scripts/%s --name %s --zone %s' "$1" "${OPTION[name]}" "$(quote "${OPTION[zone]}")"
   [ -z "${OPTION[project]:-}" ] || printf ' --project %s' "$(quote "${OPTION[project]}")"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Asks for a TPU slice as a queued resource, which comes when there is one:
+# Requests a TPU slice as a queued resource, which is granted when one is free:
 #   tpu_scripts/create.sh --name my-tpu --zone us-east5-a --accelerator-type v6e-64 --runtime-version v2-alpha-tpuv6e --spot
-# --valid-until-duration 6h ends the waiting. What follows a -- goes to gcloud as it is.
+# --valid-until-duration 6h limits the wait. Arguments after -- go to gcloud unchanged.
 # shellcheck source=tpu_scripts/common.sh
 source "$(dirname "$0")/common.sh"
 parse_options "accelerator-type runtime-version valid-until-duration" "spot" "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Deletes a queued resource with its TPU VM, and all that is on the VM's disks; asks first, unless --yes:
+# Deletes a queued resource with its TPU VM and everything on the VM's disks; asks first, unless --yes:
 #   tpu_scripts/delete.sh --name my-tpu --zone us-east5-a
 # --force also deletes one that is still active.
 # shellcheck source=tpu_scripts/common.sh

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Runs salmu on all workers of a TPU VM that set_up.sh has prepared, in tmux sessions that outlive this connection:
 #   tpu_scripts/launch.sh --name my-tpu --zone us-east5-a -- pretrain --config configs/clean_vitb16.py --workdir DIR
-# Each worker's output is in its salmu_jax/salmu.log. With several workers, the directories have to be shared by them. After
-# a preemption the same command goes on from the newest state, if DIR or train.state_dir outlived the TPU VM.
+# Each worker's output is in its salmu_jax/salmu.log. Several workers must share the directories. After a preemption the
+# same command resumes from the newest checkpoint, if DIR or train.state_dir outlived the TPU VM.
 # shellcheck source=tpu_scripts/common.sh
 source "$(dirname "$0")/common.sh"
 parse_options "" "" "$@"
 [ "${#REST[@]}" -gt 0 ] || fail "no arguments of salmu after --"
 
-# The hosts of a slice find each other by its metadata; a single host is then a run of one process.
+# The hosts of a slice find each other by its metadata; a single host runs alone.
 case "${REST[0]}" in
   bench | generate | build | pretrain | unlearn | evaluate | report)
     [[ " ${REST[*]} " == *" --distributed"* ]] || REST+=(--distributed on)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Says what became of a queued resource and, while it is active, shows the log of one worker:
+# Shows the state of a queued resource and, while it is active, the log of one worker:
 #   tpu_scripts/watch.sh --name my-tpu --zone us-east5-a --worker 0 --lines 50 --follow
 # shellcheck source=tpu_scripts/common.sh
 source "$(dirname "$0")/common.sh"
@@ -25,8 +25,8 @@ echo "${OPTION[name]} is $state"
 case "$state" in
   ACTIVE) show ;;
   SUSPENDING | SUSPENDED | FAILED)
-    echo "It was taken away, or never came. To go on: $(here delete.sh) --yes --force, then create.sh, set_up.sh and launch.sh"
-    echo "as before; the same command goes on from the newest state in train.state_dir."
+    echo "It was preempted, or never granted. To resume: $(here delete.sh) --yes --force, then create.sh, set_up.sh and launch.sh"
+    echo "as before; the same command resumes from the newest checkpoint in train.state_dir."
     ;;
   *) echo "There is nothing to see yet." ;;
 esac
