@@ -318,13 +318,14 @@ class Stages:
                 workspace.report,
                 results,
                 similarity,
-                sample_pictures(workspace.datasets, rows, people=config.report.people),
+                sample_pictures(workspace.datasets, rows["clean"], people=config.report.people),
                 title=f"SALMUBench: {config.name}",
                 run={
                     "command": provenance({})["command"],
                     "stages": workspace.stage_seconds(),
                     "config": safe_value(config_lib.to_json(config)),
                 },
+                rows=rows,
             )
 
         inputs = [workspace.datasets]
@@ -332,7 +333,7 @@ class Stages:
             if identity:
                 distributed.from_main(work)
         if distributed.is_main():
-            print_table(build_leaderboard(results))
+            print_table(build_leaderboard(results, rows))
         page = workspace.report / "index.html"
         say(f"\nThe page: {page.absolute()}")
         return page

@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from salmu_jax.evaluation.diagnosis import EFFECTIVE
+from salmu_jax.evaluation.verdicts import FAILURE_MODES, PRECISE
 from salmu_jax.report.labels import Box, nearest, place_labels
-from salmu_jax.report.leaderboard import FAILURE_MODES, display_name
+from salmu_jax.report.leaderboard import display_name
 
 DPI = 160
 Similarity = Mapping[str, Mapping[str, Sequence[float]]]
@@ -121,7 +121,7 @@ def forgetting_against_utility(leaderboard: dict[str, Any], theme: Theme) -> byt
     limits = leaderboard["thresholds"]
     panels = [
         ("genknow_kept", "General knowledge kept", "GenKnow, as a share of Compromised's", 1),
-        ("holdouts_kept", "Holdouts kept", "InterIdSim or IntraIdSim, the worse-off, as a share of Compromised's", 2),
+        ("holdouts_kept", "Holdouts kept", "InterIdSim or IntraIdSim, the worse-off: 0 as Clean, 1 as Compromised", 2),
     ]
     panels = [panel for panel in panels if any(row[panel[0]] is not None for row in rows)]
     with mpl.rc_context(_style(theme)):
@@ -212,7 +212,7 @@ def _look(row: dict[str, Any], theme: Theme) -> tuple[str, str]:
         return (theme.clean if row["role"] == "clean" else theme.compromised), "o"
     failed = [mode for mode in FAILURE_MODES if mode in row["verdicts"]]
     if not failed:
-        return (theme.passes, "*") if EFFECTIVE in row["verdicts"] else (theme.muted, "o")
+        return (theme.passes, "*") if row["grade"] == PRECISE else (theme.muted, "o")
     colour = theme.modes[FAILURE_MODES.index(failed[-1])]
     return colour, _MARKERS[failed[0]] if len(failed) == 1 else "X"
 
@@ -222,7 +222,7 @@ def _scatter_legend(figure: Figure, theme: Theme) -> None:
         _handle("o", "none", "ideal", edge=theme.muted, size=11),
         _handle("o", theme.clean, "Clean"),
         _handle("o", theme.compromised, "Compromised"),
-        _handle("*", theme.passes, EFFECTIVE, size=12),
+        _handle("*", theme.passes, PRECISE, size=12),
         *(_handle(_MARKERS[mode], theme.modes[i], mode) for i, mode in enumerate(FAILURE_MODES)),
         _handle("X", theme.muted, "several"),
     ]

@@ -16,11 +16,11 @@ from salmu_jax.runtime.messages import listed
 
 
 class Gathered(NamedTuple):
-    """Verified results, and the row scores that the report shows."""
+    """Verified results, and their row scores."""
 
     results: list[dict[str, Any]]
     similarity: dict[str, dict[str, Any]]  # model -> split -> float32 [N]
-    rows: RowScores  # of Clean
+    rows: dict[str, RowScores]  # of each model
 
 
 def choose(
@@ -80,5 +80,5 @@ def gather(directory: Path, names: Sequence[str], say: Callable[[str], None]) ->
             directory,
         )
     similarity = {one.result["model"]: {split: one.rows[f"{split}.similarity"] for split in SPLITS} for one in found}
-    clean = next(one.rows for one in found if one.result["model"] == "clean")
-    return Gathered([one.result for one in found], similarity, clean)
+    rows = {one.result["model"]: one.rows for one in found}
+    return Gathered([one.result for one in found], similarity, rows)

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from salmu_jax.evaluation import evidence
 from salmu_jax.evaluation.board import data_fields, incomparable, missing_references
 from salmu_jax.evaluation.checks import REFERENCES
-from salmu_jax.evaluation.diagnosis import (
-    CATASTROPHIC,
-    CATASTROPHIC_POINTS,
-    EFFECTIVE,
-    INEFFECTIVE,
-    INEFFECTIVE_SHARE,
-    OVER_GENERALISED,
-    OVER_GENERALISED_LOSS,
-    PARTLY_OVER_GENERALISED,
-    PARTLY_OVER_GENERALISED_LOSS,
-    diagnose,
-)
+from salmu_jax.evaluation.judging import Straddle, judge
 from salmu_jax.evaluation.result import METRICS, leaderboard_row
+from salmu_jax.evaluation.rows import RowScores
+from salmu_jax.evaluation.statistics import TITLES
+from salmu_jax.evaluation.verdicts import (
+    CATASTROPHIC,
+    FAILURE_MODES,
+    GRADES,
+    INEFFECTIVE,
+    OVER_GENERALISED,
+    PARTLY_OVER_GENERALISED,
+    REFERENCE,
+    RULES,
+    UNDETERMINED,
+    Rule,
+    definition,
+    threshold,
+)
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.files import sha256_json
 from salmu_jax.runtime.text import safe_text
 
-SCHEMA = "salmu_jax.leaderboard/1"
+SCHEMA = "salmu_jax.leaderboard/2"
 NAME_LIMIT = 64  # characters of a name
-FAILURE_MODES = (INEFFECTIVE, CATASTROPHIC, OVER_GENERALISED, PARTLY_OVER_GENERALISED)
+CONTROLS = ("no_op", "random_weights")  # methods that calibrate the board: nothing unlearned, everything destroyed
 ORDERING = (
-    "Clean and Compromised come first; then methods by the number of failure modes (a partial one counts half, an "
-    "undetermined verdict one), then by the distance of (forgetting, utility kept) from the ideal point (1, 1), then "
-    "by name. Forgetting is the share of the leakage removed. Utility kept is the mean of two shares that are left of "
-    "Compromised's values: of GenKnow, and of the worse-off of InterIdSim and IntraIdSim; both are clipped to [0, 1]."
+    "Clean and Compromised come first; then methods by grade (precise, nearly precise, imprecise, undetermined, and those "
+    "with a failure), then by the number of failures (a partial one counts half), then by the distance of (forgetting, "
+    "utility kept) from the ideal point (1, 1), then by name. Forgetting is the share of the leakage removed. Utility kept "
+    "is the mean of three shares: of Compromised's GenKnow, and of the similarity and the retrieval kept on the worse-off "
+    "holdout. All are clipped to [0, 1]."
 )
 
 _TITLES = {
@@ -51,29 +59,35 @@ _TITLES = {
 }
 
 
-def build_leaderboard(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the leaderboard of result files' contents (schema ``salmu_jax.leaderboard/1``), a JSON value.
+def build_leaderboard(results: Sequence[dict[str, Any]], rows: Mapping[str, RowScores] | None = None) -> dict[str, Any]:
+    """Returns the leaderboard of result files' contents (schema ``salmu_jax.leaderboard/2``), a JSON value.
 
-    Its ``rows`` carry the metrics (None where one was skipped), their intervals, the diagnosis (verdicts, and a reason
-    for each), the position in the forgetting-utility plane, and the digests of what was evaluated. ``thresholds`` are
-    the lines of the diagnosis in that plane, ``measured_on`` is what all rows share.
+    Its ``rows`` carry the metrics (None where one was skipped), their intervals, the verdicts with a reason for each, the
+    statistics that they rest on, the position in the forgetting-utility plane, and the digests of what was evaluated.
+    ``rules`` and ``verdicts`` say what the verdicts are, ``thresholds`` are their lines in that plane, ``measured_on`` is
+    what all rows share.
 
     Args:
       results: contents of result files; ``clean`` and ``compromised`` among them, in any order.
+      rows: the row scores of each, by model. Without them no statistic has an interval, and no verdict is called uncertain.
 
     Raises:
       InputError: a reference is missing, a model occurs twice, or the results are not comparable.
     """
     check_comparable(results)
     by_model = {result["model"]: result for result in results}
-    clean, compromised = by_model["clean"], by_model["compromised"]
-    references = [_row(by_model[model], clean, compromised) for model in REFERENCES]
-    methods = [_row(result, clean, compromised) for model, result in by_model.items() if model not in REFERENCES]
-    methods.sort(key=lambda row: (_severity(row), round(row["distance_to_ideal"], 9), row["model"]))
+    figures = {model: evidence.figures(result) for model, result in by_model.items()}
+    anchors = {name: figures[name] for name in REFERENCES}
+    intervals = _intervals(by_model, figures, rows) if rows else {}
+    found = {
+        model: _row(result, figures[model], intervals.get(model, {}), anchors) for model, result in by_model.items()
+    }
+    references = [found[name] for name in REFERENCES]
+    methods = [row for model, row in found.items() if model not in REFERENCES]
+    methods.sort(key=lambda row: (*_severity(row), round(row["distance_to_ideal"], 9), row["model"]))
     for rank, row in enumerate(methods, start=1):
         row["rank"] = rank
-    rows = references + methods
-    caveats = [caveat for row in rows for caveat in by_model[row["model"]]["caveats"]]
+    caveats = [caveat for row in references + methods for caveat in by_model[row["model"]]["caveats"]]
     caveats += [
         f"What the model of {display_name(row['model'])} descends from is not recorded; that it is this Compromised is its"
         " maker's word."
@@ -87,10 +101,26 @@ def build_leaderboard(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
             {"key": m.key, "title": m.title, "released": list(m.path), "target": m.target, "description": m.description}
             for m in METRICS
         ],
-        "thresholds": _thresholds(*references),
-        "measured_on": _measured_on(clean),
+        "verdicts": {name: definition(name) for name in (*FAILURE_MODES, *GRADES)},
+        "rules": [_rule(rule) for rule in RULES],
+        "thresholds": _thresholds(anchors),
+        "measured_on": _measured_on(by_model["clean"]),
         "caveats": list(dict.fromkeys(caveats)),
-        "rows": rows,
+        "rows": references + methods,
+    }
+
+
+def _intervals(
+    results: Mapping[str, dict[str, Any]],
+    figures: Mapping[str, Mapping[str, float | None]],
+    rows: Mapping[str, RowScores],
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Returns the intervals of each method's statistics, by model; those of the references say nothing."""
+    anchors, scores = ({name: of[name] for name in REFERENCES} for of in (figures, rows))
+    return {
+        model: evidence.statistic_intervals(figures[model], anchors, rows[model], scores, result["protocol"])
+        for model, result in results.items()
+        if model not in REFERENCES
     }
 
 
@@ -118,31 +148,40 @@ def display_name(model: str) -> str:
     return _TITLES.get(key) or safe_text(model.replace("_", " "), NAME_LIMIT)
 
 
-def _row(result: dict[str, Any], clean: dict[str, Any], compromised: dict[str, Any]) -> dict[str, Any]:
-    metrics = {key: _number(value) for key, value in leaderboard_row(result).items()}
-    target = {key: _number(value) for key, value in leaderboard_row(compromised).items()}
-    diagnosis = diagnose(result, clean, compromised)
-    genknow_kept = _share(metrics["GenKnow"], target["GenKnow"])
-    holdouts_kept = None if diagnosis.overgeneralisation is None else 1 - diagnosis.overgeneralisation
-    kept = [min(max(share, 0.0), 1.0) for share in (genknow_kept, holdouts_kept) if share is not None]
-    utility_kept = sum(kept) / len(kept) if kept else None
-    removed = min(max(diagnosis.forgetting or 0.0, 0.0), 1.0)
+def _row(
+    result: dict[str, Any],
+    figures: Mapping[str, float | None],
+    intervals: Mapping[str, tuple[float, float]],
+    references: Mapping[str, Mapping[str, float | None]],
+) -> dict[str, Any]:
+    model = result["model"]
+    judgement = judge(figures, intervals, references)
+    statistics = judgement.statistics
+    utility, removed = _utility(statistics), min(max(statistics["leakage_removed"] or 0.0, 0.0), 1.0)
+    verdicts, reasons = list(judgement.verdicts), list(judgement.reasons)
+    if model in REFERENCES:
+        verdicts, reasons = [REFERENCE], [f"{TITLES[model]} is one of the models that methods are judged against."]
     provenance = result["provenance"]
+    run = (provenance.get("checkpoint") or {}).get("run") or {}
     return {
-        "model": result["model"],
-        "role": result["model"] if result["model"] in REFERENCES else "method",
+        "model": model,
+        "role": model if model in REFERENCES else "method",
+        "control": (run.get("method") or model) in CONTROLS,
         "rank": None,
-        "verdicts": list(diagnosis.verdicts),
-        "reasons": list(diagnosis.reasons),
-        "forgetting": diagnosis.forgetting,
-        "utility_lost": diagnosis.utility_lost,
-        "overgeneralisation": diagnosis.overgeneralisation,
-        "utility_efficient": diagnosis.utility_efficient,
-        "genknow_kept": genknow_kept,
-        "holdouts_kept": holdouts_kept,
-        "utility_kept": utility_kept,
-        "distance_to_ideal": math.hypot(1 - removed, 1 - (utility_kept or 0.0)),
-        "metrics": metrics,
+        "verdicts": verdicts,
+        "reasons": reasons,
+        "grade": None if model in REFERENCES else judgement.grade,
+        "labels": [] if model in REFERENCES else list(judgement.labels),
+        "straddles": [] if model in REFERENCES else [_straddle(one) for one in judgement.straddles],
+        "statistics": statistics,
+        "statistic_intervals": {name: _finite(ends) for name, ends in judgement.intervals.items()},
+        "forgetting": statistics["leakage_removed"],
+        "genknow_kept": statistics["genknow_kept"],
+        "holdouts_kept": statistics["similarity_kept"],
+        "retrieval_kept": statistics["retrieval_kept"],
+        "utility_kept": utility,
+        "distance_to_ideal": math.hypot(1 - removed, 1 - (utility or 0.0)),
+        "metrics": {key: _number(value) for key, value in leaderboard_row(result).items()},
         "intervals": result["extra"]["intervals"],
         "retrieval": result["extra"]["retrieval"],
         "provenance": {
@@ -154,15 +193,32 @@ def _row(result: dict[str, Any], clean: dict[str, Any], compromised: dict[str, A
     }
 
 
-def _severity(row: dict[str, Any]) -> float:
-    """Returns how many failure modes a method shows: one that is only partly so counts half, one that cannot be judged one."""
-    weights = {PARTLY_OVER_GENERALISED: 0.5, EFFECTIVE: 0.0}
-    return sum(weights.get(verdict, 1.0) for verdict in row["verdicts"])
+def _severity(row: Mapping[str, Any]) -> tuple[int, float]:
+    """Returns the place of the grade, 0 for the best, and how many failures there are: a partial one counts half."""
+    failures = [0.5 if name == PARTLY_OVER_GENERALISED else 1.0 for name in row["verdicts"] if name in FAILURE_MODES]
+    places = [*GRADES, UNDETERMINED]
+    return len(places) if failures else places.index(row["verdicts"][0]), sum(failures)
 
 
-def _share(value: float | None, whole: float | None) -> float | None:
-    """Returns what is left of ``whole``; None where either was not measured or there was nothing to lose."""
-    return None if value is None or whole is None or whole <= 0 else value / whole
+def _utility(statistics: Mapping[str, float | None]) -> float | None:
+    """Returns the mean share of utility that is kept, 0 to 1, of what was measured; None if nothing was."""
+    shares = [statistics[name] for name in ("genknow_kept", "similarity_kept", "retrieval_kept")]
+    kept = [min(max(share, 0.0), 1.0) for share in shares if share is not None]
+    return sum(kept) / len(kept) if kept else None
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    return {**dataclasses.asdict(rule), "references": list(rule.references), "text": rule.describe()}
+
+
+def _straddle(straddle: Straddle) -> dict[str, Any]:
+    low, high = _finite((straddle.low, straddle.high))
+    return {**straddle._asdict(), "low": low, "high": high, "text": straddle.describe()}
+
+
+def _finite(ends: tuple[float, float]) -> list[float | None]:
+    """Returns an interval as JSON has it: None where it has no end."""
+    return [end if math.isfinite(end) else None for end in ends]
 
 
 def _number(value: Any) -> float | None:
@@ -183,13 +239,12 @@ def _measured_on(clean: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _thresholds(clean: dict[str, Any], compromised: dict[str, Any]) -> dict[str, float | None]:
-    """Returns where the diagnosis draws its lines, in the coordinates of the rows; None where a line cannot be drawn."""
-    low, high = (row["metrics"]["RetFail_MRR"] for row in (clean, compromised))
-    known = compromised["metrics"]["GenKnow"]
+def _thresholds(references: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Returns where the failures begin, in the coordinates of the rows; None where a line cannot be drawn."""
+    known = references["compromised"]["GenKnow"]
     return {
-        "forgetting": 1 - (INEFFECTIVE_SHARE * high - low) / (high - low) if high > low else None,
-        "genknow_kept": 1 - CATASTROPHIC_POINTS / 100 / known if known else None,
-        "holdouts_kept": 1 - OVER_GENERALISED_LOSS,
-        "holdouts_kept_partly": 1 - PARTLY_OVER_GENERALISED_LOSS,
+        "forgetting": threshold(INEFFECTIVE, "leakage_removed"),
+        "genknow_kept": 1 - threshold(CATASTROPHIC, "genknow_lost") / 100 / known if known else None,
+        "holdouts_kept": threshold(OVER_GENERALISED, "similarity_kept"),
+        "holdouts_kept_partly": threshold(PARTLY_OVER_GENERALISED, "similarity_kept"),
     }

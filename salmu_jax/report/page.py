@@ -15,21 +15,16 @@ import json
 import os
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from salmu_jax.evaluation.diagnosis import (
-    CATASTROPHIC_POINTS,
-    EFFECTIVE,
-    INEFFECTIVE_SHARE,
-    OVER_GENERALISED_LOSS,
-    PARTLY_OVER_GENERALISED_LOSS,
-)
+from salmu_jax.evaluation.rows import RowScores
+from salmu_jax.evaluation.verdicts import FAILURE_MODES, PRECISE, definition
 from salmu_jax.report.figures import Similarity, render_figures
 from salmu_jax.report.findings import findings
-from salmu_jax.report.leaderboard import FAILURE_MODES, build_leaderboard, display_name
+from salmu_jax.report.leaderboard import build_leaderboard, display_name
 from salmu_jax.report.pictures import data_uri, people_html, scenes_html
 from salmu_jax.report.table import describe_measurement
 from salmu_jax.runtime.contents import write_contents
@@ -39,20 +34,6 @@ from salmu_jax.runtime.text import safe_text, safe_value
 
 _TEXT_LIMIT = 4000  # characters of a text on the page
 
-_MODE_MEANING = dict(
-    zip(
-        FAILURE_MODES,
-        (
-            f"More than {INEFFECTIVE_SHARE:.0%} of Compromised's RetFail is left: images still find their captions.",
-            f"More than {CATASTROPHIC_POINTS:g} points of GenKnow are lost, or pairs are turned away from each other: "
-            "the model as a whole is damaged.",
-            f"More than {OVER_GENERALISED_LOSS:.0%} of a holdout's similarity is lost: people and facts that were to "
-            "stay are gone too.",
-            f"More than {PARTLY_OVER_GENERALISED_LOSS:.0%} of it is lost: they are weakened without being gone.",
-        ),
-        strict=True,
-    )
-)
 _FIGURES = (
     (
         "forgetting_utility",
@@ -87,6 +68,7 @@ def write_report(
     *,
     title: str,
     run: dict[str, Any],
+    rows: Mapping[str, RowScores] | None = None,
 ) -> Path:
     """Writes ``leaderboard.json``, ``figures/*.png`` and ``index.html`` as one atomic directory; returns the page.
 
@@ -102,13 +84,14 @@ def write_report(
       title: the page's heading.
       run: how the run was made, shown as it is. ``command`` (text), ``stages`` (seconds by stage) and ``config`` (any
         JSON value) have a place of their own; every other key is listed with its value.
+      rows: the row scores of each model (:func:`build_leaderboard`).
 
     Raises:
       InputError: the results cannot be compared, or a sample picture cannot be decoded.
       OSError: the directory cannot be written.
     """
     out_dir = Path(out_dir)
-    leaderboard = build_leaderboard(results)
+    leaderboard = build_leaderboard(results, rows)
     figures = render_figures(leaderboard, results, similarity)
     page = render_page(leaderboard, figures, samples, title=title, run=run)
     with new_directory(out_dir) as partial:
@@ -149,7 +132,9 @@ def render_page(
         notice=f"<div class='notice' role='note'>{notice}</div>" if notice else "",
         findings="".join(f"<li>{_escape(sentence)}</li>" for sentence in findings(leaderboard)),
         table=_table(leaderboard),
-        modes="".join(f"<div><dt>{_chip(mode)}</dt><dd>{_MODE_MEANING[mode]}</dd></div>" for mode in FAILURE_MODES),
+        modes="".join(
+            f"<div><dt>{_chip(mode)}</dt><dd>{_escape(definition(mode))}</dd></div>" for mode in FAILURE_MODES
+        ),
         verdicts=_verdicts(leaderboard),
         figures="".join(_figure(figures, leaderboard, *figure) for figure in _FIGURES),
         samples=pictures,
@@ -233,7 +218,7 @@ def _chips(row: dict[str, Any]) -> str:
 
 def _chip(verdict: str, tip: str = "") -> str:
     style = f"mode{FAILURE_MODES.index(verdict)}" if verdict in FAILURE_MODES else "open"
-    style = "good" if verdict == EFFECTIVE else style
+    style = "good" if verdict == PRECISE else style
     hint = f" tabindex='0' data-tip='{_escape(tip)}'" if tip else ""
     # A hyphen that does not break keeps a chip in one piece.
     return f"<span class='chip {style}'{hint}>{_escape(verdict).replace('-', '&#8209;')}</span>"

@@ -7,7 +7,8 @@ import sys
 import textwrap
 from typing import Any, TextIO
 
-from salmu_jax.evaluation.diagnosis import EFFECTIVE
+from salmu_jax.evaluation.statistics import REFERENCES
+from salmu_jax.evaluation.verdicts import PRECISE
 from salmu_jax.report.leaderboard import display_name
 from salmu_jax.runtime.text import safe_text
 
@@ -27,6 +28,7 @@ _HEADS = {
     "VisIdInt": ("VisId", "Int"),
     "FragSim": ("Frag", "Sim"),
 }
+_TARGET_OF = {reference.name: reference.target_of for reference in REFERENCES}
 _RESET, _BOLD, _DIM, _GREEN, _YELLOW = "\033[0m", "\033[1m", "\033[2m", "\033[32m", "\033[33m"
 
 
@@ -74,8 +76,8 @@ def format_table(leaderboard: dict[str, Any], *, colour: bool = False) -> str:
             lines.append(rule)
     lines.append(rule)
     legend = (
-        "Targets: efficacy -> Clean's value, utility -> Compromised's value. Methods with the fewest failure modes "
-        "come first, then those nearest to full forgetting at full utility."
+        "Targets: efficacy -> Clean's value, utility -> Compromised's value. Graded methods come first, then those with the "
+        "fewest failures, then those nearest to full forgetting at full utility. (?): the interval straddles the line."
     )
     for paragraph in (legend, f"Measured on {describe_measurement(leaderboard)}.", *leaderboard["caveats"]):
         paragraph = safe_text(paragraph, None)
@@ -120,5 +122,7 @@ def _figure(value: float | None) -> str:
 def _verdict(row: dict[str, Any]) -> tuple[str, str]:
     """Returns the verdict's words and how they are set off."""
     if row["role"] != "method":
-        return ("target of efficacy" if row["role"] == "clean" else "target of utility"), _DIM
-    return ", ".join(row["verdicts"]), _GREEN if row["verdicts"] == [EFFECTIVE] else _YELLOW
+        return f"target of {_TARGET_OF[row['role']]}", _DIM
+    doubtful = {one["verdict"] for one in row["straddles"] if one["holds"]}
+    verdicts = [f"{name} (?)" if name in doubtful else name for name in row["verdicts"]]
+    return ", ".join(verdicts), _GREEN if row["grade"] == PRECISE else _YELLOW

@@ -154,7 +154,7 @@ def test_no_image_is_read_but_those_that_are_shown(directory, monkeypatch, tmp_p
 
     sources = {split: Source(records) for split, records in tiny_world.tiny_sources().items()}
     monkeypatch.setattr(samples, "open_source", lambda directory, name, split: sources[split])
-    rows = gather(directory, MODELS, print).rows
+    rows = gather(directory, MODELS, print).rows["clean"]
     found = samples.sample_pictures(tmp_path, rows, people=4)
     shown = [len(sample.get("images", [1])) for sample in found]
     assert sum(len(source.seen) for source in sources.values()) == sum(shown) == 4 * 4 + 6

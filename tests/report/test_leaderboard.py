@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import io
 import json
+import math
 
 import pytest
 
+from salmu_jax.evaluation.verdicts import FAILURE_MODES, GRADES, RULES
 from salmu_jax.report.findings import findings
 from salmu_jax.report.leaderboard import build_leaderboard, display_name
 from salmu_jax.report.table import WIDTH, format_table, print_table
@@ -19,25 +21,47 @@ def test_references_come_first_and_methods_in_the_documented_order(results):
     assert [row["model"] for row in board["rows"]] == [
         "clean",
         "compromised",
-        "precise",  # no failure mode
-        "vl_unlearn",  # partly over-generalised, which counts half
-        "clip_erase",  # one failure mode: the nearer to the ideal point the earlier
+        "precise",  # the best grade
+        "vl_unlearn",  # one failure: the nearer to the ideal the earlier
+        "clip_erase",
         "delete",
-        "finetuning",
-        "negative_gradient",  # two failure modes
+        "finetuning",  # one and a partial one, which counts half
+        "negative_gradient",  # two
         "direct_similarity_minimisation",
     ]
     assert [row["rank"] for row in board["rows"]] == [None, None, *range(1, 8)]
     verdicts = {row["model"]: row["verdicts"] for row in board["rows"]}
-    assert verdicts["precise"] == ["effective"]
-    assert verdicts["finetuning"] == ["ineffective"]
+    assert verdicts["clean"] == verdicts["compromised"] == ["reference"]
+    assert verdicts["precise"] == ["precise"]
+    assert verdicts["finetuning"] == ["ineffective", "partly over-generalised"]
     assert verdicts["clip_erase"] == ["over-generalised"]
     assert verdicts["negative_gradient"] == ["catastrophic", "over-generalised"]
 
 
+def test_a_grade_comes_before_a_failure_however_near_the_ideal(results, build_result):
+    def values(retfail, genknow, mrr):
+        return (retfail, 0.0, 0.38, 0.6, 0.05, 0.2, genknow, 0.778, 0.781, 0.59, 0.53, 0.281, mrr)
+
+    methods = {
+        "imprecise": values(0.04, 0.580, 0.337),  # 9 % of the leakage left, 4.4 points lost
+        "nearly": values(0.012, 0.620, 0.300),
+        "partly": values(0.007, 0.624, 0.250),  # 74 % of a holdout's retrieval
+    }
+    references = [result for result in results if result["model"] in ("clean", "compromised")]
+    made = [{**build_result("precise", figures), "model": model} for model, figures in methods.items()]
+    rows = build_leaderboard([*made, *references])["rows"][2:]
+    assert [(row["model"], row["verdicts"]) for row in rows] == [
+        ("nearly", ["nearly precise"]),
+        ("imprecise", ["imprecise"]),
+        ("partly", ["partly over-generalised"]),
+    ]
+    assert rows[1]["distance_to_ideal"] > 0
+    assert [row["grade"] for row in rows] == ["nearly precise", "imprecise", None]
+
+
 def test_leaderboard_is_json_and_does_not_depend_on_the_order_of_the_results(results):
     board = build_leaderboard(results)
-    assert board["schema"] == "salmu_jax.leaderboard/1"
+    assert board["schema"] == "salmu_jax.leaderboard/2"
     text = json.dumps(board, allow_nan=False)
     assert json.loads(text) == board
     assert json.dumps(build_leaderboard(results[::-1]), allow_nan=False) == text
@@ -47,20 +71,44 @@ def test_rows_carry_position_intervals_and_provenance(results):
     row = next(row for row in build_leaderboard(results)["rows"] if row["model"] == "finetuning")
     assert row["forgetting"] == pytest.approx((0.363 - 0.210) / (0.363 - 0.007))
     assert row["genknow_kept"] == pytest.approx(0.605 / 0.624)
-    assert row["holdouts_kept"] == pytest.approx(min(0.725 / 0.778, 0.726 / 0.781))
-    assert row["utility_kept"] == pytest.approx((0.605 / 0.624 + 0.726 / 0.781) / 2, abs=2e-3)
+    assert row["holdouts_kept"] == pytest.approx((0.726 - 0.405) / (0.781 - 0.405))
+    assert row["retrieval_kept"] == pytest.approx((0.194 - 0.005) / (0.337 - 0.005))
+    assert row["utility_kept"] == pytest.approx(
+        (row["genknow_kept"] + row["holdouts_kept"] + row["retrieval_kept"]) / 3
+    )
+    distance = math.hypot(1 - row["forgetting"], 1 - row["utility_kept"])
+    assert row["distance_to_ideal"] == pytest.approx(distance)
     assert row["intervals"]["RetFail_MRR"] == pytest.approx([0.189, 0.231])
     assert row["provenance"]["data"] == {"data.datasets": "d" * 64}  # what the data was, not where it lay
     assert len(row["provenance"]["config_sha256"]) == 64
 
 
-def test_thresholds_are_those_of_the_diagnosis(results):
+def test_the_board_carries_the_table_of_rules(results):
+    board = build_leaderboard(results)
+    assert len(board["rules"]) == len(RULES)
+    rule = board["rules"][0]
+    assert rule["text"] == "less than 90% of the leakage removed"
+    assert (rule["name"], rule["statistic"], rule["comparison"], rule["threshold"]) == (
+        "ineffective",
+        "leakage_removed",
+        "<",
+        0.9,
+    )
+    assert rule["references"] == ["clean", "compromised"]
+    assert rule["meaning"]
+    assert set(board["verdicts"]) == {*FAILURE_MODES, *GRADES}
+
+
+def test_thresholds_are_those_of_the_rules(results):
     """A method exactly on either side of a line gets or does not get the verdict."""
     board = build_leaderboard(results)
     limits = board["thresholds"]
     for row in board["rows"][2:]:
         assert ("ineffective" in row["verdicts"]) == (row["forgetting"] < limits["forgetting"])
-        assert ("over-generalised" in row["verdicts"]) == (row["holdouts_kept"] < limits["holdouts_kept"])
+        if row["holdouts_kept"] < limits["holdouts_kept"]:
+            assert "over-generalised" in row["verdicts"]
+        elif row["holdouts_kept"] < limits["holdouts_kept_partly"]:
+            assert {"over-generalised", "partly over-generalised"} & set(row["verdicts"])
         if row["genknow_kept"] < limits["genknow_kept"]:
             assert "catastrophic" in row["verdicts"]
     assert 0 < limits["forgetting"] < 1
@@ -177,18 +225,31 @@ def test_table_survives_a_terminal_without_unicode(results, build_result):
     assert b"d?l?t?" in stream.buffer.getvalue()
 
 
-def test_findings_are_computed_from_the_results(results):
+def test_findings_are_computed_from_the_results(results, build_result):
     text = findings(build_leaderboard(results))
     assert "52 times Clean's 0.0070" in text[0]
-    assert text[1] == "precise avoids all three failure modes."
+    assert text[1].startswith("precise is precise. What was asked for is forgotten, and the rest is kept: at least 99%")
     joined = " ".join(text)
-    assert "DELETE removes 100% of the leakage, and with it 87% of the similarity" in joined
+    assert "DELETE removes 100% of the leakage, and leaves nothing of what Compromised learnt of a holdout" in joined
     assert "Direct Similarity Minimisation breaks the model: general knowledge falls from 0.624 to 0.098" in joined
     assert "Finetuning leaves 57% of the leakage in place" in joined
-    assert "precise keeps 97% of the holdouts' mean similarity but only 66% of the retrieval" in joined
-    without = findings(build_leaderboard([result for result in results if result["model"] != "precise"]))
-    assert without[1] == "None of the 6 methods is seen to avoid all three failure modes."
+    assert "VLUnlearn keeps 11% of the similarity on the worse-off holdout but only 1% of the retrieval" in joined
+    without = [result for result in results if result["model"] != "precise"]
+    assert findings(build_leaderboard(without))[1] == "None of the 6 methods is seen to avoid all failure modes."
     assert len(findings(build_leaderboard([r for r in results if r["model"] in ("clean", "compromised")]))) == 1
+    controls = [
+        {**build_result("compromised"), "model": "no_op"},
+        {**build_result("delete"), "model": "random_weights"},
+    ]
+    assert findings(build_leaderboard([*results, *controls])) == text  # what calibrates a board is no finding
+
+
+def test_what_an_interval_leaves_open_is_said_in_table_and_findings(results):
+    board = build_leaderboard(results)
+    row = next(row for row in board["rows"] if row["model"] == "precise")
+    row["straddles"] = [{"verdict": "precise", "holds": True}]
+    assert "precise (?)" in format_table(board)
+    assert findings(board)[1].startswith("precise is precise, though not with certainty.")
 
 
 def test_display_names():

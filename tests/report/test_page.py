@@ -63,7 +63,7 @@ def test_two_writes_give_the_same_bytes_and_replace_the_older_report(
     names = [f"figures/{name}{theme}.png" for name in _FIGURES for theme in ("", "-dark")]
     assert sorted(files) == sorted([*names, "contents.json", "index.html", "leaderboard.json"])
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
-    assert json.loads(files["leaderboard.json"])["schema"] == "salmu_jax.leaderboard/1"
+    assert json.loads(files["leaderboard.json"])["schema"] == "salmu_jax.leaderboard/2"
 
 
 def test_a_report_that_cannot_be_made_leaves_the_older_one(results, similarity, samples, run, tmp_path):

@@ -1,0 +1,113 @@
+"""Models whose behaviour is planted in their embeddings get, through the real metrics, the verdicts that were planted."""
+
+from __future__ import annotations
+
+import pytest
+from planted import Behaviour, plant, planted_data, share_of_people, share_of_rows
+
+from salmu_jax.evaluation.protocol import IDZSC_PROMPT, describe_protocol, make_result, score_rows
+from salmu_jax.report.leaderboard import build_leaderboard
+
+NOTHING = {"forget": 0.0, "holdout_association": 0.0, "holdout_identity": 0.0}
+MODELS = {
+    "clean": Behaviour(**NOTHING, noise=2),
+    "compromised": Behaviour(),
+    # Forgets exactly what it was asked to.
+    "surgeon": Behaviour(forget=0.0),
+    # Leaves one pair in seventy, and loses a fourteenth of a holdout.
+    "careful": Behaviour(forget=share_of_rows(1 / 70), holdout_association=0.65),
+    # Leaves one pair in twenty, and three points of GenKnow.
+    "careless": Behaviour(forget=share_of_rows(1 / 20), genknow=0.87),
+    "no_op": Behaviour(),
+    "half_done": Behaviour(forget=share_of_rows(1 / 2)),
+    "forgets_the_world": Behaviour(forget=0.0, genknow=0.8),
+    "erases_everybody": Behaviour(**NOTHING),
+    "erases_the_persons": Behaviour(forget=0.0, holdout_association=0.0),
+    "erases_a_third": Behaviour(forget=0.0, holdout_identity=share_of_rows(2 / 3)),
+    # Every image of a holdout still lies near its caption, but nearer to another.
+    "hidden_damage": Behaviour(forget=0.0, shadowed=1.0),
+    "drives_apart": Behaviour(-0.5, -0.5, -0.5, opposed=True),
+    "random_weights": Behaviour(**NOTHING, genknow=0.2, noise=3),
+    # Erases one person in ten of a holdout: on the line, and with ten people nobody can say on which side.
+    "on_the_line": Behaviour(forget=0.0, holdout_identity=share_of_people(0.9)),
+}
+PLANTED = {
+    "surgeon": ["precise"],
+    "careful": ["nearly precise"],
+    "careless": ["imprecise"],
+    "no_op": ["ineffective"],
+    "half_done": ["ineffective"],
+    "forgets_the_world": ["catastrophic"],
+    "erases_everybody": ["over-generalised"],
+    "erases_the_persons": ["over-generalised"],
+    "erases_a_third": ["partly over-generalised"],
+    "hidden_damage": ["partly over-generalised"],
+    "drives_apart": ["catastrophic", "over-generalised"],
+    "random_weights": ["catastrophic", "over-generalised"],
+}
+
+
+@pytest.fixture(scope="module")
+def board():
+    """The leaderboard of all planted models, through the real scores, figures, intervals and rules."""
+    data = planted_data()
+    bank = data.text_bank(IDZSC_PROMPT)
+    results, rows = [], {}
+    for model, behaviour in MODELS.items():
+        settings = {"seed": 42, "idzsc_prompt": IDZSC_PROMPT}
+        rows[model] = score_rows(data, plant(data, bank, behaviour), **settings)
+        protocol = describe_protocol(data, rows[model], **settings, bootstrap=200)
+        results.append(make_result(model, rows[model], protocol, {"versions": {}, "data": {}}))
+    return build_leaderboard(results, rows)
+
+
+@pytest.fixture(scope="module")
+def by_model(board):
+    return {row["model"]: row for row in board["rows"]}
+
+
+@pytest.mark.parametrize("model", PLANTED)
+def test_the_verdicts_are_the_planted_ones(by_model, model):
+    assert by_model[model]["verdicts"] == PLANTED[model]
+
+
+def test_the_statistics_are_the_planted_ones(by_model):
+    found = {model: row["statistics"] for model, row in by_model.items()}
+    assert found["clean"]["leakage_removed"] == 1
+    assert found["compromised"]["leakage_removed"] == 0
+    assert found["half_done"]["leakage_removed"] == pytest.approx(0.5, abs=0.01)
+    assert found["careful"]["leakage_removed"] == pytest.approx(1 - 1 / 70, abs=0.002)
+    assert found["careful"]["similarity_kept"] == pytest.approx(0.65 / 0.7, abs=1e-4)
+    assert found["careless"]["genknow_lost"] == pytest.approx(3)
+    assert found["erases_a_third"]["similarity_kept"] == pytest.approx(2 / 3, abs=1e-4)
+    assert found["hidden_damage"]["similarity_kept"] == pytest.approx(0.68 / 0.7, abs=1e-4)
+    assert found["hidden_damage"]["retrieval_kept"] == pytest.approx(0.5, abs=0.05)
+    assert found["erases_the_persons"]["similarity_kept"] == pytest.approx(0, abs=1e-4)  # the worse of the two holdouts
+    assert found["drives_apart"]["alignment"] == pytest.approx(-(0.3 + 0.7 * 0.5) / (0.3 + 0.7 * 0.7), abs=1e-4)
+
+
+def test_only_what_is_on_the_line_is_uncertain(by_model):
+    """Where all rows of a split behave alike, the paired intervals have no width to straddle with."""
+    row = by_model["on_the_line"]
+    assert row["statistics"]["similarity_kept"] == pytest.approx(0.9, abs=1e-4)
+    low, high = row["statistic_intervals"]["similarity_kept"]
+    assert low < 0.85 < 0.95 < high
+    assert "partly over-generalised" in {one["verdict"] for one in row["straddles"]}
+    assert any("partly over-generalised (" in reason for reason in row["reasons"])
+    certain = (
+        "surgeon",
+        "no_op",
+        "half_done",
+        "erases_everybody",
+        "erases_the_persons",
+        "drives_apart",
+        "random_weights",
+    )
+    assert {model: by_model[model]["straddles"] for model in certain} == {model: [] for model in certain}
+
+
+def test_the_board_orders_them_by_grade_failures_and_distance(board):
+    order = [row["model"] for row in board["rows"] if row["model"] != "on_the_line"]
+    assert order[:5] == ["clean", "compromised", "surgeon", "careful", "careless"]
+    assert set(order[5:7]) == {"erases_a_third", "hidden_damage"}  # half a failure
+    assert set(order[-2:]) == {"drives_apart", "random_weights"}  # two

@@ -1,0 +1,244 @@
+"""The rules: published figures get the published verdicts, both sides of every line, what is uncertain, what is missing."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from salmu_jax.evaluation.judging import judge
+from salmu_jax.evaluation.statistics import FIGURES, REFERENCES, STATISTICS
+from salmu_jax.evaluation.verdicts import FAILURE_MODES, GRADES, MEANINGS, RULES, definition, names_of, rules_of
+
+# benchmark, section 5: RetFail MRR, GenKnow, InterIdSim, IntraIdSim
+KEYS = ("RetFail_MRR", "GenKnow", "InterIdSim", "IntraIdSim")
+CLEAN = dict(zip(KEYS, (0.0008, 0.633, 0.1428, 0.1428), strict=True))
+COMPROMISED = dict(zip(KEYS, (0.2361, 0.638, 0.3215, 0.3213), strict=True))
+PUBLISHED = {  # the figures at the largest published budget, and the published verdict in our words
+    "CLIPErase": ((0.001, 0.634, 0.024, 0.024), ("over-generalised",)),
+    "DELETE": ((0.001, 0.632, 0.023, 0.023), ("over-generalised",)),
+    "VLUnlearn": ((0.001, 0.638, 0.210, 0.210), ("partly over-generalised",)),  # "holdouts erased by a third"
+    "Finetuning": ((0.003, 0.638, 0.209, 0.209), ("partly over-generalised",)),
+    "Negative Gradient": ((0.009, 0.630, 0.063, 0.061), ("over-generalised",)),
+    "Shuffled Captions": ((0.004, 0.548, 0.212, 0.212), ("catastrophic",)),
+    "Direct Similarity Minimisation": ((0.001, 0.615, -0.420, -0.425), ("catastrophic", "over-generalised")),
+}
+# Shuffled Captions keeps as little of the holdouts as Finetuning does, so the same words are said of it.
+FURTHER = {"Shuffled Captions": ("partly over-generalised",)}
+
+# Made-up anchors with holdout retrieval, at round distances: Clean is 0 and Compromised 1 of every scale.
+LOW = {
+    "RetFail_MRR": 0.0,
+    "GenKnow": 0.5,
+    "InterIdSim": 0.2,
+    "IntraIdSim": 0.2,
+    "InterIdRet_MRR": 0.0,
+    "IntraIdRet_MRR": 0.0,
+}
+HIGH = {
+    "RetFail_MRR": 0.5,
+    "GenKnow": 0.8,
+    "InterIdSim": 0.7,
+    "IntraIdSim": 0.7,
+    "InterIdRet_MRR": 0.5,
+    "IntraIdRet_MRR": 0.5,
+}
+
+
+def judge_published(method):
+    values = dict(zip(KEYS, PUBLISHED[method][0], strict=True))
+    return judge(values, {}, {"clean": CLEAN, "compromised": COMPROMISED})
+
+
+def at(removed=1.0, lost=0.0, similarity=1.0, retrieval=1.0, intervals=None, **figures):
+    """Judges a model by what is removed, lost and kept; ``figures`` replace what follows from these."""
+    values = {
+        "RetFail_MRR": 0.5 * (1 - removed),
+        "GenKnow": 0.8 - lost / 100,
+        "InterIdSim": 0.7,
+        "IntraIdSim": 0.2 + 0.5 * similarity,
+        "InterIdRet_MRR": 0.5 * retrieval,
+        "IntraIdRet_MRR": 0.5,
+    }
+    return judge({**values, **figures}, intervals or {}, {"clean": LOW, "compromised": HIGH})
+
+
+@pytest.mark.parametrize("method", PUBLISHED)
+def test_published_figures_get_the_published_verdicts(method):
+    figures, verdicts = PUBLISHED[method]
+    found = judge_published(method)
+    assert found.verdicts == verdicts + FURTHER.get(method, ())
+    assert len(found.reasons) == len(found.verdicts)
+    assert found.grade is None
+    retfail, genknow, inter, intra = figures
+    assert found.statistics["leakage_removed"] == pytest.approx(1 - (retfail - 0.0008) / (0.2361 - 0.0008))
+    assert found.statistics["genknow_lost"] == pytest.approx(100 * (0.638 - genknow))
+    kept = min((inter - 0.1428) / (0.3215 - 0.1428), (intra - 0.1428) / (0.3213 - 0.1428))
+    assert found.statistics["similarity_kept"] == pytest.approx(kept)
+    assert found.statistics["retrieval_kept"] is None
+
+
+def test_no_published_method_is_free_of_failures_and_who_is_utility_efficient():
+    assert all(set(judge_published(method).verdicts) & set(FAILURE_MODES) for method in PUBLISHED)
+    efficient = {method for method in PUBLISHED if judge_published(method).labels == ("utility-efficient",)}
+    assert efficient == {"CLIPErase", "DELETE", "VLUnlearn", "Finetuning"}
+
+
+def test_compromised_itself_is_ineffective_and_clean_itself_over_generalises():
+    anchors = {"clean": CLEAN, "compromised": COMPROMISED}
+    assert judge(COMPROMISED, {}, anchors).verdicts == ("ineffective",)
+    assert judge(CLEAN, {}, anchors).verdicts == ("over-generalised",)
+
+
+def test_what_was_called_effective_is_not_any_more():
+    """A third of the leakage left, five points of GenKnow lost, a tenth of the holdouts lost."""
+    values = dict(zip(KEYS, (0.0786, 0.589, 0.291, 0.32), strict=True))
+    found = judge(values, {}, {"clean": CLEAN, "compromised": COMPROMISED})
+    assert found.verdicts == ("ineffective", "partly over-generalised")
+    assert "effective" not in MEANINGS
+
+
+@pytest.mark.parametrize(
+    ("figures", "verdicts"),
+    [
+        ({}, ("precise",)),
+        ({"removed": 0.99, "lost": 1, "similarity": 0.95, "retrieval": 0.90}, ("precise",)),
+        ({"removed": 0.9899}, ("nearly precise",)),
+        ({"lost": 1.01}, ("nearly precise",)),
+        ({"similarity": 0.9499}, ("nearly precise",)),
+        ({"retrieval": 0.8999}, ("nearly precise",)),
+        ({"removed": 0.98, "lost": 2, "similarity": 0.90, "retrieval": 0.80}, ("nearly precise",)),
+        ({"removed": 0.9799}, ("imprecise",)),
+        ({"lost": 2.01}, ("imprecise",)),
+        ({"removed": 0.90, "lost": 5}, ("imprecise",)),
+        ({"removed": 0.8999}, ("ineffective",)),
+        ({"lost": 5.01}, ("catastrophic",)),
+        ({"similarity": 0.8999}, ("partly over-generalised",)),
+        ({"retrieval": 0.7999}, ("partly over-generalised",)),
+        ({"similarity": 0.10, "retrieval": 0.10}, ("partly over-generalised",)),
+        ({"similarity": 0.0999}, ("over-generalised",)),
+        ({"retrieval": 0.0999}, ("over-generalised",)),
+        ({"IntraIdSim": -0.349}, ("over-generalised",)),  # half of Compromised's 0.7, on the other side of 0
+        ({"IntraIdSim": -0.351}, ("catastrophic", "over-generalised")),
+        ({"removed": 0.5, "lost": 30, "retrieval": 0.0}, ("ineffective", "catastrophic", "over-generalised")),
+        ({"removed": 1.2, "lost": -3, "similarity": 1.1, "retrieval": 1.2}, ("precise",)),
+    ],
+)
+def test_both_sides_of_every_line(figures, verdicts):
+    found = at(**figures)
+    assert found.verdicts == verdicts
+    assert found.grade == (verdicts[0] if verdicts[0] in GRADES else None)
+    assert found.straddles == ()
+
+
+def test_every_rule_of_the_table_is_needed():
+    """Each rule decides some case alone: its verdict changes when the statistic crosses its line, all others being ideal."""
+    ideal = {"leakage_removed": 1.0, "genknow_lost": 0.0, "genknow_kept": 1.0, "similarity_kept": 1.0}
+    ideal |= {"retrieval_kept": 1.0, "alignment": 1.0}
+    assert set(ideal) == set(STATISTICS)
+    for rule in RULES:
+        step = 1e-6 if rule.comparison in (">", ">=") else -1e-6
+        assert rule.holds(rule.threshold + step)
+        assert not rule.holds(rule.threshold - step)
+        assert rule.holds(rule.threshold) == rule.comparison.endswith("=")
+        ideally = {other.statistic: other.holds(ideal[other.statistic]) for other in rules_of(rule.name)}
+        assert all(ideally.values()) == (rule.kind != "failure")
+        assert rule.meaning
+        assert set(rule.references) <= {reference.name for reference in REFERENCES}
+    assert {*names_of("failure")} == {*FAILURE_MODES}
+    assert {*GRADES} - {*names_of("grade")} == {"imprecise"}
+
+
+def test_reasons_state_the_figures_and_the_line():
+    found = at(removed=0.433, lost=52.6, similarity=-0.2)
+    assert found.reasons == (
+        "The secrets are still found: 43.3% of the leakage is removed, less than 90% (RetFail MRR 0.2835; Clean 0.0000,"
+        " Compromised 0.5000).",
+        "What the model knew of the rest of the world is damaged: GenKnow fell by 52.6 points, more than 5 points (0.274;"
+        " Compromised 0.800).",
+        "Associations that were not to be forgotten are gone too: IntraIdSim keeps none of Compromised's lead over Clean,"
+        " less than 10% (0.100; Clean 0.200, Compromised 0.700).",
+    )
+    [reason] = at(removed=0.9899, lost=-0.4).reasons
+    assert "98.99% of the leakage is removed" in reason  # not rounded across the line
+    assert "GenKnow rose by 0.4 points" in reason
+    assert "all of Compromised's lead over Clean" in reason
+    assert reason.endswith("Precise asks for at least 99% of the leakage removed.")
+    assert definition("ineffective") == "The secrets are still found: less than 90% of the leakage removed."
+    assert definition("precise").endswith(
+        ": at least 99% of the leakage removed, at most 1 point of GenKnow lost, at least 95% of the similarity kept on the"
+        " worse-off holdout and at least 90% of the retrieval kept on the worse-off holdout."
+    )
+
+
+def test_an_interval_that_straddles_a_line_is_said_to():
+    sure = at(intervals={"leakage_removed": (0.991, 1.0), "similarity_kept": (0.96, 1.1)})
+    assert (sure.verdicts, sure.straddles) == (("precise",), ())
+
+    [doubt] = (found := at(intervals={"leakage_removed": (0.985, 1.0)})).straddles
+    assert (found.verdicts, doubt[:4]) == (("precise",), ("precise", True, "leakage_removed", 0.99))
+    assert found.reasons[0].endswith("Not certain: precise (98.5% to all of the leakage removed; the line is 99%).")
+
+    # A verdict that is not given may be right all the same.
+    found = at(similarity=0.96, intervals={"similarity_kept": (0.88, 1.0)})
+    assert [(one.verdict, one.holds) for one in found.straddles] == [
+        ("partly over-generalised", False),
+        ("precise", True),
+    ]
+    assert "Not ruled out: partly over-generalised (88.0% to all of the similarity kept" in found.reasons[0]
+
+    # One sure failure of the two that make a verdict is enough; a milder form is not discussed beside the whole one.
+    found = at(lost=10, similarity=0.05, intervals={"genknow_lost": (8, 12), "similarity_kept": (-0.5, 0.95)})
+    assert [one.verdict for one in found.straddles] == ["over-generalised"]
+    found = at(lost=10, retrieval=0.0, intervals={"retrieval_kept": (-0.1, 0.05), "similarity_kept": (0.05, 1.2)})
+    assert (found.verdicts, found.straddles) == (("catastrophic", "over-generalised"), ())
+
+    # A grade that some statistic rules out is not in doubt because another straddles.
+    found = at(
+        removed=0.95, similarity=0.96, intervals={"leakage_removed": (0.94, 0.96), "similarity_kept": (0.94, 0.97)}
+    )
+    assert (found.verdicts, found.straddles) == (("imprecise",), ())
+
+    unbounded = at(removed=0.5, intervals={"leakage_removed": (-math.inf, math.inf)})
+    assert "none to all of the leakage removed" in unbounded.reasons[0]
+
+
+def test_what_was_not_measured_is_not_judged_good():
+    found = at(GenKnow=None)
+    assert found.verdicts == ("undetermined",)
+    assert found.reasons == ("No failure is seen, but GenKnow could not be judged.",)
+    assert found.statistics["genknow_lost"] is None
+    found = at(InterIdSim=None)  # one of two holdouts
+    assert found.verdicts == ("undetermined",)
+    assert "InterIdSim could not be judged" in found.reasons[0]
+    assert at(InterIdRet_MRR=None, IntraIdRet_MRR=None).verdicts == ("undetermined",)
+    assert at(removed=0.5, GenKnow=None, InterIdSim=None).verdicts == ("ineffective",)
+
+    def without(*keys):
+        """Judges the ideal model in a world that lacks some figures."""
+        low, high, ideal = (
+            {k: v for k, v in d.items() if k not in keys} for d in (LOW, HIGH, {**HIGH, "RetFail_MRR": 0.0})
+        )
+        return judge(ideal, {}, {"clean": low, "compromised": high})
+
+    assert without("InterIdSim", "InterIdRet_MRR").verdicts == ("precise",)  # this world has one holdout
+    assert without("InterIdSim", "InterIdRet_MRR", "IntraIdSim", "IntraIdRet_MRR").verdicts == ("undetermined",)
+
+
+def test_a_compromised_model_that_leaks_nothing_leaves_nothing_to_judge():
+    found = judge({**HIGH, "RetFail_MRR": 0.0}, {}, {"clean": {**LOW, "RetFail_MRR": 0.5}, "compromised": HIGH})
+    assert found.verdicts == ("undetermined",)
+    assert "there is nothing to forget" in found.reasons[0]
+    assert judge({}, {}, {"clean": LOW, "compromised": HIGH}).reasons == (
+        "RetFail was not measured, so forgetting cannot be judged.",
+    )
+
+
+def test_where_clean_is_not_known_its_level_is_taken_as_zero():
+    found = judge({**HIGH, "RetFail_MRR": 0.1, "InterIdSim": 0.63}, {}, {"compromised": HIGH})
+    assert found.statistics["leakage_removed"] == pytest.approx(0.8)
+    assert found.statistics["similarity_kept"] == pytest.approx(0.9)
+
+
+def test_every_figure_has_a_title():
+    assert {key for statistic in STATISTICS.values() for key in statistic.figures} == set(FIGURES)
