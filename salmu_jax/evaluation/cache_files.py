@@ -1,11 +1,11 @@
-"""The files of the evaluation's caches: a JSON header and raw bytes, each with a digest that is compared when read.
+"""Reads and writes the files of the evaluation's caches: a JSON header and raw bytes, each with a digest.
 
     line 1    SHA-256 of line 2
     line 2    JSON: "schema", "payload" {"bytes", "sha256"}, and the writer's own fields
     the rest  the payload
 
 A run may be killed while it writes a cache, two runs may fill it at once, and its disk may damage it. So a file is written
-whole and renamed, never changed in place, and a file that is not intact counts as absent.
+whole and renamed, never changed in place. Reading compares the digests, and a damaged file counts as absent.
 
 Caches are in ``WORKDIR/cache``. :func:`prune` removes the oldest, but only directories that :func:`claim` has marked as ours
 and that no other run holds.
@@ -37,11 +37,11 @@ _PARTIAL = re.compile(r".+\.partial-[0-9]+-[0-9a-f]{8}", re.DOTALL)  # the names
 
 
 class Damaged(Exception):
-    """The file is not as it was written; it says why."""
+    """Says why a file is not as it was written."""
 
 
 class CacheFile(NamedTuple):
-    """``fields`` of the header, and the ``payload``: uint8 [bytes], mapped from the file."""
+    """Holds the ``fields`` of the header, and the ``payload``: uint8 [bytes], mapped from the file."""
 
     fields: dict[str, Any]
     payload: np.ndarray
@@ -119,7 +119,7 @@ def claim(directory: Path, about: Mapping[str, Any]) -> Iterator[None]:
                     path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # without locks nothing is ever removed, see _unused
             fcntl.flock(handle, fcntl.LOCK_SH)
-        # Only now: a run that is alone takes everything under a temporary name for the leftovers of a kill.
+        # Only now: a run that is alone removes everything under a temporary name, as the leftovers of a kill.
         if not is_ours(directory):
             files.write_json(directory / MARK, {"schema": SCHEMA, **about})
         with contextlib.suppress(OSError):

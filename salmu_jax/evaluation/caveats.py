@@ -1,4 +1,4 @@
-"""The caveats of a result, which depend on its protocol alone: what to know before comparing its figures."""
+"""Lists the caveats of a result, which follow from its protocol: what to know before comparing its figures."""
 
 from __future__ import annotations
 

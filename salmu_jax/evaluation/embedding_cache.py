@@ -1,7 +1,7 @@
-"""A cache of one model's embeddings, written in parts while they are computed, so that a kill costs seconds, not hours.
+"""Caches one model's embeddings in parts, written while they are computed: a kill costs seconds, not hours.
 
     cache/embeddings/CHECKPOINT-DATA-DTYPE-KEY/
-      cache.json                    what they are embeddings of: all that they depend on
+      cache.json                    all that the embeddings depend on
       images/000000000-000002048    rows 0 to 2,047 of the stream "images", float32
       texts-32/...                  and so on
 
@@ -21,9 +21,9 @@ import numpy as np
 from salmu_jax.evaluation import cache_files
 from salmu_jax.runtime import files
 
-SECONDS = 15.0  # between parts, where rows take long
-PART_BYTES = 16 << 20  # of a part, where they do not
-KEEP_BYTES = 4 << 30  # of all finished embeddings of a work directory; see cache_files.prune
+SECONDS = 15.0  # between parts, when rows are slow to compute
+PART_BYTES = 16 << 20  # of a part, when they are fast
+KEEP_BYTES = 4 << 30  # of all finished embeddings of a work directory (cache_files.prune)
 
 Range = tuple[int, int]
 
@@ -35,7 +35,7 @@ def directory_of(root: Path, key: Mapping[str, Any]) -> Path:
 
 
 class Parts:
-    """The rows of one stream that have been computed, in memory, and parts of it in a directory.
+    """Holds the computed rows of one stream in memory, and parts of it in a directory.
 
     Args:
       values: where they go, float32 [N, D].

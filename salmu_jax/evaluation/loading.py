@@ -1,4 +1,4 @@
-"""The evaluation's data, from the built TFDS data sets."""
+"""Opens the evaluation's data from the built TFDS data sets."""
 
 from __future__ import annotations
 

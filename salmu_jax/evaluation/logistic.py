@@ -1,4 +1,4 @@
-"""Logistic regression on one feature, as scikit-learn's defaults define it, by Newton's method in float64."""
+"""Fits a logistic regression on one feature, as scikit-learn's defaults define it, by Newton's method in float64."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Logistic(NamedTuple):
     intercept: float
 
     def score(self, feature: np.ndarray) -> np.ndarray:
-        """``weight x + intercept``, float64 [N]: above 0 where the label is the more probable one."""
+        """Returns ``weight x + intercept``, float64 [N]: above 0 where True is the more probable label."""
         return self.weight * np.asarray(feature, np.float64) + self.intercept
 
     def predict(self, feature: np.ndarray) -> np.ndarray:
-        """Returns the more probable label, bool [N]; on the boundary itself False, as scikit-learn has it."""
+        """Returns the more probable label, bool [N]; False on the boundary, as in scikit-learn."""
         return self.score(feature) > 0
 
 

@@ -1,4 +1,4 @@
-"""The images and columns of a split, decoded once for all models and commands, and kept across kills.
+"""Decodes the images of a split once for all models and commands, and keeps them and the columns across kills.
 
 Rows are read in blocks of :data:`BLOCK`. A block is read when it is first requested, each record once: its images are
 decoded by as many threads as there are cores, and its columns are kept. With a directory, both are written to it, a file a
@@ -6,9 +6,9 @@ block, so that a later process reads no record again::
 
     cache/pixels/DIGEST-224-VERSION/forget/000000.block    header with the columns; uint8 [rows, S, S, 3]
 
-A file is complete as soon as it has its name, and holds its digests (``cache_files.py``), so that parallel runs, kills and
-damage need no bookkeeping: a block that is absent or damaged is decoded again. If the disk is too small, files hold only the
-columns, and images are decoded whenever they are requested.
+A file is complete as soon as it has its name, and holds its digests (``cache_files.py``). So parallel runs, kills and damage
+need no bookkeeping: a block that is absent or damaged is decoded again. If the disk is too small, files hold only the
+columns, and images are decoded on each request.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass
 class Counts:
-    """Counts of records read, images decoded, and images found in a cache."""
+    """Counts records read, images decoded, and images found in a cache."""
 
     read: int = 0
     decoded: int = 0
@@ -48,7 +48,7 @@ class Counts:
 
 
 class ImageStore:
-    """The preprocessed images and the other columns of one split, read block by block when they are needed.
+    """Holds the preprocessed images and the other columns of one split, read block by block when they are needed.
 
     Args:
       source: ``len(source)``, ``source[i] -> dict``, optionally ``source.read([i, j, ...])``.
@@ -91,7 +91,7 @@ class ImageStore:
         return len(self._source)
 
     def batch(self, start: int, stop: int) -> np.ndarray:
-        """Rows ``start`` to ``stop``, uint8 [stop - start, S, S, 3]."""
+        """Returns rows ``start`` to ``stop``, uint8 [stop - start, S, S, 3]."""
         out = np.empty((stop - start, self.image_size, self.image_size, 3), np.uint8)
         for block in range(start // BLOCK, -(-stop // BLOCK)):
             first = block * BLOCK
@@ -100,7 +100,7 @@ class ImageStore:
         return out
 
     def columns(self) -> dict[str, list]:
-        """Returns the other columns of all rows, ``{name: [N]}``. Blocks that nobody has read yet are read now."""
+        """Returns the other columns of all rows, ``{name: [N]}``. Reads the blocks that were not read yet."""
         values: dict[str, list] = {name: [] for name in self._names}
         for block in range(-(-len(self) // BLOCK)):
             for name, part in self._block_columns(block).items():
@@ -135,7 +135,7 @@ class ImageStore:
                     self._columns[block] = found.fields["columns"]
                 elif self._keep or (self._directory is not None and self._write_pixels):
                     self._pixels(block)
-                else:  # its images cannot be kept anywhere
+                else:  # there is no place to keep its images
                     self._columns[block] = self._read(block)[1]
                     self._write(block, None)
             return self._columns[block]
@@ -224,8 +224,8 @@ def decide(policy: str, missing: int, image_size: int, directory: Path, say: Say
         )
     if policy == "auto" and not fits:
         say(
-            f"decoded pixels would take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: images are decoded for each"
-            " model again"
+            f"decoded pixels would take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: images are decoded again for"
+            " each model"
         )
         return False
     if needed:
@@ -261,5 +261,5 @@ def _decode_all(records: Sequence[Mapping[str, Any]], start: int, size: int, dec
 
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
-    """As many threads as cores; the decoder releases Python's lock."""
+    """Returns a pool of as many threads as cores; the decoder releases the GIL."""
     return ThreadPoolExecutor(max_workers=host.cpu_count(), thread_name_prefix="decode")
