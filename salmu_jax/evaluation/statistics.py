@@ -61,17 +61,17 @@ class Statistic:
     said: str
 
     def by_figure(self, values: Figures, references: Mapping[str, Figures]) -> dict[str, Any]:
-        """Returns the statistic of each figure that the model and Compromised have.
+        """Returns the statistic of each figure that the model and the references have.
 
         Clean's level is taken as 0 where it is not known: what is kept is then a share of Compromised's figure.
         """
         found = {}
         for key in self.figures:
-            level = {name: references.get(name, {}).get(key) for name in self.references}
-            if values.get(key) is None or level[COMPROMISED] is None:
-                continue
-            others = [0.0 if number is None else number for number in level.values()]
-            found[key] = self.formula(values[key], *others)
+            levels = [references.get(name, {}).get(key) for name in self.references]
+            if self.references[0] == CLEAN and levels[0] is None:
+                levels[0] = 0.0
+            if values.get(key) is not None and all(level is not None for level in levels):
+                found[key] = self.formula(values[key], *levels)
         return found
 
     def worst(self, values: Figures, references: Mapping[str, Figures]) -> tuple[float, str] | None:
