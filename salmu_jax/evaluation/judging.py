@@ -155,7 +155,7 @@ class _Case:
         as long as the statistic is defined by another."""
         names = dict.fromkeys(rule.statistic for rule in RULES if rule.kind == GRADE)
         known = self._references[COMPROMISED]
-        lacking = []
+        lacking: list[str] = []
         for name in names:
             figures = STATISTICS[name].figures
             missing = [key for key in figures if known.get(key) is not None and self._values.get(key) is None]

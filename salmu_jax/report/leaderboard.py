@@ -116,7 +116,8 @@ def _intervals(
     rows: Mapping[str, RowScores],
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """Returns the intervals of each method's statistics, by model; those of the references say nothing."""
-    anchors, scores = ({name: of[name] for name in REFERENCES} for of in (figures, rows))
+    anchors = {name: figures[name] for name in REFERENCES}
+    scores = {name: rows[name] for name in REFERENCES}
     return {
         model: evidence.statistic_intervals(figures[model], anchors, rows[model], scores, result["protocol"])
         for model, result in results.items()
