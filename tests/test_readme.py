@@ -1,4 +1,4 @@
-"""The README's commands, run as they stand but for the config, which is the tiny one here."""
+"""The README's walks, and the table of docs/commands.md, run as they stand but for the config, which is the tiny one here."""
 
 import json
 import re
@@ -7,18 +7,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import documents
 import pytest
 
 from salmu_jax.cli import main
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-TABLE = [command for command in re.findall(r"`(salmu [a-z]+ --config [^`]+)`", README) if "--checkpoint" not in command]
+ROOT = documents.ROOT
+README = documents.read("README.md")
+TABLE = [
+    command
+    for command in documents.inline_commands(documents.read("docs/commands.md"))
+    if " --config configs/" in command and not {"plan", "--checkpoint"} & set(command.split())
+]
+TINY = str(ROOT / "configs" / "tiny.py")
+STAGES = ["generate", "build", "pretrain", "unlearn", "evaluate", "report"]
 
 
-def test_the_table_names_every_stage():
-    stages = {shlex.split(command)[1] for command in TABLE}
-    assert stages == {"bench", "generate", "build", "pretrain", "unlearn", "evaluate", "report"}
+def test_the_walk_through_a_made_world_runs_every_stage_in_order():
+    walk = documents.commands(documents.section("README.md", "### A made world"))
+    assert [shlex.split(command)[1] for command in walk] == [*STAGES, "verify"]
+    assert {shlex.split(command)[1] for command in TABLE} == {"bench", *STAGES}
 
 
 @pytest.fixture(scope="module")
@@ -26,57 +34,72 @@ def workdir(tmp_path_factory):
     return tmp_path_factory.mktemp("readme") / "runs" / "mini"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("command", TABLE)
-def test_the_commands_of_the_table_run(command, workdir, capfd):
-    """In the README's order, in one work directory: each finds what those before it have made."""
-    arguments = shlex.split(command)[1:]
-    place = workdir.parent / "seed7" if "--workdir" in arguments else workdir
+@pytest.fixture(scope="module")
+def finished(workdir):
+    """The README's first walk: a work directory with everything in it."""
+    for command in documents.commands(documents.section("README.md", "### A made world")):
+        assert main(at(workdir, command)) == 0, command
+    return workdir
+
+
+@pytest.fixture
+def own_method(finished, monkeypatch):
+    """The directory of somebody who has saved the README's method, beside the finished run."""
+    here = finished.parents[1]
+    (block,) = documents.blocks(documents.section("README.md", "### Your own method"), "python")
+    (here / "my_method.py").write_text(block)
+    monkeypatch.chdir(here)
+    return here
+
+
+def at(workdir: Path, command: str) -> list[str]:
+    """Returns the arguments of a README's command, for the tiny config and this work directory."""
+    arguments = shlex.split(command.replace("runs/mini", str(workdir)))[1:]
+    if "--config" not in arguments:
+        return arguments
+    arguments[arguments.index("--config") + 1] = TINY
     if "--workdir" in arguments:
         index = arguments.index("--workdir")
-        del arguments[index : index + 2]
-    arguments[arguments.index("--config") + 1] = str(ROOT / "configs" / "tiny.py")
-    assert main([*arguments, "--workdir", str(place)]) == 0, capfd.readouterr().err
+        return [*arguments[:index], *arguments[index + 2 :], "--workdir", str(workdir.parent / "seed7")]
+    return [*arguments, "--workdir", str(workdir)]
 
 
 @pytest.mark.slow
-def test_a_model_from_elsewhere_is_evaluated_as_the_readme_says(workdir):
-    (command,) = re.findall(r"`(salmu evaluate [^`]*--checkpoint [^`]+)`", README)
-    arguments = shlex.split(command)[1:]
-    arguments[arguments.index("--config") + 1] = str(ROOT / "configs" / "tiny.py")
-    arguments[arguments.index("--checkpoint") + 1] = str(workdir / "models" / "delete")
-    assert main([*arguments, "--workdir", str(workdir)]) == 0
-    assert (workdir / "results" / "mine.json").exists()
+@pytest.mark.parametrize("command", TABLE)
+def test_the_commands_of_the_table_run(command, own_method, workdir, capfd):
+    """In the table's order, in one work directory: each finds what those before it have made."""
+    assert main(at(workdir, command)) == 0, capfd.readouterr().err
 
 
-def commands_in_blocks(stage, text=README):
-    blocks = re.findall(r"^```[a-z]*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return [line for block in blocks for line in block.splitlines() if line.startswith(f"salmu {stage} ")]
+@pytest.mark.slow
+def test_a_model_from_elsewhere_is_evaluated_as_the_table_says(finished):
+    (command,) = re.findall(r"`(salmu evaluate [^`]*--checkpoint [^`]+)`", documents.read("docs/commands.md"))
+    assert main(at(finished, command.replace("DIR", str(finished / "models" / "delete")))) == 0
+    assert (finished / "results" / "mine.json").exists()
 
 
 @pytest.mark.slow
 def test_a_plan_is_made_as_the_readme_says(capsys):
     """Of the tiny config, in a batch that splits over a small pod."""
-    commands = commands_in_blocks("plan")
+    commands = [command for command in documents.commands(README) if command.startswith("salmu plan ")]
     assert len(commands) == 2
     for command in commands:
-        arguments = shlex.split(command.replace("configs/clean_vitb16.py", str(ROOT / "configs" / "tiny.py")))[1:]
+        arguments = shlex.split(command.replace("configs/clean_vitb16.py", TINY))[1:]
         arguments = [argument.replace("v5e:16x16", "v5e:2x2") for argument in arguments]
         assert main([*arguments, "--fast"]) == 0
         assert "Nothing in it was measured" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_a_model_goes_to_pytorch_and_back_as_the_readme_says(workdir, tmp_path):
-    section = README.split("## To and from PyTorch")[1].split("\n## ")[0]
-    commands = commands_in_blocks("export", section) + commands_in_blocks("import", section)
-    assert len(commands) == 3
+def test_a_model_goes_to_pytorch_and_back_as_its_page_says(finished, tmp_path):
+    commands = documents.commands(documents.read("docs/pytorch.md"))
+    assert [shlex.split(command)[1] for command in commands] == ["export", "export", "import"]
     for command in commands:
-        command = command.replace("runs/mini", str(workdir)).replace("exported", str(tmp_path))
-        assert main(shlex.split(command.replace("runs/imported", str(tmp_path / "imported")))[1:]) == 0
+        command = command.replace("runs/imported", str(tmp_path / "imported")).replace("runs/mini", str(finished))
+        assert main(shlex.split(command.replace("exported", str(tmp_path)))[1:]) == 0
     digests = [
         json.loads((path / "manifest.json").read_text())["digest"]
-        for path in (workdir / "models" / "clean", tmp_path / "imported")
+        for path in (finished / "models" / "clean", tmp_path / "imported")
     ]
     assert digests[0] == digests[1]
 
@@ -92,8 +115,7 @@ def test_the_tpu_scripts_of_the_readme_are_there_and_take_their_options():
 
 
 def test_the_two_commands_are_make_targets():
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    commands = [line for block in blocks for line in block.splitlines()]
+    commands = [line for block in documents.blocks(README, "sh") for line in block.splitlines()]
     assert commands == ["make bench", "make test"]
     for command, tool in zip(commands, ("salmu bench --config configs/mini.py", "-m pytest"), strict=True):
         printed = subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True)

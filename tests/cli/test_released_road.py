@@ -9,6 +9,7 @@ import re
 import shlex
 from pathlib import Path
 
+import documents
 import pytest
 import released_form
 from safetensors.numpy import save_file
@@ -21,8 +22,8 @@ from salmu_jax.models.zoo import architecture
 from salmu_jax.runtime import contents
 
 ROOT = Path(__file__).parents[2]
-SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## With the released data")[1].split("\n## ")[0]
-COMMANDS = [line for line in SECTION.splitlines() if line.startswith("salmu ")]
+SECTION = documents.section("README.md", "### The released data")
+COMMANDS = documents.commands(SECTION)
 DOWNLOADS = {
     re.search(r"--local-dir (\S+)", line)[1]: line.split()[2] for line in SECTION.splitlines() if line.startswith("hf ")
 }

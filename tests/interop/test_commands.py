@@ -73,8 +73,8 @@ def test_it_comes_back_to_the_bit_and_remembers_where_from(to, tiny, exports, tm
     assert len(manifest["source"]["sha256"]) == 64
 
 
-def test_an_export_loads_as_the_readme_says(exports):
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_an_export_loads_as_its_page_says(exports):
+    text = (Path(__file__).parents[2] / "docs" / "pytorch.md").read_text(encoding="utf-8")
     lines = re.search(r"An export loads without changes:\n\n```python\n(.*?)```", text, re.DOTALL)[1].splitlines()
     assert len(lines) == len(FORMATS)
     for line in lines:
