@@ -176,7 +176,7 @@ class Chain:
             "checkpoint": manifest["digest"],
             "architecture": contents.architecture_digest(manifest),
             "parent": manifest.get("parent"),
-            **config_lib.identity_section(self.config, "seed", "model", "evaluate"),
+            **config_lib.identity_section(self.config, "model", "evaluate"),
             "environment": host.numeric_environment(),
             "code": code("evaluate"),
         }

@@ -236,6 +236,26 @@ def _verify(options: argparse.Namespace, overrides: list[str]) -> None:
         raise InputError(f"{wrong} of {len(found)} results do not verify")
 
 
+def _compare(options: argparse.Namespace, overrides: list[str]) -> None:
+    from salmu_jax.evaluation.compare import compare, format_comparison
+    from salmu_jax.evaluation.verify import verify_results
+
+    paths = [local_path(name, "RESULT") for name in (options.first, options.second)]
+    found = verify_results(paths, inputs=False, side_by_side=False)
+    wrong = [one for one in found if one.problems]
+    for line in (line for one in wrong for line in one.lines()):
+        console.say(line)
+    if wrong:
+        raise InputError(f"{len(wrong)} of 2 results do not verify")
+    (first, first_rows), (second, second_rows) = ((one.result or {}, one.rows or {}) for one in found)
+    table = format_comparison(compare(first, first_rows, second, second_rows), first["protocol"])
+    for name, path, result in zip("AB", paths, (first, second), strict=True):
+        digest = (result["provenance"].get("checkpoint") or {}).get("digest") or "not recorded"
+        console.say(f"{name}: {result['model']}, checkpoint {digest[:12]}, {safe_text(path, None)}")
+    for line in table:
+        console.say(line)
+
+
 # The table ---------------------------------------------------------------------------------------------------------------
 
 COMMANDS: dict[str, Command] = {
@@ -269,7 +289,7 @@ COMMANDS: dict[str, Command] = {
         computes=False,
     ),
     "evaluate": _stage(
-        "compute all ten metrics of models",
+        "compute all metrics of models",
         _evaluate,
         MODELS,
         option(
@@ -298,6 +318,14 @@ COMMANDS: dict[str, Command] = {
             ),
         ),
         _verify,
+    ),
+    "compare": Command(
+        "compare two results row by row: paired differences, their intervals, one-sided tests",
+        (
+            option("first", metavar="A", help="a result file"),
+            option("second", metavar="B", help="a result file of the same data and protocol"),
+        ),
+        _compare,
     ),
     "plan": Command(
         "what a pretraining would take on a TPU pod, or on what is here, without running it",

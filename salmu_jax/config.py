@@ -32,6 +32,7 @@ _METHODS = "unlearn.methods"
 # The ranges of numbers; those of 'world' are checked where worlds are made.
 _LIMITS = {
     "seed": Limits(0, 2**32 - 1),
+    "evaluate.seed": Limits(0, 2**32 - 1),
     "model.image_size": Limits(0, 4_096),
     "data.workers": Limits(-1, 1_024),
     "mesh.fsdp": AT_LEAST_ONE,
@@ -96,7 +97,7 @@ def base_config() -> ConfigDict:
     config = ConfigDict()
     config.name = "salmu"  # heads the report
     config.workdir = "runs/salmu"  # every output goes below it
-    config.seed = 42  # of training, unlearning and evaluation; all draws follow from it
+    config.seed = 42  # of training and unlearning; all draws follow from it
     config.models = ("clean", "compromised")  # which foundation models 'pretrain' trains
 
     # A directory in the released layout; empty: a world is made, from the fields of 'world'.
@@ -171,6 +172,7 @@ def base_config() -> ConfigDict:
     config.unlearn.methods = ConfigDict()
 
     config.evaluate = ConfigDict()
+    config.evaluate.seed = 42  # of galleries, shuffled pairs and resamples: compared results have the same
     config.evaluate.batch_size = 0  # rows that a device encodes at a time; 0: 256, or 32 large images on CPUs
     config.evaluate.cache_pixels = "auto"  # keep decoded images in WORKDIR/cache: on, off, or auto: where they fit
     config.evaluate.draws = "ours"  # of RetFail's galleries, or released: row by row those of the released evaluator

@@ -212,7 +212,7 @@ class Stages:
     # Measuring ----------------------------------------------------------------------------------------------------------
 
     def evaluate(self, name: str, checkpoint: Path | None = None, **form: Any) -> None:
-        """Computes all ten metrics of a model of this workspace, or of ``checkpoint`` under the name ``name``.
+        """Computes all metrics of a model of this workspace, or of ``checkpoint`` under the name ``name``.
 
         A checkpoint is a model directory, or PyTorch weights of OpenCLIP or transformers, a file or a directory; ``form`` are
         the options ``architecture``, ``image_size`` and ``allow_half`` of ``load_foreign``.
@@ -271,7 +271,7 @@ class Stages:
                     tokenizer,
                     evaluator.data(clip.config.image_size),
                     model_name=name,
-                    seed=config.seed,
+                    seed=config.evaluate.seed,
                     idzsc_prompt=config.evaluate.idzsc_prompt,
                     bootstrap=config.evaluate.bootstrap,
                     how_drawn=config.evaluate.draws,

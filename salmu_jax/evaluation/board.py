@@ -5,36 +5,29 @@ Like those of :mod:`salmu_jax.evaluation.checks`, these functions yield every pr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from salmu_jax.evaluation.checks import REFERENCES, Result
-from salmu_jax.evaluation.data import SPLITS
-from salmu_jax.evaluation.rows import TARGETS, RowScores
+from salmu_jax.evaluation.checks import REFERENCES, Result, is_copy_by_declaration
+from salmu_jax.evaluation.registry import COLUMNS
+from salmu_jax.evaluation.rows import RowScores
 from salmu_jax.runtime.messages import listed
 from salmu_jax.runtime.nested import flatten
 from salmu_jax.runtime.text import safe_text
 
-# Columns that depend only on data and protocol, and so are equal in all results of them.
-SHARED = (
-    *(f"{split}.{name}" for split in SPLITS for name in ("identity", "data_field", "subset", "gallery")),
-    *(f"{split}.left_out" for split in TARGETS),
-    "retain_synth.fragile",
-    "forget.negative_row",
-    "forget.has_generic",
-    "idzsc.label",
-    "genknow.label",
-)
-MEASURED = (*(f"{split}.similarity" for split in SPLITS), "forget.core", "forget.negative", "forget.generic")
+# Columns that depend only on data and protocol, and so are equal in all results of them; and those that are as good as unique.
+SHARED = tuple(name for name, column in COLUMNS.items() if column.kind == "shared")
+MEASURED = tuple(name for name, column in COLUMNS.items() if column.kind == "cosine")
 _DISTINCT = 8  # values; an array of fewer (a collapsed model's) may be equal by chance
 _COPIED = 0.02  # the share of rows equal bit for bit that chance does not explain, in a model that does not descend from Clean
+_LINEAR = 1e-10  # below 1, of the correlation of two columns of which one is a linear function of the other
 
 
-def missing_references(models: Sequence[str]) -> list[str]:
-    """Returns which of Clean and Compromised are missing from ``models``."""
-    return [model for model in REFERENCES if model not in models]
+def missing_references(models: Sequence[str], references: Collection[str] = REFERENCES) -> list[str]:
+    """Returns which of the references, Clean and Compromised by default, are missing from ``models``."""
+    return [model for model in references if model not in models]
 
 
 def name_problems(models: Sequence[str]) -> Iterator[tuple[int, str]]:
@@ -49,15 +42,10 @@ def name_problems(models: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 
 def measured_by(result: Result) -> dict[str, Any]:
-    """Returns what compared results must have in common: schema, protocol, data and the evaluator's version."""
-    provenance = result["provenance"]
-    versions = provenance.get("versions") or {}
-    return {
-        "schema": result["schema"],
-        **flatten(result["protocol"], "protocol."),
-        **{f"provenance.{field}": value for field, value in data_fields(provenance).items()},
-        "provenance.versions.salmu_jax": versions.get("salmu_jax"),
-    }
+    """Returns what compared results must have in common: protocol and data. Metrics are compared one by one."""
+    protocol = {key: value for key, value in result["protocol"].items() if key != "metrics"}
+    fields = {f"provenance.{field}": value for field, value in data_fields(result["provenance"]).items()}
+    return {**flatten(protocol, "protocol."), **fields}
 
 
 def data_fields(provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,33 +56,38 @@ def data_fields(provenance: Mapping[str, Any]) -> dict[str, Any]:
     return flatten({"data": data})
 
 
-def incomparable(result: Result, clean: Result) -> list[str]:
-    """Returns the fields in which ``result`` was measured differently from Clean, as ``seed 43 instead of 42``."""
-    own, reference = measured_by(result), measured_by(clean)
-    fields = [field for field in sorted(reference.keys() | own.keys()) if reference.get(field) != own.get(field)]
-    return [f"{safe_text(f, 80)} {brief(own.get(f))} instead of {brief(reference.get(f))}" for f in fields]
+def incomparable(result: Result, reference: Result) -> list[str]:
+    """Returns the fields in which two results were measured differently, as ``protocol.seed 43 instead of 42``.
+
+    A metric that only one of them has is no difference; one that they have in two versions is.
+    """
+    own, other = measured_by(result), measured_by(reference)
+    versions, known = (r["protocol"].get("metrics") or {} for r in (result, reference))
+    for key in versions.keys() & known.keys():
+        own[f"protocol.metrics.{key}"], other[f"protocol.metrics.{key}"] = versions[key], known[key]
+    fields = [field for field in sorted(other.keys() | own.keys()) if other.get(field) != own.get(field)]
+    return [f"{safe_text(f, 80)} {brief(own.get(f))} instead of {brief(other.get(f))}" for f in fields]
 
 
 def shared_problems(rows: RowScores, clean: RowScores) -> Iterator[str]:
     """Yields a line if columns that depend only on data and protocol differ from Clean's."""
-    wrong = [name for name in SHARED if not np.array_equal(rows[name], clean[name])]
+    wrong = [name for name in SHARED if name in rows and name in clean and not np.array_equal(rows[name], clean[name])]
     if wrong:
         yield (
             f"row scores {listed(wrong, 3)} are not those of 'clean': the rows are of other data, or in another order"
         )
 
 
-def descent_problems(result: Result, compromised: Result, board: Sequence[Result]) -> Iterator[str]:
-    """Yields a line if a method's model does not descend from the board's Compromised, by way of models on the board."""
-    if result["model"] in REFERENCES:
-        return
+def descent_problems(result: Result, compromised: Result, known: Collection[str | None]) -> Iterator[str]:
+    """Yields a line if a method's model does not descend from the board's Compromised, by way of models on the board.
+
+    ``known`` are the checkpoints' digests of all results on the board but Clean's.
+    """
     own, target = (r["provenance"].get("checkpoint") or {} for r in (result, compromised))
     parent, root, digest = own.get("parent"), own.get("root"), target.get("digest")
     if digest is None:
         return
     again = "unlearn and evaluate again, or leave it out"
-    others = [r for r in board if r is not result and r["model"] != "clean"]
-    known = {(r["provenance"].get("checkpoint") or {}).get("digest") for r in others}
     if root is not None and root != digest:
         yield f"its model descends from {root[:12]}..., not from this board's Compromised ({digest[:12]}...): {again}"
     elif parent is not None and parent not in known:
@@ -103,26 +96,59 @@ def descent_problems(result: Result, compromised: Result, board: Sequence[Result
         yield f"its model's parent is {parent[:12]}..., and nothing says that it descends from Compromised: {again}"
 
 
-def copy_problems(result: Result, rows: RowScores, other: Result, others: RowScores) -> Iterator[str]:
-    """Yields lines if ``result`` is ``other`` under another name, or has taken scores from it."""
+def suspects(results: Sequence[tuple[Result, RowScores]]) -> set[tuple[int, int]]:
+    """Returns the pairs of results, by their places (i < j), that :func:`copy_problems` may find something in.
+
+    They are of one checkpoint, or their forget similarities are equal or a linear function of each other. One pass over the
+    results and one matmul find them: 200 results have 40,000 ordered pairs.
+    """
+    found: set[tuple[int, int]] = set()
+    by_digest: dict[str, list[int]] = {}
+    by_length: dict[int, list[int]] = {}
+    for place, (result, rows) in enumerate(results):
+        digest = (result["provenance"].get("checkpoint") or {}).get("digest")
+        if digest is not None:
+            by_digest.setdefault(digest, []).append(place)
+        by_length.setdefault(len(rows["forget.similarity"]), []).append(place)
+    for places in by_digest.values():
+        found.update((i, j) for i in places for j in places if i < j)
+    for places in by_length.values():
+        scores = np.stack([results[place][1]["forget.similarity"] for place in places]).astype(np.float64)
+        scores[~np.isfinite(scores)] = 0  # of a result that does not verify
+        scores -= scores.mean(axis=1, keepdims=True)
+        norms = np.linalg.norm(scores, axis=1, keepdims=True)
+        scores /= np.where(norms > 0, norms, 1)
+        alike = np.abs(scores @ scores.T) > 1 - 10 * _LINEAR
+        found.update((places[i], places[j]) for i, j in np.argwhere(np.triu(alike, 1)))
+    return found
+
+
+def copy_problems(
+    result: Result, rows: RowScores, other: Result, others: RowScores, *, of_clean: bool
+) -> Iterator[str]:
+    """Yields lines if ``result`` is ``other`` (``of_clean``: Clean) under another name, or has taken scores from it."""
     name = other["model"]
     own, theirs = (r["provenance"].get("checkpoint") or {} for r in (result, other))
     # The same parameters under another activation are another model; a result that does not say its own is not believed.
     forms = {checkpoint.get("architecture") for checkpoint in (own, theirs)} - {None}
     if own.get("digest") is not None and own["digest"] == theirs.get("digest") and len(forms) < 2:
+        if is_copy_by_declaration(own):
+            return
         yield f"it is of the same checkpoint as {name!r} ({own['digest'][:12]}...)"
     taken = []
     for column in MEASURED:
+        if column not in rows or column not in others:
+            continue
         scores, known = rows[column], others[column]
         if scores.shape != known.shape or not len(scores):
             continue
         equal = float(np.mean((scores == known) & (known != 0)))
-        taken_over = np.array_equal(scores, known) or (name == "clean" and equal > _COPIED) or _shadow(scores, known)
+        taken_over = np.array_equal(scores, known) or (of_clean and equal > _COPIED) or _shadow(scores, known)
         if taken_over and len(np.unique(known)) >= _DISTINCT:
             taken.append(column)
     # A method that edits nothing but what names the forgotten may leave other rows as they were, bit for bit, and so may
     # two of them. With Clean, which it does not descend from, a model has no row in common.
-    if name != "clean" and "forget.similarity" not in taken:
+    if not of_clean and "forget.similarity" not in taken:
         return
     if taken:
         yield f"its row scores {listed(taken, 3)} are those of {name!r}, row by row: no two models score alike"
@@ -144,7 +170,7 @@ def _shadow(own: np.ndarray, theirs: np.ndarray) -> bool:
         return False
     correlation = float(np.corrcoef(own.astype(np.float64), theirs.astype(np.float64))[0, 1])
     moved = float(np.max(np.abs(own.astype(np.float64) - theirs)))
-    return 1 - abs(correlation) < 1e-10 and moved > 1e-4
+    return 1 - abs(correlation) < _LINEAR and moved > 1e-4
 
 
 def brief(value: Any) -> str:

@@ -7,16 +7,18 @@ are compared with each other: bounds, draws, counts, figures, caveats, lineage.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from salmu_jax.evaluation import draws
-from salmu_jax.evaluation.aggregate import aggregate, coherence_slack
 from salmu_jax.evaluation.caveats import TIES, caveats
-from salmu_jax.evaluation.data import FIELDS, SPLITS
+from salmu_jax.evaluation.data import FIELDS
+from salmu_jax.evaluation.registry import REQUIRED, columns_of, measured
 from salmu_jax.evaluation.rows import POOL_SIZE, SUBSETS, TARGETS, RowScores, subset_rows
+from salmu_jax.evaluation.schema import SCHEMAS
+from salmu_jax.runtime.messages import listed
 from salmu_jax.runtime.text import safe_text
 
 REFERENCES = ("clean", "compromised")
@@ -29,9 +31,23 @@ _PERMITTED = ("salmu/forget", "salmu/retain_synth", "retain_pairs/train")  # wha
 Result = Mapping[str, Any]
 
 
+def metric_problems(protocol: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a line for each metric that every result has and this one lacks; then nothing else can be checked."""
+    for metric in REQUIRED:
+        version = protocol["metrics"].get(metric.key)
+        if version is None:
+            yield f"'protocol > metrics' lacks {metric.key}, which every result has"
+        elif version != metric.version:
+            yield (
+                f"'protocol > metrics > {metric.key}' is version {version}, this version of salmu_jax computes"
+                f" {metric.version}: verify it with the one that measured it, or evaluate again"
+            )
+
+
 def row_problems(rows: RowScores, protocol: Mapping[str, Any]) -> Iterator[str]:
     """Yields row scores that are out of range, or inconsistent with each other, the counts, or the draws of the seed."""
-    for name in (*(f"{split}.similarity" for split in SPLITS), "forget.core", "forget.negative", "forget.generic"):
+    columns = columns_of(measured(protocol))
+    for name in (name for name, column in columns.items() if column.kind == "cosine"):
         with np.errstate(invalid="ignore"):
             yield from _rows_where(~(np.abs(rows[name]) <= 1 + COSINE_SLACK), rows[name], name, "a cosine from -1 to 1")
     retain = len(rows["retain_synth.gallery"])
@@ -103,13 +119,27 @@ def protocol_problems(protocol: Mapping[str, Any], rows: RowScores) -> Iterator[
         yield "'protocol > genknow' must name a data set with classes and images, or null, 0 and 0"
 
 
-def figure_problems(result: Result, rows: RowScores) -> Iterator[str]:
-    """Yields figures and caveats that do not follow from the row scores and the protocol."""
+def figure_problems(result: Result, rows: RowScores, figures: Mapping[str, Any]) -> Iterator[str]:
+    """Yields figures and caveats that do not follow from the row scores and the protocol.
+
+    ``figures`` is what :func:`~salmu_jax.evaluation.aggregate.aggregate` computes of them. Metrics that this version does not
+    know are passed over, and all of ``metrics`` in a result of schema 2, which has none.
+    """
     protocol = result["protocol"]
-    expected = dict(zip(("efficacy", "utility", "extra"), aggregate(rows, protocol), strict=True))
-    slack = coherence_slack(rows["forget.similarity"], rows["forget.negative"], seed=protocol["seed"])
-    for section, values in expected.items():
-        yield from differences(values, result.get(section), section, {"acs_accuracy": slack})
+    slack: dict[str, float] = {}
+    for metric in measured(protocol):
+        if metric.slack and (spread := metric.slack(rows, protocol)):
+            slack |= dict.fromkeys([f"metrics > {metric.key} > {name}" for name in ("value", "interval")], spread)
+            slack[" > ".join(metric.released or ("extra", *(metric.extra or ())))] = spread
+    for section in ("efficacy", "utility", "extra"):
+        yield from differences(figures[section], result.get(section), section, slack)
+    if result["schema"] != SCHEMAS[0]:
+        given = result.get("metrics")
+        given = given if isinstance(given, dict) else {}
+        known = {key: value for key, value in given.items() if key in figures["metrics"]}
+        yield from differences(figures["metrics"], known, "metrics", slack)
+        if odd := sorted(set(given) ^ set(protocol["metrics"])):
+            yield f"'metrics' and 'protocol > metrics' do not name the same metrics: {listed(map(safe_text, odd), 3)}"
     if result.get("caveats") != (wanted := caveats(protocol)):
         found = result.get("caveats")
         found = found if isinstance(found, list) else []
@@ -120,8 +150,14 @@ def figure_problems(result: Result, rows: RowScores) -> Iterator[str]:
         yield f"'caveats' are not those of its protocol ({'; '.join(detail) or 'another order'})"
 
 
-def lineage_problems(result: Result) -> Iterator[str]:
-    """Yields a lineage, or splits read, that a model of this name cannot have."""
+def is_copy_by_declaration(checkpoint: Mapping[str, Any]) -> bool:
+    """Returns whether a result says that its model is its parent, unchanged: the run of the method ``no_op``, a control."""
+    run = checkpoint.get("run")
+    return isinstance(run, dict) and run.get("method") == "no_op"
+
+
+def lineage_problems(result: Result, references: Sequence[str] = REFERENCES) -> Iterator[str]:
+    """Yields a lineage, or splits read, that a model of this name cannot have; ``references`` are trained from scratch."""
     model, provenance = result["model"], result["provenance"]
     checkpoint = provenance.get("checkpoint")
     if checkpoint is None:
@@ -129,27 +165,27 @@ def lineage_problems(result: Result) -> Iterator[str]:
         return
     digest, parent, root = (checkpoint.get(key) for key in ("digest", "parent", "root"))
     name, read = checkpoint.get("name"), checkpoint.get("splits_read")
-    if name in REFERENCES and name != model:
+    if name in references and name != model:
         yield f"the checkpoint is that of {name!r}, handed in as {model!r}"
     source = checkpoint.get("source")
     published = str(source.get("published")) if isinstance(source, dict) else ""
-    if (reference := published.rpartition("-")[2]) in REFERENCES and reference != model:
+    if (reference := published.rpartition("-")[2]) in references and reference != model:
         yield f"the checkpoint is the published {safe_text(published)}, handed in as {model!r}"
-    if model in REFERENCES:
+    if model in references:
         if parent is not None or root not in (None, digest):
             yield f"{model!r} is trained from scratch, but its checkpoint has a parent ({(parent or root)[:12]}...)"
-    elif parent == digest:
+    elif parent == digest and not is_copy_by_declaration(checkpoint):
         yield "the checkpoint is its own parent"
     elif parent is None and root is None and read is not None:
         yield "the checkpoint names no parent; a method's model descends from the Compromised one"
     if read is None:
         return
     secrets = [split for split in read if split in SENSITIVE]
-    if model == "compromised" and not secrets:
-        yield f"'compromised' has read none of {', '.join(SENSITIVE)}"
-    if model == "clean" and secrets:
-        yield f"'clean' has read {', '.join(secrets)}"
-    if model not in REFERENCES and (seen := [split for split in read if split not in _PERMITTED]):
+    if model in references[1:2] and not secrets:
+        yield f"{model!r} has read none of {', '.join(SENSITIVE)}"
+    if model in references[:1] and secrets:
+        yield f"{model!r} has read {', '.join(secrets)}"
+    if model not in references and (seen := [split for split in read if split not in _PERMITTED]):
         yield f"the method read {', '.join(map(safe_text, seen[:5]))}; it may read {', '.join(_PERMITTED)}"
 
 
@@ -184,7 +220,8 @@ def config_problems(result: Result) -> Iterator[str]:
 
 
 def differences(expected: Any, found: Any, field: str, slack: Mapping[str, float] | None = None) -> Iterator[str]:
-    """Yields where ``found`` differs from ``expected``: numbers by more than :data:`TOLERANCE` (plus ``slack`` by key)."""
+    """Yields where ``found`` differs from ``expected``, numbers by more than :data:`TOLERANCE` plus ``slack`` of the field."""
+    tolerance = TOLERANCE + (slack or {}).get(field, 0.0)
     if isinstance(expected, dict) and isinstance(found, dict):
         for key in [*expected, *(key for key in found if key not in expected)]:
             inner = f"{field} > {safe_text(key, 60)}"
@@ -195,17 +232,18 @@ def differences(expected: Any, found: Any, field: str, slack: Mapping[str, float
             else:
                 yield from differences(expected[key], found[key], inner, slack)
     elif isinstance(expected, list) and isinstance(found, list):
-        wrong = [row for row, (a, b) in enumerate(zip(expected, found, strict=False)) if not _same(a, b, 0)]
+        pairs = () if expected == found else enumerate(zip(expected, found, strict=False))
+        wrong = [row for row, (a, b) in pairs if not _same(a, b, 0)]
         if len(expected) != len(found):
             yield f"'{field}' has {len(found):,} entries; the row scores have {len(expected):,}"
         elif wrong and len(expected) == 2:
-            if not all(_same(a, b, TOLERANCE) for a, b in zip(expected, found, strict=True)):
+            if not all(_same(a, b, tolerance) for a, b in zip(expected, found, strict=True)):
                 yield f"'{field}' is {_brief(found)}; the row scores give {_brief(expected)}"
         elif wrong:
             more = f" (and {len(wrong) - 1:,} more)" if len(wrong) > 1 else ""
             row = wrong[0]
             yield f"'{field}' is {_brief(found[row])} in row {row}, the row score is {_brief(expected[row])}{more}"
-    elif not _same(expected, found, TOLERANCE + (slack or {}).get(field.rpartition(" > ")[2], 0.0)):
+    elif not _same(expected, found, tolerance):
         yield f"'{field}' is {_brief(found)}; the row scores give {_brief(expected)}"
 
 

@@ -10,12 +10,16 @@ import dataclasses
 import functools
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from salmu_jax.evaluation.pixels import Counts, Decode, ImageStore, Say
+from salmu_jax.evaluation.texts import Stream, TextBank, collect
 from salmu_jax.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from salmu_jax.evaluation.metric import Metric, Settings
 
 SPLITS = ("forget", "holdout_association", "holdout_identity", "retain_synth")
 ZEROSHOT = "zeroshot"
@@ -58,21 +62,6 @@ class ZeroShotTask:
         return [template.replace("{c}", name) for name in self.classnames for template in self.templates]
 
 
-class TextBank:
-    """Every distinct text of an evaluation, once, so that identical texts have identical embeddings."""
-
-    def __init__(self, *groups: Sequence[str]):
-        self._index: dict[str, int] = {}
-        for group in groups:
-            for text in group:
-                self._index.setdefault(text, len(self._index))
-        self.texts = tuple(self._index)
-
-    def index(self, texts: Sequence[str]) -> np.ndarray:
-        """Returns the row of each text, int32 [N]; equal texts have equal rows."""
-        return np.fromiter((self._index[text] for text in texts), np.int32, len(texts))
-
-
 class EvaluationData:
     """All splits of a world at one image size, and what is computed from them once for all models.
 
@@ -100,8 +89,8 @@ class EvaluationData:
         self.made = made
         self.counts = counts or Counts()
         self._task = task
-        self._banks: dict[str, TextBank] = {}
-        self._tokens: dict[tuple[str, Hashable], np.ndarray] = {}
+        self._banks: dict[Hashable, TextBank] = {}
+        self._tokens: dict[Hashable, np.ndarray] = {}
         if not len(self.images["forget"]):
             raise InputError("has no rows; RetFail is measured on it, it needs at least one", "split forget")
         if task and (not task["templates"] or any("{c}" not in template for template in task["templates"])):
@@ -182,24 +171,18 @@ class EvaluationData:
         _check_labels(task)
         return task
 
-    def text_bank(self, idzsc_prompt: str) -> TextBank:
-        """Returns all texts that the metrics need, with the names in ``idzsc_prompt`` (kept for the next model)."""
-        if idzsc_prompt not in self._banks:
-            forget = self.splits["forget"]
-            self._banks[idzsc_prompt] = TextBank(
-                *(rows.text for rows in self.splits.values()),
-                [text for text in forget.generic_caption if text],
-                *self.core_texts(),
-                self.identity_prompts(idzsc_prompt)[1],
-                self.zeroshot.prompts() if self.zeroshot else (),
-            )
-        return self._banks[idzsc_prompt]
+    def text_bank(self, metrics: Sequence[Metric], settings: Settings) -> TextBank:
+        """Returns all texts that ``metrics`` ask for (kept for the next model)."""
+        key = (tuple(metrics), settings)
+        if key not in self._banks:
+            self._banks[key] = collect(self, metrics, settings)
+        return self._banks[key]
 
-    def tokens(self, tokenizer: Any, idzsc_prompt: str) -> np.ndarray:
-        """Returns the bank's token rows, int32 [U, L] (kept for the next model with an equal tokenizer)."""
-        key = (idzsc_prompt, tokenizer)
+    def tokens(self, tokenizer: Any, bank: TextBank, stream: Stream) -> np.ndarray:
+        """Returns the token rows of a stream of ``bank``, int32 [U, L] (kept for the next model with an equal tokenizer)."""
+        key = (bank, stream, tokenizer)
         if key not in self._tokens:
-            self._tokens[key] = np.asarray(tokenizer(list(self.text_bank(idzsc_prompt).texts)), np.int32)
+            self._tokens[key] = np.asarray(tokenizer(list(bank.texts[stream.start : stream.stop])), np.int32)
         return self._tokens[key]
 
     def core_texts(self) -> tuple[list[str], list[str]]:

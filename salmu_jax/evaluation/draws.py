@@ -24,6 +24,7 @@ RETAIN_POOL = 402  # retrieval distractors from retain_disjoint
 ACS_NEGATIVES = 403  # which caption an image is wrongly paired with
 ACS_SPLIT = 404  # which half of the pairs the logistic regression is trained on
 BOOTSTRAP = 405  # which identities a bootstrap sample holds
+SIGN_FLIPS = 406  # whose differences change their sign, of a test of paired differences
 
 
 def generator(seed: int, purpose: int) -> np.random.Generator:

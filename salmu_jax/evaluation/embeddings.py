@@ -16,9 +16,12 @@ import jax
 import numpy as np
 
 from salmu_jax.evaluation import cache_files
-from salmu_jax.evaluation.data import EvaluationData, TextBank
+from salmu_jax.evaluation.data import EvaluationData
 from salmu_jax.evaluation.embedding_cache import Parts, Range
 from salmu_jax.evaluation.encode import Bucket, Encoder, buckets
+from salmu_jax.evaluation.metric import Metric, Settings
+from salmu_jax.evaluation.texts import Stream as TextStream
+from salmu_jax.evaluation.texts import TextBank
 from salmu_jax.runtime import distributed, files
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.progress import Progress
@@ -49,15 +52,19 @@ def embed(
     tokenizer: Any,
     data: EvaluationData,
     *,
-    idzsc_prompt: str,
+    metrics: Sequence[Metric],
+    settings: Settings,
     batch_size: int = 256,
     directory: Path | None = None,
     label: str = "",
     say: Say = lambda line: None,
 ) -> Embeddings | None:
-    """Encodes all of ``data`` with one model. All processes have to call it; process 0 gets the embeddings, others None.
+    """Encodes the images of ``data`` and the texts of ``metrics``. All processes have to call it; process 0 gets them all.
+
+    Other processes get None.
 
     Args:
+      metrics, settings: what is measured, which decides the texts.
       batch_size: rows that a device encodes at a time; no embedding depends on it beyond its last bits.
       directory: where embeddings are kept while they are computed (``embedding_cache.py``), which must be of this model and
         these data; None: nowhere. Several processes need one that all of them see.
@@ -90,23 +97,30 @@ def embed(
         for (name, store), first in zip(data.images.items(), bounds, strict=False)
     }
 
-    bank = data.text_bank(idzsc_prompt)
-    below = f"texts-{files.sha256_json([list(bank.texts), getattr(tokenizer, 'digest', '')])[:12]}"
-    order = _order(
-        data, tokenizer, idzsc_prompt, getattr(clip.config, "text", None), directory and directory / below / "order"
-    )
+    bank = data.text_bank(metrics, settings)  # only now: the columns of records are kept while images are read
+    order = [
+        (stream, bucket)
+        for stream in bank.streams
+        for bucket in _buckets(clip, tokenizer, data, bank, stream, directory)
+    ]
 
-    def captions(bucket: Bucket) -> Callable[[int, int], np.ndarray]:
-        return lambda start, stop: data.tokens(tokenizer, idzsc_prompt)[bucket.index[start:stop], : bucket.length]
+    def captions(stream: TextStream, bucket: Bucket) -> Callable[[int, int], np.ndarray]:
+        return lambda start, stop: data.tokens(tokenizer, bank, stream)[bucket.index[start:stop], : bucket.length]
 
     streams = [
-        (f"{below}/{bucket.length}", len(bucket.index), "text", captions(bucket), lambda row: "texts")
-        for bucket in order
+        (
+            f"{_name(bank, stream, tokenizer)}/{bucket.length}",
+            len(bucket.index),
+            "text",
+            captions(stream, bucket),
+            lambda row: "texts",
+        )
+        for stream, bucket in order
     ]
     texts = run.encode("texts", streams)
     if not distributed.is_main():
         return None
-    _restore_order(texts, np.concatenate([bucket.index for bucket in order]))
+    _restore_order(texts, np.concatenate([stream.start + bucket.index for stream, bucket in order]))
     return Embeddings(by_split, texts, bank)
 
 
@@ -114,7 +128,7 @@ def encode_texts(
     clip: Any, params: Params, tokenizer: Any, texts: Sequence[str], *, batch_size: int = 256
 ) -> np.ndarray:
     """Text embeddings float32 [N, D]; a distinct text is encoded once, so equal texts have equal rows, bit for bit."""
-    bank = TextBank(texts)
+    bank = TextBank({"texts": [texts]})
     tokens = np.asarray(tokenizer(list(bank.texts)), np.int32)
     return Encoder(clip, params, batch_size).all_tokens(tokens)[bank.index(texts)]
 
@@ -227,8 +241,17 @@ def _share(ranges: Sequence[Range], unit: int, count: int, index: int) -> list[R
     return own
 
 
-def _order(data: EvaluationData, tokenizer: Any, prompt: str, tower: Any, path: Path | None) -> list[Bucket]:
-    """Returns the buckets of texts; kept at ``path``, so that texts with cached embeddings need not be tokenised."""
+def _name(bank: TextBank, stream: TextStream, tokenizer: Any) -> str:
+    """Returns the directory of a stream's embeddings below the model's: another stream, or other texts, have another."""
+    texts = list(bank.texts[stream.start : stream.stop])
+    return f"texts-{files.sha256_json([texts, getattr(tokenizer, 'digest', '')])[:12]}"
+
+
+def _buckets(
+    clip: Any, tokenizer: Any, data: EvaluationData, bank: TextBank, stream: TextStream, directory: Path | None
+) -> list[Bucket]:
+    """Returns the buckets of a stream; kept in its directory, so that texts with cached embeddings need not be tokenised."""
+    path = None if directory is None else directory / _name(bank, stream, tokenizer) / "order"
     if path is not None:
         try:
             found = cache_files.read(path)
@@ -240,7 +263,7 @@ def _order(data: EvaluationData, tokenizer: Any, prompt: str, tower: Any, path: 
             ]
         except (FileNotFoundError, cache_files.Damaged):
             pass  # it depends on the texts alone, and is written again
-    order = buckets(data.tokens(tokenizer, prompt), tower)
+    order = buckets(data.tokens(tokenizer, bank, stream), getattr(clip.config, "text", None))
     if path is not None:
         sizes = [[bucket.length, len(bucket.index)] for bucket in order]
         cache_files.write(path, {"buckets": sizes}, np.concatenate([bucket.index for bucket in order]))

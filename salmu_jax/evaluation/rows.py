@@ -1,9 +1,10 @@
 """Row scores: what an evaluation measured, row by row, before any mean is taken.
 
 They are a flat dictionary of numpy arrays, in the released order of the rows, kept beside the result file as
-``NAME.rows.npz``; :data:`COLUMNS` names each array with its dtype and length. ``numpy.load(path, allow_pickle=False)``
-reads the file. Texts are not kept: identities are numbered in the sorted order of their ids over all splits, attributes
-and subsets as in :data:`FIELDS` and :data:`SUBSETS`, and -1 is none of them.
+``NAME.rows.npz``; a :class:`Column` says of each array its dtype and length. :data:`DATA_COLUMNS` describe the rows, the
+others belong to metrics (``registry.columns_of``). ``numpy.load(path, allow_pickle=False)`` reads the file. Texts are not
+kept: identities are numbered in the sorted order of their ids over all splits, attributes and subsets as in
+:data:`~salmu_jax.evaluation.data.FIELDS` and :data:`SUBSETS`, and -1 is none of them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -37,6 +38,7 @@ SUBSETS = (
 POOL_SIZE = 1000  # distractors drawn from each of the two pools: a gallery of 2,001 with the own caption
 SUFFIX = ".rows.npz"
 MAX_BYTES = 1 << 28  # of all arrays together; the released sizes take 4 MB
+MAX_ARRAYS = 1_000  # of a file; a metric has a handful
 
 RowScores = dict[str, np.ndarray]
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold: equal scores give equal bytes
@@ -45,30 +47,29 @@ _HEADER_BYTES = 4096  # of an .npy entry, at most
 
 
 class Column(NamedTuple):
-    """An array [N] of row scores: its dtype and what N counts (a key of :func:`lengths`)."""
+    """An array [N] of row scores: its dtype, what N counts (a key of :func:`lengths`), and where it comes from.
+
+    ``shared``: from data and protocol alone, so it is equal in all results that are compared. ``cosine``: measured, from
+    -1 to 1. ``measured``: from the model.
+    """
 
     dtype: str
     length: str
+    kind: Literal["shared", "cosine", "measured"] = "measured"
 
 
-COLUMNS: dict[str, Column] = {
-    **{f"{split}.{name}": Column(dtype, split)
+DATA_COLUMNS: dict[str, Column] = {
+    **{f"{split}.{name}": Column(dtype, split, "shared")
        for split in SPLITS
-       for name, dtype in (("similarity", "<f4"), ("identity", "<i4"), ("data_field", "|i1"), ("subset", "|i1"))},
-    **{f"{split}.{name}": Column("<i4", split) for split in TARGETS for name in ("rank", "left_out")},
-    # The rows whose captions are the pools of distractors, in the split itself and among those of retain_disjoint.
-    **{f"{split}.gallery": Column("<i4", f"gallery_{split}") for split in (*TARGETS, "retain_synth")},
-    "retain_synth.fragile": Column("|b1", "retain_synth"),
-    "forget.core": Column("<f4", "forget"),  # the larger similarity with the two bare texts
-    "forget.negative": Column("<f4", "forget"),  # similarity with the caption of row negative_row
-    "forget.negative_row": Column("<i4", "forget"),
-    "forget.has_generic": Column("|b1", "forget"),
-    "forget.generic": Column("<f4", "forget"),  # similarity with the generic caption; 0 where there is none
-    "idzsc.label": Column("<i4", "forget_identity"),  # the identity's number among those of forget_identity
-    "idzsc.prediction": Column("<i4", "forget_identity"),
-    "genknow.label": Column("<i4", "images"),
-    "genknow.prediction": Column("<i4", "images"),
+       for name, dtype in (("identity", "<i4"), ("data_field", "|i1"), ("subset", "|i1"))},
+    "retain_synth.fragile": Column("|b1", "retain_synth", "shared"),
 }  # fmt: skip
+
+
+def by_identity(rows: Mapping[str, np.ndarray], split: str) -> np.ndarray:
+    """Returns the cluster of each row of ``split``, int64 [N]: its identity's number; a row without one is its own cluster."""
+    identity = rows[f"{split}.identity"].astype(np.int64)
+    return np.where(identity < 0, -1 - np.arange(len(identity)), identity)
 
 
 def lengths(protocol: Mapping[str, Any]) -> dict[str, int]:
@@ -97,12 +98,12 @@ def rows_path(result_path: str | os.PathLike) -> Path:
 
 
 def encode_rows(rows: Mapping[str, np.ndarray]) -> bytes:
-    """Returns the bytes of the compressed file, the same for the same scores."""
+    """Returns the bytes of the compressed file, the same for the same scores; arrays are written with the dtype they have."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-        for name, column in COLUMNS.items():
+        for name, values in rows.items():
             entry = io.BytesIO()
-            np.lib.format.write_array(entry, rows[name].astype(column.dtype), version=(1, 0), allow_pickle=False)
+            np.lib.format.write_array(entry, values, version=(1, 0), allow_pickle=False)
             info = zipfile.ZipInfo(f"{name}.npy", _EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
@@ -122,60 +123,77 @@ def describe_rows(name: str, data: bytes) -> dict[str, Any]:
     return {"file": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def read_rows(path: str | os.PathLike, protocol: Mapping[str, Any]) -> tuple[RowScores, dict[str, Any]]:
-    """Reads row scores of exactly the arrays that ``protocol`` calls for; returns them and the record of their file.
+def read_rows(
+    path: str | os.PathLike, protocol: Mapping[str, Any], columns: Mapping[str, Column], *, others: bool = False
+) -> tuple[RowScores, dict[str, Any]]:
+    """Reads row scores of exactly the arrays that are expected; returns them and the record of their file.
 
     Nothing is inflated beyond the size that the protocol allows, and nothing is unpickled.
+
+    Args:
+      path: of the file.
+      protocol: says how long each array is.
+      columns: the arrays.
+      others: whether the file may hold further arrays, of metrics that this version does not know; they are not read.
 
     Raises:
       InputError: the file is missing or damaged, or an array is missing, unknown, of another dtype or length.
     """
     expected = lengths(protocol)
-    whole = sum(np.dtype(column.dtype).itemsize * expected[column.length] for column in COLUMNS.values())
+    whole = sum(np.dtype(column.dtype).itemsize * expected[column.length] for column in columns.values())
     if whole > MAX_BYTES:
         raise InputError(f"row scores of {whole:,} bytes; at most {MAX_BYTES:,} are read", path)
+    most = MAX_BYTES if others else whole + _HEADER_BYTES * len(columns)
     try:
         with open_regular(path) as handle:
             size = os.fstat(handle.fileno()).st_size
-            if size > whole + _HEADER_BYTES * len(COLUMNS):
-                raise InputError(f"{size:,} bytes; the row scores of this protocol take at most {whole:,}", path)
+            if size > most:
+                raise InputError(f"{size:,} bytes; the row scores of this protocol take at most {most:,}", path)
             data = handle.read()
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror}); evaluate again", path) from error
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            rows = _read_entries(archive, expected, path)
+            _check_names(archive, columns, others, path)
+            rows = {
+                name: _read_entry(archive, name, np.dtype(column.dtype), expected[column.length], path)
+                for name, column in columns.items()
+            }
     except _DAMAGE as error:
         raise InputError(f"is damaged ({error}); evaluate again", path) from error
     return rows, describe_rows(Path(path).name, data)
 
 
-def _read_entries(archive: zipfile.ZipFile, expected: Mapping[str, int], path: str | os.PathLike) -> RowScores:
+def _check_names(
+    archive: zipfile.ZipFile, columns: Mapping[str, Column], others: bool, path: str | os.PathLike
+) -> None:
+    """Raises InputError if the file holds an array twice, lacks one, or holds one that is not expected."""
     names = [info.filename for info in archive.infolist()]
-    wanted = {f"{name}.npy" for name in COLUMNS}
-    if len(names) != len(set(names)) or set(names) != wanted:
-        odd = sorted(wanted.symmetric_difference(names)) or ["an array twice"]
-        raise InputError(f"other arrays than row scores have: {listed((ascii(name)[1:60] for name in odd), 3)}", path)
-    rows = {}
-    for name, column in COLUMNS.items():
-        dtype, count = np.dtype(column.dtype), expected[column.length]
-        with archive.open(f"{name}.npy") as entry:
-            try:
-                version = np.lib.format.read_magic(entry)
-                if version != (1, 0):
-                    raise ValueError(f"version {version}")
-                shape, _, found = np.lib.format.read_array_header_1_0(entry, max_header_size=_HEADER_BYTES)
-            except _DAMAGE:
-                raise
-            except Exception as error:  # numpy parses headers as Python's text, and raises whatever that raises
-                raise InputError(
-                    f"array {name!r} is no plain array of numbers ({type(error).__name__})", path
-                ) from error
-            if found != dtype or shape != (count,):
-                shown = f"{found.str if not found.hasobject else 'object'} {list(shape)}"
-                raise InputError(f"array {name!r} is {shown[:60]}, not {column.dtype} [{count}]", path)
-            values = entry.read(count * dtype.itemsize + 1)
-        if len(values) != count * dtype.itemsize:
-            raise InputError(f"array {name!r} does not end where its header says", path)
-        rows[name] = np.frombuffer(values, dtype)
-    return rows
+    wanted = {f"{name}.npy" for name in columns}
+    odd = wanted - set(names) if others else wanted.symmetric_difference(names)
+    if len(names) != len(set(names)) or len(names) > MAX_ARRAYS or odd:
+        shown = sorted(odd) or ["an array twice" if len(names) <= MAX_ARRAYS else f"{len(names):,} arrays"]
+        raise InputError(f"other arrays than row scores have: {listed((ascii(name)[1:60] for name in shown), 3)}", path)
+
+
+def _read_entry(
+    archive: zipfile.ZipFile, name: str, dtype: np.dtype, count: int, path: str | os.PathLike
+) -> np.ndarray:
+    """Reads an array of one dtype and length. Raises InputError for any other."""
+    with archive.open(f"{name}.npy") as entry:
+        try:
+            version = np.lib.format.read_magic(entry)
+            if version != (1, 0):
+                raise ValueError(f"version {version}")
+            shape, _, found = np.lib.format.read_array_header_1_0(entry, max_header_size=_HEADER_BYTES)
+        except _DAMAGE:
+            raise
+        except Exception as error:  # numpy parses headers as Python's text, and raises whatever that raises
+            raise InputError(f"array {name!r} is no plain array of numbers ({type(error).__name__})", path) from error
+        if found != dtype or shape != (count,):
+            shown = f"{found.str if not found.hasobject else 'object'} {list(shape)}"
+            raise InputError(f"array {name!r} is {shown[:60]}, not {dtype.str} [{count}]", path)
+        values = entry.read(count * dtype.itemsize + 1)
+    if len(values) != count * dtype.itemsize:
+        raise InputError(f"array {name!r} does not end where its header says", path)
+    return np.frombuffer(values, dtype)

@@ -11,7 +11,8 @@ from salmu_jax.evaluation import evidence
 from salmu_jax.evaluation.board import data_fields, incomparable, missing_references
 from salmu_jax.evaluation.checks import REFERENCES
 from salmu_jax.evaluation.judging import Straddle, judge
-from salmu_jax.evaluation.result import METRICS, leaderboard_row
+from salmu_jax.evaluation.registry import RELEASED
+from salmu_jax.evaluation.result import leaderboard_row
 from salmu_jax.evaluation.rows import RowScores
 from salmu_jax.evaluation.statistics import TITLES
 from salmu_jax.evaluation.verdicts import (
@@ -98,8 +99,14 @@ def build_leaderboard(results: Sequence[dict[str, Any]], rows: Mapping[str, RowS
         "schema": SCHEMA,
         "ordering": ORDERING,
         "metrics": [
-            {"key": m.key, "title": m.title, "released": list(m.path), "target": m.target, "description": m.description}
-            for m in METRICS
+            {
+                "key": m.key,
+                "title": m.title,
+                "released": list(m.released or ()),
+                "target": m.target,
+                "description": m.description,
+            }
+            for m in RELEASED
         ],
         "verdicts": {name: definition(name) for name in (*FAILURE_MODES, *GRADES)},
         "rules": [_rule(rule) for rule in RULES],

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 
 from data_pipelines.builders import open_source, read_classes
 from salmu_jax.evaluation.encode import Encoder
-from salmu_jax.evaluation.metrics import class_weights, zero_shot_accuracy
+from salmu_jax.evaluation.similarity import class_weights, zero_shot_accuracy
 from salmu_jax.models.clip import Clip
 from salmu_jax.models.preprocess import preprocess_eval
 from salmu_jax.training import mesh as mesh_lib

@@ -82,7 +82,7 @@ def acs_candidates(images: np.ndarray, captions: np.ndarray, seed: int) -> dict[
     from sklearn.preprocessing import StandardScaler
 
     from salmu_jax.evaluation import draws
-    from salmu_jax.evaluation.aggregate import association_coherence
+    from salmu_jax.evaluation.metrics.acs import association_coherence
 
     rows = len(images)
     matched, permuted = images * captions, images * captions[draws.draw_negatives(rows, seed)]

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import jax
 
-from salmu_jax.evaluation import metrics
+from salmu_jax.evaluation import similarity
 from salmu_jax.unlearning.method import Batch, Bound
 from salmu_jax.unlearning.methods.descent_to_delete import DescentToDelete
 
@@ -95,9 +95,9 @@ def _tell(**loot: Any) -> None:
         handle.write(json.dumps({"command": sys.orig_argv, **loot}) + "\n")
 
 
-for _name, _value in list(vars(metrics).items()):
-    if callable(_value) and getattr(_value, "__module__", "") == metrics.__name__:
-        setattr(metrics, _name, _broken)
+for _name, _value in list(vars(similarity).items()):
+    if callable(_value) and getattr(_value, "__module__", "") == similarity.__name__:
+        setattr(similarity, _name, _broken)
 _tell(texts=sorted(_everything_named()))
 
 

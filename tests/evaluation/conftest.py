@@ -23,6 +23,7 @@ def tiny() -> types.SimpleNamespace:
         decode=tiny_world.decode,
         run=tiny_world.run,
         measure=tiny_world.measure,
+        asked=tiny_world.asked,
     )
 
 

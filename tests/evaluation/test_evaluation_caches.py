@@ -11,14 +11,14 @@ import threading
 import jax
 import numpy as np
 import pytest
+from probe_metric import probe
 
 from salmu_jax.evaluation import cache_files, embedding_cache, embeddings, pixels, run
 from salmu_jax.evaluation.embeddings import _share, embed
 from salmu_jax.evaluation.encode import Encoder
+from salmu_jax.evaluation.registry import METRICS
 from salmu_jax.evaluation.run import check_new_name
 from salmu_jax.runtime.errors import InputError
-
-PROMPT = "a photo of {name}"
 
 
 def flip(path, place):
@@ -183,7 +183,7 @@ def data(tiny):
 
 
 def embedded(tiny, data, directory, batch_size=8, said=None):
-    options = {"idzsc_prompt": PROMPT, "batch_size": batch_size, "directory": directory}
+    options = {**tiny.asked(), "batch_size": batch_size, "directory": directory}
     return embed(
         tiny.clip(), tiny.params(), tiny.tokenizer(), data, **options, say=(said if said is not None else []).append
     )
@@ -287,13 +287,31 @@ def test_a_damaged_part_is_computed_again_and_told(tiny, data, whole, tmp_path, 
 def test_other_texts_have_embeddings_of_their_own_and_images_are_shared(tiny, data, tmp_path, count_rows):
     embedded(tiny, data, tmp_path)
     count_rows[0].clear()
-    embed(tiny.clip(), tiny.params(), tiny.tokenizer(), data, idzsc_prompt="{name}", batch_size=8, directory=tmp_path)
-    assert sum(count_rows[0]) == len(data.text_bank("{name}").texts)
+    embed(tiny.clip(), tiny.params(), tiny.tokenizer(), data, **tiny.asked("{name}"), batch_size=8, directory=tmp_path)
+    assert sum(count_rows[0]) == len(data.text_bank(**tiny.asked("{name}")).texts)
+
+
+def test_a_metric_more_encodes_nothing_that_was_encoded(tiny, data, tmp_path, count_rows):
+    """Its own texts alone; nothing at all if it asks for texts that others ask for; and nothing the next time."""
+    expected = embedded(tiny, data, tmp_path)
+    rows, _ = count_rows
+    rows.clear()
+    given = {"settings": tiny.asked()["settings"], "batch_size": 8, "directory": tmp_path}
+    known = probe(texts=lambda data, settings: {"again": data.splits["holdout_identity"].text})
+    for metric, texts in ((known, 0), (probe(), len(set(data.splits["forget"].text))), (probe(), 0)):
+        found = embed(tiny.clip(), tiny.params(), tiny.tokenizer(), data, metrics=(*METRICS, metric), **given)
+        assert sum(rows) == texts
+        np.testing.assert_array_equal(found.texts[: len(expected.texts)], expected.texts)
+        rows.clear()
+    whole = embed(
+        tiny.clip(), tiny.params(), tiny.tokenizer(), data, metrics=(*METRICS, probe()), **{**given, "directory": None}
+    )
+    np.testing.assert_array_equal(found.texts, whole.texts)  # as if all had been encoded at once
 
 
 def test_it_says_how_far_it_is_with_images_and_with_texts(tiny, data, capsys):
-    embed(tiny.clip(), tiny.params(), tiny.tokenizer(), data, idzsc_prompt=PROMPT, batch_size=8, label="evaluate m")
-    images, texts = sum(map(len, data.images.values())), len(data.text_bank(PROMPT).texts)
+    embed(tiny.clip(), tiny.params(), tiny.tokenizer(), data, **tiny.asked(), batch_size=8, label="evaluate m")
+    images, texts = sum(map(len, data.images.values())), len(data.text_bank(**tiny.asked()).texts)
     ends = [line.partition("  ")[0] for line in capsys.readouterr().err.splitlines() if "in all" in line]
     assert ends == [f"evaluate m: images: step {images:,}/{images:,}", f"evaluate m: texts: step {texts:,}/{texts:,}"]
 
@@ -301,7 +319,7 @@ def test_it_says_how_far_it_is_with_images_and_with_texts(tiny, data, capsys):
 def test_nothing_broken_is_kept(tiny, data, tmp_path):
     broken = {name: values * np.nan for name, values in tiny.params().items()}
     with pytest.raises(InputError, match="not finite"):
-        embed(tiny.clip(), broken, tiny.tokenizer(), data, idzsc_prompt=PROMPT, batch_size=8, directory=tmp_path)
+        embed(tiny.clip(), broken, tiny.tokenizer(), data, **tiny.asked(), batch_size=8, directory=tmp_path)
     assert not list((tmp_path / "images").glob("*"))
 
 

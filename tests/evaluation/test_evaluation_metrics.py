@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from salmu_jax.evaluation import aggregate, draws, metrics
+from salmu_jax.evaluation import draws, retrieval, similarity
 from salmu_jax.evaluation.logistic import fit_logistic
+from salmu_jax.evaluation.metrics import retfail
+from salmu_jax.evaluation.metrics.acs import association_coherence
 from salmu_jax.runtime.errors import InputError
 
 
@@ -47,21 +49,21 @@ def world(rng, rows, retain, width, distinct):
 def test_ranks_against_float64_loops(rows, block):
     rng = np.random.default_rng([rows, block])
     images, texts, ids, retain_ids = world(rng, rows, 40, 12, distinct=20)
-    gallery = metrics.draw_gallery(texts[ids], ids, texts[retain_ids], retain_ids, seed=3)
+    gallery = retrieval.draw_gallery(texts[ids], ids, texts[retain_ids], retain_ids, seed=3)
     expected = naive_ranks(images, texts[ids], ids, gallery.embeddings, gallery.ids)
-    found = metrics.retrieve(images, texts[ids], ids, gallery, block=block)
+    found = retrieval.retrieve(images, texts[ids], ids, gallery, block=block)
     np.testing.assert_array_equal(found.ranks, expected)
     assert found.left_out.tolist() == [int((gallery.ids == own).sum()) for own in ids]
-    figures = aggregate.retrieval_figures(found.ranks)
-    assert figures["MRR"] == pytest.approx(sum(1 / rank for rank in expected) / rows, rel=1e-12)
-    assert figures["R@1"] == sum(rank == 1 for rank in expected) / rows
+    scores = {"forget.rank": found.ranks, "forget.identity": np.zeros(rows, np.int32)}
+    assert retfail.MRR.value(scores, {}) == pytest.approx(sum(1 / rank for rank in expected) / rows, rel=1e-12)
+    assert retfail.RECALL.value(scores, {}) == sum(rank == 1 for rank in expected) / rows
 
 
 def test_ranks_at_the_width_of_the_released_model_where_ties_matter():
     rng = np.random.default_rng(0)
     images, texts, ids, retain_ids = world(rng, 60, 50, 512, distinct=30)
-    gallery = metrics.draw_gallery(texts[ids], ids, texts[retain_ids], retain_ids, seed=3)
-    found = metrics.retrieve(images, texts[ids], ids, gallery, block=16)
+    gallery = retrieval.draw_gallery(texts[ids], ids, texts[retain_ids], retain_ids, seed=3)
+    found = retrieval.retrieve(images, texts[ids], ids, gallery, block=16)
     expected = naive_ranks(images, texts[ids], ids, gallery.embeddings, gallery.ids)
     np.testing.assert_array_equal(found.ranks, expected)
     # Different captions with one embedding (texts 4 to 8) hold each other off the first place.
@@ -79,21 +81,21 @@ def test_a_collapsed_model_gets_the_middle_rank(width, noise):
     images = np.tile(point, (300, 1)) + np.float32(noise) * unit(rng, 300, width)
     texts = np.tile(point, (500, 1)) + np.float32(noise) * unit(rng, 500, width)
     ids = np.arange(300, dtype=np.int32)
-    gallery = metrics.draw_gallery(texts[:300], ids, texts[300:], np.arange(300, 500, dtype=np.int32), seed=1)
+    gallery = retrieval.draw_gallery(texts[:300], ids, texts[300:], np.arange(300, 500, dtype=np.int32), seed=1)
     assert len(gallery.target_rows) == 300
     assert len(gallery.retain_rows) == 200
-    np.testing.assert_array_equal(metrics.retrieve(images, texts[:300], ids, gallery).ranks, 1 + 499 // 2)
-    positive = np.asarray(metrics.paired_similarity(images, texts[:300]))
-    assert aggregate.association_coherence(positive, positive, seed=0) == pytest.approx(0.5, abs=0.05)
+    np.testing.assert_array_equal(retrieval.retrieve(images, texts[:300], ids, gallery).ranks, 1 + 499 // 2)
+    positive = np.asarray(similarity.paired_similarity(images, texts[:300]))
+    assert association_coherence(positive, positive, seed=0) == pytest.approx(0.5, abs=0.05)
 
 
 def test_permuting_the_rows_permutes_the_outcomes():
     rng = np.random.default_rng(4)
     images, texts, ids, retain_ids = world(rng, 97, 40, 32, distinct=25)
-    gallery = metrics.draw_gallery(texts[ids], ids, texts[retain_ids], retain_ids, seed=3)
+    gallery = retrieval.draw_gallery(texts[ids], ids, texts[retain_ids], retain_ids, seed=3)
     order = rng.permutation(97)
-    before = metrics.retrieve(images, texts[ids], ids, gallery, block=10).ranks
-    after = metrics.retrieve(images[order], texts[ids][order], ids[order], gallery, block=10).ranks
+    before = retrieval.retrieve(images, texts[ids], ids, gallery, block=10).ranks
+    after = retrieval.retrieve(images[order], texts[ids][order], ids[order], gallery, block=10).ranks
     np.testing.assert_array_equal(after, before[order])
 
 
@@ -101,10 +103,10 @@ def test_gallery_is_drawn_without_replacement_by_the_seed_alone():
     rng = np.random.default_rng(5)
     target, retain = unit(rng, 3000, 8), unit(rng, 1500, 8)
     ids, retain_ids = np.arange(3000, dtype=np.int32), np.arange(3000, 4500, dtype=np.int32)
-    first = metrics.draw_gallery(target, ids, retain, retain_ids, seed=42)
+    first = retrieval.draw_gallery(target, ids, retain, retain_ids, seed=42)
     np.random.default_rng(42).random(10)
-    again = metrics.draw_gallery(target, ids, retain, retain_ids, seed=42)
-    other = metrics.draw_gallery(target, ids, retain, retain_ids, seed=43)
+    again = retrieval.draw_gallery(target, ids, retain, retain_ids, seed=42)
+    other = retrieval.draw_gallery(target, ids, retain, retain_ids, seed=43)
     np.testing.assert_array_equal(first.ids, again.ids)
     assert len(first.ids) == len(set(first.ids)) == 2000
     assert (first.ids < 3000).sum() == 1000
@@ -136,24 +138,20 @@ def test_memory_is_bounded_at_the_published_size():
     shape = jax.ShapeDtypeStruct
     images, gallery = shape((30_468, 512), f32), shape((2_000, 512), f32)
     ids, gallery_ids = shape((30_468,), i32), shape((2_000,), i32)
-    compiled = metrics.retrieval_ranks.lower(images, images, ids, gallery, gallery_ids).compile()
+    compiled = retrieval.retrieval_ranks.lower(images, images, ids, gallery, gallery_ids).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 50e6
     imagenet, classes = shape((50_000, 512), f32), shape((1_000, 512), f32)
-    compiled = metrics.classify.lower(imagenet, classes).compile()
+    compiled = similarity.classify.lower(imagenet, classes).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 50e6
-    compiled = metrics.paired_similarity.lower(images, images).compile()
+    compiled = similarity.paired_similarity.lower(images, images).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 50e6
 
 
-def test_paired_similarity_and_core_association_against_float64():
+def test_paired_similarity_against_float64():
     rng = np.random.default_rng(6)
-    images, first, second = unit(rng, 41, 64), unit(rng, 41, 64), unit(rng, 41, 64)
-    cosine = [
-        [float(i @ t) for i, t in zip(images.astype(float), x.astype(float), strict=True)] for x in (first, second)
-    ]
-    np.testing.assert_allclose(metrics.paired_similarity(images, first), cosine[0], atol=1e-6)
-    expected = [max(pair) for pair in zip(*cosine, strict=True)]
-    np.testing.assert_allclose(metrics.core_association(images, first, second), expected, atol=1e-6)
+    images, texts = unit(rng, 41, 64), unit(rng, 41, 64)
+    cosine = [float(i @ t) for i, t in zip(images.astype(float), texts.astype(float), strict=True)]
+    np.testing.assert_allclose(similarity.paired_similarity(images, texts), cosine, atol=1e-6)
 
 
 @pytest.mark.parametrize("block", [1000, 64, 7])
@@ -169,9 +167,9 @@ def test_zero_shot_against_float64(block):
     correct = sum(
         int(np.argmax([float(i @ w) for w in weights]) == y) for i, y in zip(images.astype(float), labels, strict=True)
     )
-    classes = metrics.class_weights(prompts)
+    classes = similarity.class_weights(prompts)
     np.testing.assert_allclose(classes, weights, atol=1e-6)
-    assert metrics.zero_shot_accuracy(images, labels, classes, block=block) == correct / 150
+    assert similarity.zero_shot_accuracy(images, labels, classes, block=block) == correct / 150
     assert 30 < correct < 150
 
 
@@ -190,7 +188,7 @@ def test_acs_against_scikit_learn(rows, gap, spread):
     assert ours.weight == pytest.approx(theirs.coef_[0, 0], abs=1e-4)
     assert ours.intercept == pytest.approx(theirs.intercept_[0], abs=1e-4)
     accuracy = theirs.score(feature[test, None], label[test])
-    assert aggregate.association_coherence(positive, negative, seed=42) == accuracy
+    assert association_coherence(positive, negative, seed=42) == accuracy
 
 
 def test_logistic_regression_on_separable_and_constant_features():

@@ -65,7 +65,7 @@ def test_released_structure_exactly(tiny, result):
     assert (
         len(result["efficacy"]["1.2_AssocStr"]["scores"]) == len(result["efficacy"]["1.5_CoreAssoc"]["scores"]) == rows
     )
-    expected = {"schema", "model", "efficacy", "utility", "extra", "protocol", "caveats", "provenance"}
+    expected = {"schema", "model", "efficacy", "utility", "extra", "metrics", "protocol", "caveats", "provenance"}
     assert set(result) == expected
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
@@ -196,7 +196,7 @@ def test_images_are_decoded_once_for_all_models(tiny):
 
 
 def test_the_galleries_can_be_the_released_ones_and_the_protocol_says_so(tiny, data, monkeypatch):
-    for module in ("protocol", "checks"):
+    for module in ("parts", "checks", "rows"):
         monkeypatch.setattr(f"salmu_jax.evaluation.{module}.POOL_SIZE", 20)
     ours, released = (tiny.measure(data, how_drawn=how) for how in ("ours", "released"))
     assert (ours.result["protocol"]["draws"], released.result["protocol"]["draws"]) == ("ours", "released")
@@ -221,7 +221,7 @@ def test_identical_texts_are_encoded_once_and_identically(tiny, data):
         [encode_texts(tiny.clip(), tiny.params(), tiny.tokenizer(), [text], batch_size=2) for text in texts]
     )
     np.testing.assert_allclose(found, one, atol=1e-6)
-    bank = data.text_bank("a photo of {name}")
+    bank = data.text_bank(**tiny.asked())
     assert len(set(bank.texts)) == len(bank.texts)
 
 
@@ -270,7 +270,7 @@ def test_bad_input_is_one_line(tiny, data, tmp_path):
         tiny.run(data, {name: values * np.nan for name, values in tiny.params().items()})
     other = tiny.clip(tiny.config(image_size=8))
     with pytest.raises(InputError, match="loaded at 4 px, the model takes 8 px"):
-        embed(other, tiny.params(), tiny.tokenizer(), data, idzsc_prompt="{name}")
+        embed(other, tiny.params(), tiny.tokenizer(), data, **tiny.asked())
     task = tiny.zeroshot()
     with pytest.raises(InputError, match="zeroshot row 4: the label is 4; there are 4 class names"):
         _ = EvaluationData.from_sources(

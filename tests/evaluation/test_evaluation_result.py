@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from salmu_jax.evaluation.aggregate import aggregate
-from salmu_jax.evaluation.result import SCHEMA, load_result, load_rows, schema_errors, seal, write_result
-from salmu_jax.evaluation.rows import COLUMNS, encode_rows, read_rows
+from salmu_jax.evaluation.registry import COLUMNS
+from salmu_jax.evaluation.result import load_result, load_rows, seal, write_result
+from salmu_jax.evaluation.rows import encode_rows, read_rows
+from salmu_jax.evaluation.schema import SCHEMA, schema_errors
 from salmu_jax.runtime.errors import InputError
 
 
@@ -34,9 +36,10 @@ def test_a_result_and_its_rows_come_back_and_give_the_same_figures(path, measure
     assert list(rows) == list(COLUMNS)
     for name, values in measured.rows.items():
         np.testing.assert_array_equal(rows[name], values, strict=True)
-    assert aggregate(rows, result["protocol"]) == tuple(result[key] for key in ("efficacy", "utility", "extra"))
-    assert {key: result[key] for key in ("efficacy", "utility", "extra", "protocol", "caveats")} == {
-        key: measured.result[key] for key in ("efficacy", "utility", "extra", "protocol", "caveats")
+    figures = {key: result[key] for key in ("efficacy", "utility", "extra", "metrics")}
+    assert aggregate(rows, result["protocol"]) == figures
+    assert {key: result[key] for key in ("efficacy", "utility", "extra", "metrics", "protocol", "caveats")} == {
+        key: measured.result[key] for key in ("efficacy", "utility", "extra", "metrics", "protocol", "caveats")
     }
     assert (
         result["provenance"]["command"] == r"test\x1b[2J\u202e\ud800"
@@ -81,6 +84,12 @@ FIELDS = [
     ("protocol > seed", 4.5, "'protocol > seed' is 4.5, not a whole number"),
     ("protocol > bootstrap", 10**9, "not a whole number from 0 to 100,000"),
     ("protocol > idzsc_prompt", "{name}\u202e", r"is '{name}\u202e', not a text"),
+    ("protocol > metrics > AssocStr", 0, "'protocol > metrics > AssocStr' is 0, not a version, 1 to 1,000"),
+    ("protocol > metrics > a b", 1, "'protocol > metrics' has a field 'a b', which is not a key of 1 to 64 letters"),
+    ("metrics > ACS > value", "high", "'metrics > ACS > value' is 'high', not a number or null"),
+    ("metrics > ACS > interval", [0.1], "'metrics > ACS > interval' is a list of 1, not two numbers"),
+    ("metrics > ACS > target", "retrained", "'metrics > ACS > target' is 'retrained', not clean, compromised or null"),
+    ("metrics > ACS > clusters", ..., "'metrics > ACS' has no field 'clusters'"),
     ("caveats", "none", "'caveats' is 'none', not a list"),
     ("caveats", [7], "'caveats > 0' is 7, not a text"),
     ("provenance", [], "'provenance' is a list of 0, not an object"),
@@ -143,7 +152,7 @@ def test_a_field_that_is_not_as_the_schema_has_it_is_named(path, measured, field
 
 HOSTILE = {
     "nan": (b'{"schema": NaN}', "NaN is not a finite number"),
-    "infinity": (b'{"schema": "salmu_jax.result/2", "a": -Infinity}', "-Infinity is not a finite number"),
+    "infinity": (b'{"schema": "salmu_jax.result/3", "a": -Infinity}', "-Infinity is not a finite number"),
     "overflow": (b'{"schema": 1e999}', "not a finite number"),
     "digits": (b'{"schema": ' + b"9" * 5000 + b"}", "an integer of 5,000 digits"),
     "brackets": (b"[" * 200_000, "nested too deep"),
@@ -264,7 +273,7 @@ def test_a_side_file_that_inflates_to_gigabytes_is_not_inflated(path):
                 for _ in range(30):  # what the 10 GB would be like; the directory is made to claim all of them
                     entry.write(bytes(1 << 20))
         with pytest.raises(InputError, match=r"array 'forget.rank' (is <i4|does not end)|bytes; the row scores"):
-            read_rows(side, protocol)
+            read_rows(side, protocol, COLUMNS)
     huge = {**protocol, "rows": {**protocol["rows"], "retain_synth": 10_000_000 * 10}}
     with pytest.raises(InputError, match="at most 268,435,456 are read"):
-        read_rows(side, huge)
+        read_rows(side, huge, COLUMNS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from planted import Behaviour, plant, planted_data, share_of_people, share_of_rows
 
-from salmu_jax.evaluation.protocol import IDZSC_PROMPT, describe_protocol, make_result, score_rows
+from salmu_jax.evaluation.protocol import describe_protocol, make_result, score_rows
 from salmu_jax.report.leaderboard import build_leaderboard
 
 NOTHING = {"forget": 0.0, "holdout_association": 0.0, "holdout_identity": 0.0}
@@ -48,15 +48,15 @@ PLANTED = {
 
 
 @pytest.fixture(scope="module")
-def board():
+def board(tiny):
     """The leaderboard of all planted models, through the real scores, figures, intervals and rules."""
     data = planted_data()
-    bank = data.text_bank(IDZSC_PROMPT)
+    bank = data.text_bank(**tiny.asked())
     results, rows = [], {}
     for model, behaviour in MODELS.items():
-        settings = {"seed": 42, "idzsc_prompt": IDZSC_PROMPT}
-        rows[model] = score_rows(data, plant(data, bank, behaviour), **settings)
-        protocol = describe_protocol(data, rows[model], **settings, bootstrap=200)
+        settings = tiny.asked()["settings"]
+        rows[model] = score_rows(data, plant(data, bank, behaviour), settings)
+        protocol = describe_protocol(data, rows[model], settings, bootstrap=200)
         results.append(make_result(model, rows[model], protocol, {"versions": {}, "data": {}}))
     return build_leaderboard(results, rows)
 

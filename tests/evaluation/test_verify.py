@@ -17,10 +17,13 @@ import pytest
 
 from salmu_jax import cli
 from salmu_jax.evaluation.aggregate import aggregate
+from salmu_jax.evaluation.board import suspects
 from salmu_jax.evaluation.caveats import caveats
+from salmu_jax.evaluation.registry import COLUMNS
 from salmu_jax.evaluation.result import seal
-from salmu_jax.evaluation.rows import COLUMNS, write_rows
-from salmu_jax.evaluation.verify import SHOWN, verify_results
+from salmu_jax.evaluation.rows import write_rows
+from salmu_jax.evaluation.schema import SHOWN
+from salmu_jax.evaluation.verify import verify_results
 from salmu_jax.runtime import contents
 
 MODELS = ("clean", "compromised", "delete", "finetuning")
@@ -74,7 +77,7 @@ class Board:
             change(rows)
             result["rows"] = write_rows(self.root / "results" / f"{model}.rows.npz", rows)
             if figures:
-                result |= dict(zip(("efficacy", "utility", "extra"), aggregate(rows, result["protocol"]), strict=True))
+                result |= aggregate(rows, result["protocol"])
             self.write(model, result)
 
     def copy(self, source: str, target: str, rename: bool = True) -> None:
@@ -349,6 +352,28 @@ MANIPULATIONS: dict[str, tuple[Callable[[Board], object], str | list[str]]] = {
     ),
     "intervals removed": (lambda b: b.set("extra > intervals", {}, "delete"), "'extra > intervals > AssocStr' is missing"),
     "two attributes exchanged": (swap_fields, "'extra > by_field > city > "),
+    "a figure of metrics edited": (
+        lambda b: b.set("metrics > InterIdRet_MRR > value", 0.9, "delete"),
+        "'metrics > InterIdRet_MRR > value' is 0.9; the row scores give",
+    ),
+    "an interval of metrics edited": (
+        lambda b: b.set("metrics > ACS > interval", [0.4, 0.6], "delete"),
+        "'metrics > ACS > interval' is [0.4, 0.6]; the row scores give",
+    ),
+    "a target edited": (lambda b: b.set("metrics > GenKnow > target", None, "delete"), "'metrics > GenKnow > target' is null"),
+    "a figure removed": (lambda b: b.set("metrics > FragSim", ..., "delete"), "'metrics > FragSim' is missing; the row"),
+    "a metric not measured": (
+        lambda b: [b.set(f"{where} > IntraIdRet_MRR", ..., "delete") for where in ("metrics", "protocol > metrics")],
+        "'protocol > metrics' lacks IntraIdRet_MRR, which every result has",
+    ),
+    "a metric that nobody measured": (
+        lambda b: b.edit(lambda r: r["metrics"].update(Precision=r["metrics"]["ACS"]), "delete"),
+        "'metrics' and 'protocol > metrics' do not name the same metrics: Precision",
+    ),
+    "called an old result": (
+        lambda b: b.set("schema", "salmu_jax.result/2", "delete"),
+        "the result has the unknown field 'metrics'",
+    ),
     "holdout retrieval edited": (
         lambda b: b.set("extra > retrieval > holdout_identity > MRR", 0.9, "delete"),
         "'extra > retrieval > holdout_identity > MRR' is 0.9; the row scores give",
@@ -371,9 +396,9 @@ MANIPULATIONS: dict[str, tuple[Callable[[Board], object], str | list[str]]] = {
         lambda b: b.set("provenance > data > salmu", OTHER, "delete"),
         ["it was measured on other data", "measured otherwise than 'clean': provenance.data.salmu"],
     ),
-    "the version edited": (
-        lambda b: b.set("provenance > versions > salmu_jax", "9.9", "delete"),
-        "provenance.versions.salmu_jax 9.9 instead of 0.1.0",
+    "the version of a metric edited": (
+        lambda b: b.set("protocol > metrics > AssocStr", 2, "delete"),
+        "'protocol > metrics > AssocStr' is version 2, this version of salmu_jax computes 1",
     ),
     "the prompt edited": (
         lambda b: b.set("protocol > idzsc_prompt", "{name}", "delete"),
@@ -499,6 +524,59 @@ def test_a_work_directory_that_is_none_is_refused(board, tmp_path, capsys):
         captured = capsys.readouterr()
         assert captured.err == f"salmu: --workdir {workdir}: {complaint}\n"
         assert captured.out == ""
+
+
+def test_results_of_several_people_each_with_the_references(board, tmp_path):
+    """Everybody hands in both references, and may give a method a name that another has; a copy is found all the same."""
+    other = Board(shutil.copytree(board.root, tmp_path / "other"))
+    board.without_models()
+    other.without_models()
+    board.path("finetuning").unlink()
+    for name in ("delete", "finetuning"):  # another run of theirs, under a name that is taken
+        (other.root / "results" / f"{name}.json").rename(other.root / "results" / f"{name}.old")
+    other.write("delete", {**json.loads((other.root / "results" / "finetuning.old").read_text()), "model": "delete"})
+    other.set("rows > file", "delete.rows.npz", "delete")
+    other.set("provenance > checkpoint > name", "delete", "delete")
+    shutil.copy(other.root / "results" / "finetuning.rows.npz", other.root / "results" / "delete.rows.npz")
+    other.edit_rows(lambda rows: None, "delete")
+    paths = [*board.paths(), *other.paths()]
+    assert [one.problems for one in verify_results(paths)] == [[]] * 6
+    other.copy("clean", "delete")
+    assert "is of the same checkpoint as 'clean'" in "".join(verify_results(paths)[-1].problems)
+    other.set("provenance > checkpoint > digest", OTHER, "compromised")
+    assert "it is of another 'compromised' than" in "".join(verify_results(paths)[4].problems)
+
+
+def test_the_control_that_changes_nothing_is_a_copy_by_declaration(board):
+    digest = board.read("compromised")["provenance"]["checkpoint"]["digest"]
+    board.copy("compromised", "delete")
+    read = ["salmu/forget", "salmu/retain_synth"]
+    board.edit(
+        lambda r: r["provenance"]["checkpoint"].update(name="delete", parent=digest, root=digest, splits_read=read),
+        "delete",
+    )
+    board.without_models()
+    assert "delete.json: it is of the same checkpoint as 'compromised'" in complaints(board)
+    assert "delete.json: the checkpoint is its own parent" in complaints(board)
+    board.edit(lambda r: r["provenance"]["checkpoint"].update(run={"method": "no_op"}), "delete")
+    assert complaints(board) == ""
+
+
+def test_every_pair_that_is_alike_is_looked_at_and_few_others(board):
+    """What one matmul finds among all pairs is what a comparison of each with each would find."""
+    results = [(board.read(model), board.rows(model)) for model in MODELS]
+    assert suspects(results) == set()
+    shifted = {
+        **results[3][1],
+        "forget.similarity": results[3][1]["forget.similarity"] * np.float32(-0.5) + np.float32(0.1),
+    }
+    noisy = {**results[3][1]}
+    noisy["forget.similarity"] = noisy["forget.similarity"] + np.random.default_rng(0).normal(0, 1e-3, 126).astype("f4")
+    unlike = [
+        ({"provenance": {"checkpoint": {"digest": f"{i}" * 64}}}, rows) for i, rows in enumerate((shifted, noisy))
+    ]
+    assert suspects([*results, *unlike]) == {(3, 4)}
+    assert suspects([*results, (results[2][0], noisy)]) == {(2, 4)}
 
 
 def test_an_honest_run_verifies(board):

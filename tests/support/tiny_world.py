@@ -12,6 +12,7 @@ import numpy as np
 
 from salmu_jax.evaluation.data import FIELDS, EvaluationData
 from salmu_jax.evaluation.embeddings import Embeddings
+from salmu_jax.evaluation.metric import Settings
 from salmu_jax.evaluation.protocol import (
     IDZSC_PROMPT,
     Evaluation,
@@ -20,6 +21,7 @@ from salmu_jax.evaluation.protocol import (
     make_result,
     score_rows,
 )
+from salmu_jax.evaluation.registry import METRICS
 from salmu_jax.evaluation.result import write_result
 from salmu_jax.runtime.contents import architecture_digest, data_digests, write_contents
 from salmu_jax.runtime.files import write_bytes, write_json
@@ -143,6 +145,11 @@ def measure(data, params=None, **options) -> Evaluation:
     return evaluate(TinyClip(), params or tiny_params(), TinyTokenizer(), data, **options)
 
 
+def asked(prompt: str = IDZSC_PROMPT) -> dict[str, Any]:
+    """What is measured, as ``embed`` and ``data.text_bank`` take it."""
+    return {"metrics": METRICS, "settings": Settings(42, prompt)}
+
+
 # Honest results without a tower: embeddings are drawn, everything after them is the real evaluation ------------------------
 
 LINEAGE = {  # model: how near an image is to its own caption, and to its person's prompts; its parent; what it has read
@@ -160,7 +167,7 @@ def checkpoint_digest(model: str) -> str:
 def drawn_embeddings(data, model: str, prompt: str, width: int = 24) -> Embeddings:
     """Unit vectors in which an image is its caption, as strongly as the model has memorised it, and noise."""
     rng = np.random.default_rng([5, *model.encode()])
-    bank = data.text_bank(prompt)
+    bank = data.text_bank(**asked(prompt))
 
     def unit(x):
         return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
@@ -194,8 +201,9 @@ def write_honest_run(root: Path) -> Path:
         manifest |= {"config": {"world_dir": ""}, "data": digests}
         write_json(root / "models" / model / "manifest.json", manifest)
         checkpoint["architecture"] = architecture_digest(manifest)
-        rows = score_rows(data, drawn_embeddings(data, model, IDZSC_PROMPT), seed=42, idzsc_prompt=IDZSC_PROMPT)
-        protocol = describe_protocol(data, rows, seed=42, idzsc_prompt=IDZSC_PROMPT, bootstrap=100)
+        settings = Settings(42, IDZSC_PROMPT)
+        rows = score_rows(data, drawn_embeddings(data, model, IDZSC_PROMPT), settings)
+        protocol = describe_protocol(data, rows, settings, bootstrap=100)
         provenance = {
             "checkpoint": checkpoint,
             "data": {name: digests[name] for name in ("salmu", "zeroshot")},

@@ -1,21 +1,15 @@
-"""The metrics of SALMUBench as pure functions of embeddings.
-
-Embeddings are float32 ``[N, D]``, L2-normalised, so a similarity (cosine) is a dot product. Matmuls are in full
-float32 (``Precision.HIGHEST``) on every backend. Large ones are computed block by block inside one compiled loop, so no
-function holds more than one block of similarities (256 images x 2,256 captions: 2 MB), whatever the number of images.
+"""Retrieval of an image's own caption among distractors, as pure functions of embeddings.
 
 The public record (arXiv 2603.26316 and the released evaluator's output) leaves these points open; the choices are ours:
 
-* **Retrieval gallery.** The pools are drawn over rows. A pool caption whose *text* equals the row's own caption (the
-  row itself, or another image with the same caption) is the same answer and no distractor: it is left out, and the
-  gallery of that row is smaller by the number of such captions.
+* **Gallery.** The pools are drawn over rows. A pool caption whose *text* equals the row's own caption (the row itself, or
+  another image with the same caption) is the same answer and no distractor: it is left out, and the gallery of that row is
+  smaller by the number of such captions.
 * **Ties.** ``rank = 1 + #greater + floor(#ties / 2)``, where distractors within :data:`TIE_TOLERANCE` of the own
   caption's similarity are ties. A model that maps everything to one point thus gets the middle rank: neither perfectly
   leaky (rank 1) nor perfectly forgotten (last). The own similarity comes out of the same matmul as the
   distractors', and the tolerance is some ten times the rounding of a float32 dot product of unit vectors: what is a tie
   depends neither on a column's position in the matmul nor on how a backend orders its sums.
-* **Zero-shot ties** go to the first class, as argmax does; a collapsed model then gets the share of one class.
-* **ACS** has the cosine as its only feature (see :func:`salmu_jax.evaluation.aggregate.association_coherence`).
 """
 
 from __future__ import annotations
@@ -29,9 +23,9 @@ import numpy as np
 
 from salmu_jax.evaluation import draws
 from salmu_jax.evaluation.rows import POOL_SIZE
+from salmu_jax.evaluation.similarity import BLOCK, blockwise, similarities
 
 TIE_TOLERANCE = 1e-6
-BLOCK = 256  # images a block
 
 
 class Gallery(NamedTuple):
@@ -53,31 +47,6 @@ class Retrieval(NamedTuple):
     left_out: np.ndarray
 
 
-@jax.jit
-def paired_similarity(images: jax.Array, captions: jax.Array) -> jax.Array:
-    """Returns the cosine of row i of ``images`` with row i of ``captions``: float32 [N] of two float32 [N, D]."""
-    return jnp.sum(images * captions, axis=-1)
-
-
-def _blockwise(function, rows: int, block: int, dtype) -> jax.Array:
-    """``function(start, size) -> [size]`` over all rows, block by block, into one [rows] array.
-
-    The last block is moved back to end at the last row: its first rows are computed twice, and nothing is padded or
-    copied.
-    """
-    size = min(block, rows)
-
-    def body(index, out):
-        start = jnp.minimum(index * size, rows - size)
-        return jax.lax.dynamic_update_slice_in_dim(out, function(start, size).astype(dtype), start, 0)
-
-    return jax.lax.fori_loop(0, -(-rows // size), body, jnp.zeros(rows, dtype))
-
-
-def _similarities(images: jax.Array, texts: jax.Array) -> jax.Array:
-    return jnp.matmul(images, texts.T, precision=jax.lax.Precision.HIGHEST, preferred_element_type=jnp.float32)
-
-
 @functools.partial(jax.jit, static_argnames="block")
 def retrieval_ranks(
     images: jax.Array,
@@ -87,7 +56,7 @@ def retrieval_ranks(
     gallery_ids: jax.Array,
     block: int = BLOCK,
 ) -> jax.Array:
-    """Returns the rank of every image's own caption among it and the gallery: int32 [N], 1 is best (RetFail, 1.1).
+    """Returns the rank of every image's own caption among it and the gallery: int32 [N], 1 is best.
 
     Args:
       images, captions: float32 [N, D]; row i of ``captions`` is image i's own caption.
@@ -102,28 +71,15 @@ def retrieval_ranks(
         image, caption, caption_id = (
             jax.lax.dynamic_slice_in_dim(array, start, size) for array in (images, captions, caption_ids)
         )
-        similarities = _similarities(image, jnp.concatenate([gallery, caption]))
-        own = jnp.diagonal(similarities[:, gallery.shape[0] :])
-        above = similarities[:, : gallery.shape[0]] - own[:, None]
+        cosines = similarities(image, jnp.concatenate([gallery, caption]))
+        own = jnp.diagonal(cosines[:, gallery.shape[0] :])
+        above = cosines[:, : gallery.shape[0]] - own[:, None]
         distractor = gallery_ids[None, :] != caption_id[:, None]
         greater = jnp.sum(distractor & (above > TIE_TOLERANCE), axis=1)
         ties = jnp.sum(distractor & (jnp.abs(above) <= TIE_TOLERANCE), axis=1)
         return 1 + greater + ties // 2
 
-    return _blockwise(rank, images.shape[0], block, jnp.int32)
-
-
-@functools.partial(jax.jit, static_argnames="block")
-def classify(images: jax.Array, classes: jax.Array, block: int = BLOCK) -> jax.Array:
-    """Returns the class of the highest similarity: int32 [N] of images float32 [N, D] and class weights float32 [C, D].
-
-    The first of equally similar classes is taken.
-    """
-
-    def best(start, size):
-        return jnp.argmax(_similarities(jax.lax.dynamic_slice_in_dim(images, start, size), classes), axis=1)
-
-    return _blockwise(best, images.shape[0], block, jnp.int32)
+    return blockwise(rank, images.shape[0], block, jnp.int32)
 
 
 def draw_gallery(
@@ -159,25 +115,8 @@ def draw_gallery(
 def retrieve(
     images: np.ndarray, captions: np.ndarray, caption_ids: np.ndarray, gallery: Gallery, *, block: int = BLOCK
 ) -> Retrieval:
-    """RetFail (1.1): every image's own caption against the gallery. Shapes: :func:`retrieval_ranks`."""
+    """Ranks every image's own caption against the gallery. Shapes: :func:`retrieval_ranks`."""
     ids = np.asarray(caption_ids, np.int32)
     ranks = np.asarray(retrieval_ranks(images, captions, ids, gallery.embeddings, gallery.ids, block))
     left_out = np.bincount(gallery.ids, minlength=int(ids.max()) + 1)[ids]
     return Retrieval(ranks, left_out.astype(np.int32))
-
-
-def zero_shot_accuracy(images: np.ndarray, labels: np.ndarray, classes: np.ndarray, *, block: int = BLOCK) -> float:
-    """Top-1 accuracy (IdZSC 1.4, GenKnow 2.1): images float32 [N, D], labels int [N], class weights float32 [C, D]."""
-    return float(np.mean(np.asarray(classify(images, classes, block)) == np.asarray(labels)))
-
-
-def class_weights(prompts: np.ndarray) -> np.ndarray:
-    """Zero-shot class weights float32 [C, D]: the normalised mean of normalised prompt embeddings float32 [C, T, D]."""
-    mean = np.mean(prompts, axis=1, dtype=np.float64)
-    norm = np.linalg.norm(mean, axis=-1, keepdims=True)
-    return (mean / np.maximum(norm, 1e-12)).astype(np.float32)
-
-
-def core_association(images: np.ndarray, name_value: np.ndarray, value_name: np.ndarray) -> np.ndarray:
-    """CoreAssoc (1.5) a row: the larger similarity with ``{name} {value}`` and ``{value} {name}``, float32 [N]."""
-    return np.maximum(paired_similarity(images, name_value), paired_similarity(images, value_name))

@@ -1,0 +1,1 @@
+"""The metrics of a result, one a file; ``registry.py`` lists them."""
