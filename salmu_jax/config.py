@@ -1,4 +1,4 @@
-"""The configuration: every field with its default and type, and how a config file is read and checked.
+"""The configuration: how a config file is read and checked. Its fields are declared in ``config_fields.py``.
 
 A config file is Python with a ``get_config()`` that calls :func:`base_config`, changes fields and returns the config
 (ml_collections). The command line overrides fields, ``--config.train.epochs=3``. An unknown field or a wrong type is refused
@@ -19,170 +19,36 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from salmu_jax.config_fields import Field, Names, declared
 from salmu_jax.runtime.errors import InputError
-from salmu_jax.runtime.limits import ADAMW, AT_LEAST_ONE, NOT_NEGATIVE, Limits
 from salmu_jax.runtime.messages import did_you_mean
 from salmu_jax.runtime.nested import flatten
-from salmu_jax.runtime.paths import local_path, model_path, storage_path
+from salmu_jax.runtime.paths import local_path
 from salmu_jax.runtime.text import safe_text
 
-# The keys below this path are method names, checked against the registry of methods by ``unlearning``.
-_METHODS = "unlearn.methods"
-
-# The ranges of numbers; those of 'world' are checked where worlds are made.
-_LIMITS = {
-    "seed": Limits(0, 2**32 - 1),
-    "evaluate.seed": Limits(0, 2**32 - 1),
-    "model.image_size": Limits(0, 4_096),
-    "data.workers": Limits(-1, 1_024),
-    "mesh.fsdp": AT_LEAST_ONE,
-    "mesh.tensor": AT_LEAST_ONE,
-    "train.epochs": Limits(0, 1_000_000, low_open=True),
-    "train.batch_size": AT_LEAST_ONE,
-    "train.steps_per_call": AT_LEAST_ONE,
-    "train.loss_chunk": AT_LEAST_ONE,
-    "train.microbatch": NOT_NEGATIVE,
-    "train.save_every": AT_LEAST_ONE,
-    "train.save_minutes": NOT_NEGATIVE,
-    "train.keep_last": AT_LEAST_ONE,
-    "train.keep_every": NOT_NEGATIVE,
-    "train.evaluate_every": NOT_NEGATIVE,
-    "unlearn.steps_per_call": AT_LEAST_ONE,
-    "unlearn.save_every": AT_LEAST_ONE,
-    "evaluate.batch_size": NOT_NEGATIVE,
-    "evaluate.bootstrap": Limits(1, 1_000_000),
-    "report.people": NOT_NEGATIVE,
-    **{f"train.{name}": limits for name, limits in ADAMW.items()},
-}
-# The possible elements of tuples, none of which may be empty or hold an element twice.
-_CHOICES = {
-    "models": ("clean", "compromised"),
-    "unlearn.retain": ("salmu/retain_synth", "retain_pairs/train"),  # what a method may see besides forget
-}
-_PATHS = {
-    "workdir": model_path,
-    "world_dir": local_path,
-    "zeroshot_dir": local_path,
-    "train.state_dir": storage_path,
-}
-_MAY_BE_EMPTY = ("world_dir", "zeroshot_dir", "train.state_dir")
-
-# Fields that change how something is computed, or what is kept on the way, but not the result, except for the last bits of
-# sums: a run may resume with other values of these, on other hardware.
-_HOW = (
-    "mesh",
-    "model.scan_layers",
-    "model.remat",
-    "model.attention",
-    "model.kernels",
-    "data.workers",
-    "data.cache_decoded",
-    "train.loss_form",
-    "train.loss_chunk",
-    "train.microbatch",
-    "train.steps_per_call",
-    "train.save_every",
-    "train.save_minutes",
-    "train.keep_last",
-    "train.keep_every",
-    "train.state_dir",
-    "train.evaluate_every",
-    "evaluate.batch_size",
-    "evaluate.cache_pixels",
-)
+_DECLARED = declared()
+_FIELDS = {name: field for name, field in _DECLARED.items() if isinstance(field, Field)}
+# Groups whose names are the user's: unlearn.methods and unlearn.runs.
+_GROUPS = {name: group for name, group in _DECLARED.items() if isinstance(group, Names)}
 
 
 def base_config() -> ConfigDict:
     """Returns all fields with their defaults: the benchmark as published, as far as this is public."""
     config = ConfigDict()
-    config.name = "salmu"  # heads the report
-    config.workdir = "runs/salmu"  # every output goes below it
-    config.seed = 42  # of training and unlearning; all draws follow from it
-    config.models = ("clean", "compromised")  # which foundation models 'pretrain' trains
-
-    # A directory in the released layout; empty: a world is made, from the fields of 'world'.
-    config.world_dir = ""
-    # A zero-shot set (CLIP_benchmark's or timm's tars, or a folder a class) for GenKnow; empty: the world's zeroshot/.
-    config.zeroshot_dir = ""
-    config.world = ConfigDict()
-    config.world.seed = 0
-    config.world.personas = 774
-    config.world.pairs_per_association = 9
-    config.world.portrait_size = 512  # pixels, longest side
-    config.world.retain_joint = 1_000
-    config.world.retain_disjoint = 16_000
-    config.world.fragile = 1_600
-    config.world.scenes = 100_000
-    config.world.scene_size = 128
-    config.world.zeroshot_images = 10_000
-    config.world.workers = 2
-
-    config.model = ConfigDict()
-    config.model.architecture = "ViT-B-16"  # a name of models/zoo.py
-    config.model.compute_dtype = "float32"  # or bfloat16, on accelerators
-    config.model.image_size = 0  # pixels; 0: the architecture's own
-    config.model.scan_layers = False  # compile one block and loop over it: compiles faster, same results
-    config.model.remat = "none"  # what the backward pass recomputes: none, dots (all but the matmuls) or full
-    config.model.attention = "auto"  # plain, cpu, cudnn (GPUs, bfloat16), or auto: the fastest where it runs
-    config.model.kernels = "auto"  # of norms and GELUs: plain, triton (GPUs, bfloat16), or auto likewise
-
-    config.data = ConfigDict()
-    config.data.cache_decoded = False  # keep all decoded images in memory: for small data sets
-    config.data.augment = True  # random resized crops, scale 0.9 to 1 as in OpenCLIP
-    config.data.workers = -1  # processes that decode; 0: this one; -1: chosen by the machine and the data
-
-    # How the devices are divided; 'data' takes what these leave.
-    config.mesh = ConfigDict()
-    config.mesh.fsdp = 1  # devices that share one copy of the parameters and of the optimizer state
-    config.mesh.tensor = 1  # devices that share the matmuls of each layer
-
-    config.train = ConfigDict()
-    config.train.epochs = 32.0  # passes over the model's own pairs
-    config.train.batch_size = 32_768  # pairs a step, over all devices
-    config.train.learning_rate = 5e-4
-    config.train.warmup_steps = 10_000
-    config.train.weight_decay = 0.2
-    config.train.b1 = 0.9
-    config.train.b2 = 0.98
-    config.train.eps = 1e-6
-    config.train.clip_norm = 0.0  # 0: no clipping
-    config.train.mask_duplicates = False  # equal captions in a batch are not each other's negatives
-    config.train.loss = "infonce"  # or sigmoid (SigLIP)
-    config.train.loss_form = "plain"  # or chunked, ring: the same numbers in less memory
-    config.train.loss_chunk = 1_024  # captions that the chunked and ring losses compare with at a time
-    config.train.microbatch = 0  # pairs embedded at a time (gradient caching), over all devices; 0: the whole batch
-    config.train.steps_per_call = 1  # steps a device call (a scan); more for small models
-    config.train.save_every = 500  # steps between saved states
-    config.train.save_minutes = 0.0  # also save when so many minutes have passed; 0: by steps alone
-    config.train.keep_last = 2  # saved states that are kept
-    config.train.keep_every = 0  # states at multiples of it are kept too; 0: none
-    config.train.state_dir = ""  # where states go, also gs://BUCKET/PATH; empty: below the workdir
-    config.train.evaluate_every = 0  # steps between zero-shot and retrieval evaluations; 0: none
-
-    config.log = ConfigDict()
-    config.log.tensorboard = False  # TensorBoard event files beside the metrics
-    config.log.wandb = ""  # a Weights & Biases project; empty: none
-
-    config.unlearn = ConfigDict()
-    # The splits that a method may read besides forget: retain_synth, as published, and optionally retain_pairs.
-    config.unlearn.retain = ("salmu/retain_synth",)
-    config.unlearn.steps_per_call = 1
-    config.unlearn.save_every = 500
-    # {method: {field of Hyper: value}}; a method without fields runs as published.
-    config.unlearn.methods = ConfigDict()
-
-    config.evaluate = ConfigDict()
-    config.evaluate.seed = 42  # of galleries, shuffled pairs and resamples: compared results have the same
-    config.evaluate.batch_size = 0  # rows that a device encodes at a time; 0: 256, or 32 large images on CPUs
-    config.evaluate.cache_pixels = "auto"  # keep decoded images in WORKDIR/cache: on, off, or auto: where they fit
-    config.evaluate.draws = "ours"  # of RetFail's galleries, or released: row by row those of the released evaluator
-    config.evaluate.idzsc_prompt = "a photo of {name}"
-    config.evaluate.bootstrap = 1_000  # resamples of the identities, for the intervals
-
-    config.report = ConfigDict()
-    config.report.people = 6  # personas whose portraits are shown
+    for name, field in _DECLARED.items():
+        node = config
+        *parents, leaf = name.split(".")
+        for parent in parents:
+            if parent not in node:
+                node[parent] = ConfigDict()
+            node = node[parent]
+        node[leaf] = field.default if isinstance(field, Field) else ConfigDict()
     config.lock()
-    config.unlearn.methods.unlock()
+    for name in _GROUPS:
+        node = config
+        for part in name.split("."):
+            node = node[part]
+        node.unlock()
     return config
 
 
@@ -216,7 +82,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
         raise InputError(f"{type(error).__name__}: {str(error).strip(chr(34))}", f"{path} line {line}") from error
     if not isinstance(config, ConfigDict):
         raise InputError(f"get_config() returned a {type(config).__name__}, not an ml_collections ConfigDict", path)
-    schema = {field: value for field, value in flatten(base_config().to_dict()).items() if field != _METHODS}
+    _check_user_names(config, path)
+    schema = {field: value for field, value in flatten(base_config().to_dict()).items() if field not in _GROUPS}
     values |= _check_fields(values, schema, str(path))
     for override in overrides:
         field, separator, text = override.partition("=")
@@ -240,11 +107,11 @@ def section(config: ConfigDict, *names: str) -> dict[str, Any]:
 def identity_section(config: ConfigDict, *names: str) -> dict[str, Any]:
     """:func:`section` without the fields that change only how something is computed: what makes a run the same run."""
     parts = section(config, *names)
-    for field in _HOW:
-        group, _, name = field.partition(".")
-        if group in parts:
-            parts[group].pop(name, None) if name else parts.pop(group)
-    return parts
+    for name, field in _FIELDS.items():
+        group, _, inner = name.partition(".")
+        if field.how and group in parts:
+            parts[group].pop(inner) if inner else parts.pop(group)
+    return {name: part for name, part in parts.items() if part != {}}
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:
@@ -302,27 +169,38 @@ def _check_takes_nothing(get_config: Callable[..., Any], path: Path) -> None:
         pass
 
 
+def _check_user_names(config: ConfigDict, path: Path) -> None:
+    """Raises InputError for a run or method whose name has a dot, which would be taken for a group of fields."""
+    for name in _GROUPS:
+        group: Any = config.to_dict()
+        for part in name.split("."):
+            group = group.get(part) if isinstance(group, Mapping) else None
+        for member in group if isinstance(group, Mapping) else ():
+            if "." in str(member):
+                raise InputError(f"{name}: {member!r} has a dot, which separates fields; write '-' or '_'", path)
+
+
 def _check_fields(values: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Checks fields, and returns new values for some (paths are expanded). Raises InputError."""
     replaced = {}
     for field, value in values.items():
-        if f"{field}.".startswith(f"{_METHODS}."):
-            if field.count(".") <= _METHODS.count(".") + 1 and not isinstance(value, Mapping):
-                one = field if field != _METHODS else f"{_METHODS}.NAME"
+        if group := next((name for name in _GROUPS if f"{field}.".startswith(f"{name}.")), None):
+            if field.count(".") <= group.count(".") + 1 and not isinstance(value, Mapping):
+                one = field if field != group else f"{group}.NAME"
                 message = f"field {field!r} is {value!r}, but has to be a group of fields, such as {one}.epochs=3"
                 raise InputError(message, where)
-            continue  # the fields of each method are checked by the method
+            continue  # runs and methods check their own fields
         if field not in schema:
             raise InputError(_unknown(field, schema), where)
         _check_type(field, value, schema[field], where)
-        limits = _LIMITS.get(field)
-        if limits is not None and not limits.allow(value):
-            raise InputError(f"field {field!r} is {value!r}, but has to be {limits}", where)
-        if field in _CHOICES:
+        known = _FIELDS[field]
+        if known.limits is not None and not known.limits.allow(value):
+            raise InputError(f"field {field!r} is {value!r}, but has to be {known.limits}", where)
+        if known.choices:
             _check_choices(field, value, where)
-        if field in _PATHS and (value or field not in _MAY_BE_EMPTY):
+        if known.path is not None and (value or known.default):
             try:
-                replaced[field] = str(_PATHS[field](value, f"field {field!r}"))
+                replaced[field] = str(known.path(value, f"field {field!r}"))
             except InputError as error:
                 raise InputError(str(error), where) from None
         elif isinstance(value, str) and value != safe_text(value, limit=None):
@@ -332,7 +210,7 @@ def _check_fields(values: Mapping[str, Any], schema: Mapping[str, Any], where: s
 
 def _unknown(field: str, schema: Mapping[str, Any]) -> str:
     """Says what is wrong with the name of a field, and which one may have been meant."""
-    known = (*schema, f"{_METHODS}.METHOD.epochs")
+    known = (*schema, *(f"{name}.{group.example}" for name, group in _GROUPS.items()))
     inside = [name.removeprefix(f"{field}.") for name in known if name.startswith(f"{field}.")]
     if inside:
         return f"{field!r} is a group of fields; set one of them with --config.{field}.FIELD=VALUE: {', '.join(inside)}"
@@ -349,7 +227,7 @@ def _check_type(field: str, value: Any, default: Any, where: str) -> None:
     fits = isinstance(value, right) and isinstance(value, bool) == isinstance(default, bool)
     fits = fits or (right is float and type(value) is int) or (right is tuple and isinstance(value, list))
     if not fits:
-        how = f", written {_written(_CHOICES.get(field, default))}" if right is tuple else ""
+        how = f", written {_written(_FIELDS[field].choices or default)}" if right is tuple else ""
         raise InputError(
             f"field {field!r} is {value!r} ({type(value).__name__}), but has to be a {right.__name__}{how}", where
         )
@@ -357,8 +235,13 @@ def _check_type(field: str, value: Any, default: Any, where: str) -> None:
         raise InputError(f"field {field!r} is {value!r}, but has to be a finite number", where)
 
 
-def _check_choices(field: str, value: Sequence[Any], where: str) -> None:
-    choices = _CHOICES[field]
+def _check_choices(field: str, value: Any, where: str) -> None:
+    """Checks a text that is one of a few, or a tuple of such texts."""
+    choices = _FIELDS[field].choices
+    if isinstance(value, str):
+        if value not in choices:
+            raise InputError(f"field {field!r} is {value!r}; {' and '.join(map(repr, choices))} are possible", where)
+        return
     wrong = [item for item in value if not isinstance(item, str) or item not in choices]
     if wrong or not value or len(set(value)) < len(value):
         problem = f"holds {wrong[0]!r}" if wrong else "is empty" if not value else f"is {value!r}, with a name twice"

@@ -133,7 +133,10 @@ def test_an_override_with_a_group_replaces_the_group(tmp_path):
             "'train' is a group of fields; set one of them with --config.train.FIELD=VALUE: b1, b2, batch_size, ",
         ),
         ("train={}", "'train' is a group of fields"),
-        ("unlearn=3", "set one of them with --config.unlearn.FIELD=VALUE: retain, save_every, steps_per_call, meth"),
+        (
+            "unlearn=3",
+            "set one of them with --config.unlearn.FIELD=VALUE: evaluate_every, retain, sandbox, save_every, ",
+        ),
         ("train.epochs.more=3", "'train.epochs' is a field (a float), not a group of fields; set it with"),
         ("train.epochs={'more': 3}", "set it with --config.train.epochs=VALUE"),
         ("workdir.x=1", "'workdir' is a field (a str), not a group of fields; set it with --config.workdir=VALUE"),
@@ -160,6 +163,12 @@ def test_an_override_with_a_group_replaces_the_group(tmp_path):
         ("mesh.fsdp=0", "has to be at least 1"),
         ("seed=-1", "field 'seed' is -1, but has to be 0 to 4,294,967,295"),
         ("seed=4294967296", "has to be 0 to 4,294,967,295"),
+        ("unlearn.seed=-1", "field 'unlearn.seed' is -1, but has to be 0 to 4,294,967,295"),
+        ("evaluate.seed=1.5", "field 'evaluate.seed' is 1.5 (float), but has to be a int"),
+        ("unlearn.sandbox=yes", "field 'unlearn.sandbox' is 'yes'; 'off' and 'on' are possible"),
+        ("datasets_dir=gs://bucket/data", "field 'datasets_dir': is 'gs://bucket/data'; a directory or file of this"),
+        ("unlearn.runs=3", "is 3, but has to be a group of fields, such as unlearn.runs.NAME.epochs=3"),
+        ("unlearn.run.a.method=delete", "no field 'unlearn.run.a.method' in the config; did you mean"),
         ("data.augment=1", "field 'data.augment' is 1 (int), but has to be a bool"),
         ("models=clean", "field 'models' is 'clean' (str), but has to be a tuple"),
         ("models={[]: 1}", "has to be a tuple"),
@@ -238,6 +247,10 @@ def test_no_override_is_passed_over_in_silence(line, complaint):
         ("config.train = {'batch_size': 0}", r"run.py: field 'train.batch_size' is 0, but has to be at least 1"),
         ("config.train.learning_rate = float('nan')", r"run.py: field 'train.learning_rate' is nan, but has to be a f"),
         ("config.unlearn.methods = {'delete': 3}", r"run.py: field 'unlearn.methods.delete' is 3, but has to be a gro"),
+        (
+            "config.unlearn.runs = {'delete.v1': {'method': 'delete'}}",
+            r"run.py: unlearn.runs: 'delete.v1' has a dot, which separates fields",
+        ),
         ("1 / 0", r"run.py line 6: ZeroDivisionError: division by zero"),
         ("raise ValueError('a\\nb')", r"run.py line 6: ValueError: a b$"),
         ("raise SystemExit(3)", r"run.py line 6: SystemExit: 3"),
@@ -351,6 +364,8 @@ def test_overrides_come_back(plain, data):
             value = data.draw(st.integers(1, 1_000))
         elif isinstance(default, float):
             value = data.draw(st.floats(1e-9, 1e6) | st.integers(1, 10**6))
+        elif field == "unlearn.sandbox":
+            value = data.draw(st.sampled_from(["off", "on"]))
         elif isinstance(default, str):
             value = data.draw(st.text("aé 日'\"({[=,", min_size=1).filter(str.strip))
         else:
