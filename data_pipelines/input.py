@@ -44,18 +44,23 @@ class PairSource:
     Args:
       sources: what :func:`open_source` returns, one or more.
       extra_text: further text features that every source has, such as ``generic_caption``.
+      rows: int64 [N], which pairs of ``sources`` there are, in this order (see :meth:`select`); None: all of them.
 
     Raises:
       InputError: no sources, or one that lacks a feature; when reading, a damaged file.
     """
 
-    def __init__(self, sources: Sequence[RecordSource | ConcatenatedSource], extra_text: Sequence[str] = ()):
+    def __init__(
+        self,
+        sources: Sequence[RecordSource | ConcatenatedSource],
+        extra_text: Sequence[str] = (),
+        rows: np.ndarray | None = None,
+    ):
         if not sources:
             raise InputError("no data sets to read pairs from; one or more are needed")
         joined = ConcatenatedSource(sources)
         self.parts, self.splits, self.extra_text = joined.parts, joined.splits, tuple(extra_text)
-        self._joined = joined
-        self.starts = np.cumsum([0, *(len(part) for part in self.parts)])
+        self._joined, self._rows = joined, rows
         for part in self.parts:
             for name in ("image", "text", *self.extra_text):
                 if name not in part.features:
@@ -69,19 +74,46 @@ class PairSource:
                 raise InputError(f"'{split}' is not a split; one such as 'salmu/forget' is needed", datasets_dir)
         return cls([open_source(datasets_dir, *split.split("/")) for split in splits], extra_text)
 
+    def select(self, rows: Sequence[int] | np.ndarray) -> PairSource:
+        """Returns the pairs at the positions ``rows`` of this source alone, in that order, as a source."""
+        return PairSource(self.parts, self.extra_text, self.positions(np.asarray(rows, np.int64)))
+
+    def with_texts(self, *extra_text: str) -> PairSource:
+        """Returns the same pairs with other ``extra_text``. Raises InputError if a source lacks one of the features."""
+        return PairSource(self.parts, extra_text, self._rows)
+
+    def texts(self, *features: str) -> dict[str, list[str]]:
+        """Reads text features of all pairs: ``{feature: [text of every pair, in order]}``; no image is kept.
+
+        Raises InputError if a source lacks one of the features.
+        """
+        source = self.with_texts(*features)
+        found: dict[str, list[str]] = {name: [] for name in features}
+        for start in range(0, len(source), _CHUNK):
+            for pair in source.read(range(start, min(start + _CHUNK, len(source)))):
+                for name in features:
+                    found[name].append(pair[name])
+        return found
+
+    def positions(self, places: np.ndarray) -> np.ndarray:
+        """Returns where the pairs at ``places`` of this source, int64 [B], are in its parts, one after the other."""
+        return places if self._rows is None else self._rows[places]
+
     def __len__(self) -> int:
-        return int(self.starts[-1])
+        return len(self._joined) if self._rows is None else len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._pair(self._joined[index])
+        return self.read([index])[0]
 
     def read(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Reads the pairs at several indices at once, in that order."""
+        if self._rows is not None:
+            indices = [int(self._rows[index]) for index in indices]
         return [self._pair(example) for example in self._joined.read(indices)]
 
     def where(self, index: int) -> str:
         """Returns the file and record of a pair, for error messages."""
-        return self._joined.where(index)
+        return self._joined.where(index if self._rows is None else int(self._rows[index]))
 
     def _pair(self, example: dict[str, Any]) -> dict[str, Any]:
         pair = {name: example[name] for name in ("image", "text", *self.extra_text)}
@@ -227,7 +259,8 @@ def evaluation_images(
         places = np.arange(start, min(start + batch_size, len(source)))
         images = np.zeros((batch_size, image_size, image_size, 3), np.uint8)
         if cache is not None:
-            images[: len(places)] = _gather([cache.images(part) for part in source.parts], places)
+            rows = source.positions(places) if isinstance(source, PairSource) else places
+            images[: len(places)] = _gather([cache.images(part) for part in source.parts], rows)
         else:
             for row, (place, example) in enumerate(zip(places, source.read(places), strict=True)):
                 images[row] = preprocess_eval(example["image"], image_size, source.where(place))
@@ -274,10 +307,10 @@ class _Load:
         places = shuffled(positions, len(self.source), self.seed)
         texts = {"tokens": "text", **{_tokens_name(name): name for name in self.source.extra_text}}
         if self.cache is not None:
-            parts = self.source.parts
-            batch = {"images": _gather([self.cache.images(part) for part in parts], places)}
+            parts, rows = self.source.parts, self.source.positions(places)
+            batch = {"images": _gather([self.cache.images(part) for part in parts], rows)}
             for key, name in texts.items():
-                batch[key] = _gather([self.cache.tokens(part, name, self.tokenizer) for part in parts], places)
+                batch[key] = _gather([self.cache.tokens(part, name, self.tokenizer) for part in parts], rows)
         else:
             pairs = self.source.read(places)
             images = [

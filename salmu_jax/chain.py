@@ -8,7 +8,7 @@ makes it again; that command sees the same difference, and makes it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.identity import changes, code
 from salmu_jax.runtime.messages import listed
 from salmu_jax.runtime.workspace import Workspace, output_state
+from salmu_jax.unlearning import view
+from salmu_jax.unlearning.runs import COMPROMISED, FOUNDATION, Run
+from salmu_jax.unlearning.selectors import Selector
 
-FOUNDATION = ("clean", "compromised")
-
-Describe = Callable[[Sequence[str], int], Mapping[str, Any]]
+Describe = Callable[[Run], Mapping[str, Any]]
+_UNBUILT = 1_000_000  # forget pairs that a run is checked with before the data sets are built
 
 
 class Chain:
@@ -30,11 +32,13 @@ class Chain:
     Process 0 reads, and all processes get its answer.
     """
 
-    def __init__(self, workspace: Workspace, describe: Describe):
-        """``describe(names, forget_pairs)`` describes methods with the config's fields, in a process of its own."""
+    def __init__(self, workspace: Workspace, runs: Mapping[str, Run], describe: Describe):
+        """``runs`` are those of the config; ``describe(run)`` describes the method of a run, in a process of its own."""
         self.workspace = workspace
         self.config = workspace.config
+        self.runs = runs
         self._describe = describe
+        self._columns: dict[str, list[str]] | None = None
 
     def world(self) -> str:
         """Returns the digest of the world's contents."""
@@ -92,7 +96,7 @@ class Chain:
     def trusted(self, name: str, data: Mapping[str, str | None]) -> dict[str, Any]:
         """Checks that a model of this workspace is the one that its stage made, and returns its manifest.
 
-        Raises InputError if it is missing, damaged, another model, or made from other ``data`` or another Compromised.
+        Raises InputError if it is missing, damaged, another model, or made from other ``data`` or another parent.
         """
         return distributed.from_main(lambda: self._trusted(name, data))
 
@@ -102,7 +106,7 @@ class Chain:
         workspace = self.workspace
         directory = workspace.model(name)
         stage = f"pretrain {name}" if name in FOUNDATION else f"unlearn {name}"
-        command = f"salmu pretrain --model {name}" if name in FOUNDATION else f"salmu unlearn --method {name}"
+        command = self.command(name)
         of_others = self.config.world_dir and name in FOUNDATION  # published models go with published data
         need(directory, command, f"or 'salmu import FILE --as {name}'" if of_others else "")
         manifest = read_manifest(directory)
@@ -122,26 +126,66 @@ class Chain:
                 seed = config.get("seed", self.config.seed)
                 if seed != self.config.seed:
                     problems.append(f"is of seed {seed}, not {self.config.seed}")
-            elif manifest.get("parent") != self._parent_digest(manifest.get("parent")):
-                problems.append("was made of another Compromised than models/compromised")
+            elif parent := self._other_parent(manifest):
+                problems.append(f"was made of another {_shown(parent)} than models/{parent}")
         if problems:
             again = "import it again" if imported else f"'{command}' makes it again"
             raise InputError(f"{listed(problems)}; {again}", directory)
         return manifest
 
-    def _parent_digest(self, otherwise: str | None) -> str | None:
-        """Returns the digest of the Compromised model that is here; ``otherwise`` if there is none."""
-        manifest = self._manifest("compromised")
-        return manifest.get("digest") if manifest else otherwise
+    def _other_parent(self, manifest: Mapping[str, Any]) -> str | None:
+        """Returns the nearest ancestor that is no longer the model of its name that is here; None if all still are."""
+        seen = set()
+        while manifest.get("parent") and (name := parent_name(manifest)) not in seen:
+            seen.add(name)
+            here = self._manifest(name)
+            if here and here.get("digest") != manifest["parent"]:
+                return name
+            manifest = here
+        return None
 
-    def retain_splits(self) -> list[str]:
-        """Returns the splits of ``unlearn.retain`` that were built."""
-        datasets = self.workspace.datasets
-        return [split for split in self.config.unlearn.retain if (datasets / split.split("/")[0]).is_dir()]
+    def run(self, name: str) -> Run | None:
+        """Returns the run that makes a model: that of the config, or else the one that has made the model that is here."""
+        if name in self.runs:
+            return self.runs[name]
+        record = self.workspace.record(f"unlearn {name}")
+        try:
+            return Run.from_json(record["asked"]) if record else None
+        except (InputError, KeyError, TypeError):  # made by a version that recorded no run
+            return None
 
-    def asked(self, name: str) -> dict[str, Any]:
-        """Returns the fields of a method in the config."""
-        return config_lib.to_json(self.config.unlearn.methods.get(name) or {})
+    def command(self, name: str) -> str:
+        """Returns the command that makes a model."""
+        run = self.run(name)
+        if run is not None:
+            return run.command
+        return f"salmu pretrain --model {name}" if name in FOUNDATION else f"salmu unlearn --method {name}"
+
+    def retain_splits(self, run: Run) -> list[str]:
+        """Returns the splits that ``run`` may read besides forget, as far as they were built."""
+        return [split for split in run.retain if (self.workspace.datasets / split.split("/")[0]).is_dir()]
+
+    def run_data(self, run: Run) -> dict[str, str | None]:
+        """Returns the digests of the data sets that a run reads."""
+        return self.data("salmu", *(["retain_pairs"] if "retain_pairs/train" in self.retain_splits(run) else []))
+
+    def forget_rows(self, run: Run) -> tuple[list[int] | None, int]:
+        """Returns which rows of forget a run unlearns (None: all) and how many these are.
+
+        Without built data sets, they are as many as any batch needs.
+        """
+        if not (self.workspace.datasets / "salmu").is_dir():
+            return None, _UNBUILT
+        rows = distributed.from_main(lambda: self._select(run))
+        return rows, view.count_rows(self.workspace.datasets, view.FORGET) if rows is None else len(rows)
+
+    def _select(self, run: Run) -> list[int] | None:
+        if run.forget == Selector():
+            return None  # without reading forget
+        if self._columns is None:
+            self._columns = view.read_columns(self.workspace.datasets, view.FORGET, "identity_id", "data_field")
+        identities, fields = self._columns["identity_id"], self._columns["data_field"]
+        return run.forget.rows(identities, fields, f"{run.where}.forget")
 
     def pretrain_fields(self, name: str, data: Mapping[str, str | None]) -> dict[str, Any]:
         """Returns what a foundation model is made from."""
@@ -154,20 +198,29 @@ class Chain:
         }
 
     def unlearn_fields(
-        self, name: str, method: Mapping[str, Any], data: Mapping[str, str | None], parent: str
+        self, run: Run, method: Mapping[str, Any], data: Mapping[str, str | None], parent: str
     ) -> dict[str, Any]:
         """Returns what an unlearned model is made from, the method's defaults included."""
         return {
             "datasets": data,
             "parent": parent,
-            "method": {"name": name, **method["options"]},
+            "method": {"name": run.method_name, **method["options"]},
             "hyper": method["hyper"],
             "trainable": method["trainable"],
-            "retain": self.retain_splits(),
-            **config_lib.identity_section(self.config, "seed", "model"),
+            "forget": run.forget.to_json(),
+            "retain": self.retain_splits(run),
+            "seed": run.seed,
+            **config_lib.identity_section(self.config, "model"),
             "environment": host.numeric_environment(),
-            "code": code("unlearn", f"salmu_jax.unlearning.methods.{name}"),
+            "code": self._code(run),
         }
+
+    def _code(self, run: Run) -> dict[str, str]:
+        if run.file and not run.file.is_file():
+            return {run.file.name: "no file"}  # a model that it has made can still be judged
+        if run.file:
+            return code("unlearn", files_of_users=[run.file])
+        return code("unlearn", f"salmu_jax.unlearning.methods.{run.method}")
 
     def evaluate_fields(self, manifest: Mapping[str, Any], data: Mapping[str, str | None]) -> dict[str, Any]:
         """Returns what a result is made from. The batch size is left out: no figure depends on it."""
@@ -176,6 +229,7 @@ class Chain:
             "checkpoint": manifest["digest"],
             "architecture": contents.architecture_digest(manifest),
             "parent": manifest.get("parent"),
+            "run": manifest.get("run"),
             **config_lib.identity_section(self.config, "model", "evaluate"),
             "environment": host.numeric_environment(),
             "code": code("evaluate"),
@@ -208,11 +262,11 @@ class Chain:
         if not manifest:
             return ["its model's manifest cannot be read"], f"make the model again, then {evaluate}"
         if "source" not in manifest and name not in FOUNDATION:
-            again = f"'salmu unlearn --method {name}', then {evaluate}"
-            parent = self._parent_digest(manifest.get("parent"))
-            if manifest.get("parent") != parent:
-                return ["its parent is not the present Compromised"], again
-            if reasons := self._changed(f"unlearn {name}", lambda: self._unlearn_fields_now(name, manifest)):
+            again = f"'{self.command(name)}', then {evaluate}"
+            if parent := self._other_parent(manifest):
+                return [f"its parent is not the present {_shown(parent)}"], again
+            run = self.run(name)
+            if run and (reasons := self._changed(f"unlearn {name}", lambda: self._unlearn_fields_now(run, manifest))):
                 return reasons, again
         if name in FOUNDATION and "source" not in manifest:
             fields = lambda: self.pretrain_fields(name, self.data("salmu", "retain_pairs"))  # noqa: E731
@@ -233,18 +287,25 @@ class Chain:
             return []
         return [change for change in changes(record["fields"], now()) if with_code or not change.startswith("code ")]
 
-    def _unlearn_fields_now(self, name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        from salmu_jax.unlearning import view
-
-        record = self.workspace.record(f"unlearn {name}")
-        retain = self.retain_splits()
-        data = self.data("salmu", *(["retain_pairs"] if "retain_pairs/train" in retain else []))
-        if record and record.get("asked") == self.asked(name):  # then only the method's code can have changed
+    def _unlearn_fields_now(self, run: Run, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        record = self.workspace.record(f"unlearn {run.name}")
+        if record and record.get("asked") == run.to_json():  # then only the method's code can have changed
             made = record["fields"]
             method = {"options": made["method"], "hyper": made["hyper"], "trainable": made["trainable"]}
         else:
-            method = self._describe([name], view.count_rows(self.workspace.datasets, view.FORGET))[name]
-        return self.unlearn_fields(name, method, data, str(manifest.get("parent")))
+            method = self._describe(run)
+        return self.unlearn_fields(run, method, self.run_data(run), str(manifest.get("parent")))
+
+
+def parent_name(manifest: Mapping[str, Any]) -> str:
+    """Returns the name of the model that an unlearned model was made from, by its manifest."""
+    run = manifest.get("run")
+    parent = run.get("parent") if isinstance(run, Mapping) else None
+    return str(parent["name"]) if isinstance(parent, Mapping) and "name" in parent else COMPROMISED
+
+
+def _shown(model: str) -> str:
+    return "Compromised" if model == COMPROMISED else model
 
 
 def need(path: Path, command: str, otherwise: str = "") -> None:

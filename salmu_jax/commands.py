@@ -69,7 +69,7 @@ UNFINISHED = (
         help="begin at step 0 beside an unfinished training of another config, code or data, whose states are kept",
     ),
 )
-MODELS = option("--model", action="append", metavar="NAME", help="only this model; may be repeated")
+MODELS = option("--model", action="append", metavar="NAME", help="only this model (or run); may be repeated")
 IMAGE_SIZE = option(
     "--image-size", type=int, metavar="N", help="resample the positional embedding for images of N pixels"
 )
@@ -146,12 +146,12 @@ def _pretrain(stages: Stages, options: argparse.Namespace) -> None:
 
 
 def _unlearn(stages: Stages, options: argparse.Namespace) -> None:
-    names = options.method or list(stages.config.unlearn.methods)
-    if not names:
-        raise InputError("holds no methods; name one with --method NAME, or take the override out", "unlearn.methods")
-    stages.check_methods(names)
-    for name in names:
-        stages.unlearn(name)
+    runs = stages.choose_runs(options.run or (), options.method or ())
+    if not runs:
+        message = "hold nothing to run; name a method with --method NAME, or take the override out"
+        raise InputError(message, "unlearn.methods and unlearn.runs")
+    for run in runs:
+        stages.unlearn(run)
 
 
 def _evaluate(stages: Stages, options: argparse.Namespace) -> None:
@@ -282,9 +282,15 @@ COMMANDS: dict[str, Command] = {
         option("--profile", action="store_true", help="trace a few device calls, into logs/MODEL/profile"),
     ),
     "unlearn": _stage(
-        "run unlearning methods on the compromised model",
+        "make unlearned models: run methods on the compromised model, or on others",
         _unlearn,
-        option("--method", action="append", metavar="NAME", help="only this method; may be repeated"),
+        option("--run", action="append", metavar="NAME", help="only this run of the config; may be repeated"),
+        option(
+            "--method",
+            action="append",
+            metavar="NAME|FILE.py:CLASS",
+            help="only this method, or a class in a file of your own; may be repeated",
+        ),
         *UNFINISHED,
         computes=False,
     ),

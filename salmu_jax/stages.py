@@ -12,17 +12,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from salmu_jax import config as config_lib
-from salmu_jax.chain import FOUNDATION, Chain, need
+from salmu_jax.chain import Chain, need
 from salmu_jax.runtime import contents, distributed, files, processes
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.identity import Identity, code
-from salmu_jax.runtime.text import safe_value
+from salmu_jax.runtime.messages import did_you_mean, listed
+from salmu_jax.runtime.text import safe_text, safe_value
 from salmu_jax.runtime.workspace import Workspace, provenance, say
+from salmu_jax.unlearning import view
+from salmu_jax.unlearning.runs import FOUNDATION, Run, names_of, read_runs, run_named, with_parents
 
 if TYPE_CHECKING:
     from salmu_jax.training.states import States
@@ -37,9 +40,10 @@ class Stages:
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
         self.config = workspace.config
-        self.chain = Chain(workspace, self._describe)
+        self.runs = read_runs(workspace.config)
+        self.chain = Chain(workspace, self.runs, self._describe)
         self._cache: Any = None
-        self._described: tuple[int, dict[str, Any]] = (0, {})
+        self._described: dict[str, tuple[Any, dict[str, Any]]] = {}  # by run: what was asked, and the answer
         self._evaluator_of_all: Any = None
 
     # Making the data ----------------------------------------------------------------------------------------------------
@@ -146,30 +150,29 @@ class Stages:
             states.remove()
         states.finish()
 
-    def unlearn(self, name: str) -> None:
-        """Runs an unlearning method on the compromised model, in a process of its own that sees only permitted data."""
-        from salmu_jax.unlearning import isolation, view
+    def unlearn(self, run: Run) -> None:
+        """Makes the model of a run, in a process of its own that sees only permitted data."""
+        from salmu_jax.unlearning import isolation
 
-        workspace, config = self.workspace, self.config
-        retain = self.chain.retain_splits()
-        data = self.chain.data("salmu", *(["retain_pairs"] if "retain_pairs/train" in retain else []))
-        parent = self.chain.trusted("compromised", data)
-        compromised = workspace.model("compromised")
-        pairs = view.count_rows(workspace.datasets, view.FORGET)
-        method = self._describe([name], pairs)[name]
-        asked = self.chain.asked(name)
+        workspace, config, name = self.workspace, self.config, run.name
+        retain, data = self.chain.retain_splits(run), self.chain.run_data(run)
+        parent = self.chain.trusted(run.parent, data)
+        self._check_architecture(parent, run)
+        rows, pairs = self.chain.forget_rows(run)
+        method = self._describe(run)
         if not retain and "retain" in method["needs"]:
-            raise InputError(f"none of {', '.join(config.unlearn.retain)} was built", "unlearn.retain")
-        fields = self.chain.unlearn_fields(name, method, data, parent["digest"])
-        inputs = [workspace.datasets, compromised]
+            raise InputError(f"none of {', '.join(run.retain)} was built", f"{run.where}.retain")
+        fields = self.chain.unlearn_fields(run, method, data, parent["digest"])
+        inputs, asked = [workspace.datasets, workspace.model(run.parent)], run.to_json()
+        record = _record(run, method, parent["digest"], pairs, retain)
         with workspace.stage(f"unlearn {name}", workspace.model(name), fields, inputs=inputs, asked=asked) as identity:
             if identity:
                 isolation.unlearn(
                     workspace,
-                    name,
-                    parent=compromised,
+                    run,
+                    parent=workspace.model(run.parent),
                     splits=[view.FORGET, *(retain if "retain" in method["needs"] else [])],
-                    request={"fields": asked, "forget_pairs": pairs},
+                    request={"rows": rows, "forget_pairs": pairs},
                     states=self._states(f"unlearn {name}", name, identity),
                     manifest=lambda device: {
                         "identity": identity.digest,
@@ -177,18 +180,50 @@ class Stages:
                         **provenance(config_lib.to_json(config), device),
                         "parent": parent["digest"],
                         "root": parent.get("root") or parent["digest"],
+                        "run": record,
                     },
                 )
         states = self._states(f"unlearn {name}", name, Identity(fields))
         states.remove()
         states.finish()
 
-    def check_methods(self, names: Sequence[str]) -> None:
-        """Checks the fields of all methods before the first one runs. Raises InputError."""
-        from salmu_jax.unlearning import view
+    def choose_runs(self, names: Sequence[str] = (), methods: Sequence[str] = ()) -> list[Run]:
+        """Returns the runs to make, each after its parent: those of some names and methods, or all of the config.
 
-        built = (self.workspace.datasets / "salmu").is_dir()
-        self._describe(names, view.count_rows(self.workspace.datasets, view.FORGET) if built else 1_000_000)
+        All are checked before the first one runs. Raises InputError for an unknown run, method, field or parent, and for a
+        cycle of parents.
+        """
+        if methods:
+            self.runs.update(read_runs(self.config, methods))
+        chosen = [run_named(self.runs, name).name for name in names]
+        chosen += names_of(methods)
+        runs = with_parents(self.runs, chosen if names or methods else self.runs)
+        for run in runs:
+            self._check_parent(run)
+        self._describe(*runs)
+        return runs
+
+    def _check_parent(self, run: Run) -> None:
+        """Raises InputError if no stage makes the parent of a run, and it is not there either."""
+        name = run.parent
+        if name not in FOUNDATION and name not in self.runs and not self._is_there(name):
+            there = [*FOUNDATION, *(other for other in self.runs if other != run.name)]
+            hint = did_you_mean(name, there) or f"there are: {listed(there)}"
+            raise InputError(f"no model {safe_text(name, 80)!r} to start from; {hint}", f"{run.where}.parent")
+
+    def _check_architecture(self, manifest: Mapping[str, Any], run: Run) -> None:
+        """Raises InputError if the parent of a run is not of the config's architecture."""
+        from salmu_jax.training.checkpoint import check_architecture
+        from salmu_jax.training.pretrain import make_clip
+
+        try:
+            check_architecture(manifest, make_clip(self.config).config, self.workspace.model(run.parent))
+        except InputError as error:
+            raise InputError(str(error), f"{run.where}.parent") from error
+
+    def _is_there(self, name: str) -> bool:
+        """Returns whether the work directory has a model of this name."""
+        return "/" not in name and name not in (".", "..") and (self.workspace.model(name) / "manifest.json").is_file()
 
     def check_config(self) -> None:
         """Checks the fields of models and evaluation before they are needed. Raises InputError."""
@@ -280,7 +315,7 @@ class Stages:
                         **provenance(config_lib.to_json(config)),
                         "checkpoint": {
                             **{key: manifest.get(key) for key in ("digest", "parent", "name", "splits_read")},
-                            **{key: manifest[key] for key in ("root", "source") if key in manifest},
+                            **{key: manifest[key] for key in ("root", "source", "run") if key in manifest},
                             "architecture": contents.architecture_digest(manifest),
                         },
                         "data": evaluator.digests,
@@ -344,14 +379,13 @@ class Stages:
         Only one process at a time can use the devices, and a method must not run where others are trained or evaluated. So
         this process computes nothing until all models are finished.
         """
-        methods = list(self.config.unlearn.methods)
-        self.check_methods(methods)
+        runs = self.choose_runs()
         self._apart(("generate",), ("build",), *(("pretrain", name) for name in FOUNDATION))
-        for name in methods:
-            self.unlearn(name)
-        for name in [*FOUNDATION, *methods]:
+        for run in runs:
+            self.unlearn(run)
+        for name in self.all_models():
             self.evaluate(name)
-        return self.report([*FOUNDATION, *methods])
+        return self.report(self.all_models())
 
     def _apart(self, *calls: tuple[str, ...]) -> None:
         """Runs stages in a process of their own, which frees the devices when it ends."""
@@ -399,30 +433,31 @@ class Stages:
         )
 
     def all_models(self) -> list[str]:
-        """Returns the names of the foundation models and of the config's methods."""
-        return [*FOUNDATION, *self.config.unlearn.methods]
+        """Returns the names of the foundation models and of the config's runs."""
+        return [*FOUNDATION, *self.runs]
 
     def _check_known(self, name: str) -> None:
         """Raises InputError for a name that no model of a workspace can have."""
         from salmu_jax.unlearning.isolation import method_names
 
-        if name not in FOUNDATION and name not in method_names():
-            known = ", ".join([*FOUNDATION, *method_names()])
-            raise InputError(f"unknown model {name!r}; there are: {known}", "--model")
+        known = dict.fromkeys([*FOUNDATION, *self.runs, *method_names()])
+        if name not in known and not self._is_there(name):
+            raise InputError(f"unknown model {safe_text(name, 80)!r}; there are: {', '.join(known)}", "--model")
 
-    def _describe(self, names: Sequence[str], forget_pairs: int) -> dict[str, Any]:
-        """Describes methods with the fields of the config; a pass is ``forget_pairs`` pairs.
+    def _describe(self, *runs: Run) -> dict[str, Any]:
+        """Returns a description of the method of the last of ``runs``; those of all are kept.
 
-        Each call describes all methods requested so far at once, since it starts a process.
+        Each call describes again all that were described before for other data or other fields, since it starts a process.
         """
         from salmu_jax.unlearning import isolation
 
-        pairs, known = self._described
-        if pairs != forget_pairs or not set(names) <= set(known):
-            fields = {name: self.config.unlearn.methods.get(name) or {} for name in dict.fromkeys([*known, *names])}
-            known = distributed.from_main(lambda: isolation.describe(self.config, fields, forget_pairs))
-            self._described = forget_pairs, known
-        return known
+        pairs = {run.name: (run, self.chain.forget_rows(run)[1]) for run in runs}
+        if any(self._described.get(name, ((),))[0] != one for name, one in pairs.items()):
+            before = {name: (run, self.chain.forget_rows(run)[1]) for name, ((run, _), _) in self._described.items()}
+            asked = before | pairs
+            found = distributed.from_main(lambda: isolation.describe(self.config, list(asked.values())))
+            self._described = {name: (one, found[name]) for name, one in asked.items()}
+        return self._described[runs[-1].name][1] if runs else {}
 
     def _decoded_cache(self) -> Any:
         """Returns the decoded images that all models of this process share, if the config keeps them in memory."""
@@ -453,8 +488,25 @@ class Stages:
         """Returns the names that a foreign checkpoint may not have, and what each one names."""
         from salmu_jax.unlearning.isolation import method_names
 
-        names = dict.fromkeys([*method_names(), *self.config.unlearn.methods], "a method")
+        names = dict.fromkeys(method_names(), "a method") | dict.fromkeys(self.runs, "a run")
         return names | dict.fromkeys([*FOUNDATION, *self.config.models], "a foundation model")
+
+
+def _record(
+    run: Run, method: Mapping[str, Any], parent: str, forget_rows: int, retain: Sequence[str]
+) -> dict[str, Any]:
+    """Returns what the manifest of an unlearned model, and its result, say of the run."""
+    return {
+        "name": run.name,
+        "method": run.method_name,
+        **{key: method[key] for key in ("title", "reference", "options", "hyper")},
+        "seed": run.seed,
+        "parent": {"name": run.parent, "digest": parent},
+        "forget": run.forget.to_json(),
+        "forget_rows": forget_rows,
+        "retain": list(retain) if "retain" in method["needs"] else [],
+        "code": files.sha256_file(run.file) if run.file else None,
+    }
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ from salmu_jax.runtime.errors import InputError
 def test_a_result_of_a_model_whose_manifest_cannot_be_read_is_stale(tmp_path, text):
     (tmp_path / "delete").mkdir()
     (tmp_path / "delete" / "manifest.json").write_text(text)
-    workspace = types.SimpleNamespace(model=lambda name: tmp_path / name, config=None)
-    chain = Chain(workspace, lambda names, pairs: {})
+    workspace = types.SimpleNamespace(model=lambda name: tmp_path / name, config=None, record=lambda stage: None)
+    chain = Chain(workspace, {}, lambda run: {})
     with pytest.raises(
         InputError, match=r"delete \(its model's manifest cannot be read: make the model again, then 'salmu"
     ):

@@ -106,16 +106,19 @@ def _has_parts(name: str, names: Sequence[str]) -> bool:
     return any(other.startswith(f"{name}.") for other in names)
 
 
-def code(stage: str, *modules: str, root: Path = ROOT) -> dict[str, str]:
+def code(stage: str, *modules: str, files_of_users: Sequence[Path] = (), root: Path = ROOT) -> dict[str, str]:
     """Returns ``{file: digest}`` of the code that ``stage`` runs.
 
     Args:
       stage: ``generate``, ``build``, ``pretrain``, ``unlearn``, ``evaluate`` or ``report``.
       modules: further modules that it runs (a method's), with what they import.
+      files_of_users: files outside of the packages that it runs; they count by their names, with what they import of the
+        packages. What else they import or read is not tracked.
       root: the directory that holds the packages.
     """
     entries, stop = _STAGES[stage]
     found = _closure(root, entries, stop)
+    modules += tuple(name for path in files_of_users for name in _imports(path, path.stat().st_mtime_ns, ""))
     if modules:
         theirs = _closure(root, modules, (*_BUILDING, "salmu_jax.unlearning.registry"))
         beside = [path for name, path in theirs.items() if name not in found and _reads_beside(path)]
@@ -127,6 +130,7 @@ def code(stage: str, *modules: str, root: Path = ROOT) -> dict[str, str]:
         digests[path.relative_to(root).as_posix()] = _digest(path, path.stat().st_mtime_ns)
         for data in _DATA_FILES.get(name, ()):
             digests[data] = files.sha256_file(root / data)
+    digests |= {path.name: _digest(path, path.stat().st_mtime_ns) for path in files_of_users}
     return dict(sorted(digests.items()))
 
 

@@ -130,6 +130,11 @@ def load_model(directory: Path, expected: ClipConfig | None = None) -> tuple[Cli
     return clip, params, manifest
 
 
+def check_architecture(manifest: Mapping[str, Any], expected: ClipConfig, directory: Path) -> None:
+    """Raises InputError, naming all fields that differ, if a model is of another architecture than ``expected``."""
+    _check_architecture(_architecture_of(manifest, directory), expected, directory)
+
+
 def _saver() -> ocp.Checkpointer:
     """Returns a :func:`local_checkpointer` that writes numpy arrays without copying them first.
 

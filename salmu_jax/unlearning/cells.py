@@ -57,8 +57,10 @@ def recover(workspace: Workspace) -> None:
             record.unlink(missing_ok=True)
 
 
-def open_cell(workspace: Workspace, name: str, parent: Path, splits: Sequence[str]) -> dict[str, Any]:
-    """Makes a cell with a view, and moves the states of a stopped run into it."""
+def open_cell(
+    workspace: Workspace, name: str, parent: Path, splits: Sequence[str], method: Path | None = None
+) -> dict[str, Any]:
+    """Makes a cell with a view, and moves the states of a stopped run into it. ``method`` is a user's file."""
     recover(workspace)
     state = workspace.model_state(name)
     if os.path.lexists(state) and not state.is_dir():
@@ -67,7 +69,7 @@ def open_cell(workspace: Workspace, name: str, parent: Path, splits: Sequence[st
     try:
         for directory in (child.VIEW, child.STATE.parent):
             (cell / directory).mkdir()
-        made = view.build_view(cell / child.VIEW, workspace.datasets, splits, parent)
+        made = view.build_view(cell / child.VIEW, workspace.datasets, splits, parent, method)
         if state.is_dir():
             _move(state, cell / child.STATE)
     except BaseException:

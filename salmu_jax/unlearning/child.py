@@ -32,9 +32,10 @@ def work(request: dict[str, Any]) -> Any:
 
 
 def describe(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Checks the methods ``request["methods"]`` (names with their fields) and returns a description of each, JSON values.
+    """Checks the methods of ``request["runs"]`` and returns a description of each by the run's name, JSON values.
 
-    ``forget_pairs`` is the number of pairs in a pass. Raises InputError for unknown methods, fields and options.
+    Each of the runs has ``method``, ``fields``, ``where`` (the config field that it comes from), and ``forget_pairs``, the
+    number of pairs in a pass. Raises InputError for unknown methods, fields and options.
     """
     import jax
 
@@ -46,22 +47,23 @@ def describe(request: Mapping[str, Any]) -> dict[str, Any]:
     config = from_json(request["config"])
     shapes = jax.eval_shape(make_clip(config).init, jax.random.key(0))
     described = {}
-    for name, fields in request["methods"].items():
-        plan = make_plan(name, fields, request["forget_pairs"])
-        _check_module(name, type(plan.method).__module__)
+    for name, run in request["runs"].items():
+        plan = make_plan(run["method"], run["fields"], run["forget_pairs"], run["where"])
+        if ":" not in run["method"]:
+            _check_module(run["method"], type(plan.method).__module__, run["where"])
         try:
             label_parameters(shapes, plan.trainable)
         except InputError as error:
-            raise InputError(str(error), f"unlearn.methods.{name}.freeze") from error
+            raise InputError(str(error), f"{run['where']}.freeze") from error
         described[name] = describe_plan(plan)
     return described
 
 
-def _check_module(name: str, module: str) -> None:
+def _check_module(method: str, module: str, where: str) -> None:
     """Raises InputError for a method in a module of another name: an edit of its code would not be seen."""
-    if not f"{module}.".startswith(f"{_METHODS}.{name}."):
-        message = f"is in the module {module}; move it to methods/{name}.py, where an edit of it is looked for"
-        raise InputError(message, f"unlearn.methods.{name}")
+    if not f"{module}.".startswith(f"{_METHODS}.{method}."):
+        message = f"is in the module {module}; move it to methods/{method}.py, where an edit of it is looked for"
+        raise InputError(message, where)
 
 
 def unlearn(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,16 +93,19 @@ def _unlearn(request: Mapping[str, Any]) -> dict[str, Any]:
     forget_split, *retain_splits = request["splits"]
     datasets = VIEW / "datasets"
     clip = make_clip(config)
-    plan = loop.make_plan(name, request["fields"], request["forget_pairs"])
+    plan = loop.make_plan(request["method"], request["fields"], request["forget_pairs"], request["where"])
+    forget = PairSource.open(datasets, [forget_split], loop.extra_text(plan.method))
     loop.unlearn(
         config,
         plan,
         clip,
         load_model(VIEW / "parent", clip.config)[1],
-        PairSource.open(datasets, [forget_split], loop.extra_text(plan.method)),
+        forget if request["rows"] is None else forget.select(request["rows"]),
         PairSource.open(datasets, retain_splits) if retain_splits else None,
         MODEL,
         States(root=STATE, identity=Identity(request["identity"]), label=f"unlearn {name}", **request["states"]),
+        name=name,
+        seed=request["seed"],
         cache=DecodedCache(clip.config.image_size) if config.data.cache_decoded else None,
     )
     return {"device": devices()}

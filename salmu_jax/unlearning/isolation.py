@@ -26,24 +26,33 @@ from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.messages import listed
 from salmu_jax.runtime.workspace import Workspace
 from salmu_jax.training.states import States
-from salmu_jax.unlearning import cells, child
+from salmu_jax.unlearning import cells, child, view
+from salmu_jax.unlearning.runs import Run
 
 _CHILD = "salmu_jax.unlearning.child"
 # Fields of the manifest that are taken over from the method's process; this side writes the others.
 _DECLARED = ("activation", "image", "tokenizer", "method", "hyper", "trainable", "steps")
 
 
-def describe(config: Any, methods: Mapping[str, Any], forget_pairs: int) -> dict[str, Any]:
-    """Describes ``methods`` (names with their fields), see :func:`child.describe`, without loading their code here."""
-    request = {
-        "task": "describe",
-        "config": _config_for_child(config),
-        "methods": {name: config_lib.to_json(fields) for name, fields in methods.items()},
-        "forget_pairs": forget_pairs,
-    }
+def describe(config: Any, runs: Sequence[tuple[Run, int]]) -> dict[str, Any]:
+    """Describes the methods of ``runs`` by the runs' names, see :func:`child.describe`, without loading their code here.
+
+    Each run comes with the number of forget pairs in a pass.
+    """
     with _empty_directory() as empty:
+        asked, places = {}, {}
+        for run, pairs in runs:
+            asked[run.name] = {"method": run.method, "fields": run.fields, "where": run.where, "forget_pairs": pairs}
+            if run.file:
+                copy = view.place_method(run.file, Path(empty) / run.name).relative_to(empty)
+                places[copy] = run.file
+                asked[run.name]["method"] = f"{copy}:{run.class_name}"
+        request = {"task": "describe", "config": _config_for_child(config), "runs": asked}
         environment = {**clean_environment([config.workdir, config.world_dir]), "JAX_PLATFORMS": "cpu"}
-        return processes.run(_CHILD, request, label="unlearn", cwd=empty, environment=environment)
+        try:
+            return processes.run(_CHILD, request, label="unlearn", cwd=empty, environment=environment)
+        except InputError as error:
+            raise InputError(_at_home(str(error), places, Path(empty))) from error
 
 
 @contextlib.contextmanager
@@ -60,7 +69,7 @@ def _empty_directory() -> Iterator[str]:
 
 def unlearn(
     workspace: Workspace,
-    name: str,
+    run: Run,
     *,
     parent: Path,
     splits: Sequence[str],
@@ -73,19 +82,21 @@ def unlearn(
     All processes of a run have to call it.
 
     Args:
-      request: the method's fields, and the number of pairs in a pass, for :func:`child.unlearn`.
+      run: the run; ``parent`` is the directory of its parent.
+      request: which rows of forget are unlearned, and how many they are, for :func:`child.unlearn`.
       states: the states that a stopped run resumes from.
       manifest: returns the fields to add to the model's manifest, given the name of the devices.
 
     Raises InputError, Preempted, KeyboardInterrupt or ChildFailed, depending on how the method's process ended.
     """
+    name = run.name
     with processes.signals_held():
-        opened = distributed.from_main(lambda: cells.open_cell(workspace, name, parent, splits))
+        opened = distributed.from_main(lambda: cells.open_cell(workspace, name, parent, splits, run.file))
         cell = Path(opened["cell"])
         try:
             with removal.named({cell: opened["files"]}, functools.partial(cells.removed_under, name)):
                 said = _run(
-                    workspace, cell, name, parent, {**request, "splits": list(splits), **_states(workspace, states)}
+                    workspace, cell, run, parent, {**request, "splits": list(splits), **_states(workspace, states)}
                 )
                 device = str(said.get("device") if isinstance(said, dict) else said)[:200]
                 facts = {
@@ -131,37 +142,46 @@ def _config_for_child(config: Any) -> dict[str, Any]:
     """Returns the config as JSON values, without its paths."""
     values = config_lib.to_json(config)
     values["workdir"] = values["world_dir"] = values["zeroshot_dir"] = values["train"]["state_dir"] = ""
+    values["unlearn"]["runs"] = {}  # the run comes with the request
     return values
 
 
-def _run(workspace: Workspace, cell: Path, name: str, parent: Path, request: Mapping[str, Any]) -> Any:
+def _run(workspace: Workspace, cell: Path, run: Run, parent: Path, request: Mapping[str, Any]) -> Any:
     """Runs the method's process. In its messages, paths in the cell become those of the work directory."""
+    places = {
+        child.STATE: workspace.model_state(run.name),
+        child.VIEW / "datasets": workspace.datasets,
+        child.VIEW / "parent": parent,
+        child.MODEL: workspace.model(run.name),
+    }
+    method = run.method
+    if run.file:
+        copy = child.VIEW / view.METHOD / run.file.name
+        places[copy], method = run.file, f"{copy}:{run.class_name}"
     whole = {
         "task": "unlearn",
-        "name": name,
+        "name": run.name,
+        "method": method,
+        "fields": run.fields,
+        "where": run.where,
+        "seed": run.seed,
         "config": _config_for_child(workspace.config),
         "distributed": distributed.for_child(),
         **request,
     }
-    hidden = [workspace.root, workspace.world, workspace.datasets]
+    environment = clean_environment([workspace.root, workspace.world, workspace.datasets])
     try:
-        return processes.run(_CHILD, whole, label=f"unlearn {name}", cwd=cell, environment=clean_environment(hidden))
+        return processes.run(_CHILD, whole, label=f"unlearn {run.name}", cwd=cell, environment=environment)
     except distributed.RemoteInputError:
         raise
     except InputError as error:
-        raise InputError(_at_home(str(error), workspace, name, cell, parent)) from error
+        raise InputError(_at_home(str(error), places, cell)) from error
     except processes.RemotePreempted as error:
-        raise processes.RemotePreempted(_at_home(str(error), workspace, name, cell, parent)) from error
+        raise processes.RemotePreempted(_at_home(str(error), places, cell)) from error
 
 
-def _at_home(line: str, workspace: Workspace, name: str, cell: Path, parent: Path) -> str:
-    """Returns a line of the method's process with the paths that its user knows."""
-    places = {
-        child.STATE: workspace.model_state(name),
-        child.VIEW / "datasets": workspace.datasets,
-        child.VIEW / "parent": parent,
-        child.MODEL: workspace.model(name),
-    }
+def _at_home(line: str, places: Mapping[Path, Path], cell: Path) -> str:
+    """Returns a line of the method's process with the paths that its user knows: ``places``, by those in the cell."""
     for form in (str(cell.resolve()), str(cell)):
         line = line.replace(f"{form}/", "")
     for inside, home in places.items():

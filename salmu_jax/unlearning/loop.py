@@ -39,7 +39,7 @@ from salmu_jax.unlearning.step import init_unlearning_state, make_unlearning_ste
 PUBLISHED_EPOCHS = 10.0  # passes over forget
 PREPARE_BATCHES = 64  # at most, for what a method computes before its first step
 
-# Added to the config's seed as a further word, so that forget and retain batches are drawn independently.
+# Added to the run's seed as a further word, so that forget and retain batches are drawn independently.
 FORGET_PURPOSE = 2
 RETAIN_PURPOSE = 3
 
@@ -51,10 +51,11 @@ class Plan:
     method: Method
     hyper: Hyper
     trainable: Rules
+    where: str = ""  # the field of the config, for messages
 
 
-def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int) -> Plan:
-    """Reads the fields of a method in a config: those of ``Hyper`` (except ``total_steps``), and also
+def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int, where: str = "") -> Plan:
+    """Reads the fields of a method in a config (``where``): those of ``Hyper`` (except ``total_steps``), and also
 
     ``epochs``: passes over ``forget`` (published: 10), from which ``total_steps`` follows;
     ``freeze``: regular expressions over parameter paths; matching parameters are not trained.
@@ -64,7 +65,7 @@ def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int) -> Plan:
     method = registry.get(name)
     known = [field.name for field in dataclasses.fields(Hyper) if field.name != "total_steps"] + ["epochs", "freeze"]
     options = [field.name for field in dataclasses.fields(method)]
-    where = f"unlearn.methods.{name}"
+    where = where or f"unlearn.methods.{name}"
     for field in fields:
         if field not in known:
             hint = did_you_mean(field, known) or did_you_mean(
@@ -93,7 +94,7 @@ def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int) -> Plan:
         hyper = dataclasses.replace(method.defaults, **{**values, "total_steps": steps})
     except InputError as error:
         raise InputError(str(error), where) from error
-    return Plan(method, hyper, (*((pattern, FREEZE) for pattern in freeze), (".*", TRAIN)))
+    return Plan(method, hyper, (*((pattern, FREEZE) for pattern in freeze), (".*", TRAIN)), where)
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
@@ -125,12 +126,14 @@ def unlearn(
     directory: Path,
     states: States,
     *,
+    name: str,
+    seed: int,
     cache: DecodedCache | None = None,
 ) -> dict[str, Any]:
     """Runs ``plan`` from the Compromised ``params`` and writes the unlearned model; returns its manifest.
 
     ``forget`` carries ``generic_caption`` as extra text where the method needs it (:func:`extra_text`). ``retain`` may be
-    None where it needs no retain pairs.
+    None where it needs no retain pairs. ``name`` is that of the run and its model; all draws follow from ``seed``.
 
     A run that was killed goes on from its ``states``, as in :func:`salmu_jax.training.pretrain.pretrain`. All processes have
     to call it.
@@ -139,12 +142,12 @@ def unlearn(
       InputError: batches larger than the data or not divisible over the devices, a loss that is not finite.
       Preempted: SIGTERM or SIGHUP came, and the state is saved.
     """
-    method, hyper, name = plan.method, plan.hyper, plan.method.name
+    method, hyper = plan.method, plan.hyper
     mesh = mesh_lib.make_mesh(config.mesh.fsdp, config.mesh.tensor)
     tokenizer = make_tokenizer(clip)
     steps_per_call = 1 if method.one_shot else config.unlearn.steps_per_call
     forget_size, retain_size = method.batch_sizes(hyper)
-    mesh_lib.check_batch_size(forget_size, mesh, f"unlearn.methods.{name}.batch_size")
+    mesh_lib.check_batch_size(forget_size, mesh, f"{plan.where}.batch_size")
 
     streams = 2 if RETAIN in method.needs else 1
     pixels = max(forget_size, retain_size) * clip.config.image_size**2 * 3
@@ -156,7 +159,7 @@ def unlearn(
             tokenizer=tokenizer,
             image_size=clip.config.image_size,
             batch_size=size,
-            seed=loop.derived_seed(config.seed, purpose),
+            seed=loop.derived_seed(seed, purpose),
             start_step=first_step,
             augment=None,
             cache=cache,
@@ -177,10 +180,10 @@ def unlearn(
 
     other = states.begin()
     params = jax.device_put(params, mesh_lib.param_shardings(params, mesh))
-    state = init_unlearning_state(params, method, hyper, plan.trainable, config.seed)
+    state = init_unlearning_state(params, method, hyper, plan.trainable, seed)
     state = jax.device_put(state, mesh_lib.param_shardings(state, mesh))
     first = (batch.arrays for batch in itertools.islice(batches(0), PREPARE_BATCHES))
-    prepared = prepare_method(clip, method, hyper, params, first, plan.trainable, config.seed)
+    prepared = prepare_method(clip, method, hyper, params, first, plan.trainable, seed)
 
     policy = SavePolicy(config.unlearn.save_every, config.train.save_minutes, config.train.keep_last)
     history = loop.History(states.directory / "metrics.jsonl")

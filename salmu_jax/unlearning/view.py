@@ -3,6 +3,7 @@
     datasets/salmu/1.0.0/           a whole TFDS data set, with the permitted splits alone in its dataset_info.json
     datasets/retain_pairs/1.0.0/    if it is permitted and was built
     parent/                         the model to unlearn from: its parameters, and of its manifest what describes them
+    method/my_method.py             the user's file, if the method is not one of the registry
     contents.json                   every file with its SHA-256, as it is in the data sets and the model
 
 Nothing in a view leads back to the work directory: it has no links to directories, and neither config nor command of the
@@ -18,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from salmu_jax.runtime import contents, files
-from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.errors import InputError, describe_os_error
 
 FORGET = "salmu/forget"
 PERMITTED_RETAIN = ("salmu/retain_synth", "retain_pairs/train")
 PERMITTED = (FORGET, *PERMITTED_RETAIN)
+METHOD = "method"  # the directory of a user's file
 
 # The fields of the parent's manifest that loading needs. The others say where and how it was made.
 _DESCRIBES = ("schema", "digest", "architecture", "activation", "image", "tokenizer", "leaves", "name")
@@ -30,8 +32,12 @@ _DESCRIBES = ("schema", "digest", "architecture", "activation", "image", "tokeni
 _LINKED_FROM = 64 * 2**20
 
 
-def build_view(directory: Path, datasets: Path, splits: Sequence[str], parent: Path) -> dict[str, Any]:
+def build_view(
+    directory: Path, datasets: Path, splits: Sequence[str], parent: Path, method: Path | None = None
+) -> dict[str, Any]:
     """Fills the empty ``directory`` with ``splits`` of ``datasets`` and the model ``parent``; returns its contents.
+
+    ``method`` is a user's file to copy into it.
 
     Raises InputError for a split that no method may read or that is not there, and for a file that has changed since it
     was written.
@@ -59,7 +65,18 @@ def build_view(directory: Path, datasets: Path, splits: Sequence[str], parent: P
         files.write_json(target / "dataset_info.json", info)
     placed = _place_model(parent, directory / "parent")
     digests |= {f"parent/{name}": digest for name, digest in placed.items()}
+    if method is not None:
+        place_method(method, directory / METHOD)
     return _write_contents(directory, splits, digests)
+
+
+def place_method(file: Path, directory: Path) -> Path:
+    """Copies a user's file into ``directory``, which is made, and returns the copy. Raises InputError if it cannot be read."""
+    directory.mkdir(parents=True)
+    try:
+        return Path(shutil.copyfile(file, directory / file.name))
+    except OSError as error:
+        raise InputError(describe_os_error(error, file)) from error
 
 
 def read_splits(view: Path) -> list[str]:
@@ -79,6 +96,13 @@ def count_rows(datasets: Path, split: str) -> int:
     if wanted not in lengths:
         raise contents.no_split(wanted, lengths, datasets)
     return sum(map(int, lengths[wanted]))
+
+
+def read_columns(datasets: Path, split: str, *names: str) -> dict[str, list[str]]:
+    """Returns text columns of a split of built data sets, one value a row."""
+    from data_pipelines.input import PairSource
+
+    return PairSource.open(datasets, [split]).texts(*names)
 
 
 def _version(datasets: Path, name: str) -> Path:

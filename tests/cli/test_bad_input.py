@@ -76,7 +76,7 @@ def test_a_config_file_that_fails(salmu, workdir, tmp_path):
     ("arguments", "words"),
     [
         (["pretrain", "--model", "delete"], ["unknown foundation model 'delete'", "clean, compromised"]),
-        (["unlearn", "--config.unlearn.methods={}"], ["unlearn.methods: holds no methods", "--method NAME"]),
+        (["unlearn", "--config.unlearn.methods={}"], ["unlearn.methods and unlearn.runs: hold nothing to run", "NAME"]),
         (["unlearn", "--method", "erase"], ["unknown unlearning method 'erase'", "cliperase"]),
         (["evaluate", "--model", "nobody"], ["unknown model 'nobody'", "clean, compromised", "delete"]),
         (["evaluate", "--model", "../world"], ["unknown model '../world'"]),

@@ -100,6 +100,24 @@ def test_batches_hold_what_the_source_says(source, cache):
                 np.testing.assert_array_equal(batch["tokens"][row], TOKENIZER([pair["text"]])[0])
 
 
+def test_selected_rows_are_a_source_of_their_own(source, cache):
+    rows = [83, 5, 40, 6, 71]  # of three splits
+    few = source.select(rows)
+    assert few.splits == source.splits
+    assert [few[i] for i in range(len(few))] == few.read(range(5)) == source.read(rows)
+    assert few.where(0) == source.where(83)
+    assert [pair["id"] for pair in few.select([4, 1]).read([0, 1])] == [source[71]["id"], source[5]["id"]]
+    assert few.texts("text") == {"text": [pair["text"] for pair in source.read(rows)]}
+    for options in ({}, {"cache": cache}):
+        stream = list(batches(few, 5, batch_size=2, **options))
+        assert sorted(joined(stream)[:5]) == sorted(joined(stream)[5:]) == list(range(5))  # two passes over the five
+        for batch in stream:
+            for row, place in enumerate(batch["index"]):
+                pair = source[rows[place]]
+                np.testing.assert_array_equal(batch["images"][row], preprocess_eval(pair["image"], SIZE))
+                np.testing.assert_array_equal(batch["tokens"][row], TOKENIZER([pair["text"]])[0])
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     hosts=st.sampled_from([1, 2, 4]),

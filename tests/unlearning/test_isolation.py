@@ -21,6 +21,7 @@ from salmu_jax.runtime.identity import Identity
 from salmu_jax.training.records import leaf_records, tree_digest
 from salmu_jax.training.states import States
 from salmu_jax.unlearning import cells, child, isolation, registry
+from salmu_jax.unlearning.runs import Run
 
 
 @pytest.fixture
@@ -166,7 +167,12 @@ def test_paths_in_what_a_method_says_are_those_that_its_user_knows(workspace, tm
     line = (
         f"view/datasets/salmu/1.0.0/x: cut short; saved in {cell}/run/state; {cell}/view/parent: no; a/view/parent: yes"
     )
-    assert isolation._at_home(line, workspace, "delete", cell, workspace.model("compromised")) == (
+    places = {
+        child.STATE: workspace.model_state("delete"),
+        child.VIEW / "datasets": workspace.datasets,
+        child.VIEW / "parent": workspace.model("compromised"),
+    }
+    assert isolation._at_home(line, places, cell) == (
         f"{workspace.datasets}/salmu/1.0.0/x: cut short; saved in {workspace.root}/models/delete.state;"
         f" {workspace.root}/models/compromised: no; a/view/parent: yes"
     )
@@ -198,7 +204,7 @@ def test_a_place_in_which_no_cell_can_be_made_is_named_with_its_variable(workspa
 def test_no_place_for_temporary_files_is_one_line(monkeypatch):
     monkeypatch.setattr(isolation.tempfile, "tempdir", "/proc")
     with pytest.raises(InputError, match=r"^TMPDIR: no directory for temporary files can be written to; name one \("):
-        isolation.describe(config_lib.base_config(), {}, 1)
+        isolation.describe(config_lib.base_config(), [])
 
 
 def test_cells_lie_elsewhere_if_none_can_be_made_beside_the_work_directory(workspace, tmp_path, monkeypatch):
@@ -259,7 +265,13 @@ def unlearn(workspace, monkeypatch):
         monkeypatch.setattr(isolation, "_run", lambda _, cell, *more: work(cell))
         states = States(workspace.model_state("delete"), Identity({}), "unlearn delete")
         isolation.unlearn(
-            workspace, "delete", parent=workspace.root, splits=[], request={}, states=states, manifest=dict
+            workspace,
+            Run("delete", "delete"),
+            parent=workspace.root,
+            splits=[],
+            request={},
+            states=states,
+            manifest=dict,
         )
 
     monkeypatch.delenv(cells.PLACE, raising=False)
@@ -318,7 +330,8 @@ def test_a_method_in_a_module_of_another_name_is_refused(monkeypatch):
 
     monkeypatch.setitem(registry.METHODS, "mine", Mine)
     config = config_lib.load_config("configs/tiny.py")
-    request = {"config": isolation._config_for_child(config), "methods": {"mine": {}}, "forget_pairs": 36}
+    run = {"method": "mine", "fields": {}, "forget_pairs": 36, "where": "unlearn.methods.mine"}
+    request = {"config": isolation._config_for_child(config), "runs": {"mine": run}}
     for module, refused in (
         ("salmu_jax.unlearning.methods.delete", True),
         ("salmu_jax.unlearning.methods.mine", False),
