@@ -15,9 +15,9 @@ from typing import Any
 from salmu_jax import config as config_lib
 from salmu_jax.runtime import contents, distributed, files, host
 from salmu_jax.runtime.errors import InputError
-from salmu_jax.runtime.identity import changes, code
+from salmu_jax.runtime.identity import code
 from salmu_jax.runtime.messages import listed
-from salmu_jax.runtime.workspace import Workspace, output_state
+from salmu_jax.runtime.workspace import Workspace
 from salmu_jax.unlearning import view
 from salmu_jax.unlearning.runs import COMPROMISED, FOUNDATION, Run
 from salmu_jax.unlearning.selectors import Selector
@@ -36,6 +36,7 @@ class Chain:
         """``runs`` are those of the config; ``describe(run)`` describes the method of a run, in a process of its own."""
         self.workspace = workspace
         self.config = workspace.config
+        self.currency = workspace.currency
         self.runs = runs
         self._describe = describe
         self._columns: dict[str, list[str]] | None = None
@@ -46,13 +47,16 @@ class Chain:
 
     def foreign(self, directory: Path) -> str:
         """Returns the digest of the contents of a directory that has no manifest of ours."""
-        return distributed.from_main(lambda: self.workspace.foreign_digest(directory))
+        return distributed.from_main(lambda: self._foreign(directory))
+
+    def _foreign(self, directory: Path) -> str:
+        return self.currency.foreign_digest(directory, without=self.workspace.outputs)
 
     def _world(self) -> str:
         workspace = self.workspace
         if not os.path.lexists(workspace.world / "world.json"):
-            return workspace.foreign_digest(workspace.world)
-        if damage := workspace.damage(workspace.world):
+            return self._foreign(workspace.world)
+        if damage := self.currency.damage(workspace.world):
             return files.sha256_json(damage)  # equal to no other: the build runs, and says what is wrong
         held = contents.read_contents(workspace.world)
         more = [name for name in contents.strays(workspace.world) or () if name.endswith((".parquet", ".tar"))]
@@ -69,10 +73,9 @@ class Chain:
 
         def check() -> dict[str, str | None]:
             need(workspace.datasets, "salmu build")
-            if damage := workspace.damage(workspace.datasets, *names):
+            if damage := self.currency.damage(workspace.datasets, *names):
                 raise InputError(f"{listed(damage)}; 'salmu build' makes it again", workspace.datasets)
-            record = workspace.record("build")
-            if record and record["output"] != output_state([workspace.datasets]):
+            if not self.currency.made_here("build", workspace.datasets):
                 raise InputError(
                     "holds other data than 'salmu build' made here; 'salmu build' makes it again", workspace.datasets
                 )
@@ -111,11 +114,9 @@ class Chain:
         need(directory, command, f"or 'salmu import FILE --as {name}'" if of_others else "")
         manifest = read_manifest(directory)
         imported = "source" in manifest
-        problems = workspace.damage(directory) if "files" in manifest else []
+        problems = self.currency.damage(directory) if "files" in manifest else []
         if not imported:
-            record = workspace.record(stage)
-            recorded = record is None or record["output"] == output_state([directory])
-            if not recorded and not problems and manifest.get("identity") != record["identity"]:
+            if not problems and not self.currency.made_here(stage, directory, manifest.get("identity")):
                 problems.append(f"is not the model that '{stage}' made here")
             if manifest.get("name") != name:
                 problems.append(f"is the model {manifest.get('name')!r}, not {name!r}")
@@ -148,7 +149,7 @@ class Chain:
         """Returns the run that makes a model: that of the config, or else the one that has made the model that is here."""
         if name in self.runs:
             return self.runs[name]
-        record = self.workspace.record(f"unlearn {name}")
+        record = self.currency.record(f"unlearn {name}")
         try:
             return Run.from_json(record["asked"]) if record else None
         except (InputError, KeyError, TypeError):  # made by a version that recorded no run
@@ -266,35 +267,33 @@ class Chain:
             if parent := self._other_parent(manifest):
                 return [f"its parent is not the present {_shown(parent)}"], again
             run = self.run(name)
-            if run and (reasons := self._changed(f"unlearn {name}", lambda: self._unlearn_fields_now(run, manifest))):
+            if run and (reasons := self._unlearned_otherwise(run, manifest)):
                 return reasons, again
         if name in FOUNDATION and "source" not in manifest:
-            fields = lambda: self.pretrain_fields(name, self.data("salmu", "retain_pairs"))  # noqa: E731
-            if reasons := self._changed(f"pretrain {name}", fields):
+            fields = self.pretrain_fields(name, self.data("salmu", "retain_pairs"))
+            if reasons := self.currency.changes(f"pretrain {name}", fields):
                 return reasons, f"'salmu pretrain --model {name}', then {evaluate}"
         if (made.get("checkpoint") or {}).get("digest") != manifest.get("digest"):
             return ["its model has been made again"], evaluate
         data = self.data("salmu", "zeroshot")
-        reasons = self._changed(f"evaluate {name}", lambda: self.evaluate_fields(manifest, data), with_code=True)
+        fields = self.evaluate_fields(manifest, data)
+        reasons = self.currency.changes(f"evaluate {name}", fields, with_code=True)
         if not reasons and made.get("data") != data:
             reasons = ["its data are not the present ones"]
         return reasons, evaluate
 
-    def _changed(self, stage: str, now: Callable[[], Mapping[str, Any]], *, with_code: bool = False) -> list[str]:
-        """Returns which values of a stage (and, with ``with_code``, which code) have changed since its output was made."""
-        record = self.workspace.record(stage)
+    def _unlearned_otherwise(self, run: Run, manifest: Mapping[str, Any]) -> list[str]:
+        """Returns which values of a run have changed since its model was made."""
+        record = self.currency.record(f"unlearn {run.name}")
         if record is None:
             return []
-        return [change for change in changes(record["fields"], now()) if with_code or not change.startswith("code ")]
-
-    def _unlearn_fields_now(self, run: Run, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        record = self.workspace.record(f"unlearn {run.name}")
-        if record and record.get("asked") == run.to_json():  # then only the method's code can have changed
+        if record.get("asked") == run.to_json():  # then only the method's code can have changed
             made = record["fields"]
             method = {"options": made["method"], "hyper": made["hyper"], "trainable": made["trainable"]}
         else:
             method = self._describe(run)
-        return self.unlearn_fields(run, method, self.run_data(run), str(manifest.get("parent")))
+        fields = self.unlearn_fields(run, method, self.run_data(run), str(manifest.get("parent")))
+        return self.currency.changes(f"unlearn {run.name}", fields)
 
 
 def parent_name(manifest: Mapping[str, Any]) -> str:

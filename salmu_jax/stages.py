@@ -357,7 +357,7 @@ class Stages:
                 title=f"SALMUBench: {config.name}",
                 run={
                     "command": provenance({})["command"],
-                    "stages": workspace.stage_seconds(),
+                    "stages": workspace.currency.seconds(),
                     "config": safe_value(config_lib.to_json(config)),
                 },
                 rows=rows,
@@ -410,7 +410,8 @@ class Stages:
             for directory in (root, root / "models", root / "results", root / "stages"):
                 for leftover in files.find_partials(directory):
                     files.remove_partial(leftover)
-            for output in (workspace.datasets, workspace.report):  # they may be links to other disks
+            own = [] if self.config.datasets_dir else [workspace.datasets]  # shared ones: see new_directory
+            for output in (*own, workspace.report):  # they may be links to other disks
                 files.remove_partials(output)
 
         distributed.from_main(remove)

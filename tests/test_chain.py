@@ -7,6 +7,7 @@ import types
 import pytest
 
 from salmu_jax.chain import Chain
+from salmu_jax.runtime.currency import Currency
 from salmu_jax.runtime.errors import InputError
 
 
@@ -14,7 +15,7 @@ from salmu_jax.runtime.errors import InputError
 def test_a_result_of_a_model_whose_manifest_cannot_be_read_is_stale(tmp_path, text):
     (tmp_path / "delete").mkdir()
     (tmp_path / "delete" / "manifest.json").write_text(text)
-    workspace = types.SimpleNamespace(model=lambda name: tmp_path / name, config=None, record=lambda stage: None)
+    workspace = types.SimpleNamespace(model=lambda name: tmp_path / name, config=None, currency=Currency(tmp_path))
     chain = Chain(workspace, {}, lambda run: {})
     with pytest.raises(
         InputError, match=r"delete \(its model's manifest cannot be read: make the model again, then 'salmu"

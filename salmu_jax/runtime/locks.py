@@ -57,8 +57,8 @@ class Lock:
             raise
 
     def share(self) -> None:
-        """Turns an exclusive lock into a shared one."""
-        for descriptor in self._held:
+        """Turns an exclusive lock into a shared one, where there are locks."""
+        for descriptor in self._held if self._owner is None else ():
             fcntl.flock(descriptor, fcntl.LOCK_SH)
 
     def release(self) -> None:

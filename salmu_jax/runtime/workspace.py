@@ -10,9 +10,12 @@
       logs/NAME/           pretrain: event files and traces, where they were asked for
       stages/*.json        what each output was made from; seen.json: digests of files, to read each only once
 
-An output is reused if it was made from the same values, code and inputs (``identity.py``) and is intact: its manifest names
-every file with its digest (``contents.py``). Otherwise it is made again, and a line says why. The old record is replaced only
-when the new output is complete, so an interrupted attempt costs nothing.
+An output that is current (``currency.py``) is reused. Otherwise it is made again, and a line says why. The old record is
+replaced only when the new output is complete, so an interrupted attempt costs nothing.
+
+With ``datasets_dir`` the data sets lie there instead, for several work directories: the first one that needs them builds them,
+and nobody replaces them while another one reads them. Data sets of another world, or built by other code, are refused, not
+replaced.
 
 With several processes, process 0 holds the lock, writes the records, and decides for all what is reused.
 """
@@ -29,14 +32,15 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 import salmu_jax
-from salmu_jax.runtime import console, contents, distributed, files, host, removal
+from salmu_jax.runtime import console, distributed, host, removal
+from salmu_jax.runtime.currency import Currency
 from salmu_jax.runtime.directories import check_replaceable
 from salmu_jax.runtime.errors import InputError, describe_os_error
 from salmu_jax.runtime.identity import ROOT, Identity
@@ -44,7 +48,22 @@ from salmu_jax.runtime.locks import Busy, Lock
 from salmu_jax.runtime.messages import listed
 from salmu_jax.runtime.text import safe_text, safe_value
 
-_OUTPUTS = ("datasets", "models", "results", "report", "stages", "logs", "cache")
+_OUTPUTS = ("models", "results", "report", "stages", "logs", "cache")
+
+
+class _Made(NamedTuple):
+    """A stage with its output, see :meth:`Workspace.stage`."""
+
+    name: str
+    output: Path
+    identity: Identity
+    inputs: tuple[Path, ...]
+    beside: tuple[Path, ...]
+    asked: Any
+
+    @property
+    def outputs(self) -> list[Path]:
+        return [self.output, *self.beside]
 
 
 class Workspace:
@@ -54,7 +73,9 @@ class Workspace:
         self.config = config
         self.root = Path(config.workdir)
         self.world = Path(config.world_dir) if config.world_dir else self.root / "world"
-        self.datasets = self.root / "datasets"
+        shared = Path(config.datasets_dir) if config.datasets_dir else None
+        self.datasets = shared or self.root / "datasets"
+        self.currency = Currency(self.root, shared)
         self.report = self.root / "report"
         self.rerun = False  # make every output again, whatever is there
         self.unfinished = ""  # what to do with an unfinished run of another config: resume, restart, or empty: ask
@@ -140,90 +161,88 @@ class Workspace:
         Raises:
           InputError: an input lies in the output; the output is not ours to replace; an input has been removed meanwhile.
         """
-        identity = Identity(fields)
-
-        def begin() -> dict[str, Any] | None:
-            _check_inputs(output, inputs)
-            _check_replaceable(output)
-            reasons = self._reasons(name, identity, [output, *beside], asked)
-            if reasons == []:
-                say(f"{name}: reused, {output} is complete and of the same config")
-                return None
-            if reasons:
-                say(f"{name}: made again, {listed(reasons)}")
-            say(f"{name}: ...")
-            return dict(fields)
-
+        made = _Made(name, output, Identity(fields), tuple(inputs), tuple(beside), asked)
         began = time.monotonic()
-        agreed = distributed.from_main(begin)  # the fields of process 0 are those of all
-        if agreed is None:
-            yield None
-            return
-        held = {path: removal.names_in(path) for path in inputs}
-        removed = functools.partial(self._removed, name, _inode(self.root))
-        with removal.named(held, removed):
-            yield Identity(agreed)
+        with Lock(self.datasets.with_name(f".{self.datasets.name}.lock")) as held_data:
+            agreed = distributed.from_main(functools.partial(self._begin, made, held_data))
+            if agreed is None:
+                yield None
+                return
+            held = {path: removal.names_in(path) for path in inputs}
+            removed = functools.partial(self._removed, name, _inode(self.root))
+            with removal.named(held, removed):
+                yield Identity(agreed)  # the fields of process 0 are those of all
+            distributed.from_main(functools.partial(self._end, made, began, held, removed))
 
-        def end() -> None:
-            seconds = round(time.monotonic() - began, 1)
-            self._record(name, identity, seconds, [output, *beside], asked)
-            say(f"{name}: {seconds:.1f} s, {output}")
-            for path, names in held.items():  # all had been read or opened before, so that the output is whole
-                if what := removal.removed(path, names):
-                    say(f"warning: {removed(path, what)}")
+    def _begin(self, made: _Made, held_data: Lock) -> Mapping[str, Any] | None:
+        """Says what the stage does, and returns its fields; None if its output is current."""
+        name, output = made.name, made.output
+        _check_inputs(output, made.inputs)
+        _check_replaceable(output)
+        builds, reads = output == self.datasets, self.datasets in made.inputs
+        alone = self._hold_datasets(name, held_data) if builds or reads else True
+        again = self.rerun and output.exists()
+        reasons = ["as --rerun asks"] if again else self.currency.reasons(name, made.identity, made.outputs, made.asked)
+        if builds and reasons != []:
+            self._check_replaceable_for_others(reasons, alone)
+        elif builds or reads:
+            held_data.share()
+        if reasons == []:
+            say(f"{name}: reused, {output} is complete and of the same config")
+            return None
+        if reasons:
+            say(f"{name}: made again, {listed(reasons)}")
+        say(f"{name}: ...")
+        return made.identity.fields
 
-        distributed.from_main(end)
+    def _end(
+        self,
+        made: _Made,
+        began: float,
+        held: Mapping[Path, Iterable[str]],
+        removed: Callable[[Path, str], InputError],
+    ) -> None:
+        """Records the output as complete."""
+        seconds = round(time.monotonic() - began, 1)
+        self.currency.keep(made.name, made.identity, seconds, made.outputs, made.asked)
+        say(f"{made.name}: {seconds:.1f} s, {made.output}")
+        for path, names in held.items():  # all had been read or opened before, so that the output is whole
+            if what := removal.removed(path, names):
+                say(f"warning: {removed(path, what)}")
 
-    def record(self, name: str) -> dict[str, Any] | None:
-        """Returns the record of a stage: its ``fields`` and its ``output``; None if there is none that can be read."""
-        return _read_record(self._record_path(name))
+    def _hold_datasets(self, name: str, lock: Lock) -> bool:
+        """Locks the data sets, after waiting for another run that builds them; returns whether nobody else reads them."""
+        told = False
+        while True:
+            try:
+                return lock.take(shared=True)
+            except Busy as error:
+                if not told:
+                    who = f" ({error})" if str(error) else ""
+                    say(f"{name}: waits for another salmu run that builds {self.datasets}{who}")
+                told = True
+                time.sleep(0.2)
 
-    def damage(self, directory: Path, *prefixes: str) -> list[str]:
-        """Returns what is wrong with a directory of ours, or with its parts ``prefixes``, a line a file.
+    def _check_replaceable_for_others(self, reasons: Sequence[str] | None, alone: bool) -> None:
+        """Raises InputError if data sets are to be made again that another work directory reads, or has made otherwise."""
+        if not alone:
+            raise InputError(
+                f"is read by another salmu run, and has to be made again ({listed(reasons or ['it is missing'])}); wait for"
+                " that run, or set another datasets_dir",
+                self.datasets,
+            )
+        changed = [reason for reason in reasons or () if reason.startswith(("changed since", "nothing says"))]
+        if self.config.datasets_dir and changed:
+            raise InputError(
+                f"{listed(changed)}; it may be shared by other work directories, so set another datasets_dir, or --rerun to"
+                " build it again",
+                self.datasets,
+            )
 
-        Files are read only if they have changed since they were last read.
-        """
-        held = contents.read_contents(directory)
-        if held is None or not contents.seal_holds(directory):
-            return ["its manifest is missing or damaged"]
-        named = held["files"]
-        if prefixes:
-            named = {name: named[name] for name in named if name.partition("/")[0] in prefixes}
-        with self._seen(directory) as seen:
-            return contents.problems(directory, {**held, "files": named}, seen)
-
-    def foreign_digest(self, directory: Path) -> str:
-        """Returns a digest of the contents of a world that has no manifest: of all files but hidden ones and Markdown.
-
-        Our own outputs are left out where they lie in it. Links are followed, and files are read only if they have changed.
-        """
-        outputs = [(self.root / name).resolve() for name in _OUTPUTS]
-        others = contents.other_names(directory)
-        with self._seen(directory) as seen:
-            found = {
-                # A dangling link counts as content: the build has to run, and refuses it.
-                name: contents.digest_of(directory / name, seen, name) if name not in others else "no file"
-                for name in [*contents.file_names(directory), *others]
-                if not any(part.startswith(".") for part in name.split("/"))
-                and not name.endswith((".md", ".lock"))
-                and not any(Path(os.path.realpath(directory / name)).is_relative_to(path) for path in outputs)
-            }
-        return files.sha256_json(found)
-
-    @contextlib.contextmanager
-    def _seen(self, directory: Path) -> Iterator[contents.Seen]:
-        """Yields the digests of files of ``directory`` read before; keeps those that the block adds."""
-        path, key = self.root / "stages" / "seen.json", str(directory.resolve())
-        try:
-            known = files.read_json(path)
-        except (OSError, InputError):
-            known = {}
-        known = known if isinstance(known, dict) else {}
-        before = known.get(key)
-        seen = dict(before) if isinstance(before, dict) else {}
-        yield seen
-        if seen != before and self.root.is_dir():
-            files.write_json(path, {**known, key: seen})
+    @property
+    def outputs(self) -> list[Path]:
+        """All that the stages write, but a made world."""
+        return [self.datasets, *(self.root / name for name in _OUTPUTS)]
 
     def _removed(self, name: str, root: tuple[int, int] | None, path: Path, what: str) -> InputError:
         """Returns the end of a stage under which somebody has removed an input, or the work directory with it."""
@@ -231,53 +250,6 @@ class Workspace:
             return InputError(f"was removed while '{name}' worked in it; put it back, or begin again", self.root)
         again = {self.datasets: "'salmu build' makes it again", self.root / "world": "'salmu generate' makes it again"}
         return InputError(f"{what} while '{name}' read it; {again.get(path, 'put it back, or make it again')}", path)
-
-    def _reasons(self, name: str, identity: Identity, outputs: Sequence[Path], asked: Any) -> list[str] | None:
-        """Returns why a stage has to run: an empty list if it has not, None if there is no output."""
-        output = outputs[0]
-        if not output.exists():
-            return None
-        if self.rerun:
-            return ["as --rerun asks"]
-        record = self.record(name)
-        # A kill between a model and its record leaves a model whose own manifest says what it was made from.
-        adopted = (record is None or record["identity"] != identity.digest) and _identity_in(output) == identity.digest
-        if not adopted:
-            if record is None:
-                return [f"nothing says what {output} was made from"]
-            if record["identity"] != identity.digest:
-                return [f"changed since {output} was made: {listed(identity.changes(record['fields']))}"]
-        if damage := self._damage(outputs, {} if adopted else record["output"]):
-            self._record_path(name).unlink(missing_ok=True)  # a model of the same identity may take its place
-            return [f"{output}: {listed(damage)}"]
-        if adopted:
-            self._record(name, identity, 0.0, outputs, asked)
-        return []
-
-    def _damage(self, outputs: Sequence[Path], recorded: Mapping[str, str | None]) -> list[str]:
-        """Returns which files of a stage's outputs are not as they were written."""
-        output = outputs[0]
-        if output.is_dir() and (damage := self.damage(output)):
-            return damage
-        now = output_state(outputs)
-        names = [name for name in sorted({*recorded, *now}) if recorded and recorded.get(name) != now.get(name)]
-        if output.is_dir() and names:
-            return ["holds other files than were written"]
-        return [f"{name} is {'missing' if now.get(name) is None else 'not as it was written'}" for name in names]
-
-    def _record(self, name: str, identity: Identity, seconds: float, outputs: Sequence[Path], asked: Any) -> None:
-        made = {"stage": name, "identity": identity.digest, "fields": identity.fields, "seconds": seconds}
-        made |= {"output": output_state(outputs)} | ({} if asked is None else {"asked": asked})
-        files.write_json(self._record_path(name), made)
-
-    def _record_path(self, name: str) -> Path:
-        return self.root / "stages" / f"{name.replace(' ', '-')}.json"
-
-    def stage_seconds(self) -> dict[str, float]:
-        """Returns the seconds that each recorded stage took, in the order in which they ended."""
-        paths = sorted((self.root / "stages").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-        records = [record for record in map(_read_record, paths) if record]
-        return {record["stage"]: record["seconds"] for record in records}
 
 
 @contextlib.contextmanager
@@ -301,27 +273,6 @@ def _take(lock: Lock, root: Path, shared: bool = False) -> bool:
         raise InputError(
             f"another salmu run is at work in this directory{who}; wait for it, or set 'workdir'", root
         ) from error
-
-
-def output_state(outputs: Sequence[Path]) -> dict[str, str | None]:
-    """Returns the digests of files, and of the manifests of directories, by name."""
-    return {path.name: _digest_of(path) for path in outputs}
-
-
-def _digest_of(path: Path) -> str | None:
-    if path.is_file():
-        return files.sha256_file(path)
-    held = contents.read_contents(path) if path.is_dir() else None
-    return None if held is None else files.sha256_json([contents.contents_digest(held), contents.manifest_digest(path)])
-
-
-def _identity_in(output: Path) -> str | None:
-    """Returns the identity in a model's own manifest."""
-    try:
-        manifest = files.read_json(output / "manifest.json")
-    except (OSError, InputError):
-        return None
-    return manifest.get("identity") if isinstance(manifest, dict) else None
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
@@ -410,12 +361,3 @@ def say(line: str) -> None:
     """Prints a line, from process 0 only."""
     if distributed.is_main():
         console.say(line)
-
-
-def _read_record(path: Path) -> dict[str, Any] | None:
-    try:
-        record = files.read_json(path)
-    except (OSError, InputError):
-        return None
-    whole = isinstance(record, dict) and record.keys() >= {"stage", "identity", "fields", "seconds", "output"}
-    return record if whole else None

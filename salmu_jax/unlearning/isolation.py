@@ -48,7 +48,8 @@ def describe(config: Any, runs: Sequence[tuple[Run, int]]) -> dict[str, Any]:
                 places[copy] = run.file
                 asked[run.name]["method"] = f"{copy}:{run.class_name}"
         request = {"task": "describe", "config": _config_for_child(config), "runs": asked}
-        environment = {**clean_environment([config.workdir, config.world_dir]), "JAX_PLATFORMS": "cpu"}
+        hidden = [config.workdir, config.world_dir, config.datasets_dir]
+        environment = {**clean_environment(hidden), "JAX_PLATFORMS": "cpu"}
         try:
             return processes.run(_CHILD, request, label="unlearn", cwd=empty, environment=environment)
         except InputError as error:
@@ -141,7 +142,9 @@ def clean_environment(hidden: Sequence[str | os.PathLike]) -> dict[str, str]:
 def _config_for_child(config: Any) -> dict[str, Any]:
     """Returns the config as JSON values, without its paths."""
     values = config_lib.to_json(config)
-    values["workdir"] = values["world_dir"] = values["zeroshot_dir"] = values["train"]["state_dir"] = ""
+    for field in ("workdir", "world_dir", "zeroshot_dir", "datasets_dir"):
+        values[field] = ""
+    values["train"]["state_dir"] = ""
     values["unlearn"]["runs"] = {}  # the run comes with the request
     return values
 

@@ -190,7 +190,7 @@ def test_a_model_that_is_not_the_one_of_its_stage_is_refused(run_copy, swap, rec
     if records:  # the command that is advised does not find it complete
         workspace = Workspace(load_config(CONFIG, [f"workdir={run_copy}"]))
         stage = "pretrain compromised" if name == "compromised" else "unlearn delete"
-        fields = workspace.record(stage)["fields"]
+        fields = workspace.currency.record(stage)["fields"]
         with pytest.raises(MadeAgain), workspace.stage(stage, workspace.model(name), fields) as identity:
             raise MadeAgain if identity else AssertionError("it is reused")
 

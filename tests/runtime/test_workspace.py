@@ -5,10 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import jax
 import pytest
+from patience import DEADLINE
 
 import salmu_jax
 from salmu_jax.config import base_config, to_json
@@ -16,6 +19,7 @@ from salmu_jax.runtime import contents, files
 from salmu_jax.runtime import workspace as workspace_lib
 from salmu_jax.runtime.directories import new_directory
 from salmu_jax.runtime.errors import InputError, Preempted
+from salmu_jax.runtime.locks import Lock
 from salmu_jax.runtime.workspace import Workspace, held_around, provenance
 
 
@@ -64,7 +68,7 @@ def test_a_complete_output_of_the_same_fields_is_reused_and_says_so(workspace, c
     assert sum("reused" in line for line in lines) == 1
     record = json.loads((workspace.root / "stages" / "build.json").read_text())
     assert record["fields"] == {"train": {"epochs": 3}, "seed": 1}
-    assert workspace.stage_seconds() == {"build": record["seconds"]}
+    assert workspace.currency.seconds() == {"build": record["seconds"]}
 
 
 def test_changed_fields_are_named(workspace, capsys):
@@ -340,7 +344,7 @@ def test_a_stage_that_leaves_no_output_is_not_complete(workspace):
 def test_a_damaged_record_is_no_record(workspace, text):
     make(workspace, {"seed": 1})
     (workspace.root / "stages" / "build.json").write_bytes(text.encode(errors="surrogateescape"))
-    assert isinstance(workspace.stage_seconds(), dict)
+    assert isinstance(workspace.currency.seconds(), dict)
     assert make(workspace, {"seed": 1})
     assert not make(workspace, {"seed": 1})
 
@@ -349,7 +353,7 @@ def test_stages_and_their_outputs_do_not_mix(workspace):
     make(workspace, {"seed": 1}, name="pretrain clean", output=workspace.model("clean"))
     make(workspace, {"seed": 1}, name="pretrain compromised", output=workspace.model("compromised"))
     assert not make(workspace, {"seed": 1}, name="pretrain clean", output=workspace.model("clean"))
-    assert list(workspace.stage_seconds()) == ["pretrain clean", "pretrain compromised"]
+    assert list(workspace.currency.seconds()) == ["pretrain clean", "pretrain compromised"]
 
 
 def test_files_are_read_once_and_again_when_they_change(workspace, monkeypatch):
@@ -359,14 +363,14 @@ def test_files_are_read_once_and_again_when_they_change(workspace, monkeypatch):
     read = []
     real = files.sha256_file
     monkeypatch.setattr(files, "sha256_file", lambda path: read.append(Path(path).name) or real(path))
-    assert workspace.damage(workspace.datasets) == []
+    assert workspace.currency.damage(workspace.datasets) == []
     assert sorted(name for name in read if name != "contents.json") == ["a", "big"]
     read.clear()
-    assert at(workspace.root).damage(workspace.datasets) == []  # of another process
+    assert at(workspace.root).currency.damage(workspace.datasets) == []  # of another process
     assert read == []
     with open(workspace.datasets / "big", "r+b") as handle:
         handle.write(b"y")
-    assert workspace.damage(workspace.datasets) == ["big is not as it was written (its SHA-256 differs)"]
+    assert workspace.currency.damage(workspace.datasets) == ["big is not as it was written (its SHA-256 differs)"]
     assert read == ["big"]
 
 
@@ -374,31 +378,31 @@ def test_a_world_without_a_manifest_is_known_by_the_contents_of_its_files(tmp_pa
     world, workspace = tmp_path / "world", at(tmp_path / "world")  # outputs in the world's own directory
     for name in ("data/forget.parquet", "retain/0.tar", "identities_metadata.json"):
         files.write_text(world / name, name)
-    digest = workspace.foreign_digest(world)
+    digest = workspace.currency.foreign_digest(world, workspace.outputs)
     for name in (".DS_Store", "README.md", ".cache/lock", "datasets/salmu/x", "models/clean/x", "stages/x", "x.lock"):
         files.write_text(world / name, "x")
-    assert workspace.foreign_digest(world) == digest
+    assert workspace.currency.foreign_digest(world, workspace.outputs) == digest
     files.write_text(world / "zeroshot" / "classnames.txt", "cat\ndog\n")
-    named = workspace.foreign_digest(world)
+    named = workspace.currency.foreign_digest(world, workspace.outputs)
     assert named != digest
     files.write_text(world / "zeroshot" / "classnames.txt", "cat\nfog\n")
-    assert workspace.foreign_digest(world) not in (named, digest)
+    assert workspace.currency.foreign_digest(world, workspace.outputs) not in (named, digest)
     (world / "zeroshot" / "classnames.txt").unlink()
     (world / "zeroshot").rmdir()
     (tmp_path / "disk").mkdir()
     (world / "retain").rename(tmp_path / "disk" / "retain")
     (world / "retain").symlink_to(tmp_path / "disk" / "retain")
-    assert workspace.foreign_digest(world) == digest
+    assert workspace.currency.foreign_digest(world, workspace.outputs) == digest
     (tmp_path / "disk" / "retain" / "0.tar").write_text("retain/1.tar")
-    assert workspace.foreign_digest(world) != digest
-    digest = workspace.foreign_digest(world)
+    assert workspace.currency.foreign_digest(world, workspace.outputs) != digest
+    digest = workspace.currency.foreign_digest(world, workspace.outputs)
     (world / "zeroshot").symlink_to(tmp_path / "unmounted")  # refused by the build, which has to be run to say so
-    assert workspace.foreign_digest(world) != digest
+    assert workspace.currency.foreign_digest(world, workspace.outputs) != digest
     (world / "zeroshot").unlink()
     (world / "zeroshot").symlink_to("zeroshot")
-    assert workspace.foreign_digest(world) != digest
+    assert workspace.currency.foreign_digest(world, workspace.outputs) != digest
     (world / "zeroshot").unlink()
-    assert workspace.foreign_digest(world) == digest
+    assert workspace.currency.foreign_digest(world, workspace.outputs) == digest
 
 
 HOLD = """
@@ -485,3 +489,82 @@ def test_provenance_has_the_commit_and_whether_the_tree_was_clean(tmp_path, monk
     monkeypatch.setenv("PATH", str(tmp_path))  # no git
     assert state() is None
     workspace_lib.git_state.cache_clear()
+
+
+# Shared data sets ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two work directories of the same data sets."""
+    return [at(tmp_path / name, datasets_dir=str(tmp_path / "shared")) for name in ("one", "two")]
+
+
+def test_shared_data_sets_are_built_once(two, tmp_path, capsys):
+    one, other = two
+    assert one.datasets == other.datasets == tmp_path / "shared"
+    assert make(one, {"world": 1})
+    assert not make(other, {"world": 1})
+    assert "build: reused" in capsys.readouterr().out
+    assert other.currency.made_here("build", other.datasets)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".shared.build.json",
+        ".shared.lock",
+        ".shared.seen.json",
+        "shared",
+    ]
+
+
+def test_data_sets_of_another_world_are_not_replaced_under_others(two):
+    one, other = two
+    assert make(one, {"world": 1}, text="one")
+    with pytest.raises(
+        InputError, match=r"shared: changed since .*shared was made: world 1 -> 2; it may be shared by oth"
+    ):
+        make(other, {"world": 2}, text="other")
+    assert (one.datasets / "a").read_text() == "one"
+    other.rerun = True
+    assert make(other, {"world": 2}, text="other")
+    (other.datasets / "a").write_text("damaged")
+    other.rerun = False
+    assert make(other, {"world": 2}, text="other")  # what is damaged is of use to nobody
+
+
+def test_the_data_sets_of_a_work_directory_can_be_shared(workspace, tmp_path):
+    assert make(workspace, {"world": 1})
+    other = at(tmp_path / "other", datasets_dir=str(workspace.datasets))
+    assert not make(other, {"world": 1})
+    assert not make(workspace, {"world": 1})
+
+
+def test_data_sets_that_are_read_are_not_replaced(two):
+    one, other = two
+    assert make(one, {"world": 1})
+    other.rerun = True
+    with (
+        one.stage("evaluate clean", one.result("clean"), {}, inputs=[one.datasets]) as identity,
+        other.stage("evaluate clean", other.result("clean"), {}, inputs=[other.datasets]) as beside,
+    ):
+        assert identity
+        assert beside  # several may read
+        with pytest.raises(InputError, match="shared: is read by another salmu run, and has to be made again"):
+            make(other, {"world": 1})
+        one.result("clean").parent.mkdir(parents=True)
+        other.result("clean").parent.mkdir(parents=True)
+        for result in (one.result("clean"), other.result("clean")):
+            result.write_text("{}")
+    assert make(other, {"world": 1})
+
+
+def test_a_build_under_way_is_waited_for(two, tmp_path, capsys):
+    one, other = two
+    with Lock(tmp_path / ".shared.lock") as building:
+        building.take()
+        waiting = threading.Thread(target=make, args=(other, {"world": 1}), daemon=True)
+        waiting.start()
+        while "build: waits for another salmu run that builds" not in capsys.readouterr().out:
+            assert waiting.is_alive()
+            time.sleep(0.01)
+        assert not one.datasets.exists()
+    waiting.join(DEADLINE)
+    assert (one.datasets / "a").is_file()
