@@ -82,7 +82,6 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
         raise InputError(f"{type(error).__name__}: {str(error).strip(chr(34))}", f"{path} line {line}") from error
     if not isinstance(config, ConfigDict):
         raise InputError(f"get_config() returned a {type(config).__name__}, not an ml_collections ConfigDict", path)
-    _check_user_names(config, path)
     schema = {field: value for field, value in flatten(base_config().to_dict()).items() if field not in _GROUPS}
     values |= _check_fields(values, schema, str(path))
     for override in overrides:
@@ -167,17 +166,6 @@ def _check_takes_nothing(get_config: Callable[..., Any], path: Path) -> None:
         raise InputError(f"get_config() has to take no arguments ({error})", path) from None
     except ValueError:  # something callable without a signature
         pass
-
-
-def _check_user_names(config: ConfigDict, path: Path) -> None:
-    """Raises InputError for a run or method whose name has a dot, which would be taken for a group of fields."""
-    for name in _GROUPS:
-        group: Any = config.to_dict()
-        for part in name.split("."):
-            group = group.get(part) if isinstance(group, Mapping) else None
-        for member in group if isinstance(group, Mapping) else ():
-            if "." in str(member):
-                raise InputError(f"{name}: {member!r} has a dot, which separates fields; write '-' or '_'", path)
 
 
 def _check_fields(values: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -185,7 +185,7 @@ class Unlearn:
 class Evaluate:
     """How models are measured."""
 
-    seed: int = field(42, "of all that an evaluation draws; results of different seeds are not compared", _SEED)
+    seed: int = field(42, "of galleries, shuffled pairs and resamples: compared results have the same", _SEED)
     batch_size: int = field(
         0, "rows that a device encodes at a time; 0: 256, or 32 large images on CPUs", NOT_NEGATIVE, how=True
     )

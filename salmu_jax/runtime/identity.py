@@ -42,8 +42,11 @@ class _Sources(NamedTuple):
 
 # Modules that orchestrate, store, print or watch. Names that end with '.' are packages.
 _STEERING = (
-    *("cli", "commands", "config", "chain", "stages", "stage_process", "runtime.", "interop."),
-    *("unlearning.child", "unlearning.isolation", "unlearning.view"),
+    *("cli", "commands", "config", "config_fields", "chain", "stages", "stage_process", "runtime.", "interop."),
+    *(
+        f"unlearning.{name}"
+        for name in ("cells", "child", "isolation", "runs", "sandbox", "sandbox_entry", "selectors", "view")
+    ),
     *(
         f"training.{name}"
         for name in ("checkpoint", "chips", "flops", "history", "nonfinite", "online_eval", "profile")

@@ -5,8 +5,9 @@ the parent ends, however it ends, the child reads end of file and ends too. The 
 a pipe: what the work returned, or its exit status and last line, which the parent raises as its own error.
 Nothing else is exchanged; output and terminal are shared.
 
-SIGINT, SIGTERM and SIGHUP are forwarded to the running child. They end the parent only when :func:`signals_held` ends, so that
-the child's finished outputs are taken over first.
+SIGINT, SIGTERM and SIGHUP are passed on to the running child. They end the parent only when :func:`signals_held` ends, so that
+what the child has finished is taken over first. A child in a sandbox, which is in namespaces of its own, gets the numbers of
+signals as lines of its standard input and sends them to itself.
 """
 
 from __future__ import annotations
@@ -83,18 +84,18 @@ def run(
                 pass_fds=[writer],
                 cwd=cwd,
                 env=variables,
-                text=True,
+                start_new_session=bool(prefix),  # a terminal's Ctrl-C would end the sandbox under the child
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             os.close(writer)
-        with held.passed_on(process), contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(request) + "\n")
+        with held.passed_on(process, prefix), contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
         said: list[str] = []
         listener = threading.Thread(target=lambda: said.append(answers.read()), daemon=True)
         listener.start()
-        with held.passed_on(process):
+        with held.passed_on(process, prefix):
             status = process.wait()
         listener.join(10)  # another process may keep the pipe open
         with contextlib.suppress(BrokenPipeError):
@@ -114,8 +115,9 @@ def serve(work: Callable[[dict[str, Any]], Any]) -> None:
     console.prepare(quiet=True)
     place = os.getcwd()
     try:
-        request = json.loads(sys.stdin.readline())
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        lines = _input_lines()
+        request = json.loads(next(lines, b""))
+        threading.Thread(target=_follow_parent, args=(lines,), daemon=True).start()
         host.prepare()
         host.quieten_libraries()
         with host.fixed_numerics():
@@ -180,6 +182,7 @@ class _Held:
     def __init__(self) -> None:
         self.received: list[int] = []
         self._process: subprocess.Popen | None = None
+        self._by_input = False
 
     def receive(self, number: int, frame: Any = None) -> None:
         """Handles a signal; the third of the same kind kills the child."""
@@ -194,9 +197,12 @@ class _Held:
             raise interrupts.Terminated(interrupts.line_of(self.received[0]))
 
     @contextlib.contextmanager
-    def passed_on(self, process: subprocess.Popen) -> Iterator[None]:
-        """Forwards signals to ``process`` inside ``with``; one received just before, at once."""
-        self._process = process
+    def passed_on(self, process: subprocess.Popen, prefix: Sequence[str] = ()) -> Iterator[None]:
+        """Passes signals on to ``process`` inside ``with``; one that was received just before, at once.
+
+        With a ``prefix``, ``process`` is the sandbox, and the child in it is told by its input.
+        """
+        self._process, self._by_input = process, bool(prefix)
         for number in dict.fromkeys(self.received):
             self._pass(number)
         try:
@@ -206,15 +212,29 @@ class _Held:
 
     def _pass(self, number: int) -> None:
         process = self._process
-        if process is not None and process.poll() is None:
+        if process is None or process.poll() is not None:
+            return
+        if self._by_input and number != signal.SIGKILL:
+            with contextlib.suppress(OSError):
+                os.write(process.stdin.fileno(), b"%d\n" % number)
+        else:
             process.send_signal(number)
 
 
-def _end_with_parent() -> None:
-    """Ends this process when the parent's end of standard input is closed."""
+def _input_lines() -> Iterator[bytes]:
+    """Yields the lines of standard input. Python's own buffer has a lock, and a thread that waits in it aborts an exit."""
+    rest = b""
     with contextlib.suppress(OSError):
-        while os.read(0, 4096):
-            pass
+        while more := os.read(0, 1 << 16):
+            *lines, rest = (rest + more).split(b"\n")
+            yield from lines
+
+
+def _follow_parent(lines: Iterator[bytes]) -> None:
+    """Sends this process the signals that the parent writes, and ends it when the parent's end of the input is closed."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in lines:
+            os.kill(os.getpid(), int(line))
     os._exit(1)
 
 

@@ -26,8 +26,9 @@ from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.messages import listed
 from salmu_jax.runtime.workspace import Workspace
 from salmu_jax.training.states import States
-from salmu_jax.unlearning import cells, child, view
+from salmu_jax.unlearning import cells, child, sandbox, view
 from salmu_jax.unlearning.runs import Run
+from salmu_jax.unlearning.sandbox import Sandbox
 
 _CHILD = "salmu_jax.unlearning.child"
 # Fields of the manifest that are taken over from the method's process; this side writes the others.
@@ -37,7 +38,8 @@ _DECLARED = ("activation", "image", "tokenizer", "method", "hyper", "trainable",
 def describe(config: Any, runs: Sequence[tuple[Run, int]]) -> dict[str, Any]:
     """Describes the methods of ``runs`` by the runs' names, see :func:`child.describe`, without loading their code here.
 
-    Each run comes with the number of forget pairs in a pass.
+    Each run comes with the number of forget pairs in a pass. Raises InputError for what is wrong with a method or its fields,
+    and if the sandbox that the config asks for does not work.
     """
     with _empty_directory() as empty:
         asked, places = {}, {}
@@ -48,10 +50,10 @@ def describe(config: Any, runs: Sequence[tuple[Run, int]]) -> dict[str, Any]:
                 places[copy] = run.file
                 asked[run.name]["method"] = f"{copy}:{run.class_name}"
         request = {"task": "describe", "config": _config_for_child(config), "runs": asked}
-        hidden = [config.workdir, config.world_dir, config.datasets_dir]
-        environment = {**clean_environment(hidden), "JAX_PLATFORMS": "cpu"}
+        environment = {**clean_environment(_hidden(config)), "JAX_PLATFORMS": "cpu"}
+        prefix = _sandbox(config, Path(empty)).prefix
         try:
-            return processes.run(_CHILD, request, label="unlearn", cwd=empty, environment=environment)
+            return processes.run(_CHILD, request, label="unlearn", prefix=prefix, cwd=empty, environment=environment)
         except InputError as error:
             raise InputError(_at_home(str(error), places, Path(empty))) from error
 
@@ -96,13 +98,13 @@ def unlearn(
         cell = Path(opened["cell"])
         try:
             with removal.named({cell: opened["files"]}, functools.partial(cells.removed_under, name)):
-                said = _run(
-                    workspace, cell, run, parent, {**request, "splits": list(splits), **_states(workspace, states)}
-                )
+                started = _sandbox(workspace.config, cell)
+                whole = {**request, "splits": list(splits), **_states(workspace, states)}
+                said = _run(workspace, cell, started, run, parent, whole)
                 device = str(said.get("device") if isinstance(said, dict) else said)[:200]
                 facts = {
                     "splits_read": opened["splits"],
-                    "isolation": {"process": True, "view": opened["view"], "sandbox": False},
+                    "isolation": {"process": True, "view": opened["view"], "sandbox": started.program or False},
                     **manifest(device),
                 }
                 distributed.from_main(lambda: _adopt(workspace, cell, name, parent, facts))
@@ -113,9 +115,10 @@ def unlearn(
 def _states(workspace: Workspace, states: States) -> dict[str, Any]:
     """Returns the part of the request about states, without any path that leads to the work directory.
 
-    A ``train.state_dir`` in the work directory, or around it, is left out: the states then go through the cell.
+    A ``train.state_dir`` in the work directory, or around it, is left out, and each is for a sandbox: the states then go
+    through the cell.
     """
-    shared = states.shared
+    shared = states.shared if workspace.config.unlearn.sandbox == "off" else ""
     if shared and "://" not in shared:
         place, root = Path(shared).resolve().parent, workspace.root.resolve()
         shared = "" if place.is_relative_to(root) or root.is_relative_to(place) else str(place / Path(shared).name)
@@ -149,7 +152,25 @@ def _config_for_child(config: Any) -> dict[str, Any]:
     return values
 
 
-def _run(workspace: Workspace, cell: Path, run: Run, parent: Path, request: Mapping[str, Any]) -> Any:
+def _hidden(config: Any) -> list[str]:
+    """Returns the directories of the config that no method is to find."""
+    state_dir = "" if "://" in config.train.state_dir else config.train.state_dir
+    named = (config.workdir, config.world_dir, config.zeroshot_dir, config.datasets_dir, state_dir)
+    return [path for path in named if path]
+
+
+def _sandbox(config: Any, cell: Path) -> Sandbox:
+    """Returns the sandbox that the config asks for. Raises InputError if none works, or if the run needs the network."""
+    if config.unlearn.sandbox == "off":
+        return Sandbox("", ())
+    if distributed.process_count() > 1:
+        raise InputError("has no network, by which the processes of this run would meet; run one", "unlearn.sandbox")
+    if config.log.wandb:
+        raise InputError("has no network for log.wandb; set log.tensorboard instead", "unlearn.sandbox")
+    return sandbox.find(cell, _hidden(config))
+
+
+def _run(workspace: Workspace, cell: Path, started: Sandbox, run: Run, parent: Path, request: Mapping[str, Any]) -> Any:
     """Runs the method's process. In its messages, paths in the cell become those of the work directory."""
     places = {
         child.STATE: workspace.model_state(run.name),
@@ -172,9 +193,9 @@ def _run(workspace: Workspace, cell: Path, run: Run, parent: Path, request: Mapp
         "distributed": distributed.for_child(),
         **request,
     }
-    environment = clean_environment([workspace.root, workspace.world, workspace.datasets])
+    how = {"prefix": started.prefix, "cwd": cell, "environment": clean_environment(_hidden(workspace.config))}
     try:
-        return processes.run(_CHILD, whole, label=f"unlearn {run.name}", cwd=cell, environment=environment)
+        return processes.run(_CHILD, whole, label=f"unlearn {run.name}", **how)
     except distributed.RemoteInputError:
         raise
     except InputError as error:

@@ -94,7 +94,7 @@ class Run:
 
 
 def read_runs(config: Any, methods: Sequence[str] = ()) -> dict[str, Run]:
-    """Returns the runs of a config by name, in its order: those of ``unlearn.methods`` first, then ``unlearn.runs``.
+    """Returns the runs of a config by name: those of ``unlearn.methods``, then those of ``unlearn.runs``, each sorted.
 
     Args:
       config: the whole config.

@@ -105,10 +105,9 @@ class Selector:
             return None
         found = dict.fromkeys(keys)
         if absent := [key for key in getattr(self, kind) if key not in found]:
-            there = list(map(_shown, found))
-            hint = did_you_mean(_shown(absent[0]), there)
-            more = hint or f"it has, for example, {listed(there[:3])}"
-            raise InputError(f"forget has no {listed(map(_shown, absent), 3)}; {more}", f"{where}.{kind}")
+            there = list(map(_text, found))
+            more = did_you_mean(_text(absent[0]), there) or f"it has, for example, {listed(map(repr, there[:3]))}"
+            raise InputError(f"forget has no {listed(map(repr, map(_text, absent)), 3)}; {more}", f"{where}.{kind}")
         return [row for row, key in enumerate(keys) if key in wanted]
 
     def _draw(self, identities: Sequence[str], where: str) -> list[int] | None:
@@ -154,9 +153,9 @@ def _read_list(kind: str, value: Any, where: str) -> tuple[Any, ...]:
     read = tuple(tuple(item) if kind == "associations" else item for item in value)
     if len(set(read)) < len(read):
         twice = next(item for item in read if read.count(item) > 1)
-        raise InputError(f"holds {_shown(twice)} twice", where)
+        raise InputError(f"holds {_text(twice)!r} twice", where)
     return read
 
 
-def _shown(key: Any) -> str:
-    return repr(key) if isinstance(key, str) else "/".join(key).join("''")
+def _text(key: Any) -> str:
+    return key if isinstance(key, str) else "/".join(key)

@@ -1,6 +1,7 @@
 """A method that looks for what it may not see, and patches the metrics on import: copied among the methods by a test.
 
-What it has found goes to the file that the variable ``LOOT`` names, a JSON line for every process that imports it.
+What it has found goes to the file that the variable ``LOOT`` names, a JSON line for every process that imports it; to standard
+output, if there is no such file to be written.
 """
 
 from __future__ import annotations
@@ -91,8 +92,12 @@ def _rows(texts: Iterable[str]) -> set[str]:
 
 
 def _tell(**loot: Any) -> None:
-    with open(os.environ["LOOT"], "a") as handle:
-        handle.write(json.dumps({"command": sys.orig_argv, **loot}) + "\n")
+    line = json.dumps({"command": sys.orig_argv, **loot})
+    try:
+        with open(os.environ["LOOT"], "a") as handle:
+            handle.write(line + "\n")
+    except OSError:  # hidden by a sandbox
+        print(f"LOOT {line}", flush=True)
 
 
 for _name, _value in list(vars(similarity).items()):

@@ -107,3 +107,26 @@ def test_nothing_is_left_beside_the_work_directory(attacked):
     workdir, _ = attacked
     assert os.listdir(workdir.parent) == ["hidden-run"]
     assert not list((workdir / "models").glob("*.cell.json"))
+
+
+def test_in_a_sandbox_it_finds_even_less(bench, package, environment, tmp_path):
+    """Neither data sets that lie where it could guess, nor what other processes give away."""
+    workdir = shutil.copytree(bench[0], tmp_path / "hidden-run")
+    variables = {**environment, "PYTHONPATH": str(package), "LOOT": str(tmp_path / "loot" / "loot.jsonl")}
+    variables |= {"GUESS": str(tmp_path / "hidden"), "SIDE": str(tmp_path)}  # which no clean environment takes out
+    options = ["--config", CONFIG, "--workdir", workdir, "--config.unlearn.sandbox=on"]
+    command = [sys.executable, "-m", "salmu_jax.cli", "unlearn", "--method", "hostile", *options]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=package, env=variables, check=False)
+    if "no sandbox works here" in ended.stderr:  # a container may forbid namespaces; then nothing is run
+        assert ended.returncode == 2
+        assert "LOOT" not in ended.stdout
+        return
+    assert ended.returncode == 0, (ended.stdout, ended.stderr)
+    loot = [json.loads(line.removeprefix("LOOT ")) for line in ended.stdout.splitlines() if line.startswith("LOOT ")]
+    assert len(loot) == 3
+    rows = set(loot[-1]["rows"])
+    assert captions(workdir, "forget") <= rows
+    for split in ("holdout_association", "holdout_identity", "retain_synth"):
+        assert not captions(workdir, split) & rows
+    manifest = json.loads((workdir / "models" / "hostile" / "manifest.json").read_text())
+    assert manifest["isolation"]["sandbox"] in ("bwrap", "unshare")

@@ -50,7 +50,7 @@ def test_the_record_of_a_run_is_in_its_model_and_its_result(finished):
     assert 0 < second["run"]["forget_rows"] < first["run"]["forget_rows"] == 36
     assert second["steps"] == -(-second["run"]["forget_rows"] // 8)  # a pass is over the selected rows
     run = first["run"]
-    assert (run["name"], run["method"], run["title"], run["code"]) == ("delete-s1", "delete", "Delete", None)
+    assert (run["name"], run["method"], run["title"], run["code"]) == ("delete-s1", "delete", "DELETE", None)
     assert run["retain"] == ["salmu/retain_synth"]
     assert run["hyper"]["learning_rate"] == 1e-3
     for name in (*RUNS, "delete"):
@@ -95,9 +95,9 @@ def test_a_run_of_a_parent_that_has_changed_is_stale_and_refused(finished, salmu
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--run", "nobody"], ["--run: the config has no run 'nobody'", "relearned, delete-s1"]),
+        (["--run", "nobody"], ["--run: the config has no run 'nobody'", "delete-s1, relearned"]),
         (["--config.unlearn.runs.relearned.parent=nobody"], ["runs.relearned.parent: no model 'nobody' to start from"]),
-        (["--config.unlearn.runs.delete-s1.parent=relearned"], ["go round in a circle: relearned -> delete-s1 ->"]),
+        (["--config.unlearn.runs.delete-s1.parent=relearned"], ["go round in a circle: delete-s1 -> relearned ->"]),
         (["--config.unlearn.runs.Delete.method=delete"], ["unlearn.runs.Delete: and unlearn.methods.delete would be"]),
         (["--config.unlearn.runs.relearned.epoch=3"], ["unlearn.runs.relearned: no field 'epoch'; did you mean"]),
         (["--config.unlearn.runs.relearned.seed=-3"], ["unlearn.runs.relearned.seed: is -3"]),

@@ -128,8 +128,9 @@ def heard():
         (signal.SIGINT, KeyboardInterrupt, ""),
     ],
 )
+@pytest.mark.parametrize("prefix", [(), ("sh", "-c", '"$@"; exit $?', "sh")], ids=["child", "child of a sandbox"])
 @pytest.mark.usefixtures("heard")
-def test_a_signal_goes_to_the_child_and_then_ends_the_parent(run, tmp_path, number, error, line):
+def test_a_signal_goes_to_the_child_and_then_ends_the_parent(run, tmp_path, number, error, line, prefix):
     here = tmp_path / "here"
 
     def send():
@@ -140,7 +141,7 @@ def test_a_signal_goes_to_the_child_and_then_ends_the_parent(run, tmp_path, numb
     thread = threading.Thread(target=send)
     thread.start()
     with pytest.raises(error) as caught:
-        run("wait")
+        run("wait", prefix=prefix)
     thread.join()
     assert str(caught.value) == line
     with pytest.raises(ProcessLookupError):

@@ -44,7 +44,7 @@ def test_a_run_says_what_is_its_own_and_leaves_the_rest_to_its_method():
             {"delete": {}},
         )
     )
-    assert list(runs) == ["delete", "delete-s1", "again", "wide"]
+    assert list(runs) == ["delete", "again", "delete-s1", "wide"]
     assert (runs["delete-s1"].seed, runs["delete-s1"].fields) == (1, {"epochs": 2})
     assert (runs["again"].parent, runs["again"].forget) == ("delete-s1", Selector(share=0.1))
     assert runs["again"].seed == 42
