@@ -1,10 +1,12 @@
 """Kills a run again and again, and compares what it ends with.
 
     python tests/acceptance/kill_resume.py --config configs/mini.py --kills 10 --workdir DIR
+    python tests/acceptance/kill_resume.py --config configs/tiny_runs.py --kills 10 --workdir DIR
 
 An undisturbed run of ``salmu bench`` in DIR/undisturbed; then one in DIR/killed that is ended with SIGKILL at random moments
 (spread over the time that the undisturbed run took, seeded) and started again each time. Exit status 1 if any result file
-of the two differs in anything but times and the work directory.
+of the two differs in anything but times and the work directory, or is not in the report. The second config has three seeds of
+a method, one person's request, and a relearning run on top of an unlearned model.
 """
 
 from __future__ import annotations
@@ -79,6 +81,13 @@ def differences(first: Path, second: Path) -> list[str]:
     ]
 
 
+def not_in_the_report(workdir: Path) -> list[str]:
+    """The models that have a result and are not in the report."""
+    board = (workdir / "report" / "leaderboard.json").read_text()
+    names = sorted(path.stem for path in (workdir / "results").glob("*.json"))
+    return [name for name in names if json.dumps(name) not in board]
+
+
 class Process:
     """The command itself, in a process group of its own."""
 
@@ -130,7 +139,9 @@ def main() -> int:
     different = differences(undisturbed, killed)
     count = len(list((undisturbed / "results").glob("*.json")))
     print(f"{count} result files: " + (f"DIFFERENT: {', '.join(different)}" if different else "all equal"))
-    return 1 if different or not count else 0
+    absent = not_in_the_report(undisturbed) + not_in_the_report(killed)
+    print(f"in one report: {'all' if not absent else 'not ' + ', '.join(absent)}")
+    return 1 if different or absent or not count else 0
 
 
 if __name__ == "__main__":

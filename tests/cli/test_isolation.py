@@ -113,7 +113,7 @@ def test_in_a_sandbox_it_finds_even_less(bench, package, environment, tmp_path):
     """Neither data sets that lie where it could guess, nor what other processes give away."""
     workdir = shutil.copytree(bench[0], tmp_path / "hidden-run")
     variables = {**environment, "PYTHONPATH": str(package), "LOOT": str(tmp_path / "loot" / "loot.jsonl")}
-    variables |= {"GUESS": str(tmp_path / "hidden"), "SIDE": str(tmp_path)}  # which no clean environment takes out
+    variables |= {"SIDE": str(tmp_path)}  # which no clean environment takes out
     options = ["--config", CONFIG, "--workdir", workdir, "--config.unlearn.sandbox=on"]
     command = [sys.executable, "-m", "salmu_jax.cli", "unlearn", "--method", "hostile", *options]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=package, env=variables, check=False)
