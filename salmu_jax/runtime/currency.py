@@ -75,7 +75,7 @@ class Currency:
                 return [f"nothing says what {output} was made from"]
             if record["identity"] != identity.digest:
                 return [f"changed since {output} was made: {listed(identity.changes(record['fields']))}"]
-        if damage := self._damage(outputs, {} if adopted else record["output"]):
+        if damage := self._damage(outputs, {} if adopted or record is None else record["output"]):
             self._path(stage).unlink(missing_ok=True)  # a model of the same identity may take its place
             return [f"{output}: {listed(damage)}"]
         if adopted:

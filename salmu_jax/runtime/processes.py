@@ -5,8 +5,8 @@ the parent ends, however it ends, the child reads end of file and ends too. The 
 a pipe: what the work returned, or its exit status and last line, which the parent raises as its own error.
 Nothing else is exchanged; output and terminal are shared.
 
-SIGINT, SIGTERM and SIGHUP are passed on to the running child. They end the parent only when :func:`signals_held` ends, so that
-what the child has finished is taken over first. A child in a sandbox, which is in namespaces of its own, gets the numbers of
+SIGINT, SIGTERM and SIGHUP are forwarded to the running child. They end the parent only when :func:`signals_held` ends, so that
+the child's finished outputs are taken over first. A child in a sandbox, which is in namespaces of its own, gets the numbers of
 signals as lines of its standard input and sends them to itself.
 """
 
@@ -198,7 +198,7 @@ class _Held:
 
     @contextlib.contextmanager
     def passed_on(self, process: subprocess.Popen, prefix: Sequence[str] = ()) -> Iterator[None]:
-        """Passes signals on to ``process`` inside ``with``; one that was received just before, at once.
+        """Forwards signals to ``process`` inside ``with``; one received just before, at once.
 
         With a ``prefix``, ``process`` is the sandbox, and the child in it is told by its input.
         """

@@ -72,7 +72,8 @@ class Selector:
         kind = kinds[0]
         if kind == "share":
             return _read_share(value, where)
-        return cls(**{kind: _read_list(kind, value[kind], f"{where}.{kind}")})
+        selected: dict[str, Any] = {kind: _read_list(kind, value[kind], f"{where}.{kind}")}
+        return cls(**selected)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the form that :meth:`read` takes."""
@@ -95,6 +96,7 @@ class Selector:
         if self.share is not None:
             return self._draw(identities, where)
         keys: Sequence[Any]
+        wanted: set[Any]
         if self.identities:
             wanted, keys, kind = set(self.identities), identities, "identities"
         elif self.associations:
@@ -111,6 +113,7 @@ class Selector:
         return [row for row, key in enumerate(keys) if key in wanted]
 
     def _draw(self, identities: Sequence[str], where: str) -> list[int] | None:
+        assert self.share is not None
         if self.share == 1:
             return None
         units = sorted(set(identities)) if self.by == "identities" else range(len(identities))
