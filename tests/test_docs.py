@@ -10,6 +10,7 @@ import yaml
 
 from salmu_jax import commands
 from salmu_jax.config import load_config
+from salmu_jax.evaluation import verdicts
 
 ROOT = documents.ROOT
 # What pages describe and the code has not yet; to be emptied.
@@ -104,3 +105,10 @@ def test_the_readme_and_the_guide_show_the_same_method():
     (one,) = documents.blocks(documents.section("README.md", "### Your own method"), "python")
     (other,) = documents.blocks(documents.section("CONTRIBUTING.md", "## Write a method in ten minutes"), "python")
     assert one == other
+
+
+@pytest.mark.parametrize("rule", verdicts.RULES, ids=lambda rule: f"{rule.name}-{rule.statistic}")
+def test_the_page_of_metrics_states_every_rule(rule):
+    text = documents.section("docs/metrics.md", "## Verdicts")
+    (stated,) = re.findall(rf"^(?:\| )?\*\*{rule.name}\*\*(?: \||[^\n]*label).*\n?(?!\|).*", text, re.MULTILINE)
+    assert rule.line() in stated
