@@ -1,1 +1,1 @@
-"""Configurations: one file a run, each a ``get_config()``; the fields are explained in ``salmu_jax/config.py``."""
+"""Config files, each with a ``get_config()``. ``salmu_jax/config_fields.py`` explains the fields."""

@@ -18,7 +18,6 @@ COMING_COMMANDS = (
     "salmu methods",
     "salmu report FILE",
     "salmu report runs",
-    "salmu unlearn --config FILE --run",
 )
 COMING_FILES = {"tests/test_layers.py"}
 PAGES = {str(path.relative_to(ROOT)): path for path in documents.DOCUMENTS}

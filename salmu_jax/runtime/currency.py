@@ -1,16 +1,16 @@
-"""Decides whether an output is current: made from the present values, code and inputs, and still as it was written.
+"""Decides whether an output is current: made from the present values, code and inputs, and unchanged since.
 
-The only place that decides it. Every stage leaves a record, ``stages/STAGE.json``, of what its outputs were made from (the
+No other place decides it. Each stage leaves a record, ``stages/STAGE.json``, of what its outputs were made from (the
 fields of an :class:`~salmu_jax.runtime.identity.Identity`) and of their digests. An output is current if
 
-* its record has the present identity, or, for a model whose record a kill has prevented, its own manifest has;
-* every file is as it was written: a directory's files by its manifest (``contents.py``), a file by the digest in the record.
+* its record has the present identity; or its own manifest has, for a model that a kill left without a record;
+* every file is as it was written: a directory's files by its manifest (``contents.py``), a file by the record's digest.
 
 :meth:`Currency.reasons` answers for the stage that would make the output, :meth:`Currency.made_here` for those that read it,
 and :meth:`Currency.changes` for the report, which shows results of earlier commands.
 
-The record of data sets that work directories share lies beside the data, and so do the digests of their files, so that each
-file is read once for all of them.
+The record of shared data sets lies beside the data, and so do the digests of their files, so that each
+file is read only once for all work directories.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BUILD = "build"  # the stage whose output may be shared
 
 
 class Currency:
-    """The records of a work directory.
+    """Reads and writes the records of a work directory.
 
     Args:
       root: the work directory.
@@ -63,7 +63,7 @@ class Currency:
     def reasons(self, stage: str, identity: Identity, outputs: Sequence[Path], asked: Any = None) -> list[str] | None:
         """Returns why a stage has to run: an empty list if its outputs are current, None if there are none.
 
-        A model whose record a kill has prevented is recorded.
+        A model that a kill left without a record gets one.
         """
         output = outputs[0]
         if not output.exists():
@@ -83,9 +83,9 @@ class Currency:
         return []
 
     def made_here(self, stage: str, output: Path, identity: str | None = None) -> bool:
-        """Returns whether ``output`` is the one that ``stage`` has recorded; True if it has recorded none.
+        """Returns whether ``output`` is the one that ``stage`` recorded; True if it recorded none.
 
-        A model may also show by the ``identity`` in its manifest that the stage has made it.
+        For a model, a matching ``identity`` in its manifest also counts.
         """
         record = self.record(stage)
         return record is None or record["output"] == output_state([output]) or record["identity"] == identity
@@ -100,9 +100,9 @@ class Currency:
     # Whether it is as it was written --------------------------------------------------------------------------------------
 
     def damage(self, directory: Path, *prefixes: str) -> list[str]:
-        """Returns what is wrong with a directory of ours, or with its parts ``prefixes``, a line a file.
+        """Returns what is wrong with one of our directories, or with its parts ``prefixes``, one line per file.
 
-        Files are read only if they have changed since they were last read.
+        Reads only files that changed since they were last read.
         """
         held = contents.read_contents(directory)
         if held is None or not contents.seal_holds(directory):
@@ -123,7 +123,7 @@ class Currency:
         others = contents.other_names(directory)
         with self._seen(directory) as seen:
             found = {
-                # A dangling link counts as content: the build has to run, and refuses it.
+                # A dangling link counts as content: the build then runs, and refuses it.
                 name: contents.digest_of(directory / name, seen, name) if name not in others else "no file"
                 for name in [*contents.file_names(directory), *others]
                 if not any(part.startswith(".") for part in name.split("/"))
@@ -145,7 +145,7 @@ class Currency:
 
     @contextlib.contextmanager
     def _seen(self, directory: Path) -> Iterator[contents.Seen]:
-        """Yields the digests of files of ``directory`` read before; keeps those that the block adds."""
+        """Yields the known digests of files of ``directory``; keeps those that the block adds."""
         of_shared = self._shared is not None and directory == self._shared
         path, key = _beside(directory, "seen") if of_shared else self._stages / "seen.json", str(directory.resolve())
         try:

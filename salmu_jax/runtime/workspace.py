@@ -1,23 +1,23 @@
-"""The work directory of a run: where each stage's output is, and when it is reused.
+"""Manages a work directory: where each stage's output is, and when it is reused.
 
     runs/mini/
       world/               generate       (absent when the config names a world_dir)
       datasets/            build
-      models/clean/ ...    pretrain, unlearn: one directory a model; NAME.state/ beside it while it is being made
-      results/NAME.json    evaluate: one file a model
+      models/clean/ ...    pretrain, unlearn: one directory per model; NAME.state/ beside it until it is complete
+      results/NAME.json    evaluate: one file per model
       cache/               evaluate: decoded images and embeddings; may be deleted at any time
       report/index.html    report
-      logs/NAME/           pretrain: event files and traces, where they were asked for
+      logs/NAME/           event files and traces, if asked for
       stages/*.json        what each output was made from; seen.json: digests of files, to read each only once
 
 An output that is current (``currency.py``) is reused. Otherwise it is made again, and a line says why. The old record is
 replaced only when the new output is complete, so an interrupted attempt costs nothing.
 
-With ``datasets_dir`` the data sets lie there instead, for several work directories: the first one that needs them builds them,
+With ``datasets_dir``, several work directories share data sets there. The first one that needs them builds them,
 and nobody replaces them while another one reads them. Data sets of another world, or built by other code, are refused, not
 replaced.
 
-With several processes, process 0 holds the lock, writes the records, and decides for all what is reused.
+With several processes, process 0 holds the lock, writes the records, and decides for all which outputs are reused.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _OUTPUTS = ("models", "results", "report", "stages", "logs", "cache")
 
 
 class _Made(NamedTuple):
-    """A stage with its output, see :meth:`Workspace.stage`."""
+    """A stage and its output; see :meth:`Workspace.stage`."""
 
     name: str
     output: Path
@@ -67,7 +67,7 @@ class _Made(NamedTuple):
 
 
 class Workspace:
-    """Paths of a run, its lock, and the records of its stages."""
+    """Holds the paths of a work directory, its lock, and the records of its stages."""
 
     def __init__(self, config: ConfigDict):
         self.config = config
@@ -77,8 +77,8 @@ class Workspace:
         self.datasets = shared or self.root / "datasets"
         self.currency = Currency(self.root, shared)
         self.report = self.root / "report"
-        self.rerun = False  # make every output again, whatever is there
-        self.unfinished = ""  # what to do with an unfinished run of another config: resume, restart, or empty: ask
+        self.rerun = False  # make every output again, even if current
+        self.unfinished = ""  # for an unfinished run of another config: resume, restart, or empty to stop
         self._lock: Lock | None = None
 
     def model(self, name: str) -> Path:
@@ -86,11 +86,11 @@ class Workspace:
         return self.root / "models" / name
 
     def model_state(self, name: str) -> Path:
-        """Returns the directory of the states of a model under way."""
+        """Returns the directory of an unfinished model's checkpoints."""
         return self.root / "models" / f"{name}.state"
 
     def states(self, name: str) -> str:
-        """Returns the directory in ``train.state_dir`` for the states of a model under way; empty if there is none."""
+        """Returns the directory in ``train.state_dir`` for an unfinished model's checkpoints; empty if there is none."""
         directory = self.config.train.state_dir
         return f"{directory.rstrip('/')}/{name}.state" if directory else ""
 
@@ -119,7 +119,7 @@ class Workspace:
 
     def share(self) -> None:
         """Lets other runs share the work directory."""
-        distributed.from_main(lambda: self._lock.share())  # process 0 alone has it
+        distributed.from_main(lambda: self._lock.share())  # only process 0 holds it
 
     @contextlib.contextmanager
     def result_locked(self, name: str) -> Iterator[None]:
@@ -146,9 +146,9 @@ class Workspace:
         beside: Sequence[Path] = (),
         asked: Any = None,
     ) -> Iterator[Identity | None]:
-        """Yields the stage's identity, or None when ``output`` is intact and of the same identity.
+        """Yields the stage's identity, or None if ``output`` is intact and has the same identity.
 
-        The caller leaves the block at once on None. When the block ends well, ``output`` is recorded as complete.
+        On None, the caller leaves the block at once. If the block succeeds, ``output`` is recorded as complete.
 
         Args:
           name: of the stage, and of its record.
@@ -159,7 +159,7 @@ class Workspace:
           asked: a JSON value to keep in the record, outside of the identity.
 
         Raises:
-          InputError: an input lies in the output; the output is not ours to replace; an input has been removed meanwhile.
+          InputError: an input lies in the output; the output is not ours to replace; an input was removed meanwhile.
         """
         made = _Made(name, output, Identity(fields), tuple(inputs), tuple(beside), asked)
         began = time.monotonic()
@@ -171,7 +171,7 @@ class Workspace:
             held = {path: removal.names_in(path) for path in inputs}
             removed = functools.partial(self._removed, name, _inode(self.root))
             with removal.named(held, removed):
-                yield Identity(agreed)  # the fields of process 0 are those of all
+                yield Identity(agreed)  # all processes use the fields of process 0
             distributed.from_main(functools.partial(self._end, made, began, held, removed))
 
     def _begin(self, made: _Made, held_data: Lock) -> Mapping[str, Any] | None:
@@ -206,12 +206,12 @@ class Workspace:
         seconds = round(time.monotonic() - began, 1)
         self.currency.keep(made.name, made.identity, seconds, made.outputs, made.asked)
         say(f"{made.name}: {seconds:.1f} s, {made.output}")
-        for path, names in held.items():  # all had been read or opened before, so that the output is whole
+        for path, names in held.items():  # they were read or opened before, so the output is complete
             if what := removal.removed(path, names):
                 say(f"warning: {removed(path, what)}")
 
     def _hold_datasets(self, name: str, lock: Lock) -> bool:
-        """Locks the data sets, after waiting for another run that builds them; returns whether nobody else reads them."""
+        """Locks the data sets, waiting for another run that builds them; returns whether nobody else reads them."""
         told = False
         while True:
             try:
@@ -224,7 +224,7 @@ class Workspace:
                 time.sleep(0.2)
 
     def _check_replaceable_for_others(self, reasons: Sequence[str] | None, alone: bool) -> None:
-        """Raises InputError if data sets are to be made again that another work directory reads, or has made otherwise."""
+        """Raises InputError if another work directory reads the data sets to be made again, or made them differently."""
         if not alone:
             raise InputError(
                 f"is read by another salmu run, and has to be made again ({listed(reasons or ['it is missing'])}); wait for"
@@ -241,12 +241,12 @@ class Workspace:
 
     @property
     def outputs(self) -> list[Path]:
-        """All that the stages write, but a made world."""
+        """All outputs of the stages except a made world."""
         return [self.datasets, *(self.root / name for name in _OUTPUTS)]
 
     def _removed(self, name: str, root: tuple[int, int] | None, path: Path, what: str) -> InputError:
-        """Returns the end of a stage under which somebody has removed an input, or the work directory with it."""
-        if root is not None and _inode(self.root) != root:  # a library may have made another one in its place
+        """Returns the error of a stage whose input, or whole work directory, somebody has removed."""
+        if root is not None and _inode(self.root) != root:  # a library may have created another one in its place
             return InputError(f"was removed while '{name}' worked in it; put it back, or begin again", self.root)
         again = {self.datasets: "'salmu build' makes it again", self.root / "world": "'salmu generate' makes it again"}
         return InputError(f"{what} while '{name}' read it; {again.get(path, 'put it back, or make it again')}", path)
@@ -254,7 +254,7 @@ class Workspace:
 
 @contextlib.contextmanager
 def held_around(path: Path) -> Iterator[None]:
-    """Locks the work directory that contains ``path``, if there is one, so that no run there is disturbed."""
+    """Locks the work directory that contains ``path``, if there is one, so as not to disturb a run there."""
     above = path.absolute().parents[:3]
     roots = [parent for parent in above if (parent / ".lock").is_file() and (parent / "stages").is_dir()]
     if not roots:
@@ -276,7 +276,7 @@ def _take(lock: Lock, root: Path, shared: bool = False) -> bool:
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
-    """Returns what tells a directory from another one in its place; None if there is none."""
+    """Returns the device and inode of a directory, which tell it from a replacement; None if there is none."""
     try:
         about = os.stat(path)
     except OSError:
@@ -292,7 +292,7 @@ def _check_inputs(output: Path, inputs: Sequence[Path]) -> None:
 
 
 def _check_replaceable(output: Path) -> None:
-    """Raises InputError if the output to be replaced is not ours, before hours are spent on the new one."""
+    """Raises InputError if the output to be replaced is not ours, before hours go into the new one."""
     if output.suffix == ".json":
         if output.is_file() and b'"salmu_jax.' not in output.read_bytes():
             raise InputError("is not a result of salmu, so it is not replaced; move it away", output)
@@ -304,14 +304,14 @@ def _check_replaceable(output: Path) -> None:
 
 
 def devices() -> str:
-    """Returns the devices of this process, ``8 x TPU v4 (tpu)``."""
+    """Returns the devices of this process, such as ``8 x TPU v4 (tpu)``."""
     import jax
 
     return f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.default_backend()})"
 
 
 def provenance(config: Mapping[str, Any], device: str | None = None) -> dict[str, Any]:
-    """Returns what an output was made with: config, versions, command, devices (None: this process's) and time."""
+    """Returns what an output is made with: config, versions, command, time, and ``device`` (None: this process's)."""
     packages = (
         "jax",
         "flax",
@@ -326,7 +326,7 @@ def provenance(config: Mapping[str, Any], device: str | None = None) -> dict[str
     versions = {"salmu_jax": salmu_jax.__version__, "python": platform.python_version()}
     versions |= {package: importlib.metadata.version(package) for package in packages}
     return {
-        "config": safe_value(config),  # the name of a directory need be no text
+        "config": safe_value(config),  # directory names need not be valid text
         "versions": versions,
         "command": safe_text(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), limit=None),
         "device": device or devices(),
