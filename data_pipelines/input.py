@@ -188,6 +188,7 @@ def training_batches(
     num_workers: int = 0,
     host_index: int = 0,
     host_count: int = 1,
+    images: bool = True,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields training batches endlessly, one per step, computed ahead in the background.
 
@@ -204,6 +205,7 @@ def training_batches(
       num_workers: worker processes that read and decode; 0 for threads of this process. Excludes a cache.
       host_index: which part of each batch to yield.
       host_count: the number of parts; must divide ``batch_size``.
+      images: False for captions alone: no image is decoded, and batches have no ``images``.
 
     Yields:
       ``images`` uint8 ``[B, S, S, 3]``, ``tokens`` int32 ``[B, context_length]``, ``index`` int64 ``[B]`` (indices into
@@ -228,7 +230,7 @@ def training_batches(
             "a cache of decoded images needs no augmentation, no worker processes and one image size", "cache"
         )
     rows = batch_size // host_count
-    load = _Load(source, tokenizer, image_size, rows, seed, augment, cache)
+    load = _Load(source, tokenizer, image_size if images else 0, rows, seed, augment, cache)
     parts = grain.MapDataset.range(_ENDLESS).map(load)  # part c: batch c // host_count, host c % host_count
     steps = parts[host_index::host_count][start_step:]
     threads = 1 if cache is not None or num_workers else host.cpu_count()
@@ -296,7 +298,7 @@ class _Load:
 
     source: PairSource
     tokenizer: ClipTokenizer
-    image_size: int
+    image_size: int  # 0: no images
     rows: int
     seed: int
     augment: dict[str, tuple[float, float]] | None
@@ -306,18 +308,22 @@ class _Load:
         positions = number * self.rows + np.arange(self.rows)
         places = shuffled(positions, len(self.source), self.seed)
         texts = {"tokens": "text", **{_tokens_name(name): name for name in self.source.extra_text}}
+        batch: dict[str, np.ndarray] = {}
         if self.cache is not None:
             parts, rows = self.source.parts, self.source.positions(places)
-            batch = {"images": _gather([self.cache.images(part) for part in parts], rows)}
+            if self.image_size:
+                batch["images"] = _gather([self.cache.images(part) for part in parts], rows)
             for key, name in texts.items():
                 batch[key] = _gather([self.cache.tokens(part, name, self.tokenizer) for part in parts], rows)
         else:
             pairs = self.source.read(places)
-            images = [
-                self._image(position, place, pair["image"])
-                for position, place, pair in zip(positions.tolist(), places.tolist(), pairs, strict=True)
-            ]
-            batch = {"images": np.stack(images)}
+            if self.image_size:
+                batch["images"] = np.stack(
+                    [
+                        self._image(position, place, pair["image"])
+                        for position, place, pair in zip(positions.tolist(), places.tolist(), pairs, strict=True)
+                    ]
+                )
             for key, name in texts.items():
                 batch[key] = self.tokenizer([pair[name] for pair in pairs])
         return {**batch, "index": places}

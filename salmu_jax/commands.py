@@ -213,6 +213,15 @@ def _import(options: argparse.Namespace, overrides: list[str]) -> None:
         import_as(options.model, source, workspace, **settings)
 
 
+def _methods(options: argparse.Namespace, overrides: list[str]) -> None:
+    from salmu_jax.unlearning.describe import describe_method, list_methods
+
+    if not options.names:
+        console.say(list_methods())
+    for number, name in enumerate(options.names):
+        console.say(("\n" if number else "") + describe_method(name))
+
+
 def _verify(options: argparse.Namespace, overrides: list[str]) -> None:
     from salmu_jax.evaluation.result import result_files
     from salmu_jax.evaluation.verify import verify_results
@@ -293,6 +302,11 @@ COMMANDS: dict[str, Command] = {
         ),
         *UNFINISHED,
         computes=False,
+    ),
+    "methods": Command(
+        "list the unlearning methods, or describe one: formula, streams, options, presets, reference",
+        (option("names", nargs="*", metavar="NAME", help="a method, or FILE.py:CLASS of your own"),),
+        _methods,
     ),
     "evaluate": _stage(
         "compute all metrics of models",

@@ -17,7 +17,7 @@ from salmu_jax.config import base_config, identity_section, load_config, section
 from salmu_jax.models.zoo import architecture
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.text import safe_text
-from salmu_jax.unlearning.loop import make_plan
+from salmu_jax.unlearning.plan import make_plan
 
 ROOT = Path(__file__).parents[1]
 BASE = "from salmu_jax.config import base_config\n\n\ndef get_config():\n    config = base_config()\n"

@@ -45,7 +45,7 @@ _STEERING = (
     *("cli", "commands", "config", "config_fields", "chain", "stages", "stage_process", "runtime.", "interop."),
     *(
         f"unlearning.{name}"
-        for name in ("cells", "child", "isolation", "runs", "sandbox", "sandbox_entry", "selectors", "view")
+        for name in ("cells", "child", "isolation", "runs", "sandbox", "sandbox_entry", "selectors", "view", "watching")
     ),
     *(
         f"training.{name}"

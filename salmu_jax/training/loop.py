@@ -173,9 +173,9 @@ def steps_of(epochs: float, pairs: int, batch_size: int) -> int:
     return max(1, math.ceil(epochs * pairs / batch_size - 1e-9))  # 0.1 * 30 / 3 is a little more than 1
 
 
-def derived_seed(seed: int, purpose: int) -> int:
-    """Returns a seed for a purpose, a function of ``seed`` and ``purpose`` alone; 0 to 2^31 - 1."""
-    return int(np.random.default_rng([seed, purpose]).integers(2**31))
+def derived_seed(seed: int, *purpose: int) -> int:
+    """Returns a seed for a purpose (one or more words), a function of ``seed`` and ``purpose`` alone; 0 to 2^31 - 1."""
+    return int(np.random.default_rng([seed, *purpose]).integers(2**31))
 
 
 def _evaluate(watch: Watch, params: Any, label: str, done: int) -> Mapping[str, float]:

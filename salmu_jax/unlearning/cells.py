@@ -72,6 +72,7 @@ def open_cell(
         made = view.build_view(cell / child.VIEW, workspace.datasets, splits, parent, method)
         if state.is_dir():
             _move(state, cell / child.STATE)
+        _copy_logs(workspace.logs(name), cell / child.LOGS, only="wandb.json")  # a resumed run goes on under its id
     except BaseException:
         close_cell(workspace, name, cell)
         raise
@@ -117,6 +118,7 @@ def close_cell(workspace: Workspace, name: str, cell: Path) -> None:
                 f"is there, and so are states of this method in {state}; keep one and remove the other", home
             )
         _move(state, home)
+    _copy_logs(cell / child.LOGS, workspace.logs(name))
     shutil.rmtree(cell, ignore_errors=True)
     record_path(workspace, name).unlink(missing_ok=True)
 
@@ -188,6 +190,15 @@ def _move(source: Path, target: Path) -> None:
         shutil.rmtree(source)
     files.sync_directory(target.parent)
     files.sync_directory(source.parent)
+
+
+def _copy_logs(source: Path, target: Path, only: str = "*") -> None:
+    """Copies the regular files of a directory of logs to where they are not yet, or are older."""
+    for path in sorted(source.rglob(only)) if source.is_dir() and not source.is_symlink() else []:
+        place = target / path.relative_to(source)
+        if path.is_file() and not path.is_symlink():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
 
 
 def removed_under(name: str, cell: Path, what: str) -> InputError:

@@ -6,6 +6,7 @@ written. Its request is JSON without any path: it works in the directory that it
     view/        what it may read, see view.py
     run/state/   what a killed run goes on from
     run/model/   the unlearned model, when it is done
+    run/logs/    event files, if the config wants any
 
 This module imports nothing heavy, so that a signal is answered from the first line on.
 """
@@ -21,7 +22,7 @@ from typing import Any
 from salmu_jax.runtime import processes, removal
 from salmu_jax.runtime.errors import InputError
 
-VIEW, STATE, MODEL = Path("view"), Path("run/state"), Path("run/model")
+VIEW, STATE, MODEL, LOGS = Path("view"), Path("run/state"), Path("run/model"), Path("run/logs")
 LOCK = "lock"
 _METHODS = "salmu_jax.unlearning.methods"
 
@@ -42,7 +43,8 @@ def describe(request: Mapping[str, Any]) -> dict[str, Any]:
     from salmu_jax.config import from_json
     from salmu_jax.training.pretrain import make_clip
     from salmu_jax.unlearning.freeze import label_parameters
-    from salmu_jax.unlearning.loop import describe_plan, make_plan
+    from salmu_jax.unlearning.method import Method
+    from salmu_jax.unlearning.plan import describe_plan, make_plan
 
     config = from_json(request["config"])
     shapes = jax.eval_shape(make_clip(config).init, jax.random.key(0))
@@ -52,7 +54,8 @@ def describe(request: Mapping[str, Any]) -> dict[str, Any]:
         if ":" not in run["method"]:
             _check_module(run["method"], type(plan.method).__module__, run["where"])
         try:
-            label_parameters(shapes, plan.trainable)
+            if type(plan.method).parametrise is Method.parametrise:  # what others train is known when they run
+                label_parameters(shapes, plan.trainable)
         except InputError as error:
             raise InputError(str(error), f"{run['where']}.freeze") from error
         described[name] = describe_plan(plan)
@@ -86,6 +89,8 @@ def _unlearn(request: Mapping[str, Any]) -> dict[str, Any]:
     from salmu_jax.training.pretrain import make_clip
     from salmu_jax.training.states import States
     from salmu_jax.unlearning import loop
+    from salmu_jax.unlearning.permission import Permission
+    from salmu_jax.unlearning.plan import make_plan
 
     config, name = from_json(request["config"]), request["name"]
     distributed.initialize(**request["distributed"])
@@ -93,20 +98,22 @@ def _unlearn(request: Mapping[str, Any]) -> dict[str, Any]:
     forget_split, *retain_splits = request["splits"]
     datasets = VIEW / "datasets"
     clip = make_clip(config)
-    plan = loop.make_plan(request["method"], request["fields"], request["forget_pairs"], request["where"])
-    forget = PairSource.open(datasets, [forget_split], loop.extra_text(plan.method))
+    plan = make_plan(request["method"], request["fields"], request["forget_pairs"], request["where"])
+    forget = PairSource.open(datasets, [forget_split])
+    if request["rows"] is not None:
+        forget = forget.select(request["rows"])
     loop.unlearn(
         config,
         plan,
         clip,
         load_model(VIEW / "parent", clip.config)[1],
-        forget if request["rows"] is None else forget.select(request["rows"]),
-        PairSource.open(datasets, retain_splits) if retain_splits else None,
+        Permission(forget, PairSource.open(datasets, retain_splits) if retain_splits else None),
         MODEL,
         States(root=STATE, identity=Identity(request["identity"]), label=f"unlearn {name}", **request["states"]),
         name=name,
         seed=request["seed"],
         cache=DecodedCache(clip.config.image_size) if config.data.cache_decoded else None,
+        logs=LOGS,
     )
     return {"device": devices()}
 

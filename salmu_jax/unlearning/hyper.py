@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optax
 
 from salmu_jax.runtime.errors import InputError
-from salmu_jax.runtime.limits import ADAMW, POSITIVE
+from salmu_jax.runtime.limits import ADAMW, POSITIVE, Limits
 from salmu_jax.training.optimizer import OptimizerConfig, make_optimizer
+from salmu_jax.unlearning.transforms import make_link
 
 WARMUP_FRACTION = 0.05  # the published baselines warm up linearly, over a length that is not public: this one is ours
+EPOCHS = Limits(0, 1_000_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,18 +24,22 @@ class Hyper:
 
     Attributes:
       learning_rate: peak of the schedule (linear warm-up, then half a cosine to 0), for every trainable leaf.
-      total_steps: length of the schedule. 19,050 = 10 passes over 30,468 forget pairs, 16 a step.
+      epochs: passes over the forget pairs; a run's ``total_steps`` follow from it and from its number of pairs.
+      total_steps: length of the schedule. 19,050 = 10 passes over 30,468 forget pairs, 16 a step. 0: no steps.
       warmup_steps: steps of linear warm-up; None for 5 % of ``total_steps``.
-      batch_size: pairs a step, forget and retain together (:meth:`Method.batch_sizes` divides them).
+      batch_size: rows a step, shared evenly by the method's streams that have no ``per_step``.
       weight_decay: decoupled, on matrices only (leaves with two axes or more).
       b1, b2, eps: of Adam.
       clip_norm: largest global norm of the gradient that reaches Adam; None for no clipping.
+      chain: transforms of ``transforms.py`` to put before the base optimizer, each a name, or a mapping of its name as
+        ``link`` and its arguments: ``{"link": "pull_to_reference", "strength": 0.1}``.
       options: what one method alone knows (its fields), such as the weights of its loss terms.
 
     Raises InputError if a value is out of range.
     """
 
     learning_rate: float = 1e-7
+    epochs: float = 10.0
     total_steps: int = 19_050
     warmup_steps: int | None = None
     batch_size: int = 32
@@ -42,27 +48,34 @@ class Hyper:
     b2: float = 0.999
     eps: float = 1e-8
     clip_norm: float | None = None
+    chain: Sequence[str | Mapping[str, Any]] = ()
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        for field, low in (("total_steps", 1), ("warmup_steps", 0), ("batch_size", 1)):
+        for field, low in (("total_steps", 0), ("warmup_steps", 0), ("batch_size", 1)):
             value = getattr(self, field)
             if value is None and field == "warmup_steps":
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise InputError(f"must be a whole number of at least {low}, not {value!r}", field)
-        for field in ("learning_rate", "weight_decay", "b1", "b2", "eps", "clip_norm"):
+        for field in ("learning_rate", "epochs", "weight_decay", "b1", "b2", "eps", "clip_norm"):
             value = getattr(self, field)
             if value is None and field == "clip_norm":
                 continue
-            limits = POSITIVE if field == "clip_norm" else ADAMW[field]  # None is for no clipping
-            is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if not is_number or not limits.allow(value):
+            limits = {"clip_norm": POSITIVE, "epochs": EPOCHS}.get(field) or ADAMW[field]  # None is for no clipping
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not limits.allow(value) or abs(value) > sys.float_info.max:
                 raise InputError(f"must be a finite number, {limits}, and not {value!r}", field)
         if self.warmup_steps is not None and self.warmup_steps > self.total_steps:
             raise InputError(
                 f"{self.warmup_steps} steps of warm-up do not fit into total_steps = {self.total_steps}", "warmup_steps"
             )
+        if isinstance(self.chain, str | Mapping) or not isinstance(self.chain, Sequence):
+            raise InputError(f"must be a list of links, not {self.chain!r}", "chain")
+        for link in self.chain:
+            make_link(link)
+        chain = tuple(link if isinstance(link, str) else dict(link) for link in self.chain)
+        object.__setattr__(self, "chain", chain)
         if not isinstance(self.options, Mapping):
             raise InputError(f"must map names to values, not {self.options!r}", "options")
         object.__setattr__(self, "options", dict(self.options))
@@ -73,7 +86,7 @@ PUBLISHED_FORGET_ONLY = Hyper(total_steps=9_530)
 
 
 def base_optimizer(hyper: Hyper) -> optax.GradientTransformationExtraArgs:
-    """AdamW with the schedule of ``hyper``, after clipping if it asks for that; the last link of a method's chain."""
+    """Returns the end of a method's chain: the links of ``hyper.chain``, clipping if asked for, and scheduled AdamW."""
     warmup = int(hyper.total_steps * WARMUP_FRACTION) if hyper.warmup_steps is None else hyper.warmup_steps
     config = OptimizerConfig(
         learning_rate=hyper.learning_rate,
@@ -84,4 +97,5 @@ def base_optimizer(hyper: Hyper) -> optax.GradientTransformationExtraArgs:
         weight_decay=hyper.weight_decay,
         clip_norm=hyper.clip_norm or 0.0,
     )
-    return optax.with_extra_args_support(make_optimizer(config, hyper.total_steps))
+    optimizer = optax.with_extra_args_support(make_optimizer(config, hyper.total_steps))
+    return optax.chain(*map(make_link, hyper.chain), optimizer) if hyper.chain else optimizer

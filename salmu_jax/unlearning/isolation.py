@@ -32,7 +32,7 @@ from salmu_jax.unlearning.sandbox import Sandbox
 
 _CHILD = "salmu_jax.unlearning.child"
 # Fields of the manifest that are taken over from the method's process; this side writes the others.
-_DECLARED = ("activation", "image", "tokenizer", "method", "hyper", "trainable", "steps")
+_DECLARED = ("activation", "image", "tokenizer", "method", "hyper", "trainable", "steps", "drawn")
 
 
 def describe(config: Any, runs: Sequence[tuple[Run, int]]) -> dict[str, Any]:

@@ -1,44 +1,58 @@
-"""The contract: a method is a few named loss terms, and the transform that turns their gradients into an update.
+"""The contract: a method is its streams, a few named loss terms, and the transform that turns gradients into an update.
 
-A method is a frozen dataclass in a file of its own in :mod:`salmu_jax.unlearning.methods`, listed in
-:mod:`salmu_jax.unlearning.registry`. Its *fields* are its options (weights of the terms, say), with the published
-values as defaults; what it *is* (name, citation, needs) are class attributes. It sees a forget batch, a retain batch
-if it needs one, the current model and the frozen reference. It runs in a process that was given nothing else
-(:mod:`salmu_jax.unlearning.isolation`).
+A method is a frozen dataclass in a file of its own. Those of the package are in :mod:`salmu_jax.unlearning.methods` and listed
+in :mod:`salmu_jax.unlearning.registry`; one in a user's own file is named ``FILE.py:CLASS``. Its *fields* are its options
+(:func:`~salmu_jax.unlearning.options.option`); what it *is* (name, citation, streams) are class attributes. Every hook has a
+default, so a small method is a small file. The hooks of a run, in order::
+
+    prepare(ctx) -> prepared                                     once: saliency, Fisher information, a basis
+    parametrise(params, prepared, rng) -> (trainable, bind)      what is trained, and the model that it makes
+    objectives(batch, model, reference, info) -> {name: scalar}  every step: the loss terms
+    transform(hyper)                                             every step: from gradients to an update
+    finish(params, reference_params, prepared) -> params         once: closed forms, task vectors
+
+A method runs in a process that was given nothing but what it may read (:mod:`salmu_jax.unlearning.isolation`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple, Self
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import jax
 import optax
 
 from salmu_jax.models.clip import Clip
-from salmu_jax.runtime.errors import InputError
-from salmu_jax.runtime.messages import did_you_mean
+from salmu_jax.unlearning import options as options_lib
 from salmu_jax.unlearning.hyper import Hyper, base_optimizer
+from salmu_jax.unlearning.options import option
 
-RETAIN = "retain"
-GENERIC_CAPTIONS = "generic_captions"
+if TYPE_CHECKING:
+    from salmu_jax.unlearning.context import Context
+    from salmu_jax.unlearning.streams import Stream
+
+__all__ = ["Bind", "Bound", "Method", "Pairs", "StepInfo", "identity", "option"]
+
+Bind = Callable[[Any, Any], Any]  # bind(trainable, start params) -> full params
 
 
 class Pairs(NamedTuple):
-    """Image-caption pairs; under ``lax.scan`` every array has the steps as its leading axis."""
+    """The rows of a stream; under ``lax.scan`` every array has the steps as its leading axis."""
 
-    images: jax.Array  # uint8 [B, H, W, 3]
-    tokens: jax.Array  # int32 [B, T]
-    generic_tokens: jax.Array | None = None  # int32 [B, T]: a caption of the same image without anything personal
+    images: jax.Array | None  # uint8 [B, H, W, 3]; None for captions alone
+    tokens: jax.Array | None  # int32 [B, T]
+    others: Mapping[str, jax.Array] = {}  # int32 [B, T] each: further captions of the same images, by name
 
 
-class Batch(NamedTuple):
-    """What a method sees in a step."""
+class StepInfo(NamedTuple):
+    """What a step knows besides its batch and the two models."""
 
-    forget: Pairs
-    retain: Pairs | None = None
+    step: jax.Array  # int32, steps done
+    epoch: jax.Array  # float32, passes over forget done
+    total_steps: int
+    rng: jax.Array  # a key of this step alone
+    prepared: Any  # what the method has prepared; None by default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,15 +63,17 @@ class Bound:
     params: Any
 
     def encode_image(self, images: jax.Array) -> jax.Array:
-        """uint8 [B, H, W, 3] to L2-normalised float32 [B, D]."""
+        """Embeds uint8 [B, H, W, 3]: L2-normalised float32 [B, D]."""
         return self.clip.encode_image(self.params, images)
 
     def encode_text(self, tokens: jax.Array) -> jax.Array:
-        """int32 [B, T] to L2-normalised float32 [B, D]."""
+        """Embeds int32 [B, T]: L2-normalised float32 [B, D]."""
         return self.clip.encode_text(self.params, tokens)
 
     def encode_pairs(self, pairs: Pairs) -> tuple[jax.Array, jax.Array]:
-        """The embeddings of the images and of the captions of ``pairs``."""
+        """Embeds the images and the captions of ``pairs``."""
+        assert pairs.images is not None, "a stream of captions alone has no images"
+        assert pairs.tokens is not None
         return self.encode_image(pairs.images), self.encode_text(pairs.tokens)
 
     @property
@@ -66,89 +82,98 @@ class Bound:
         return self.params["logit_scale"]
 
 
+def identity(trainable: Any, params: Any) -> Any:
+    """Returns ``trainable``, which is the parameters themselves: the default ``bind``."""
+    del params
+    return trainable
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """Base of all methods.
 
     Class attributes:
-      name: the name in the registry, in configs and of the result file.
+      name: the name in the registry, in configs and, unless a run has another, of its model.
       title: the name in tables.
       reference: the publication.
-      needs: of ``{RETAIN, GENERIC_CAPTIONS}``, what a batch must hold besides the forget pairs.
+      formula: the loss terms or the closed form, plain text of a few lines.
+      defaults: hyper-parameters as published. ``total_steps=0``: the method takes no steps unless ``epochs`` is given.
+      presets: further settings by name, such as those of the paper; ``preset`` in a config chooses one.
+      streams: what a step, and ``prepare``, is given, by name. A method without streams takes no steps.
       separate_gradients: names of the terms whose own gradients :meth:`transform` asks for; each costs one backward
         pass more.
-      one_shot: a single update is the whole method; the caller runs one step.
-      defaults: hyper-parameters as published.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     reference: ClassVar[str]
-    needs: ClassVar[frozenset[str]] = frozenset()
-    separate_gradients: ClassVar[tuple[str, ...]] = ()
-    one_shot: ClassVar[bool] = False
+    formula: ClassVar[str] = ""
     defaults: ClassVar[Hyper] = Hyper()
+    presets: ClassVar[Mapping[str, Hyper]] = {}
+    streams: ClassVar[Mapping[str, Stream]] = {}
+    separate_gradients: ClassVar[tuple[str, ...]] = ()
 
-    def objectives(self, batch: Batch, model: Bound, reference: Bound, rng: jax.Array) -> dict[str, jax.Array]:
-        """The named loss terms, scalars with their weights applied.
+    def make_streams(self) -> Mapping[str, Stream]:
+        """Returns the streams of a method with these options; override it where they depend on options."""
+        return self.streams
 
-        Their sum is minimised, unless :meth:`transform` says otherwise. ``reference`` holds the parameters of before,
-        under ``stop_gradient``; ``rng`` is a key of this step alone.
+    def prepare(self, ctx: Context) -> Any:
+        """Computes once, before the first step, what the other hooks get as ``prepared``: a pytree of arrays, or None.
+
+        It runs on all hosts and has to return the same on all of them; what ``ctx`` gives is. A run that resumes computes
+        it again.
+        """
+        return None
+
+    def parametrise(self, params: Any, prepared: Any, rng: jax.Array) -> tuple[Any, Bind]:
+        """Returns what is trained, and ``bind(trainable, params)``, which makes full parameters of it.
+
+        Args:
+          params: the full parameters of the start model.
+          prepared: of :meth:`prepare`.
+          rng: a key; the same seed gives the same one, also when a run resumes.
+
+        ``bind`` is pure, is differentiated through, and uses arrays of its arguments alone. Rules of ``freeze`` are about the
+        paths of the trainable tree. By default the parameters themselves are trained.
+        """
+        del prepared, rng
+        return params, identity
+
+    def objectives(
+        self, batch: Mapping[str, Pairs], model: Bound, reference: Bound, info: StepInfo
+    ) -> dict[str, jax.Array]:
+        """Returns the named loss terms of a step, scalars with their weights applied.
+
+        Their sum is minimised, unless :meth:`transform` says otherwise. ``reference`` is the start model, under
+        ``stop_gradient``. A method without this hook takes no steps.
         """
         raise NotImplementedError
 
     def transform(self, hyper: Hyper) -> optax.GradientTransformationExtraArgs:
-        """How the gradients of the terms become one update; the base optimizer comes last.
+        """Returns how the gradients of the terms become one update; the base optimizer comes last.
 
         ``updates`` is the gradient of the sum of the terms. Keyword-only extras: ``gradients`` (by name, those of
-        ``separate_gradients``), ``reference_params``, ``step`` (int32), ``rng``, and ``prepared`` (of
-        :meth:`prepare`). All trees hold the trainable leaves only, frozen ones being ``optax.MaskedNode()``.
+        ``separate_gradients``), ``reference_params`` (the trainable tree at the start), ``step`` (int32), ``rng``, and
+        ``prepared``. All trees of parameters hold the trainable leaves only, frozen ones being ``optax.MaskedNode()``.
         """
         return base_optimizer(hyper)
 
-    def prepare(self, batches: Iterable[Batch], trainable: Any, bind: Callable[[Any], Bound], rng: jax.Array) -> Any:
-        """What is computed once, before the first step (saliency, Fisher information); None: nothing.
+    def finish(self, params: Any, reference_params: Any, prepared: Any) -> Any:
+        """Returns the unlearned parameters, given those after the last step (or of the start model, if there was none).
 
-        The transform gets it as ``prepared``. ``bind(trainable)`` is the model with these trainable leaves, so that
-        it can be differentiated.
+        It is pure, and compiled. Full trees come in and go out. Parameters that ``freeze`` names keep every bit.
         """
-        return None
+        del reference_params, prepared
+        return params
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
-        """This method with some of its fields replaced.
+        """Returns this method with some of its options replaced.
 
-        Raises InputError for an unknown option, a value of another type, and a number that is not finite.
+        Raises InputError for an unknown option, a value of another type or out of range, and a number that is not finite.
         """
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        for name, value in options.items():
-            where = f"options.{name}"
-            if name not in fields:
-                known = f"its options are: {', '.join(fields)}" if fields else "it has none"
-                raise InputError(f"{self.name} has no option {name!r}; {did_you_mean(name, fields) or known}", where)
-            wanted = type(fields[name])
-            number = wanted is float and isinstance(value, int | float) and not isinstance(value, bool)
-            if not number and type(value) is not wanted:
-                raise InputError(f"must be of type {wanted.__name__}, like {fields[name]!r}, not {value!r}", where)
-            if number and not math.isfinite(value):
-                raise InputError(f"must be finite, not {value!r}", where)
-        return dataclasses.replace(self, **options)
+        return options_lib.with_options(self, options)
 
-    def batch_sizes(self, hyper: Hyper) -> tuple[int, int]:
-        """Forget and retain pairs of a step: half and half where a retain batch is used, else all of them forget pairs.
-
-        Raises InputError if the batch cannot be halved.
-        """
-        if RETAIN not in self.needs:
-            return hyper.batch_size, 0
-        if hyper.batch_size % 2:
-            raise InputError(
-                f"{self.name} halves the batch into forget and retain; {hyper.batch_size} is odd", "batch_size"
-            )
-        return hyper.batch_size // 2, hyper.batch_size // 2
-
-    def check_batch(self, batch: Batch) -> None:
-        """Raises InputError if ``batch`` lacks what the method ``needs``."""
-        if RETAIN in self.needs and batch.retain is None:
-            raise InputError(f"{self.name} needs a retain batch beside the forget batch", "batch")
-        if GENERIC_CAPTIONS in self.needs and batch.forget.generic_tokens is None:
-            raise InputError(f"{self.name} needs generic captions of the forget images", "batch")
+    @classmethod
+    def takes_steps(cls) -> bool:
+        """Returns whether the method has loss terms."""
+        return cls.objectives is not Method.objectives

@@ -1,9 +1,13 @@
-"""The methods by name. A new one is its file ``methods/NAME.py``, an import and an entry here."""
+"""The methods by name. A new one is its file ``methods/NAME.py``, an import and an entry here.
+
+One in a user's own file needs neither: it is named ``FILE.py:CLASS`` (``user_methods.py``).
+"""
 
 from __future__ import annotations
 
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.messages import did_you_mean
+from salmu_jax.unlearning import user_methods
 from salmu_jax.unlearning.method import Method
 from salmu_jax.unlearning.methods.cliperase import CLIPErase
 from salmu_jax.unlearning.methods.delete import Delete
@@ -32,9 +36,19 @@ METHODS: dict[str, type[Method]] = {
 
 
 def get(name: str) -> Method:
-    """The method called ``name``, with its published options. Raises InputError naming those that exist."""
+    """Returns the method called ``name``, or of a file, ``FILE.py:CLASS``, with its default options.
+
+    Raises InputError naming those that exist, or saying what is wrong with the file.
+    """
+    if user_methods.is_file_name(name):
+        return load(name)()
     if name not in METHODS:
         hint = did_you_mean(str(name), METHODS)
         message = f"unknown unlearning method {name!r}; {hint + ' ' if hint else ''}There are: {', '.join(METHODS)}"
         raise InputError(message, "method")
     return METHODS[name]()
+
+
+def load(name: str) -> type[Method]:
+    """Returns the class of a user's file, ``FILE.py:CLASS``. Raises InputError naming the file, and the line that fails."""
+    return user_methods.load(name)

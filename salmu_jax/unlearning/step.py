@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -11,53 +11,72 @@ import jax.numpy as jnp
 import optax
 
 from salmu_jax.models.clip import Clip
+from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.step import MAX_LOGIT_SCALE
 from salmu_jax.unlearning.freeze import TRAIN, TRAIN_ALL, Rules, label_parameters, merge, trainable_part
 from salmu_jax.unlearning.hyper import Hyper
-from salmu_jax.unlearning.method import Batch, Bound, Method
+from salmu_jax.unlearning.method import Bind, Bound, Method, Pairs, StepInfo, identity
 
 # What the seed is folded with: one constant a purpose, so that no two share their draws.
 STEP_PURPOSE = 0x57E9
 PREPARE_PURPOSE = 0x93E9
+PARAMETRISE_PURPOSE = 0x9A4A
 
+Batch = Mapping[str, Pairs]
 Terms = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
 class UnlearningState(NamedTuple):
-    """All that a run has to remember besides its config and the reference parameters."""
+    """All that a run has to remember besides its config and where it started."""
 
-    params: Any
-    opt_state: Any  # of the trainable leaves only
+    params: Any  # the trainable leaves; optax.MaskedNode() for frozen ones
+    opt_state: Any  # of the trainable leaves
     step: jax.Array  # int32, steps done
     rng: jax.Array  # uint32 [2], the data of the run's key; step s draws from it folded with s
 
 
-class Step(Protocol):
-    """``reference_params`` are those of before unlearning, ``prepared`` what :func:`prepare_method` returned."""
+class Start(NamedTuple):
+    """What a run starts from, constant in all its steps."""
 
-    def __call__(
-        self, state: UnlearningState, batch: Batch, reference_params: Any, prepared: Any = None
-    ) -> tuple[UnlearningState, Metrics]: ...
+    params: Any  # of the start model, all of them
+    trainable: Any = None  # the tree that is trained, as it was at the start; None: it is ``params``
+    prepared: Any = None  # what the method has prepared
+
+    def tree(self) -> Any:
+        """Returns the tree that is trained, as it was at the start, frozen leaves included."""
+        return self.params if self.trainable is None else self.trainable
+
+
+class Step(Protocol):
+    """A step of a method: from the state and a batch to the next state and the metrics."""
+
+    def __call__(self, state: UnlearningState, batch: Batch, start: Start) -> tuple[UnlearningState, Metrics]: ...
 
 
 def init_unlearning_state(
-    params: Any, method: Method, hyper: Hyper, trainable: Rules = TRAIN_ALL, seed: int = 42
+    start: Start, method: Method, hyper: Hyper, rules: Rules = TRAIN_ALL, seed: int = 42
 ) -> UnlearningState:
-    """The state before the first step, starting from the Compromised ``params`` (copied: the state may be donated).
+    """Returns the state before the first step. Its leaves are copies: it may be donated.
 
-    Raises InputError for options that ``method`` has not, and for ``trainable`` rules that do not fit the parameters.
+    Raises InputError for options that ``method`` has not, and for ``rules`` that do not fit the trainable tree.
     """
-    transform = method.with_options(hyper.options).transform(hyper)
-    opt_state = transform.init(trainable_part(params, label_parameters(params, trainable)))
-    key = _key(seed, STEP_PURPOSE)
-    return UnlearningState(
-        jax.tree.map(jnp.copy, params), opt_state, jnp.zeros((), jnp.int32), jax.random.key_data(key)
-    )
+    part = trainable_part(start.tree(), label_parameters(start.tree(), rules))
+    opt_state = method.with_options(hyper.options).transform(hyper).init(part)
+    step = jnp.zeros((), jnp.int32)
+    return UnlearningState(jax.tree.map(jnp.copy, part), opt_state, step, jax.random.key_data(run_key(seed)))
 
 
-def make_unlearning_step(clip: Clip, method: Method, hyper: Hyper, trainable: Rules = TRAIN_ALL) -> Step:
-    """The step of ``method``: its terms, their gradients, its transform, one update of the trainable leaves.
+def make_unlearning_step(
+    clip: Clip,
+    method: Method,
+    hyper: Hyper,
+    rules: Rules = TRAIN_ALL,
+    *,
+    bind: Bind = identity,
+    epoch_steps: float = 1.0,
+) -> Step:
+    """Returns the step of ``method``: its terms, their gradients, its transform, one update of the trainable leaves.
 
     One backward pass through the sum of the terms; for a method with ``separate_gradients`` one through each of
     those, and one through the sum of the rest. The encoders' forward passes are shared between them (by the compiler,
@@ -67,39 +86,40 @@ def make_unlearning_step(clip: Clip, method: Method, hyper: Hyper, trainable: Ru
     before the transform) and ``update_norm`` (of what was added to the parameters), the norms over the trainable
     leaves.
 
-    Raises InputError for options that ``method`` has not; the step does, when traced, for a batch without what the
-    method needs.
+    Args:
+      rules: which leaves of the trainable tree are trained.
+      bind: ``bind(trainable, start params)`` makes full parameters, see :meth:`Method.parametrise`.
+      epoch_steps: the steps of a pass over forget, a fraction where they do not divide.
+
+    Raises InputError for options that ``method`` has not.
     """
     method = method.with_options(hyper.options)
     transform = method.transform(hyper)
 
-    def step(
-        state: UnlearningState, batch: Batch, reference_params: Any, prepared: Any = None
-    ) -> tuple[UnlearningState, Metrics]:
-        method.check_batch(batch)
-        labels = label_parameters(state.params, trainable)
-        rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng, impl="threefry2x32"), state.step)
-        term_rng, transform_rng = jax.random.split(rng)
-        reference = Bound(clip, jax.lax.stop_gradient(reference_params))
+    def step(state: UnlearningState, batch: Batch, start: Start) -> tuple[UnlearningState, Metrics]:
+        labels = label_parameters(start.tree(), rules)
+        term_rng, transform_rng = step_keys(jax.random.wrap_key_data(state.rng, impl="threefry2x32"), state.step)
+        epoch = state.step.astype(jnp.float32) / epoch_steps
+        info = StepInfo(state.step, epoch, hyper.total_steps, term_rng, start.prepared)
+        reference = Bound(clip, jax.lax.stop_gradient(start.params))
 
         def terms_of(part: Any) -> Terms:
-            model = Bound(clip, merge(part, state.params, labels))
-            return method.objectives(batch, model, reference, term_rng)
+            model = Bound(clip, full_params(part, start, bind, rules))
+            return _checked(method.objectives(batch, model, reference, info), method)
 
-        part = trainable_part(state.params, labels)
-        terms, total, separate = _gradients(terms_of, part, method.separate_gradients)
+        terms, total, separate = _gradients(terms_of, state.params, method.separate_gradients)
         updates, opt_state = transform.update(
             total,
             state.opt_state,
-            part,
+            state.params,
             gradients=separate,
-            reference_params=trainable_part(reference_params, labels),
+            reference_params=trainable_part(start.tree(), labels),
             step=state.step,
             rng=transform_rng,
-            prepared=prepared,
+            prepared=start.prepared,
         )
-        params = merge(optax.apply_updates(part, updates), state.params, labels)
-        if labels["logit_scale"] == TRAIN:
+        params = optax.apply_updates(state.params, updates)
+        if isinstance(labels, Mapping) and labels.get("logit_scale") == TRAIN:
             # As in training; the bounds hold already unless a method trains the scale.
             params["logit_scale"] = jnp.clip(params["logit_scale"], 0, MAX_LOGIT_SCALE)
         metrics = {f"loss/{name}": term for name, term in terms.items()}
@@ -111,29 +131,27 @@ def make_unlearning_step(clip: Clip, method: Method, hyper: Hyper, trainable: Ru
     return step
 
 
-def prepare_method(
-    clip: Clip,
-    method: Method,
-    hyper: Hyper,
-    params: Any,
-    batches: Iterable[Batch],
-    trainable: Rules = TRAIN_ALL,
-    seed: int = 42,
-) -> Any:
-    """What ``method`` computes from the Compromised ``params`` and some batches before the first step; often None."""
-    labels = label_parameters(params, trainable)
+def full_params(part: Any, start: Start, bind: Bind, rules: Rules) -> Any:
+    """Returns the full parameters that the trained leaves ``part`` make."""
+    tree = merge(part, start.tree(), label_parameters(start.tree(), rules))
+    return bind(tree, start.params)
 
-    def bind(part: Any) -> Bound:
-        return Bound(clip, merge(part, params, labels))
 
-    method = method.with_options(hyper.options)
-    return method.prepare(batches, trainable_part(params, labels), bind, _key(seed, PREPARE_PURPOSE))
+def run_key(seed: int, purpose: int = STEP_PURPOSE) -> jax.Array:
+    """Returns the key of a run for one purpose, a function of its seed alone."""
+    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), purpose)
+
+
+def step_keys(key: jax.Array, step: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+    """Returns the keys of a step's objectives and of its transform, from the run's key."""
+    objectives, transform = jax.random.split(jax.random.fold_in(key, step))
+    return objectives, transform
 
 
 def _gradients(
     terms_of: Callable[[Any], Terms], part: Any, separate: tuple[str, ...]
 ) -> tuple[Terms, Any, dict[str, Any]]:
-    """The terms, the gradient of their sum, and the gradients of the ``separate`` ones by name."""
+    """Returns the terms, the gradient of their sum, and the gradients of the ``separate`` ones by name."""
 
     def differentiate(chosen: Callable[[str], bool]) -> tuple[Terms, Any]:
         def loss(p: Any) -> tuple[jax.Array, Terms]:
@@ -157,5 +175,13 @@ def _gradients(
     return terms, functools.reduce(optax.tree.add, parts), gradients
 
 
-def _key(seed: int, purpose: int) -> jax.Array:
-    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), purpose)
+def _checked(terms: Any, method: Method) -> Terms:
+    """Returns the loss terms. Raises InputError unless they are scalars by name."""
+    if not isinstance(terms, Mapping) or not all(isinstance(name, str) for name in terms):
+        raise InputError(f"objectives() has to return loss terms by name, not {type(terms).__name__}", method.name)
+    for name, term in terms.items():
+        if jnp.shape(term) != ():
+            raise InputError(
+                f"the loss term {name!r} has to be a scalar, and has the shape {jnp.shape(term)}", method.name
+            )
+    return dict(terms)

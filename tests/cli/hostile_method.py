@@ -11,15 +11,13 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-import jax
-
 from salmu_jax.evaluation import similarity
-from salmu_jax.unlearning.method import Batch, Bound
 from salmu_jax.unlearning.methods.descent_to_delete import DescentToDelete
+from salmu_jax.unlearning.streams import Batches, Forget
 
 
 def _broken(*_: Any, **__: Any) -> Any:
@@ -113,11 +111,13 @@ class Hostile(DescentToDelete):
     name: ClassVar[str] = "hostile"
     title: ClassVar[str] = "Hostile"
 
-    def prepare(self, batches: Iterable[Batch], trainable: Any, bind: Callable[[Any], Bound], rng: jax.Array) -> Any:
+    def prepare(self, ctx: Any) -> Any:
         texts = _everything_named()
-        frame = getattr(batches, "gi_frame", None)
+        batches = Batches({"forget": Forget()}, {"forget": 8}, ctx.stream_batches.inputs)()
+        next(batches)
+        frame = batches.gi_frame
         while frame is not None:
             texts.update(text for value in list(frame.f_locals.values()) for text in _texts(value))
             frame = frame.f_back
         _tell(texts=sorted(texts), rows=sorted(_rows(texts)))
-        return None
+        return super().prepare(ctx)

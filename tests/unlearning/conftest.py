@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from salmu_jax.models.clip import Clip, ClipConfig, TowerConfig
-from salmu_jax.unlearning.method import Batch, Pairs
+from salmu_jax.unlearning.method import Pairs, StepInfo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +39,19 @@ def table_params(seed: int, rows: int, width: int = 3) -> dict:
     }
 
 
-def table_batch(size: int) -> Batch:
+def table_batch(size: int) -> dict[str, Pairs]:
     """Forget pairs are rows 0..B-1, retain pairs B..2B-1; generic captions are text rows from 2B on."""
     rows = np.arange(2 * size)
     images = np.broadcast_to(rows.astype(np.uint8)[:, None, None, None], (2 * size, 1, 1, 3))
     tokens = rows.astype(np.int32)[:, None]
-    forget = Pairs(images[:size], tokens[:size], tokens[:size] + 2 * size)
-    return jax.tree.map(jnp.asarray, Batch(forget, Pairs(images[size:], tokens[size:])))
+    forget = Pairs(images[:size], tokens[:size], {"generic": tokens[:size] + 2 * size})
+    return jax.tree.map(jnp.asarray, {"forget": forget, "retain": Pairs(images[size:], tokens[size:])})
+
+
+@pytest.fixture(scope="session")
+def info_of():
+    """A function of a key: what a first step knows."""
+    return lambda rng=None: StepInfo(jnp.int32(0), jnp.float32(0), 50, jax.random.key(0) if rng is None else rng, None)
 
 
 @pytest.fixture(scope="session")
@@ -67,11 +73,11 @@ def real():
         images = draw.integers(0, 256, (3, 4, 8, 8, 3)).astype(np.uint8)
         tokens = draw.integers(0, 19, (3, 4, 6)).astype(np.int32)
         tokens[..., -1] = 19
-        return Pairs(images, tokens, np.roll(tokens, 1, axis=-1))
+        return Pairs(images, tokens, {"generic": np.roll(tokens, 1, axis=-1)})
 
     def fill(path, leaf):  # of the shapes that init gives, without the time to compile it
         scale = 1.0 if "scale" in jax.tree_util.keystr(path) else 0.0
         return jnp.asarray(scale + 0.3 * draw.normal(size=leaf.shape), jnp.float32)
 
     params = jax.tree_util.tree_map_with_path(fill, jax.eval_shape(clip.init, jax.random.key(0)))
-    return clip, params, jax.tree.map(jnp.asarray, Batch(pairs(), pairs()))
+    return clip, params, jax.tree.map(jnp.asarray, {"forget": pairs(), "retain": pairs()})

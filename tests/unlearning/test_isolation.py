@@ -37,6 +37,7 @@ def workspace(tmp_path):
         model=lambda name: root / "models" / name,
         model_state=lambda name: root / "models" / f"{name}.state",
         states=lambda name: "",
+        logs=lambda name: root / "logs" / name,
     )
 
 

@@ -12,38 +12,55 @@ import pytest
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.optimizer import warmup_cosine
 from salmu_jax.unlearning import registry
+from salmu_jax.unlearning.describe import describe_method, list_methods
 from salmu_jax.unlearning.freeze import label_parameters, merge, parameter_paths, trainable_part
 from salmu_jax.unlearning.hyper import Hyper, base_optimizer
 from salmu_jax.unlearning.methods.descent_to_delete import noise_scale
+from salmu_jax.unlearning.options import describe_options
+from salmu_jax.unlearning.streams import Stream, step_sizes
+from salmu_jax.unlearning.user_methods import check_class
 
 
-def test_methods_describe_themselves():
-    titles = {registry.get(name).title for name in registry.METHODS}
-    assert len(titles) == len(registry.METHODS) == 9
-    for name in registry.METHODS:
-        method = registry.get(name)
-        assert method.name == name
-        assert method.reference
-        assert method.needs <= {"retain", "generic_captions"}
-        assert hash(method) == hash(registry.get(name))
+@pytest.mark.parametrize("name", registry.METHODS)
+def test_methods_describe_themselves(name):
+    method = registry.get(name)
+    assert method.name == name
+    check_class(type(method), name)
+    assert hash(method) == hash(registry.get(name))
+    titles = [other.title for other in registry.METHODS.values()]
+    assert titles.count(method.title) == 1
+    assert method.formula.strip()
+    assert all(option.help for option in describe_options(method))
+    assert all(isinstance(stream, Stream) for stream in method.make_streams().values())
+    page = describe_method(name)
+    assert method.reference in page
+    assert all(f"  {option.name} " in page for option in describe_options(method))
+    assert all(f"  {stream} " in page for stream in method.make_streams())
+    assert f"{name} " in list_methods()
 
 
-def test_published_hyper_parameters():
-    for name in registry.METHODS:
-        method, hyper = registry.get(name), registry.get(name).defaults
-        assert (hyper.learning_rate, hyper.weight_decay, hyper.b1, hyper.b2, hyper.eps) == (
-            1e-7,
-            1e-3,
-            0.9,
-            0.999,
-            1e-8,
-        )
-        assert method.batch_sizes(hyper) == ((16, 16) if "retain" in method.needs else (32, 0))
-        if not method.one_shot:  # 10 epochs, the last batch of an epoch being a partial one
-            assert hyper.total_steps == 10 * -(-30_468 // method.batch_sizes(hyper)[0])
-        assert all(value == 1.0 for option, value in vars(method).items() if option.endswith("_weight"))
-    assert registry.get("descent_to_delete").one_shot
-    assert registry.get("descent_to_delete").defaults.total_steps == 1
+PUBLISHED = [name for name in registry.METHODS if "published" in registry.get(name).presets]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_hyper_parameters(name):
+    """Those of the benchmark's baselines: 10 epochs, the last batch of an epoch being a partial one."""
+    method = registry.get(name)
+    hyper = method.presets["published"]
+    assert hyper == method.defaults
+    assert (hyper.learning_rate, hyper.weight_decay, hyper.b1, hyper.b2, hyper.eps) == (1e-7, 1e-3, 0.9, 0.999, 1e-8)
+    sizes = step_sizes(method.make_streams(), hyper.batch_size)
+    assert sizes == ({"forget": 16, "retain": 16} if "retain" in sizes else {"forget": 32} if sizes else {})
+    if method.takes_steps():
+        assert hyper.epochs == 10
+        assert hyper.total_steps == 10 * -(-30_468 // sizes["forget"])
+    else:
+        assert hyper.total_steps == hyper.epochs == 0
+    assert all(value == 1.0 for option, value in vars(method).items() if option.endswith("_weight"))
+
+
+def test_all_baselines_are_published():
+    assert len(PUBLISHED) == 9
 
 
 def test_noise_scale_of_descent_to_delete():
@@ -99,7 +116,9 @@ def test_options_replace_fields():
         {"learning_rate": -1.0},
         {"learning_rate": float("inf")},
         {"learning_rate": "1e-3"},
-        {"total_steps": 0},
+        {"total_steps": -1},
+        {"epochs": -1.0},
+        {"chain": 3},
         {"total_steps": 1.5},
         {"warmup_steps": 20, "total_steps": 10},
         {"b1": 1.0},
@@ -113,13 +132,6 @@ def test_wrong_hyper_parameters(wrong):
     with pytest.raises(InputError) as caught:
         Hyper(**wrong)
     assert str(caught.value).startswith(next(iter(wrong)))
-
-
-def test_an_odd_batch_cannot_be_halved():
-    hyper = Hyper(batch_size=7)
-    assert registry.get("negative_gradient").batch_sizes(hyper) == (7, 0)
-    with pytest.raises(InputError, match="7 is odd"):
-        registry.get("delete").batch_sizes(hyper)
 
 
 def test_schedule_of_the_base_optimizer():

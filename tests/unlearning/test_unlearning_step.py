@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 from typing import ClassVar
 
 import jax
@@ -13,11 +14,25 @@ import pytest
 
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.unlearning import registry
-from salmu_jax.unlearning.freeze import TRAIN_ALL
+from salmu_jax.unlearning.freeze import TRAIN_ALL, label_parameters, trainable_part
 from salmu_jax.unlearning.hyper import Hyper, base_optimizer
-from salmu_jax.unlearning.method import Batch, Bound, Method, Pairs
-from salmu_jax.unlearning.step import init_unlearning_state, make_unlearning_step, prepare_method
-from salmu_jax.unlearning.transforms import ascend, project_conflicting, pull_to_reference
+from salmu_jax.unlearning.method import Bound, Method, Pairs, identity
+from salmu_jax.unlearning.step import (
+    Start,
+    full_params,
+    init_unlearning_state,
+    make_unlearning_step,
+    run_key,
+    step_keys,
+)
+from salmu_jax.unlearning.streams import Forget, Retain
+from salmu_jax.unlearning.transforms import (
+    ascend,
+    gaussian_noise,
+    project_conflicting,
+    pull_to_reference,
+    saliency_mask,
+)
 
 HYPER = Hyper(learning_rate=1e-2, total_steps=50, warmup_steps=0)
 TEXT_ONLY = (("visual/.*", "freeze"), ("logit_scale", "freeze"), (".*", "train"))
@@ -26,12 +41,13 @@ TEXT_ONLY = (("visual/.*", "freeze"), ("logit_scale", "freeze"), (".*", "train")
 def run(clip, method, hyper, params, batches, steps, seed=42, trainable=TRAIN_ALL, prepared=None, step=None):
     """``steps`` steps over the stacked ``batches`` in turn, jitted one by one; the states and the metrics."""
     step = step or jax.jit(make_unlearning_step(clip, method, hyper, trainable))
-    state = init_unlearning_state(params, method, hyper, trainable, seed)
+    start = Start(params, prepared=prepared)
+    state = init_unlearning_state(start, method, hyper, trainable, seed)
     stacked = jax.tree.leaves(batches)[0].shape[0]
     states, metrics = [state], []
     for index in range(steps):
         batch = jax.tree.map(lambda leaf: leaf[index % stacked], batches)  # noqa: B023 (used at once)
-        state, measured = step(state, batch, params, prepared)
+        state, measured = step(state, batch, start)
         states.append(state)
         metrics.append(jax.device_get(measured))
     return states, metrics
@@ -46,7 +62,7 @@ def one(batch):
     return jax.tree.map(lambda leaf: leaf[None], batch)
 
 
-GRADIENT_METHODS = [name for name in registry.METHODS if not registry.get(name).one_shot]
+GRADIENT_METHODS = [name for name in registry.METHODS if registry.get(name).takes_steps()]
 
 
 @pytest.mark.parametrize("name", GRADIENT_METHODS)
@@ -68,8 +84,8 @@ def test_cliperase_erases_the_forget_similarities_of_a_real_clip_without_touchin
     step = make_unlearning_step(clip, method, hyper, TEXT_ONLY)
 
     @jax.jit
-    def scanned(state, batches, reference_params):
-        return jax.lax.scan(lambda s, batch: step(s, batch, reference_params), state, batches)
+    def scanned(state, batches, start):
+        return jax.lax.scan(lambda s, batch: step(s, batch, start), state, batches)
 
     @jax.jit
     def squared_similarity(params, pairs):
@@ -77,27 +93,29 @@ def test_cliperase_erases_the_forget_similarities_of_a_real_clip_without_touchin
         return jnp.mean((image @ text.T) ** 2)
 
     repeated = jax.tree.map(lambda leaf: jnp.tile(leaf, (10,) + (1,) * (leaf.ndim - 1)), batches)
-    state, metrics = scanned(init_unlearning_state(params, method, hyper, TEXT_ONLY), repeated, params)
-    forget = jax.tree.map(lambda leaf: leaf[0], batches.forget)
-    assert squared_similarity(state.params, forget) < 0.5 * squared_similarity(params, forget)
+    start = Start(params)
+    state, metrics = scanned(init_unlearning_state(start, method, hyper, TEXT_ONLY), repeated, start)
+    after = full_params(state.params, start, identity, TEXT_ONLY)
+    forget = jax.tree.map(lambda leaf: leaf[0], batches["forget"])
+    assert squared_similarity(after, forget) < 0.5 * squared_similarity(params, forget)
     np.testing.assert_allclose(metrics["loss/forgetting"][0], 2 * squared_similarity(params, forget), rtol=1e-5)
     assert max(metrics["loss/retention"][0], metrics["loss/consistency"][0]) < 1e-12  # starts at the reference
     assert int(state.step) == 30
 
     for frozen in ("visual", "logit_scale"):
-        assert bits(state.params[frozen]) == bits(params[frozen])
+        assert bits(after[frozen]) == bits(params[frozen])
+        assert jax.tree.leaves(state.params[frozen]) == []
     assert all(a != b for a, b in zip(bits(state.params["text"]), bits(params["text"]), strict=True))
     moments = [leaf.size for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim > 0]
     assert sorted(moments) == sorted(2 * [leaf.size for leaf in jax.tree.leaves(params["text"])])
 
 
 def test_frozen_leaves_are_not_differentiated(table):
-    _, params, reference_params, batch = table
+    _, params, _, batch = table
+    start = Start(params)
     passes = CountingClip(RowsClip())
     step = make_unlearning_step(passes, registry.get("delete"), HYPER, TEXT_ONLY)
-    jax.make_jaxpr(step)(
-        init_unlearning_state(params, registry.get("delete"), HYPER, TEXT_ONLY), batch, reference_params
-    )
+    jax.make_jaxpr(step)(init_unlearning_state(start, registry.get("delete"), HYPER, TEXT_ONLY), batch, start)
     assert passes.backward == {"visual": 0, "text": 2}  # the captions of F and of R
 
 
@@ -108,7 +126,7 @@ def test_weight_decay_acts_on_matrices_only():
 
         name: ClassVar[str] = "still"
 
-        def objectives(self, batch, model, reference, rng):
+        def objectives(self, batch, model, reference, info):
             return {"zero": jnp.float32(0)}
 
     params = {"matrix": jnp.ones((2, 2)), "bias": jnp.ones(2), "logit_scale": jnp.float32(1.0)}
@@ -132,16 +150,14 @@ def test_the_temperature_stays_within_the_bounds_of_training(table):
 def test_scan_equals_a_loop(table):
     clip, params, _, batch = table
     method = registry.get("vlunlearn")
-    other = batch._replace(forget=batch.retain, retain=batch.forget._replace(generic_tokens=None))
-    batches = jax.tree.map(
-        lambda *leaves: jnp.stack(leaves),
-        *([batch._replace(forget=batch.forget._replace(generic_tokens=None)), other] * 3),
-    )
+    pairs = batch["forget"]._replace(others={})
+    both = {"forget": pairs, "retain": batch["retain"]}, {"forget": batch["retain"], "retain": pairs}
+    batches = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(both * 3))
     states, metrics = run(clip, method, HYPER, params, batches, steps=6)
     step = make_unlearning_step(clip, method, HYPER)
     state, stacked = jax.jit(
-        lambda state, batches: jax.lax.scan(lambda s, batch: step(s, batch, params), state, batches)
-    )(init_unlearning_state(params, method, HYPER), batches)
+        lambda state, batches: jax.lax.scan(lambda s, batch: step(s, batch, Start(params)), state, batches)
+    )(init_unlearning_state(Start(params), method, HYPER), batches)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(states[-1]), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     for name, values in stacked.items():
@@ -152,9 +168,10 @@ def test_a_donated_state_leaves_the_reference_alone(table):
     clip, params, _, batch = table
     method = registry.get("delete")
     step = jax.jit(make_unlearning_step(clip, method, HYPER), donate_argnums=0)
-    state, before = init_unlearning_state(params, method, HYPER), bits(params)
+    start = Start(params)
+    state, before = init_unlearning_state(start, method, HYPER), bits(params)
     for _ in range(2):
-        state, _ = step(state, batch, params)
+        state, _ = step(state, batch, start)
     assert bits(params) == before
 
 
@@ -180,30 +197,24 @@ def test_draws_follow_the_step_and_not_the_history(table):
     method = registry.get("shuffled_captions")
     step = jax.jit(make_unlearning_step(clip, method, HYPER))
     states, metrics = run(clip, method, HYPER, params, one(batch), steps=5, step=step)
-    resumed, measured = step(jax.tree.map(jnp.asarray, jax.device_get(states[3])), batch, params)
+    resumed, measured = step(jax.tree.map(jnp.asarray, jax.device_get(states[3])), batch, Start(params))
     assert bits(resumed) == bits(states[4])
     assert measured["loss/total"] == metrics[3]["loss/total"]
 
 
-def test_a_batch_without_what_the_method_needs(table):
-    clip, params, _, batch = table
-    poor = Batch(batch.forget._replace(generic_tokens=None), None)
-    for name, lacking in (("delete", "retain batch"), ("generic_captions", "generic captions")):
-        method = registry.get(name)
-        with pytest.raises(InputError, match=lacking):
-            make_unlearning_step(clip, method, HYPER)(init_unlearning_state(params, method, HYPER), poor, params)
-
-
 def test_descent_to_delete_adds_noise_once():
     params = {"visual": jnp.ones(10), "text": {"a": jnp.ones((60, 60)), "b": jnp.ones(60)}, "logit_scale": jnp.ones(())}
-    method, rules = registry.get("descent_to_delete"), (("text/.*", "train"), (".*", "freeze"))
-    states, metrics = run(None, method, method.defaults, params, {"nothing": jnp.zeros((1, 1))}, 1, trainable=rules)
-    noise = np.concatenate([np.ravel(leaf) - 1 for leaf in jax.tree.leaves(states[-1].params["text"])])
+    method = registry.get("descent_to_delete")
+    prepared = method.prepare(types.SimpleNamespace(hyper=method.defaults, seed=42))
+    finished = method.finish(params, params, prepared)
+    noise = np.concatenate([np.ravel(leaf) - 1 for leaf in jax.tree.leaves(finished)])
     np.testing.assert_allclose([noise.mean(), noise.std()], [0.0, 0.07342], atol=0.005)
-    for frozen in ("visual", "logit_scale"):
-        assert bits(states[-1].params[frozen]) == bits(params[frozen])
-    assert metrics[0]["loss/total"] == 0.0
-    np.testing.assert_allclose(metrics[0]["update_norm"], np.linalg.norm(noise), rtol=1e-4)
+    # As a first step's transform drew it, which the method was before.
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    drawn, _ = gaussian_noise(prepared["sigma"]).update(zeros, None, rng=step_keys(run_key(42), 0)[1])
+    assert bits(finished) == bits(optax.apply_updates(params, drawn))
+    other = method.finish(params, params, method.prepare(types.SimpleNamespace(hyper=method.defaults, seed=43)))
+    assert bits(other) != bits(finished)
 
 
 class CountingClip:
@@ -247,19 +258,19 @@ class Surgery(Method):
     name: ClassVar[str] = "surgery"
     title: ClassVar[str] = "Surgery"
     reference: ClassVar[str] = "nobody"
-    needs: ClassVar[frozenset[str]] = frozenset({"retain"})
+    streams: ClassVar[dict] = {"forget": Forget(), "retain": Retain()}
     separate_gradients: ClassVar[tuple[str, ...]] = ("forget", "retain")
 
     forget_weight: float = 1.0
 
-    def objectives(self, batch, model, reference, rng):
-        forget = jnp.mean(jnp.square(jnp.matmul(*_crossed(model, batch.forget))))
-        kept = jnp.mean(jnp.square(jnp.matmul(*_crossed(model, batch.retain)) - 1))
+    def objectives(self, batch, model, reference, info):
+        forget = jnp.mean(jnp.square(jnp.matmul(*_crossed(model, batch["forget"]))))
+        kept = jnp.mean(jnp.square(jnp.matmul(*_crossed(model, batch["retain"])) - 1))
         return {
             "forget": self.forget_weight * forget,
             "retain": kept,
-            "more": 0.1 * jnp.mean(model.encode_image(batch.retain.images)),
-            "yet_more": 0.1 * jnp.mean(model.encode_text(batch.retain.tokens)),
+            "more": 0.1 * jnp.mean(model.encode_image(batch["retain"].images)),
+            "yet_more": 0.1 * jnp.mean(model.encode_text(batch["retain"].tokens)),
         }
 
     def transform(self, hyper):
@@ -273,12 +284,13 @@ def _crossed(model, pairs):
 
 
 def test_no_more_backward_passes_than_the_transform_needs(table):
-    _, params, reference_params, batch = table
+    _, params, _, batch = table
 
     def passes(method):
         counting = CountingClip(RowsClip())
-        state = init_unlearning_state(params, method, HYPER)
-        jax.make_jaxpr(make_unlearning_step(counting, method, HYPER))(state, batch, reference_params)
+        start = Start(params)
+        state = init_unlearning_state(start, method, HYPER)
+        jax.make_jaxpr(make_unlearning_step(counting, method, HYPER))(state, batch, start)
         return counting.backward
 
     assert passes(registry.get("negative_gradient")) == {"visual": 1, "text": 1}
@@ -320,8 +332,9 @@ def test_separate_gradients_share_the_forward_pass():
         return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
 
     def of_step(method):
-        state = init_unlearning_state(params, method, HYPER)
-        return flops(make_unlearning_step(clip, method, HYPER), state, Batch(forget, retain), params)
+        start = Start(params)
+        state = init_unlearning_state(start, method, HYPER)
+        return flops(make_unlearning_step(clip, method, HYPER), state, {"forget": forget, "retain": retain}, start)
 
     class Apart(type(registry.get("delete"))):
         separate_gradients = ("forgetting", "retention")
@@ -332,11 +345,13 @@ def test_separate_gradients_share_the_forward_pass():
 
 def test_a_new_method_needs_nothing_but_the_contract(table, monkeypatch):
     clip, params, reference_params, batch = table
-    batch = batch._replace(retain=batch.forget)  # the same pairs, so that the two terms quarrel
+    batch = {**batch, "retain": batch["forget"]}  # the same pairs, so that the two terms quarrel
     monkeypatch.setitem(registry.METHODS, Surgery.name, Surgery)
     method, hyper = registry.get("surgery"), dataclasses.replace(HYPER, options={"forget_weight": -2.0})
     step = jax.jit(make_unlearning_step(clip, method, hyper))
-    state, metrics = step(init_unlearning_state(params, method, hyper), batch, reference_params)
+    start = Start(reference_params)
+    state = init_unlearning_state(start, method, hyper)._replace(params=params)
+    state, metrics = step(state, batch, start)
 
     # The same update by hand.
     method = method.with_options(hyper.options)
@@ -364,52 +379,151 @@ def test_a_new_method_needs_nothing_but_the_contract(table, monkeypatch):
 
 
 def test_separate_gradients_of_a_term_that_does_not_exist(table):
-    clip, params, reference_params, batch = table
+    clip, params, _, batch = table
 
     class Mistaken(Surgery):
         separate_gradients = ("forget", "retian")
 
-    state = init_unlearning_state(params, Mistaken(), HYPER)
+    start = Start(params)
+    state = init_unlearning_state(start, Mistaken(), HYPER)
     with pytest.raises(ValueError, match="retian"):
-        make_unlearning_step(clip, Mistaken(), HYPER)(state, batch, reference_params)
+        make_unlearning_step(clip, Mistaken(), HYPER)(state, batch, start)
 
 
-def test_what_is_prepared_reaches_the_transform(table):
+def test_what_is_prepared_reaches_the_objectives_and_the_transform(table):
     @dataclasses.dataclass(frozen=True)
     class Salient(Method):
-        """Moves only the entries with the larger half of the forget gradient, leaf by leaf."""
+        """Moves only the entries that a mask selects."""
 
         name: ClassVar[str] = "salient"
 
-        def objectives(self, batch, model, reference, rng):
-            image, text = model.encode_pairs(batch.forget)
-            return {"forgetting": jnp.mean(jnp.sum(image * text, axis=-1))}
-
-        def prepare(self, batches, trainable, bind, rng):
-            def loss(part, batch):
-                return self.objectives(batch, bind(part), None, rng)["forgetting"]
-
-            gradients = [jax.grad(loss)(trainable, batch) for batch in batches]
-            return jax.tree.map(lambda *g: jnp.abs(sum(g)) > jnp.median(jnp.abs(sum(g))), *gradients)
+        def objectives(self, batch, model, reference, info):
+            image, text = model.encode_pairs(batch["forget"])
+            return {"forgetting": info.prepared["weight"] * jnp.mean(jnp.sum(image * text, axis=-1))}
 
         def transform(self, hyper):
-            def update(updates, state, params=None, *, prepared, **extra):
-                return jax.tree.map(jnp.multiply, updates, prepared), state
-
-            masked = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
-            return optax.chain(base_optimizer(hyper), masked)
+            return optax.chain(base_optimizer(hyper), saliency_mask())
 
     clip, params, _, batch = table
-    prepared = prepare_method(clip, Salient(), HYPER, params, [batch], TEXT_ONLY)
-    assert sum(leaf.size for leaf in jax.tree.leaves(prepared)) == sum(
-        leaf.size for leaf in jax.tree.leaves(params["text"])
-    )
-    states, _ = run(clip, Salient(), HYPER, params, one(batch), steps=2, trainable=TEXT_ONLY, prepared=prepared)
+    draw = np.random.default_rng(0)
+    part = trainable_part(params, label_parameters(params, TEXT_ONLY))
+    prepared = {"mask": jax.tree.map(lambda leaf: jnp.asarray(draw.random(leaf.shape) < 0.5), part), "weight": 2.0}
+    states, metrics = run(clip, Salient(), HYPER, params, one(batch), 2, trainable=TEXT_ONLY, prepared=prepared)
+    image, text = (params[tower]["rows"][:4] for tower in ("visual", "text"))
+    np.testing.assert_allclose(metrics[0]["loss/forgetting"], 2 * jnp.mean(jnp.sum(image * text, axis=-1)), rtol=1e-5)
     moved = jax.tree.map(lambda new, old: new != old, states[-1].params["text"], params["text"])
-    for changed, salient in zip(jax.tree.leaves(moved), jax.tree.leaves(prepared), strict=True):
+    for changed, salient in zip(jax.tree.leaves(moved), jax.tree.leaves(prepared["mask"]), strict=True):
         assert not np.any(changed & ~np.asarray(salient))
     assert any(np.any(leaf) for leaf in jax.tree.leaves(moved))
-    assert prepare_method(clip, registry.get("delete"), HYPER, params, []) is None
+    with pytest.raises(InputError, match="prepares no 'mask'"):
+        run(clip, Salient(), HYPER, params, one(batch), steps=1, prepared={"weight": 1.0})
+
+
+@pytest.mark.optimised
+def test_a_method_may_train_something_else_than_the_parameters(table):
+    """Low-rank factors, as LoRA has them; the update is that of the chain rule, and the start model keeps its bits."""
+    clip, params, _, batch = table
+    draw = np.random.default_rng(3)
+
+    def normal(*shape):
+        return jnp.asarray(draw.normal(size=shape), jnp.float32)
+
+    factors = {"text": {"a": normal(24, 2), "b": normal(2, 3)}}
+
+    def bind(trainable, params):
+        rows = params["text"]["rows"] + trainable["text"]["a"] @ trainable["text"]["b"]
+        return {**params, "text": {"rows": rows}}
+
+    @dataclasses.dataclass(frozen=True)
+    class LowRank(type(registry.get("direct_similarity_minimisation"))):
+        def transform(self, hyper):
+            return optax.with_extra_args_support(optax.sgd(hyper.learning_rate))
+
+    start, only_a, before = Start(params, factors), ((".*/b", "freeze"), (".*", "train")), bits(params)
+    step = jax.jit(make_unlearning_step(clip, LowRank(), HYPER, only_a, bind=bind))
+    state = init_unlearning_state(start, LowRank(), HYPER, only_a)
+    state, metrics = step(state, batch, start)
+
+    image = np.asarray(params["visual"]["rows"], float)[:4]
+    a, b = (np.asarray(factors["text"][name], float) for name in "ab")
+    texts = np.asarray(params["text"]["rows"], float)
+    np.testing.assert_allclose(
+        metrics["loss/forgetting"], np.mean(np.sum(image * (texts + a @ b)[:4], axis=1)), rtol=1e-5
+    )
+    gradient = np.zeros_like(texts)
+    gradient[:4] = image / 4
+    np.testing.assert_allclose(state.params["text"]["a"], a - 1e-2 * gradient @ b.T, atol=1e-6)
+    assert jax.tree.leaves(state.params["text"]["b"]) == []
+    assert [leaf.shape for leaf in jax.tree.leaves(state.params)] == [(24, 2)]
+    full = full_params(state.params, start, bind, only_a)
+    np.testing.assert_allclose(
+        full["text"]["rows"], texts + np.asarray(state.params["text"]["a"], float) @ b, rtol=1e-5
+    )
+    assert bits(params) == before
+
+
+def test_objectives_know_step_epoch_and_length(table):
+    @dataclasses.dataclass(frozen=True)
+    class Phases(Method):
+        """Another term in every second pass over forget."""
+
+        name: ClassVar[str] = "phases"
+
+        def objectives(self, batch, model, reference, info):
+            odd = jnp.floor(info.epoch).astype(jnp.int32) % 2 == 1
+            return {
+                "phase": jax.lax.cond(odd, lambda: jnp.float32(1), lambda: jnp.float32(0)),
+                "step": info.step.astype(jnp.float32),
+                "epoch": info.epoch,
+                "length": jnp.float32(info.total_steps),
+            }
+
+    clip, params, _, batch = table
+    step = jax.jit(make_unlearning_step(clip, Phases(), HYPER, epoch_steps=2.5))
+    _, metrics = run(clip, Phases(), HYPER, params, one(batch), steps=7, step=step)
+    assert [float(one["loss/step"]) for one in metrics] == list(range(7))
+    np.testing.assert_allclose([one["loss/epoch"] for one in metrics], np.arange(7) / 2.5, rtol=1e-6)
+    assert [float(one["loss/phase"]) for one in metrics] == [0, 0, 0, 1, 1, 0, 0]
+    assert metrics[0]["loss/length"] == HYPER.total_steps
+
+
+@pytest.mark.parametrize(
+    ("terms", "answer"),
+    [
+        (lambda text: text, "has to return loss terms by name, not"),
+        (lambda text: {"far": text}, r"the loss term 'far' has to be a scalar, and has the shape \(4, 3\)"),
+    ],
+)
+def test_terms_that_are_no_losses(terms, answer, table):
+    clip, params, _, batch = table
+
+    @dataclasses.dataclass(frozen=True)
+    class Wrong(Method):
+        name: ClassVar[str] = "wrong"
+
+        def objectives(self, batch, model, reference, info):
+            return terms(model.encode_text(batch["forget"].tokens))
+
+    start = Start(params)
+    with pytest.raises(InputError, match=answer):
+        make_unlearning_step(clip, Wrong(), HYPER)(init_unlearning_state(start, Wrong(), HYPER), batch, start)
+
+
+def test_links_of_the_config_come_before_the_base_optimizer(table):
+    clip, params, reference_params, batch = table
+    method, sgd = (
+        registry.get("negative_gradient"),
+        Hyper(learning_rate=1e-2, total_steps=50, warmup_steps=0, b1=0.0, b2=0.0),
+    )
+    chained = dataclasses.replace(sgd, chain=({"link": "pull_to_reference", "strength": 1e6},))
+    start = Start(reference_params)
+    for hyper, towards in ((sgd, False), (chained, True)):
+        state = init_unlearning_state(start, method, hyper)._replace(params=params)
+        state, _ = jax.jit(make_unlearning_step(clip, method, hyper))(state, batch, start)
+        rows = params["text"]["rows"] - reference_params["text"]["rows"]
+        moved = state.params["text"]["rows"] - params["text"]["rows"]
+        # With b1 = b2 = 0 Adam follows signs: those of the pull, which is far stronger than the loss.
+        assert bool(np.all(np.sign(moved) == -np.sign(rows))) == towards
 
 
 def test_ascent_is_the_opposite_of_descent(table):

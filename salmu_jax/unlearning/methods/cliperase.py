@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 
+from salmu_jax.unlearning.hyper import Hyper
 from salmu_jax.unlearning.losses import both_directions, mse, similarities
-from salmu_jax.unlearning.method import RETAIN, Batch, Bound, Method
+from salmu_jax.unlearning.method import Bound, Method, Pairs, StepInfo, option
+from salmu_jax.unlearning.streams import Forget, Retain, Stream
 
 
 @dataclasses.dataclass(frozen=True)
 class CLIPErase(Method):
-    """Forgetting, retention and consistency, as adapted for the benchmark."""
+    """Drives all similarities of the forget batch to 0; keeps those of the retain batch, and its embeddings."""
 
     name: ClassVar[str] = "cliperase"
     title: ClassVar[str] = "CLIPErase"
     reference: ClassVar[str] = (
         "Yang et al., CLIPErase: Efficient Unlearning of Visual-Textual Associations in CLIP, ACL 2025"
     )
-    needs: ClassVar[frozenset[str]] = frozenset({RETAIN})
+    formula: ClassVar[str] = """
+        forgetting   w_f [MSE(S_F, 0) + MSE(S_F^T, 0)]
+        retention    w_r [MSE(S_R, S0_R) + MSE(S_R^T, S0_R^T)]
+        consistency  w_c [MSE(I_R, I0_R) + MSE(T_R, T0_R)]
+        as adapted for the benchmark; S = I T^T, 0: the start model
+    """
+    presets: ClassVar[Mapping[str, Hyper]] = {"published": Hyper()}
+    streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget(), "retain": Retain()}
 
-    forgetting_weight: float = 1.0
-    retention_weight: float = 1.0
-    consistency_weight: float = 1.0
+    forgetting_weight: float = option(1.0, help="weight of the forgetting term")
+    retention_weight: float = option(1.0, help="weight of the retention term")
+    consistency_weight: float = option(1.0, help="weight of the consistency term")
 
-    def objectives(self, batch: Batch, model: Bound, reference: Bound, rng: jax.Array) -> dict[str, jax.Array]:
-        """``MSE(S_F, 0)`` and ``MSE(S_R, S0_R)``, both directions each; ``MSE(I_R, I0_R) + MSE(T_R, T0_R)``."""
-        image_f, text_f = model.encode_pairs(batch.forget)
-        image_r, text_r = model.encode_pairs(batch.retain)
-        image0_r, text0_r = reference.encode_pairs(batch.retain)
+    def objectives(
+        self, batch: Mapping[str, Pairs], model: Bound, reference: Bound, info: StepInfo
+    ) -> dict[str, jax.Array]:
+        image_f, text_f = model.encode_pairs(batch["forget"])
+        image_r, text_r = model.encode_pairs(batch["retain"])
+        image0_r, text0_r = reference.encode_pairs(batch["retain"])
         kept = both_directions(similarities(image_r, text_r), similarities(image0_r, text0_r))
         return {
             "forgetting": self.forgetting_weight * both_directions(similarities(image_f, text_f), 0.0),

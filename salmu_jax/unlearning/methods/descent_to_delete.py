@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.unlearning.hyper import Hyper
-from salmu_jax.unlearning.method import Batch, Bound, Method
+from salmu_jax.unlearning.method import Method, option
+from salmu_jax.unlearning.step import run_key, step_keys
 from salmu_jax.unlearning.transforms import gaussian_noise
+
+if TYPE_CHECKING:
+    from salmu_jax.unlearning.context import Context
 
 
 def noise_scale(weight_decay: float, *, epsilon: float = 5.0, rows: int = 400_000_000, steps: int = 1) -> float:
@@ -43,21 +49,27 @@ def noise_scale(weight_decay: float, *, epsilon: float = 5.0, rows: int = 400_00
 
 @dataclasses.dataclass(frozen=True)
 class DescentToDelete(Method):
-    """Noise on every trainable parameter, its scale given by the weight decay and the number of training pairs."""
+    """Adds noise to every parameter; its scale follows from the weight decay and the number of training pairs."""
 
     name: ClassVar[str] = "descent_to_delete"
     title: ClassVar[str] = "Descent to Delete"
     reference: ClassVar[str] = "Neel, Roth and Sharifi-Malvajerdi, Descent-to-Delete, ALT 2021 (arXiv 2020)"
-    one_shot: ClassVar[bool] = True
-    defaults: ClassVar[Hyper] = Hyper(total_steps=1)
+    formula: ClassVar[str] = """
+        theta + N(0, sigma^2), sigma = 4 sqrt(2) L g / (mu n (1 - g) (sqrt(ln(1/d) + e) - sqrt(ln(1/d))))
+        g = (beta - mu) / (beta + mu), L = 1 + wd, beta = 4 - wd, mu = wd, d = 1 / n^2, e: epsilon, n: rows
+    """
+    defaults: ClassVar[Hyper] = Hyper(epochs=0.0, total_steps=0)
+    presets: ClassVar[Mapping[str, Hyper]] = {"published": defaults}
 
-    epsilon: float = 5.0
-    rows: int = 400_000_000
+    epsilon: float = option(5.0, help="privacy budget of the noise", low=0, low_open=True)
+    rows: int = option(400_000_000, help="pairs that the start model was trained with", low=1)
 
-    def objectives(self, batch: Batch, model: Bound, reference: Bound, rng: jax.Array) -> dict[str, jax.Array]:
-        """None: no batch is looked at."""
-        return {}
+    def prepare(self, ctx: Context) -> dict[str, Any]:
+        sigma = noise_scale(ctx.hyper.weight_decay, epsilon=self.epsilon, rows=self.rows)
+        # The key of the transform of a first step: models of before there was finish() drew the noise as such an update.
+        return {"sigma": sigma, "key": step_keys(run_key(ctx.seed), 0)[1]}
 
-    def transform(self, hyper: Hyper) -> optax.GradientTransformationExtraArgs:
-        """The noise is the update."""
-        return gaussian_noise(noise_scale(hyper.weight_decay, epsilon=self.epsilon, rows=self.rows))
+    def finish(self, params: Any, reference_params: Any, prepared: Mapping[str, Any]) -> Any:
+        noise = gaussian_noise(prepared["sigma"])
+        update, _ = noise.update(jax.tree.map(jnp.zeros_like, params), noise.init(params), rng=prepared["key"])
+        return optax.apply_updates(params, update)

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from salmu_jax.unlearning.hyper import PUBLISHED_FORGET_ONLY, Hyper
-from salmu_jax.unlearning.method import Batch, Bound, Method
+from salmu_jax.unlearning.method import Bound, Method, Pairs, StepInfo
+from salmu_jax.unlearning.streams import Forget, Stream
 
 
 @dataclasses.dataclass(frozen=True)
 class DirectSimilarityMinimisation(Method):
-    """The mean cosine of the forget pairs."""
+    """Minimises the mean cosine of the forget pairs."""
 
     name: ClassVar[str] = "direct_similarity_minimisation"
     title: ClassVar[str] = "Direct Similarity Minimisation"
     reference: ClassVar[str] = "SALMUBench, CVPR 2026 (baseline)"
+    formula: ClassVar[str] = "forgetting   mean_i <I_F,i, T_F,i>"
     defaults: ClassVar[Hyper] = PUBLISHED_FORGET_ONLY
+    presets: ClassVar[Mapping[str, Hyper]] = {"published": PUBLISHED_FORGET_ONLY}
+    streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget()}
 
-    def objectives(self, batch: Batch, model: Bound, reference: Bound, rng: jax.Array) -> dict[str, jax.Array]:
-        """``mean diag(S_F)``."""
-        image, text = model.encode_pairs(batch.forget)
+    def objectives(
+        self, batch: Mapping[str, Pairs], model: Bound, reference: Bound, info: StepInfo
+    ) -> dict[str, jax.Array]:
+        image, text = model.encode_pairs(batch["forget"])
         return {"forgetting": jnp.mean(jnp.sum(image * text, axis=-1))}

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 
-from salmu_jax.training.loss import contrastive_loss
 from salmu_jax.unlearning.hyper import PUBLISHED_FORGET_ONLY, Hyper
-from salmu_jax.unlearning.method import GENERIC_CAPTIONS, Batch, Bound, Method
+from salmu_jax.unlearning.losses import contrastive
+from salmu_jax.unlearning.method import Bound, Method, Pairs, StepInfo
+from salmu_jax.unlearning.streams import Forget, Stream
 
 
 @dataclasses.dataclass(frozen=True)
 class GenericCaptions(Method):
-    """The contrastive loss on the forget images with their generic captions; equal captions are negatives like any."""
+    """Learns the generic captions of the forget images; equal captions are negatives like any."""
 
     name: ClassVar[str] = "generic_captions"
     title: ClassVar[str] = "Generic Captions"
     reference: ClassVar[str] = "SALMUBench, CVPR 2026 (baseline)"
-    needs: ClassVar[frozenset[str]] = frozenset({GENERIC_CAPTIONS})
+    formula: ClassVar[str] = "forgetting   L_CLIP(I_F, G_F), G: the generic captions"
     defaults: ClassVar[Hyper] = PUBLISHED_FORGET_ONLY
+    presets: ClassVar[Mapping[str, Hyper]] = {"published": PUBLISHED_FORGET_ONLY}
+    streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget(others={"generic": "generic_caption"})}
 
-    def objectives(self, batch: Batch, model: Bound, reference: Bound, rng: jax.Array) -> dict[str, jax.Array]:
-        """``L_CLIP(I_F, G_F)``."""
-        image = model.encode_image(batch.forget.images)
-        text = model.encode_text(batch.forget.generic_tokens)
-        return {"forgetting": contrastive_loss(image, text, model.logit_scale)}
+    def objectives(
+        self, batch: Mapping[str, Pairs], model: Bound, reference: Bound, info: StepInfo
+    ) -> dict[str, jax.Array]:
+        forget = batch["forget"]
+        image, text = model.encode_image(forget.images), model.encode_text(forget.others["generic"])
+        return {"forgetting": contrastive(model, image, text)}

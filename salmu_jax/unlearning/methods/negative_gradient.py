@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 import optax
 
-from salmu_jax.training.loss import contrastive_loss
 from salmu_jax.unlearning.hyper import PUBLISHED_FORGET_ONLY, Hyper, base_optimizer
-from salmu_jax.unlearning.method import Batch, Bound, Method
+from salmu_jax.unlearning.losses import contrastive
+from salmu_jax.unlearning.method import Bound, Method, Pairs, StepInfo
+from salmu_jax.unlearning.streams import Forget, Stream
 from salmu_jax.unlearning.transforms import ascend
 
 
 @dataclasses.dataclass(frozen=True)
 class NegativeGradient(Method):
-    """Minus the contrastive loss on the forget batch: the term is the loss, the transform turns its gradient round."""
+    """Maximises the contrastive loss on the forget batch: the term is the loss, the transform negates its gradient."""
 
     name: ClassVar[str] = "negative_gradient"
     title: ClassVar[str] = "Negative Gradient"
     reference: ClassVar[str] = "Golatkar et al., Eternal Sunshine of the Spotless Net, CVPR 2020 (baseline)"
+    formula: ClassVar[str] = "forgetting   L_CLIP(I_F, T_F), maximised"
     defaults: ClassVar[Hyper] = PUBLISHED_FORGET_ONLY
+    presets: ClassVar[Mapping[str, Hyper]] = {"published": PUBLISHED_FORGET_ONLY}
+    streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget()}
 
-    def objectives(self, batch: Batch, model: Bound, reference: Bound, rng: jax.Array) -> dict[str, jax.Array]:
-        """``L_CLIP(I_F, T_F)``, which is maximised."""
-        image, text = model.encode_pairs(batch.forget)
-        return {"forgetting": contrastive_loss(image, text, model.logit_scale)}
+    def objectives(
+        self, batch: Mapping[str, Pairs], model: Bound, reference: Bound, info: StepInfo
+    ) -> dict[str, jax.Array]:
+        image, text = model.encode_pairs(batch["forget"])
+        return {"forgetting": contrastive(model, image, text)}
 
     def transform(self, hyper: Hyper) -> optax.GradientTransformationExtraArgs:
-        """Ascent."""
         return optax.chain(ascend(), base_optimizer(hyper))

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 
-from salmu_jax.training.loss import contrastive_loss
 from salmu_jax.unlearning.hyper import PUBLISHED_FORGET_ONLY, Hyper
-from salmu_jax.unlearning.method import Batch, Bound, Method
+from salmu_jax.unlearning.losses import contrastive
+from salmu_jax.unlearning.method import Bound, Method, Pairs, StepInfo
+from salmu_jax.unlearning.streams import Forget, Stream
 
 
 @dataclasses.dataclass(frozen=True)
 class ShuffledCaptions(Method):
-    """The contrastive loss on the forget images with a random permutation of their captions (fixed points included)."""
+    """Learns a random permutation of the captions of the forget images (fixed points included)."""
 
     name: ClassVar[str] = "shuffled_captions"
     title: ClassVar[str] = "Shuffled Captions"
     reference: ClassVar[str] = (
         "Golatkar et al., Eternal Sunshine of the Spotless Net, CVPR 2020 (random labels, for captions)"
     )
+    formula: ClassVar[str] = "forgetting   L_CLIP(I_F, T_F[pi]), pi: a permutation of the batch, drawn every step"
     defaults: ClassVar[Hyper] = PUBLISHED_FORGET_ONLY
+    presets: ClassVar[Mapping[str, Hyper]] = {"published": PUBLISHED_FORGET_ONLY}
+    streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget()}
 
-    def objectives(self, batch: Batch, model: Bound, reference: Bound, rng: jax.Array) -> dict[str, jax.Array]:
-        """``L_CLIP(I_F, T_F[pi])``."""
-        image, text = model.encode_pairs(batch.forget)
-        permutation = jax.random.permutation(rng, text.shape[0])
-        return {"forgetting": contrastive_loss(image, text[permutation], model.logit_scale)}
+    def objectives(
+        self, batch: Mapping[str, Pairs], model: Bound, reference: Bound, info: StepInfo
+    ) -> dict[str, jax.Array]:
+        image, text = model.encode_pairs(batch["forget"])
+        permutation = jax.random.permutation(info.rng, text.shape[0])
+        return {"forgetting": contrastive(model, image, text[permutation])}

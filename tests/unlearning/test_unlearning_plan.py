@@ -1,6 +1,7 @@
 """What a config says of a method becomes a plan, or one line."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -8,7 +9,7 @@ from salmu_jax.runtime.errors import InputError
 from salmu_jax.unlearning import registry
 from salmu_jax.unlearning.freeze import FREEZE, TRAIN
 from salmu_jax.unlearning.hyper import Hyper
-from salmu_jax.unlearning.loop import extra_text, make_plan
+from salmu_jax.unlearning.plan import describe_plan, make_plan
 
 PUBLISHED_FORGET = 30_468
 
@@ -19,12 +20,13 @@ def test_without_fields_a_method_runs_as_published(name):
     published = registry.get(name)
     assert plan.method == published
     assert dataclasses.replace(plan.hyper, total_steps=published.defaults.total_steps) == published.defaults
-    if published.one_shot:
-        assert plan.hyper.total_steps == 1
+    if published.defaults.total_steps == 0:
+        assert plan.hyper.total_steps == 0
     else:  # ten passes; the published defaults count an epoch's last, smaller batch as a whole one
         assert abs(plan.hyper.total_steps - published.defaults.total_steps) <= 10
     assert plan.trainable == ((".*", TRAIN),)
-    assert extra_text(plan.method) == (("generic_caption",) if name == "generic_captions" else ())
+    assert set(plan.sizes) == set(published.make_streams())
+    assert json.loads(json.dumps(describe_plan(plan)))["name"] == name
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,9 @@ def test_without_fields_a_method_runs_as_published(name):
         ("cliperase", {"epochs": 0.5, "batch_size": 32}, 160, 5),
         ("cliperase", {"epochs": 1, "batch_size": 32}, 161, 11),
         ("cliperase", {"epochs": 1e-6}, 160, 1),
-        ("descent_to_delete", {"epochs": 7}, 160, 1),
+        ("descent_to_delete", {}, 160, 0),
+        ("descent_to_delete", {"epochs": 0}, 160, 0),
+        ("cliperase", {"epochs": 0}, 160, 0),
     ],
 )
 def test_epochs_over_forget_become_steps(name, fields, pairs, steps):
@@ -78,7 +82,7 @@ def test_every_field_of_hyper_but_the_steps_can_be_set():
             {"forgetting_wieght": 1.0},
             "{}: no field 'forgetting_wieght'; did you mean 'options.forgetting_weight'?",
         ),
-        ("cliperase", {"xyzzy": 1}, "{}: no field 'xyzzy'; known: learning_rate, "),
+        ("cliperase", {"xyzzy": 1}, "{}: no field 'xyzzy'; known: preset, learning_rate, "),
         ("cliperase", {"options": {"retention": 1.0}}, "{}: options.retention: cliperase has no option 'retention'; "),
         ("cliperase", {"options": {"retention_weight": "1"}}, "{}: options.retention_weight: must be of type float"),
         ("finetuning", {"options": {"x": 1}}, "{}: options.x: finetuning has no option 'x'; it has none"),
@@ -88,7 +92,8 @@ def test_every_field_of_hyper_but_the_steps_can_be_set():
             "{0}: options: is a group of fields, not 3; set one of them, such as {0}.options.forgetting_weight=VALUE",
         ),
         ("finetuning", {"options": "x"}, "{}: options: is a group of fields, not 'x'; finetuning has none"),
-        ("cliperase", {"epochs": 0}, "{}.epochs: must be a number above 0, and at most a million, not 0"),
+        ("cliperase", {"epochs": 1_000_001}, "{}.epochs: must be a number from 0 to a million, not 1000001"),
+        ("descent_to_delete", {"epochs": 7}, "{}: epochs: descent_to_delete takes no steps; must be 0, not 7"),
         ("cliperase", {"epochs": -1.0}, "{}.epochs: must be"),
         ("cliperase", {"epochs": float("nan")}, "{}.epochs: must be"),
         ("cliperase", {"epochs": float("inf")}, "{}.epochs: must be"),
@@ -99,7 +104,27 @@ def test_every_field_of_hyper_but_the_steps_can_be_set():
         ("cliperase", {"freeze": [1]}, "{}.freeze: must be a list"),
         ("cliperase", {"freeze": 3}, "{}.freeze: must be a list"),
         ("cliperase", {"freeze": ["a", "("]}, "{}.freeze: '(' is not a regular expression: missing ), unterminated"),
-        ("cliperase", {"batch_size": 7}, "{}: batch_size: cliperase halves the batch"),
+        (
+            "cliperase",
+            {"batch_size": 7},
+            "{}: batch_size: 7 pairs a step are shared evenly by forget and retain; a multiple of 2",
+        ),
+        ("cliperase", {"preset": "publishd"}, "{}: preset: no preset 'publishd'; did you mean 'published'?"),
+        ("cliperase", {"preset": 3}, "{}: preset: no preset 3; there are published"),
+        ("cliperase", {"chain": "ascend"}, "{}: chain: must be a list of links, not 'ascend'"),
+        ("cliperase", {"chain": ["asend"]}, "{}: chain: unknown link 'asend'; did you mean 'ascend'?"),
+        ("cliperase", {"chain": [{"link": "gaussian_noise"}]}, "{}: chain: the link gaussian_noise needs 'sigma'"),
+        (
+            "cliperase",
+            {"chain": [{"link": "gaussian_noise", "sigma": "1"}]},
+            "{}: chain: 'sigma' of the link gaussian_noise must",
+        ),
+        (
+            "cliperase",
+            {"chain": [{"link": "gaussian_noise", "sgma": 1}]},
+            "{}: chain: the link gaussian_noise has no argument",
+        ),
+        ("cliperase", {"learning_rate": 10**400}, "{}: learning_rate: must be a finite number"),
         ("cliperase", {"batch_size": 0}, "{}: batch_size: must be a whole number of at least 1, not 0"),
         ("cliperase", {"learning_rate": "1e-4"}, "{}: learning_rate: must be a finite number, at least 0"),
         ("cliperase", {"b2": 1.0}, "{}: b2: must be a finite number, at least 0 and below 1, and not 1.0"),
@@ -113,3 +138,18 @@ def test_mistakes_are_answered_with_one_line(name, fields, complaint):
     assert complaint.format(f"unlearn.methods.{name}") in message
     assert complaint.startswith(("unknown", "There")) or message.startswith(f"unlearn.methods.{name}")
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", [name for name in registry.METHODS if registry.get(name).presets])
+def test_a_preset_is_what_a_run_begins_with(name):
+    for preset, hyper in registry.get(name).presets.items():
+        plan = make_plan(name, {"preset": preset}, PUBLISHED_FORGET).hyper
+        assert dataclasses.replace(plan, total_steps=hyper.total_steps) == hyper
+        changed = make_plan(name, {"preset": preset, "weight_decay": 0.5}, PUBLISHED_FORGET).hyper
+        assert dataclasses.replace(changed, weight_decay=hyper.weight_decay) == plan
+
+
+def test_links_of_a_config_are_kept_as_they_were_given():
+    chain = [{"link": "pull_to_reference", "strength": 0.1}, "ascend"]
+    plan = make_plan("cliperase", {"chain": chain}, 160)
+    assert describe_plan(plan)["hyper"]["chain"] == (chain[0], "ascend")

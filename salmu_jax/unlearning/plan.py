@@ -1,0 +1,124 @@
+"""A method with its settings: what a config says of it, checked, and described for the run's record."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import did_you_mean
+from salmu_jax.training.loop import steps_of
+from salmu_jax.unlearning import registry
+from salmu_jax.unlearning.freeze import FREEZE, TRAIN, Rules
+from salmu_jax.unlearning.hyper import EPOCHS, Hyper
+from salmu_jax.unlearning.method import Method
+from salmu_jax.unlearning.options import describe_options
+from salmu_jax.unlearning.streams import Stream, forget_step_size, step_sizes
+
+# The fields of a method in a config. The number of steps follows from 'epochs'.
+FIELDS = ("preset", *(field.name for field in dataclasses.fields(Hyper) if field.name != "total_steps"), "freeze")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A method with its options and hyper-parameters, checked.
+
+    Attributes:
+      method, hyper: as the config sets them.
+      trainable: which leaves of the trainable tree are trained.
+      sizes: the rows a step of each stream.
+      epoch_steps: the steps of a pass over forget, a fraction where they do not divide.
+      where: the field of the config that they come from, for messages.
+    """
+
+    method: Method
+    hyper: Hyper
+    trainable: Rules
+    sizes: Mapping[str, int]
+    epoch_steps: float
+    where: str = ""
+
+    @property
+    def streams(self) -> Mapping[str, Stream]:
+        """The streams of the method, by name."""
+        return self.method.make_streams()
+
+
+def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int, where: str = "") -> Plan:
+    """Reads the fields of a method in a config: those of ``Hyper`` (except ``total_steps``), and also
+
+    ``preset``: settings of the method to begin with, instead of its defaults;
+    ``freeze``: regular expressions over the paths of the trainable tree; matching leaves are not trained.
+
+    ``name`` is one of the registry, or ``FILE.py:CLASS``; ``where`` names the fields in errors (``unlearn.methods.NAME``).
+
+    Raises InputError for an unknown method, field or option, or a value out of range.
+    """
+    method = registry.get(name)
+    where = where or f"unlearn.methods.{name}"
+    _check_names(method, fields, where)
+    values = {key: value for key, value in fields.items() if key not in ("preset", "freeze")}
+    try:
+        base = _preset(method, fields["preset"]) if "preset" in fields else method.defaults
+        # Without steps by default, the method has some only if it is asked to.
+        values.setdefault("epochs", base.epochs if base.total_steps else 0.0)
+        values["options"] = {**base.options, **fields.get("options", {})}
+        hyper = dataclasses.replace(base, **{**values, "warmup_steps": None})  # its limit, the steps, is not known yet
+        method = method.with_options(hyper.options)
+        sizes = step_sizes(method.make_streams(), hyper.batch_size)
+        forget_size = forget_step_size(method.make_streams(), sizes, hyper.batch_size)
+        steps = steps_of(hyper.epochs, forget_pairs, forget_size) if hyper.epochs else 0
+        if steps and not (method.takes_steps() and sizes):
+            raise InputError(f"{method.name} takes no steps; must be 0, not {hyper.epochs:g}", "epochs")
+        hyper = dataclasses.replace(base, **{**values, "total_steps": steps})
+    except InputError as error:
+        raise InputError(str(error), where) from error
+    return Plan(method, hyper, _rules(fields.get("freeze", ()), where), sizes, forget_pairs / forget_size, where)
+
+
+def describe_plan(plan: Plan) -> dict[str, Any]:
+    """Returns what a run depends on by the method's code and the config's fields, JSON values."""
+    method = plan.method
+    return {
+        "name": method.name,
+        "title": method.title,
+        "reference": method.reference,
+        "needs": sorted({stream.reads for stream in plan.streams.values()}),
+        "options": dataclasses.asdict(method),
+        "hyper": dataclasses.asdict(plan.hyper),
+        "trainable": [list(rule) for rule in plan.trainable],
+    }
+
+
+def _check_names(method: Method, fields: Mapping[str, Any], where: str) -> None:
+    options = [option.name for option in describe_options(method)]
+    for field in fields:
+        if field not in FIELDS:
+            hint = did_you_mean(field, FIELDS) or did_you_mean(f"options.{field}", [f"options.{o}" for o in options])
+            raise InputError(f"no field {field!r}; {hint or 'known: ' + ', '.join(FIELDS)}", where)
+    if not isinstance(fields.get("options", {}), Mapping):
+        has = f"set one of them, such as {where}.options.{options[0]}=VALUE" if options else f"{method.name} has none"
+        raise InputError(f"options: is a group of fields, not {fields['options']!r}; {has}", where)
+    epochs = fields.get("epochs", 0)
+    if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not EPOCHS.allow(epochs):
+        raise InputError(f"must be a number from 0 to a million, not {epochs!r}", f"{where}.epochs")
+
+
+def _preset(method: Method, name: Any) -> Hyper:
+    if not isinstance(name, str) or name not in method.presets:
+        known = f"there are {', '.join(method.presets)}" if method.presets else f"{method.name} has none"
+        raise InputError(f"no preset {name!r}; {did_you_mean(str(name), method.presets) or known}", "preset")
+    return method.presets[name]
+
+
+def _rules(freeze: Any, where: str) -> Rules:
+    if not isinstance(freeze, list | tuple) or not all(isinstance(pattern, str) for pattern in freeze):
+        raise InputError(f"must be a list of regular expressions, not {freeze!r}", f"{where}.freeze")
+    for pattern in freeze:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise InputError(f"{pattern!r} is not a regular expression: {error}", f"{where}.freeze") from error
+    return (*((pattern, FREEZE) for pattern in freeze), (".*", TRAIN))

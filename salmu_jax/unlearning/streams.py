@@ -1,0 +1,346 @@
+"""Streams: what a step of a method is given, by name, and how it is drawn.
+
+    streams = {"forget": Forget(), "retain": Retain(), "invented": Surrogates(invented_people, count=20_000, per_step=64)}
+
+A batch is a dictionary of :class:`~salmu_jax.unlearning.method.Pairs` under the same names. Every stream draws from the run's
+:class:`~salmu_jax.unlearning.permission.Permission` and from nothing else. What it draws at a step follows from the seed, its
+name and the step alone: neither from the number of hosts or workers, nor from the other streams, nor from where a run resumed.
+
+Functions that make captions are pure: ``make(rows, rng) -> list[str]``, of the metadata of the forget pairs
+(:class:`~salmu_jax.unlearning.permission.ForgetRows`) and a generator that follows from the seed and the stream's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from data_pipelines.input import DecodedCache, PairSource, training_batches
+from data_pipelines.order import shuffled
+from salmu_jax.models.tokenizer import ClipTokenizer
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.training.loop import derived_seed
+from salmu_jax.training.nonfinite import Numbered
+from salmu_jax.unlearning.method import Pairs
+from salmu_jax.unlearning.permission import FORGET, RETAIN, ForgetRows, Permission
+
+GENERIC = "generic_caption"
+MakeCaptions = Callable[[ForgetRows, np.random.Generator], Sequence[str]]
+Drawn = tuple[Pairs, np.ndarray | None]  # a batch, and the positions of its examples in their source
+Open = Callable[[int, int, int], Iterator[Drawn]]  # (first step, host, number of hosts): a host's share of every batch
+
+_MAKE_PURPOSE = 6  # of the seed, for the captions that functions make
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What streams draw from, and how.
+
+    Attributes:
+      permission: what the run may read.
+      tokenizer: makes the token rows.
+      image_size: the side of the images, in pixels.
+      seed: of the run; all draws follow from it.
+      cache: keeps decoded images in memory.
+      workers: processes that decode for each stream of images; 0: threads of this one.
+    """
+
+    permission: Permission
+    tokenizer: ClipTokenizer
+    image_size: int
+    seed: int
+    cache: DecodedCache | None = None
+    workers: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stream:
+    """Base of all streams; ``per_step`` rows a step, None for an even share of ``hyper.batch_size``."""
+
+    purpose: ClassVar[int]  # of the seed; a further word, so that streams are drawn independently
+    usual_name: ClassVar[str] = ""  # the stream of this name is drawn without its name as one more word
+    has_images: ClassVar[bool] = False
+
+    per_step: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.per_step is not None and (type(self.per_step) is not int or self.per_step < 1):
+            raise InputError(f"must be a whole number of at least 1, not {self.per_step!r}", "per_step")
+
+    @property
+    def reads(self) -> str:
+        """``forget`` or ``retain``, which this stream is drawn from."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """Returns what the stream is, in a few words."""
+        raise NotImplementedError
+
+    def open(self, name: str, size: int, inputs: Inputs) -> Open:
+        """Returns how to draw batches of ``size`` rows; what takes long, such as making captions, is done here, once.
+
+        Raises InputError for what the permission does not allow, and for captions that cannot be made.
+        """
+        raise NotImplementedError
+
+    def _seed(self, name: str, inputs: Inputs) -> int:
+        words = () if name == self.usual_name else (zlib.crc32(name.encode()),)
+        return derived_seed(inputs.seed, self.purpose, *words)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pairs(Stream):
+    """Image-caption pairs, with further captions of the same images."""
+
+    has_images: ClassVar[bool] = True
+
+    # name: "generic_caption", or (of forget pairs) a function that makes one caption a row.
+    others: Mapping[str, str | MakeCaptions] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, other in self.others.items():
+            if other != GENERIC and not (callable(other) and self.reads == FORGET):
+                wanted = f"{GENERIC!r}" + (" or a function (rows, rng) -> captions" if self.reads == FORGET else "")
+                raise InputError(f"must be {wanted}, not {other!r}", f"others[{name!r}]")
+
+    def describe(self) -> str:
+        more = f", and for each {', '.join(self.others)}" if self.others else ""
+        return f"pairs of {self.reads}{more}"
+
+    def open(self, name: str, size: int, inputs: Inputs) -> Open:
+        generic = [other for other, what in self.others.items() if what == GENERIC]
+        source = inputs.permission.split(self.reads).with_texts(*([GENERIC] if generic else []))
+        made = {
+            other: _caption_a_row(make, f"{name}.{other}", inputs)
+            for other, make in self.others.items()
+            if callable(make)
+        }
+        seed = self._seed(name, inputs)
+
+        def draw(first_step: int, host: int, hosts: int) -> Iterator[Drawn]:
+            for batch in _from_source(source, size, seed, inputs, first_step, host, hosts, images=True):
+                others: dict[str, Any] = {other: batch["generic_tokens"] for other in generic}
+                others |= {other: tokens[batch["index"]] for other, tokens in made.items()}
+                yield Pairs(batch["images"], batch["tokens"], others), batch["index"]
+
+        return draw
+
+
+@dataclasses.dataclass(frozen=True)
+class Forget(_Pairs):
+    """Pairs to forget. ``others`` gives further captions of each: ``generic_caption``, or made by a function."""
+
+    purpose: ClassVar[int] = 2
+    usual_name: ClassVar[str] = FORGET
+
+    @property
+    def reads(self) -> str:
+        return FORGET
+
+
+@dataclasses.dataclass(frozen=True)
+class Retain(_Pairs):
+    """Pairs to keep. ``others`` may give their ``generic_caption`` (pairs of ``retain_synth`` have one)."""
+
+    purpose: ClassVar[int] = 3
+    usual_name: ClassVar[str] = RETAIN
+
+    @property
+    def reads(self) -> str:
+        return RETAIN
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts(Stream):
+    """Captions without their images: of ``retain`` or ``forget``, ``text`` or ``generic_caption``."""
+
+    purpose: ClassVar[int] = 4
+
+    of: str = RETAIN
+    caption: str = "text"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field, known in (("of", (RETAIN, FORGET)), ("caption", ("text", GENERIC))):
+            if getattr(self, field) not in known:
+                raise InputError(f"must be {' or '.join(map(repr, known))}, not {getattr(self, field)!r}", field)
+
+    @property
+    def reads(self) -> str:
+        return self.of
+
+    def describe(self) -> str:
+        return f"{'captions' if self.caption == 'text' else 'generic captions'} of {self.of}, without images"
+
+    def open(self, name: str, size: int, inputs: Inputs) -> Open:
+        generic = self.caption == GENERIC
+        source = inputs.permission.split(self.of).with_texts(*([GENERIC] if generic else []))
+        seed = self._seed(name, inputs)
+
+        def draw(first_step: int, host: int, hosts: int) -> Iterator[Drawn]:
+            for batch in _from_source(source, size, seed, inputs, first_step, host, hosts, images=False):
+                yield Pairs(None, batch["generic_tokens" if generic else "tokens"]), batch["index"]
+
+        return draw
+
+
+@dataclasses.dataclass(frozen=True)
+class Surrogates(Stream):
+    """Captions without images, of a pool that a function makes once of the forget rows.
+
+    ``make`` is called, each time with the same generator, until there are ``count`` captions; more are dropped. So a function
+    that makes one caption a forget row serves here and in ``others``.
+    """
+
+    purpose: ClassVar[int] = 5
+
+    make: MakeCaptions
+    count: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if type(self.count) is not int or self.count < 1:
+            raise InputError(f"must be a whole number of at least 1, not {self.count!r}", "count")
+
+    @property
+    def reads(self) -> str:
+        return FORGET
+
+    def describe(self) -> str:
+        return f"{self.count:,} captions that {getattr(self.make, '__name__', 'a function')} makes, without images"
+
+    def open(self, name: str, size: int, inputs: Inputs) -> Open:
+        rng, texts = _generator(name, inputs), list[str]()
+        while len(texts) < self.count:
+            more = _made(self.make, name, inputs, rng)
+            if not more:
+                raise InputError(f"made {len(texts):,} captions of {self.count:,}, and then none", _where(name))
+            texts += more
+        pool, seed = inputs.tokenizer(texts[: self.count]), self._seed(name, inputs)
+
+        def draw(first_step: int, host: int, hosts: int) -> Iterator[Drawn]:
+            rows = size // hosts
+            for step in itertools.count(first_step):
+                positions = (step * hosts + host) * rows + np.arange(rows)
+                yield Pairs(None, pool[shuffled(positions, len(pool), seed)]), None
+
+        return draw
+
+
+# All streams of a method ---------------------------------------------------------------------------------------------------
+
+
+def step_sizes(streams: Mapping[str, Stream], batch_size: int) -> dict[str, int]:
+    """Returns the rows a step of each stream: its ``per_step``, or an even share of ``batch_size``.
+
+    Raises InputError if ``batch_size`` does not divide by the streams that share it.
+    """
+    sharing = [name for name, stream in streams.items() if stream.per_step is None]
+    if sharing and batch_size % len(sharing):
+        raise InputError(
+            f"{batch_size} pairs a step are shared evenly by {' and '.join(sharing)}; a multiple of {len(sharing)} is needed",
+            "batch_size",
+        )
+    return {name: stream.per_step or batch_size // len(sharing) for name, stream in streams.items()}
+
+
+def forget_step_size(streams: Mapping[str, Stream], sizes: Mapping[str, int], batch_size: int) -> int:
+    """Returns the forget pairs a step, by which passes over forget are counted.
+
+    They are those of the first stream of pairs of forget, else of captions of forget, else the whole ``batch_size``.
+    """
+    for kind in (Forget, Texts):
+        for name, stream in streams.items():
+            if isinstance(stream, kind) and stream.reads == FORGET:
+                return sizes[name]
+    return batch_size
+
+
+class Batches:
+    """The batches of a run: the streams of its method, opened.
+
+    Args:
+      streams, sizes: by name; the rows of all hosts together.
+      inputs: what they draw from.
+    """
+
+    def __init__(self, streams: Mapping[str, Stream], sizes: Mapping[str, int], inputs: Inputs):
+        self.sizes, self.inputs = dict(sizes), inputs
+        self._opened = {name: stream.open(name, sizes[name], inputs) for name, stream in streams.items()}
+        permission = inputs.permission
+        self.sources = {
+            name: permission.split(stream.reads)
+            for name, stream in streams.items()
+            if not isinstance(stream, Surrogates)
+        }
+
+    def __call__(self, first_step: int = 0) -> Iterator[Numbered]:
+        """Yields this process's share of every batch from ``first_step`` on, without end."""
+        return self._draw(first_step, jax.process_index(), jax.process_count())
+
+    def whole(self, first_step: int = 0) -> Iterator[dict[str, Pairs]]:
+        """Yields whole batches, the same in all processes."""
+        return (batch.arrays for batch in self._draw(first_step, 0, 1))
+
+    def _draw(self, first_step: int, host: int, hosts: int) -> Iterator[Numbered]:
+        iterators = {name: opened(first_step, host, hosts) for name, opened in self._opened.items()}
+        while True:
+            arrays: dict[str, Pairs] = {}
+            positions: dict[str, np.ndarray] = {}
+            for name, iterator in iterators.items():
+                arrays[name], places = next(iterator)
+                if places is not None:
+                    positions[name] = places
+            yield Numbered(arrays, positions)
+
+
+def _from_source(
+    source: PairSource, size: int, seed: int, inputs: Inputs, first_step: int, host: int, hosts: int, *, images: bool
+) -> Iterator[dict[str, Any]]:
+    return training_batches(
+        source,
+        tokenizer=inputs.tokenizer,
+        image_size=inputs.image_size,
+        batch_size=size,
+        seed=seed,
+        start_step=first_step,
+        cache=inputs.cache,
+        num_workers=inputs.workers if images else 0,
+        host_index=host,
+        host_count=hosts,
+        images=images,
+    )
+
+
+# Captions that functions make ----------------------------------------------------------------------------------------------
+
+
+def _caption_a_row(make: MakeCaptions, name: str, inputs: Inputs) -> np.ndarray:
+    """Returns the tokens, int32 [N, T], of one caption for each of the N forget rows."""
+    texts = _made(make, name, inputs, _generator(name, inputs))
+    wanted = len(inputs.permission.rows)
+    if len(texts) != wanted:
+        raise InputError(f"made {len(texts):,} captions of {wanted:,} forget rows; one a row is needed", _where(name))
+    return inputs.tokenizer(texts)
+
+
+def _made(make: MakeCaptions, name: str, inputs: Inputs, rng: np.random.Generator) -> list[str]:
+    texts: Any = make(inputs.permission.rows, rng)
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise InputError("has to make a list of texts", _where(name))
+    return list(texts)
+
+
+def _where(name: str) -> str:
+    return f"stream {name!r}"
+
+
+def _generator(name: str, inputs: Inputs) -> np.random.Generator:
+    return np.random.default_rng([inputs.seed, _MAKE_PURPOSE, zlib.crc32(name.encode())])

@@ -1,0 +1,283 @@
+"""Streams: what a step is given follows from the seed, the stream and the step alone, and comes from what is permitted."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from fake_pairs import Records, forget_rows, forget_source, retain_source
+
+from data_pipelines.input import DecodedCache, PairSource, training_batches
+from salmu_jax.models.clip import Clip
+from salmu_jax.models.inputs import make_tokenizer
+from salmu_jax.models.zoo import architecture
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.training.loop import derived_seed
+from salmu_jax.unlearning.permission import Permission
+from salmu_jax.unlearning.streams import (
+    Batches,
+    Forget,
+    Inputs,
+    Retain,
+    Surrogates,
+    Texts,
+    forget_step_size,
+    step_sizes,
+)
+
+CLIP = Clip(architecture("tiny"))
+TOKENIZER = make_tokenizer(CLIP)
+SIZE = CLIP.config.image_size
+
+
+def aliases(rows, rng):
+    """Another person in each caption."""
+    names = [f"stranger {number}" for number in rng.integers(0, 1_000, len(rows))]
+    return [text.replace(name, alias) for text, name, alias in zip(rows.text, rows.name, names, strict=True)]
+
+
+def strangers(rows, rng):
+    """One caption a call, unlike all others."""
+    return [f"a picture of stranger {rng.integers(0, 10**6)}, whose city is {rows.value[0]}"]
+
+
+STREAMS = {
+    "forget": Forget(others={"generic": "generic_caption", "alias": aliases}),
+    "retain": Retain(),
+    "texts": Texts(of="retain", per_step=8),
+    "invented": Surrogates(strangers, count=9, per_step=6),
+}
+
+
+def make_inputs(seed=42, cache=None, forget=None, retain="usual"):
+    permission = Permission(forget or forget_source(), retain_source() if retain == "usual" else retain)
+    return Inputs(permission, TOKENIZER, SIZE, seed, cache)
+
+
+def make_batches(streams=STREAMS, batch_size=8, **settings):
+    return Batches(streams, step_sizes(streams, batch_size), make_inputs(**settings))
+
+
+def first(iterator, count):
+    return list(itertools.islice(iterator, count))
+
+
+def flat(batch):
+    """The arrays of a batch by name."""
+    found = {}
+    for name, pairs in batch.items():
+        arrays = {"images": pairs.images, "tokens": pairs.tokens, **pairs.others}
+        found |= {f"{name}.{key}": array for key, array in arrays.items() if array is not None}
+    return found
+
+
+def assert_equal(one, other):
+    one, other = flat(one), flat(other)
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_a_batch_holds_what_its_streams_promise():
+    batch = first(make_batches().whole(), 1)[0]
+    assert {name: array.shape for name, array in flat(batch).items()} == {
+        "forget.images": (4, SIZE, SIZE, 3),
+        "forget.tokens": (4, 32),
+        "forget.generic": (4, 32),
+        "forget.alias": (4, 32),
+        "retain.images": (4, SIZE, SIZE, 3),
+        "retain.tokens": (4, 32),
+        "texts.tokens": (8, 32),
+        "invented.tokens": (6, 32),
+    }
+    rows = {tuple(TOKENIZER([row["text"]])[0]): row for row in forget_rows(12)}
+    for tokens, generic in zip(batch["forget"].tokens, batch["forget"].others["generic"], strict=True):
+        row = rows[tuple(tokens)]
+        np.testing.assert_array_equal(generic, TOKENIZER([row["generic_caption"]])[0])
+
+
+@pytest.mark.parametrize(("stream", "purpose"), [("forget", 2), ("retain", 3)])
+def test_pairs_are_drawn_as_they_always_were(stream, purpose):
+    """The seeds are part of every published figure: those of forget and retain fold 2 and 3 into the run's seed."""
+    source = forget_source() if stream == "forget" else retain_source()
+    settings = dict(tokenizer=TOKENIZER, image_size=SIZE, batch_size=4, seed=derived_seed(42, purpose), start_step=2)
+    expected = first(training_batches(source, **settings), 3)
+    found = first(make_batches()(2), 3)
+    for batch, (arrays, positions) in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(batch["images"], arrays[stream].images)
+        np.testing.assert_array_equal(batch["tokens"], arrays[stream].tokens)
+        np.testing.assert_array_equal(batch["index"], positions[stream])
+
+
+def test_nothing_depends_on_hosts_resuming_or_a_cache():
+    batches = make_batches()
+    whole = first(batches.whole(), 4)
+    resumed = first(batches.whole(2), 2)
+    cached = first(make_batches(cache=DecodedCache(SIZE)).whole(), 4)
+    halves = [first(batches._draw(0, host, 2), 4) for host in (0, 1)]
+    for step in range(4):
+        assert_equal(whole[step], cached[step])
+        parts = [flat(half[step].arrays) for half in halves]
+        for name, array in flat(whole[step]).items():
+            np.testing.assert_array_equal(array, np.concatenate([part[name] for part in parts]), err_msg=name)
+    assert_equal(resumed[0], whole[2])
+    assert_equal(resumed[1], whole[3])
+
+
+def test_draws_follow_the_seed_and_the_streams_own_name():
+    usual, other = (first(make_batches(seed=seed).whole(), 3) for seed in (42, 43))
+    for name in flat(usual[0]):
+        assert any(np.any(flat(one)[name] != flat(two)[name]) for one, two in zip(usual, other, strict=True)), name
+    twice = {"forget": Forget(), "again": Forget(), "a": Texts(per_step=4), "b": Texts(per_step=4)}
+    drawn = first(make_batches(twice).whole(), 3)
+    for one, two in (("forget", "again"), ("a", "b")):
+        assert any(np.any(batch[one].tokens != batch[two].tokens) for batch in drawn)
+    # Nor on which other streams there are.
+    alone = first(make_batches({"forget": STREAMS["forget"]}, batch_size=4).whole(), 3)
+    for one, two in zip(usual, alone, strict=True):
+        assert_equal({"forget": one["forget"]}, two)
+
+
+def test_an_alias_stays_with_its_row():
+    seen = {}
+    for batch in first(make_batches().whole(), 9):
+        for own, alias in zip(batch["forget"].tokens, batch["forget"].others["alias"], strict=True):
+            assert np.any(own != alias)
+            assert seen.setdefault(tuple(own), tuple(alias)) == tuple(alias)
+    assert len(seen) == 12
+
+
+def test_a_pool_is_made_once_and_drawn_evenly():
+    calls = []
+
+    def counted(rows, rng):
+        calls.append(len(rows))
+        return strangers(rows, rng)
+
+    batches = make_batches({"invented": Surrogates(counted, count=9, per_step=3)})
+    drawn = np.concatenate([batch["invented"].tokens for batch in first(batches.whole(), 3)])
+    assert len(np.unique(drawn, axis=0)) == 9
+    assert calls == [12] * 9
+    first(batches.whole(), 5)
+    assert len(calls) == 9
+
+
+def test_captions_alone_need_no_image():
+    rows = [{**row, "image": b"no image"} for row in forget_rows(6)]
+    forget = PairSource([Records("salmu/forget", rows)])
+    streams = {"a": Texts(of="forget"), "b": Texts(of="forget", caption="generic_caption")}
+    batch = first(make_batches(streams, batch_size=6, forget=forget).whole(), 1)[0]
+    captions = {tuple(row) for row in TOKENIZER([row["text"] for row in rows])}
+    generic = {tuple(row) for row in TOKENIZER([row["generic_caption"] for row in rows])}
+    assert {tuple(row) for row in batch["a"].tokens} <= captions
+    assert {tuple(row) for row in batch["b"].tokens} <= generic
+
+
+def test_rows_of_a_selection_alone_are_drawn():
+    selected = forget_source().select([1, 4, 5])
+    for cache in (None, DecodedCache(SIZE)):
+        batches = make_batches({"forget": STREAMS["forget"]}, batch_size=3, forget=selected, cache=cache)
+        assert batches.inputs.permission.rows.value == ["job 1", "city 4", "job 5"]
+        wanted = {tuple(row) for row in TOKENIZER([forget_rows(12)[row]["text"] for row in (1, 4, 5)])}
+        drawn = first(batches(), 4)
+        assert {tuple(row) for batch in drawn for row in batch.arrays["forget"].tokens} == wanted
+        assert {int(place) for batch in drawn for place in batch.positions["forget"]} == {0, 1, 2}
+        assert batches.sources["forget"].read([1])[0]["id"] == "00004.png"
+
+
+def test_the_batch_is_shared_evenly_by_streams_without_a_size():
+    assert step_sizes(STREAMS, 8) == {"forget": 4, "retain": 4, "texts": 8, "invented": 6}
+    assert step_sizes({"forget": Forget()}, 7) == {"forget": 7}
+    assert step_sizes({"texts": Texts(per_step=3)}, 7) == {"texts": 3}
+    assert step_sizes({}, 7) == {}
+    with pytest.raises(
+        InputError, match="batch_size: 7 pairs a step are shared evenly by forget and retain; a multiple of 2"
+    ):
+        step_sizes(STREAMS, 7)
+
+
+@pytest.mark.parametrize(
+    ("streams", "expected"),
+    [
+        ({"retain": Retain(), "forget": Forget()}, 4),
+        ({"retain": Retain(), "forget": Texts(of="forget", per_step=2)}, 2),
+        ({"texts": Texts(of="forget", per_step=2), "forget": Forget(per_step=6)}, 6),
+        ({"retain": Retain()}, 8),
+        ({}, 8),
+    ],
+)
+def test_passes_are_counted_by_the_pairs_of_forget(streams, expected):
+    assert forget_step_size(streams, step_sizes(streams, 8), 8) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "pairs"),
+    [("forget", 12), ("retain", 10), ("salmu/forget", 12), ("salmu/retain_synth", 4), ("retain_pairs/train", 6)],
+)
+def test_a_permission_gives_what_it_names_and_records_it(name, pairs):
+    permission = Permission(forget_source(), retain_source())
+    assert permission.drawn == ()
+    source = permission.split(name)
+    assert len(source) == pairs
+    assert permission.drawn == source.splits
+
+
+@pytest.mark.parametrize(
+    "name", ["salmu/holdout_identity", "salmu/holdout_association", "zeroshot/test", "clean", "", 3]
+)
+def test_a_permission_refuses_everything_else(name):
+    with pytest.raises(InputError) as caught:
+        Permission(forget_source(), retain_source()).split(name)
+    assert "may read salmu/forget, salmu/retain_synth, retain_pairs/train" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_permission_to_retain_no_stream_reads_it():
+    permission = Permission(forget_source())
+    assert permission.names == ("salmu/forget",)
+    for stream in (Retain(), Texts(of="retain")):
+        with pytest.raises(InputError, match="no retain pairs are permitted to this run; it may read salmu/forget"):
+            make_batches({"kept": stream}, retain=None)
+    with pytest.raises(InputError, match=r"may read salmu/forget$"):
+        permission.split("salmu/retain_synth")
+
+
+@pytest.mark.parametrize(
+    ("stream", "answer"),
+    [
+        (
+            lambda: Forget(others={"alias": "name"}),
+            r"others\['alias'\]: must be 'generic_caption' or a function .rows, rng.",
+        ),
+        (lambda: Retain(others={"alias": aliases}), r"others\['alias'\]: must be 'generic_caption', not <function"),
+        (lambda: Forget(per_step=0), "per_step: must be a whole number of at least 1, not 0"),
+        (lambda: Texts(of="holdout"), "of: must be 'retain' or 'forget', not 'holdout'"),
+        (lambda: Texts(caption="name"), "caption: must be 'text' or 'generic_caption', not 'name'"),
+        (lambda: Surrogates(strangers, count=0), "count: must be a whole number of at least 1, not 0"),
+    ],
+)
+def test_streams_that_cannot_be(stream, answer):
+    with pytest.raises(InputError, match=answer):
+        stream()
+
+
+@pytest.mark.parametrize(
+    ("stream", "answer"),
+    [
+        (
+            Forget(others={"alias": lambda rows, rng: ["one"]}),
+            "stream 'a.alias': made 1 captions of 12 forget rows; one a row",
+        ),
+        (Forget(others={"alias": lambda rows, rng: "one"}), "stream 'a.alias': has to make a list of texts"),
+        (Forget(others={"alias": lambda rows, rng: [1] * 12}), "stream 'a.alias': has to make a list of texts"),
+        (Surrogates(lambda rows, rng: [], count=5), "stream 'a': made 0 captions of 5, and then none"),
+        (
+            Retain(others={"generic": "generic_caption"}),
+            "retain_pairs: no feature 'generic_caption'; it has image, text",
+        ),
+    ],
+)
+def test_captions_that_cannot_be_made(stream, answer):
+    with pytest.raises(InputError, match=answer):
+        make_batches({"a": stream})
