@@ -4,8 +4,8 @@ Both results have scored the same rows, so what an identity has in common under 
 compared, and never mixed:
 
 * ``row_micro``, the mean over rows, which is a metric's value: a person with many images counts more;
-* ``identity_macro``, the mean of the means of each identity: all people count the same. A row without an identity is its own
-  cluster; a metric none of whose rows has an identity has no such mean.
+* ``identity_macro``, the mean of the means of each identity: all people count the same. Metrics with rows of nobody (of
+  portraits that show no identity, of general images) have no such mean.
 
 The interval of a difference is a bootstrap over identities (``intervals.py``). The test is a one-sided sign-flip test: if the
 two models were alike, the difference of each identity could as well have had the other sign. Its p-value is the share of sign
@@ -49,7 +49,7 @@ class Difference(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A metric of two results, over ``rows`` rows in ``clusters`` clusters. ``identity_macro`` is None without identities."""
+    """A metric of two results, over ``rows`` rows in ``clusters`` clusters. ``identity_macro`` may be None: see above."""
 
     metric: Metric
     rows: int
@@ -127,7 +127,7 @@ def _row_micro(metric: Metric, first: Sample, second: Sample, protocol: Mapping[
 
 
 def _identity_macro(metric: Metric, first: Sample, second: Sample, protocol: Mapping[str, Any]) -> Difference | None:
-    if first.clusters is None or not (first.clusters >= 0).any():
+    if first.clusters is None or (first.clusters < 0).any():
         return None
     means = [one.sums / one.rows for one in (intervals.cluster(s.values, first.clusters) for s in (first, second))]
     clusters = intervals.Clusters(means[0] - means[1], np.ones(len(means[0])))

@@ -64,8 +64,7 @@ def bootstrap(clusters: Clusters, *, seed: int, samples: int) -> np.ndarray:
     """
     size, count = len(clusters.sums), clusters.total
     if clusters.copies is None and samples * size <= _KEPT:
-        counts = _counts(seed, size, samples)
-        return (counts @ clusters.sums) / (counts @ clusters.rows)
+        return (_counts(seed, size, samples) @ clusters.sums) / _rows(seed, clusters.rows.tobytes(), samples)
     shares = np.full(size, 1 / size) if clusters.copies is None else clusters.copies / count
     rng, means = draws.generator(seed, draws.BOOTSTRAP), []
     step = max(1, _KEPT // size)
@@ -101,6 +100,15 @@ def clustered_interval(
     Raises ValueError for no rows or unequal lengths.
     """
     return percentiles(bootstrap(cluster(values, clusters), seed=seed, samples=samples), level)
+
+
+@functools.lru_cache(maxsize=64)
+def _rows(seed: int, rows: bytes, samples: int) -> np.ndarray:
+    """Returns how many rows each sample has, float64 [samples]; all results over the same rows have the same."""
+    sizes = np.frombuffer(rows, np.float64)
+    drawn = _counts(seed, len(sizes), samples) @ sizes
+    drawn.setflags(write=False)
+    return drawn
 
 
 @functools.lru_cache(maxsize=16)
