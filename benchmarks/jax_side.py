@@ -56,13 +56,11 @@ def _train(spec: Spec) -> Task:
     import jax.numpy as jnp
 
     from salmu_jax.training.flops import train_flops_per_pair
-    from salmu_jax.training.optimizer import OptimizerConfig, make_optimizer
+    from salmu_jax.training.optimizer import AdamW, make_optimizer
     from salmu_jax.training.step import TrainState, make_train_step
 
     clip = _clip(spec)
-    hyper = OptimizerConfig(
-        inputs.LEARNING_RATE, inputs.WARMUP_STEPS, inputs.B1, inputs.B2, inputs.EPS, inputs.WEIGHT_DECAY
-    )
+    hyper = AdamW(inputs.LEARNING_RATE, inputs.WARMUP_STEPS, inputs.B1, inputs.B2, inputs.EPS, inputs.WEIGHT_DECAY)
     optimizer = make_optimizer(hyper, inputs.TOTAL_STEPS)
     params = jax.device_put(inputs.parameters(clip.config))
     state = TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))

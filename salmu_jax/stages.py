@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -118,6 +119,7 @@ class Stages:
     def pretrain(self, name: str, profile: bool = False) -> None:
         """Trains a foundation model: 'clean' on the retain pairs, 'compromised' on these and the sensitive pairs."""
         from data_pipelines.input import PairSource
+        from salmu_jax.evaluation.during_training import make_evaluation
         from salmu_jax.training.pretrain import pretrain
 
         workspace, config = self.workspace, self.config
@@ -142,7 +144,9 @@ class Stages:
                     manifest={"identity": identity.digest, "data": data, **provenance(config_lib.to_json(config))},
                     cache=self._decoded_cache(),
                     logs=workspace.logs(name),
-                    datasets=workspace.datasets,
+                    evaluation=functools.partial(
+                        make_evaluation, datasets=workspace.datasets, batch_size=config.evaluate.batch_size
+                    ),
                     profile=profile,
                 )
         states = self._states(f"pretrain {name}", name, Identity(fields))
@@ -230,7 +234,7 @@ class Stages:
         from salmu_jax.evaluation.draws import check_draws
         from salmu_jax.evaluation.pixels import check_policy
         from salmu_jax.evaluation.protocol import check_prompt
-        from salmu_jax.training.pretrain import make_clip
+        from salmu_jax.models.build import make_clip
         from salmu_jax.training.state_store import state_path
 
         make_clip(self.config)
@@ -256,9 +260,8 @@ class Stages:
         from salmu_jax.evaluation.rows import rows_path
         from salmu_jax.evaluation.run import check_new_name
         from salmu_jax.interop.foreign import is_foreign, load_foreign
-        from salmu_jax.models.inputs import make_tokenizer
+        from salmu_jax.models.build import make_clip, make_tokenizer
         from salmu_jax.training.checkpoint import load_model
-        from salmu_jax.training.pretrain import make_clip
 
         workspace, config = self.workspace, self.config
         if checkpoint is None:

@@ -17,15 +17,14 @@ from salmu_jax.interop.card import model_card
 from salmu_jax.interop.foreign import FORMATS, describe, differences, load_foreign, seal_of
 from salmu_jax.interop.mapping import to_state
 from salmu_jax.models import zoo
+from salmu_jax.models.build import make_clip, make_tokenizer
 from salmu_jax.models.clip import Clip
-from salmu_jax.models.inputs import make_tokenizer
 from salmu_jax.runtime import files
 from salmu_jax.runtime.directories import new_directory
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.text import safe_text
 from salmu_jax.runtime.workspace import Workspace, say
 from salmu_jax.training.checkpoint import load_model, read_manifest, save_model
-from salmu_jax.training.pretrain import make_clip
 
 
 def export_model(checkpoint: Path, to: str, output: Path) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from salmu_jax.interop.fields import MAX_IMAGE_SIZE, read_object
 from salmu_jax.interop.mapping import from_state
 from salmu_jax.interop.reading import Weights, find_weights, read_weights
 from salmu_jax.models import zoo
+from salmu_jax.models.build import input_manifest, make_tokenizer
 from salmu_jax.models.clip import Clip, ClipConfig, Params
-from salmu_jax.models.inputs import input_manifest, make_tokenizer
 from salmu_jax.models.positions import resample_positions
 from salmu_jax.runtime import files
 from salmu_jax.runtime.errors import InputError

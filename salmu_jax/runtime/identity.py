@@ -47,10 +47,7 @@ _STEERING = (
         f"unlearning.{name}"
         for name in ("cells", "child", "isolation", "runs", "sandbox", "sandbox_entry", "selectors", "view", "watching")
     ),
-    *(
-        f"training.{name}"
-        for name in ("checkpoint", "chips", "flops", "history", "nonfinite", "online_eval", "profile")
-    ),
+    *(f"training.{name}" for name in ("checkpoint", "chips", "flops", "history", "nonfinite", "observer", "profile")),
     *(f"training.{name}" for name in ("records", "state_store", "states", "stopping", "watch", "writers")),
 )
 # Data sets have a digest, so the code that built them does not count for what is made from them.

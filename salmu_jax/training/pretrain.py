@@ -1,13 +1,13 @@
-"""Pretraining of a foundation model, top to bottom: mesh, data, model, shardings, step, loop, checkpoint.
+"""Pretrains a foundation model, top to bottom: mesh, model, data, step, loop, checkpoint.
 
-*Clean* and *Compromised* go through here with the same seed, the same initial parameters and the same config; they differ
-in the pairs alone. Both make ``epochs`` passes over their own pairs, as the published models do.
+*Clean* and *Compromised* are trained by the same code with the same seed, initial parameters and config; they differ only in
+their pairs. Both make ``train.epochs`` passes over their own pairs, as the published models do.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,75 +18,126 @@ from ml_collections import ConfigDict
 
 from data_pipelines.input import DecodedCache, PairSource, training_batches
 from salmu_jax.config import to_json
-from salmu_jax.models import zoo
-from salmu_jax.models.attention import ATTENTIONS
-from salmu_jax.models.clip import REMAT_POLICIES, Clip, Execution
-from salmu_jax.models.inputs import input_manifest, make_tokenizer
-from salmu_jax.models.kernels import KERNELS
-from salmu_jax.models.tokenizer import ClipTokenizer
+from salmu_jax.models.build import input_manifest, make_clip, make_tokenizer
+from salmu_jax.models.clip import Clip
 from salmu_jax.runtime import host
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.progress import DataFeed
-from salmu_jax.training import loop, online_eval
+from salmu_jax.training import loop
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.checkpoint import save_model
 from salmu_jax.training.flops import train_flops_per_pair
+from salmu_jax.training.history import History
 from salmu_jax.training.loss import LossConfig
 from salmu_jax.training.nonfinite import Numbered, identifier
-from salmu_jax.training.optimizer import OptimizerConfig, make_optimizer
+from salmu_jax.training.optimizer import ADAMW_FIELDS, AdamW, make_optimizer
 from salmu_jax.training.profile import Profile
 from salmu_jax.training.states import States
-from salmu_jax.training.step import Step, init_state, make_train_step
+from salmu_jax.training.step import Step, TrainState, init_state, make_train_step
 from salmu_jax.training.stopping import SavePolicy
-from salmu_jax.training.watch import Watch
+from salmu_jax.training.watch import Evaluate, Watch
 from salmu_jax.training.writers import import_wandb, make_writers
 
-# What the config's seed is folded with, one constant a purpose.
-INIT_PURPOSE = 1
+INIT_PURPOSE = 1  # folded into the config's seed, one constant a purpose
 AUGMENT = {"scale": (0.9, 1.0), "ratio": (3 / 4, 4 / 3)}  # OpenCLIP's RandomResizedCrop
 
+MakeEvaluation = Callable[[Clip, Mesh], Evaluate]
 
-def make_clip(config: ConfigDict) -> Clip:
-    """Returns the model of ``config.model``. Raises InputError for an image size that does not fit, or unknown names."""
-    model = config.model
-    if model.compute_dtype not in ("float32", "bfloat16"):
-        raise InputError(f"unknown dtype {model.compute_dtype!r}; float32 or bfloat16", "model.compute_dtype")
-    if model.remat not in REMAT_POLICIES:
-        raise InputError(f"unknown remat {model.remat!r}; there are {', '.join(REMAT_POLICIES)}", "model.remat")
-    if model.attention not in ATTENTIONS:
-        raise InputError(f"unknown attention {model.attention!r}; there are {', '.join(ATTENTIONS)}", "model.attention")
-    if model.kernels not in KERNELS:
-        raise InputError(f"unknown kernels {model.kernels!r}; there are {', '.join(KERNELS)}", "model.kernels")
-    architecture = zoo.architecture(model.architecture)
-    size, patch = model.image_size or architecture.image_size, architecture.patch_size
-    if size % patch:
-        raise InputError(f"{size} pixels are not a multiple of the patches' {patch}", "model.image_size")
-    architecture = dataclasses.replace(
-        architecture,
-        image_size=size,
-        logit_bias=config.train.loss == "sigmoid",
-        compute_dtype=model.compute_dtype,
+
+def pretrain(
+    config: ConfigDict,
+    source: PairSource,
+    directory: Path,
+    states: States,
+    *,
+    name: str,
+    manifest: Mapping[str, Any],
+    cache: DecodedCache | None = None,
+    logs: Path | None = None,
+    evaluation: MakeEvaluation | None = None,
+    profile: bool = False,
+) -> dict[str, Any]:
+    """Trains a model on the pairs of ``source`` and writes it to ``directory``; returns its manifest.
+
+    A run that was killed resumes from its ``states``; the caller removes them once the model is recorded. All processes have
+    to call this.
+
+    Args:
+      config: the whole config.
+      source: the pairs to train on.
+      directory: of the model, which must not exist yet.
+      states: where the run saves its state, and what it resumes from.
+      name: of the model.
+      manifest: further fields of the model's manifest.
+      cache: decoded images, shared with other runs of this process.
+      logs: for event files and the profile; by default the directory of ``states``.
+      evaluation: makes the evaluation to run every ``train.evaluate_every`` steps.
+      profile: traces a few device calls.
+
+    Raises:
+      InputError: a batch that does not split over the devices, a loss that is not finite, too few pairs, an unfinished run
+        with another identity.
+      Preempted: SIGTERM or SIGHUP came, and the state is saved.
+    """
+    train = config.train
+    mesh = mesh_lib.make_mesh(config.mesh.fsdp, config.mesh.tensor)
+    clip = make_clip(config)
+    total_steps = _total_steps(config, len(source))
+    if config.log.wandb:
+        import_wandb()  # fails now rather than after hours of training
+    other = states.begin()
+
+    optimizer = make_pretrain_optimizer(config, total_steps)
+    step = make_pretrain_step(config, clip, optimizer, mesh)
+    state = _initial_state(config, clip, optimizer, mesh)
+    feed, batches = _feed(config, clip, source, cache)
+    watch = Watch(
+        flops_per_item=train_flops_per_pair(clip.config),
+        feed=feed,
+        writers=lambda first: make_writers(config.log, logs or states.directory, name, to_json(config), first),
+        evaluate=evaluation(clip, mesh) if evaluation and train.evaluate_every else None,
+        evaluate_every=train.evaluate_every,
+        profile=Profile((logs or states.directory) / "profile") if profile else None,
     )
-    return Clip(architecture, Execution(model.scan_layers, model.remat, model.attention, model.kernels))
+
+    policy = SavePolicy(train.save_every, train.save_minutes, train.keep_last, train.keep_every)
+    history = History(states.directory / "metrics.jsonl")
+    with states.opened(policy, stride=train.steps_per_call, other=other) as store:
+        state = loop.run(
+            step,
+            state,
+            batches,
+            total_steps=total_steps,
+            steps_per_call=train.steps_per_call,
+            batch_size=train.batch_size,
+            mesh=mesh,
+            store=store,
+            history=history,
+            label=f"pretrain {name}",
+            identify=identifier({"pairs": source}),
+            watch=watch,
+        )
+
+    whole = {
+        **input_manifest(clip, make_tokenizer(clip)),
+        "name": name,
+        "parent": None,
+        "splits_read": list(source.splits),
+        "pairs": len(source),
+        "steps": total_steps,
+        **({"resumed_from": dataclasses.asdict(other)} if other else {}),
+        **manifest,
+    }
+    return save_model(directory, clip, state.params, whole, history.records())
 
 
 def make_pretrain_optimizer(config: ConfigDict, total_steps: int) -> optax.GradientTransformation:
-    """Returns the optimizer of ``config.train``, its schedule ending at ``total_steps``."""
-    train = config.train
-    hyper = OptimizerConfig(
-        learning_rate=train.learning_rate,
-        warmup_steps=train.warmup_steps,
-        b1=train.b1,
-        b2=train.b2,
-        eps=train.eps,
-        weight_decay=train.weight_decay,
-        clip_norm=train.clip_norm,
-    )
-    return make_optimizer(hyper, total_steps)
+    """Builds the optimizer of ``config.train``, its schedule ending at ``total_steps``."""
+    return make_optimizer(AdamW(**{field: config.train[field] for field in ADAMW_FIELDS}), total_steps)
 
 
 def make_pretrain_step(config: ConfigDict, clip: Clip, optimizer: optax.GradientTransformation, mesh: Mesh) -> Step:
-    """Returns the train step of ``config.train``. Raises InputError for an unknown loss, or sizes that do not divide."""
+    """Builds the train step of ``config.train``. Raises InputError for an unknown loss, or sizes that do not divide."""
     train = config.train
     mesh_lib.check_batch_size(train.batch_size, mesh, "train.batch_size")
     if train.microbatch:
@@ -103,35 +154,9 @@ def make_pretrain_step(config: ConfigDict, clip: Clip, optimizer: optax.Gradient
     )
 
 
-def pretrain(
-    config: ConfigDict,
-    source: PairSource,
-    directory: Path,
-    states: States,
-    *,
-    name: str,
-    manifest: Mapping[str, Any],
-    cache: DecodedCache | None = None,
-    logs: Path | None = None,
-    datasets: Path | None = None,
-    profile: bool = False,
-) -> dict[str, Any]:
-    """Trains a model on the pairs of ``source`` and writes it to ``directory``; returns its manifest.
-
-    A run that was killed goes on from its ``states``; the caller removes them when the model is recorded. Event files and a
-    ``profile`` go to ``logs``; evaluations on the way read ``datasets``, of a finished build. All processes have to call it.
-
-    Raises:
-      InputError: a batch that does not split over the devices, a loss that is not finite, too few pairs, an unfinished run
-        of another identity.
-      Preempted: SIGTERM or SIGHUP came, and the state is saved.
-    """
+def _total_steps(config: ConfigDict, pairs: int) -> int:
+    """Returns the steps of the run. Raises InputError for fewer pairs than a batch, or a warm-up longer than the run."""
     train = config.train
-    mesh = mesh_lib.make_mesh(config.mesh.fsdp, config.mesh.tensor)
-    clip = make_clip(config)
-    tokenizer = make_tokenizer(clip)
-
-    pairs = len(source)
     if pairs < train.batch_size:
         raise InputError(f"{train.batch_size} pairs a step are more than the {pairs} there are", "train.batch_size")
     total_steps = loop.steps_of(train.epochs, pairs, train.batch_size)
@@ -141,16 +166,34 @@ def pretrain(
             f" {pairs:,} pairs, {train.batch_size:,} a step, are {total_steps:,} steps",
             "train.warmup_steps",
         )
-    other = states.begin()
-    pixels = train.batch_size // jax.process_count() * clip.config.image_size**2 * 3
-    workers = host.decoding_workers(config.data.workers, pairs, pixels, cached=cache is not None)
+    return total_steps
+
+
+def _initial_state(config: ConfigDict, clip: Clip, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """Draws the initial state where it will be kept: no device ever holds all of it unless it has to."""
+    rng = jax.random.fold_in(jax.random.key(config.seed), INIT_PURPOSE)
+
+    def init(rng: jax.Array) -> TrainState:
+        return init_state(clip, optimizer, rng)
+
+    shardings = mesh_lib.param_shardings(jax.eval_shape(init, rng), mesh)
+    return jax.jit(init, out_shardings=shardings)(rng)
+
+
+def _feed(
+    config: ConfigDict, clip: Clip, source: PairSource, cache: DecodedCache | None
+) -> tuple[DataFeed, loop.Batches]:
+    """Returns how this process's share of the batches is made, and a function from the first step to the batches."""
+    tokenizer, size, rows = make_tokenizer(clip), clip.config.image_size, config.train.batch_size
+    pixels = rows // jax.process_count() * size**2 * 3
+    workers = host.decoding_workers(config.data.workers, len(source), pixels, cached=cache is not None)
 
     def batches(first_step: int) -> Iterator[Numbered]:
         for batch in training_batches(
             source,
             tokenizer=tokenizer,
-            image_size=clip.config.image_size,
-            batch_size=train.batch_size,
+            image_size=size,
+            batch_size=rows,
             seed=config.seed,
             start_step=first_step,
             augment=AUGMENT if config.data.augment else None,
@@ -162,68 +205,4 @@ def pretrain(
             positions = batch.pop("index")
             yield Numbered(batch, {"pairs": positions})
 
-    optimizer = make_pretrain_optimizer(config, total_steps)
-    step = make_pretrain_step(config, clip, optimizer, mesh)
-    rng = jax.random.fold_in(jax.random.key(config.seed), INIT_PURPOSE)
-    shapes = jax.eval_shape(lambda rng: init_state(clip, optimizer, rng), rng)
-    shardings = mesh_lib.param_shardings(shapes, mesh)
-    state = jax.jit(lambda rng: init_state(clip, optimizer, rng), out_shardings=shardings)(rng)
-
-    policy = SavePolicy(train.save_every, train.save_minutes, train.keep_last, train.keep_every)
-    history = loop.History(states.directory / "metrics.jsonl")
-    with states.opened(policy, stride=train.steps_per_call, other=other) as store:
-        state = loop.run(
-            step,
-            state,
-            batches,
-            total_steps=total_steps,
-            steps_per_call=train.steps_per_call,
-            batch_size=train.batch_size,
-            mesh=mesh,
-            store=store,
-            history=history,
-            label=f"pretrain {name}",
-            identify=identifier({"pairs": source}),
-            watch=_watch(config, clip, tokenizer, mesh, name, logs or states.directory, datasets, profile, workers),
-        )
-
-    whole = {
-        **input_manifest(clip, tokenizer),
-        "name": name,
-        "parent": None,
-        "splits_read": list(source.splits),
-        "pairs": pairs,
-        "steps": total_steps,
-        **({"resumed_from": dataclasses.asdict(other)} if other else {}),
-        **manifest,
-    }
-    return save_model(directory, clip, state.params, whole, history.records())
-
-
-def _watch(
-    config: ConfigDict,
-    clip: Clip,
-    tokenizer: ClipTokenizer,
-    mesh: Mesh,
-    name: str,
-    logs: Path,
-    datasets: Path | None,
-    profile: bool,
-    workers: int,
-) -> Watch:
-    """Returns how the config wants the run to be watched; ``workers`` decode its images."""
-    log, every = config.log, config.train.evaluate_every
-    if log.wandb:
-        import_wandb()  # before anything is trained
-    evaluate = None
-    if every and datasets is not None:
-        data = online_eval.load(datasets, clip, tokenizer)
-        evaluate = online_eval.make_online_evaluation(clip, data, mesh, config.evaluate.batch_size)
-    return Watch(
-        flops_per_item=train_flops_per_pair(clip.config),
-        feed=DataFeed(workers, cached=config.data.cache_decoded),
-        writers=lambda first_step: make_writers(log, logs, name, to_json(config), first_step),
-        evaluate=evaluate,
-        evaluate_every=every,
-        profile=Profile(logs / "profile") if profile else None,
-    )
+    return DataFeed(workers, cached=config.data.cache_decoded), batches

@@ -1,4 +1,4 @@
-"""What a run shows of itself besides its progress line: further places for metrics, evaluations on the way, a trace."""
+"""How a run is watched besides its progress line: further metric writers, evaluations on the way, a profile."""
 
 from __future__ import annotations
 
@@ -11,34 +11,37 @@ from salmu_jax.runtime.progress import DataFeed
 from salmu_jax.training.profile import Profile
 from salmu_jax.training.writers import MetricWriter
 
+Evaluate = Callable[[Any], Mapping[str, float]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """How a run is watched; nothing of it changes what the run does.
+    """How a run is watched. Nothing here changes the trained parameters.
 
     Attributes:
-      flops_per_item: for model FLOPs utilisation, 0 if it is not known.
-      feed: how batches are made, for explaining a wait for them.
-      writers: ``writers(first_step)`` makes further places for the metrics.
-      evaluate: ``evaluate(params)`` gives more metrics, every ``evaluate_every`` steps; 0: never.
+      flops_per_item: for model FLOPs utilisation; 0: unknown.
+      feed: how batches are made, to explain a wait for them.
+      writers: ``writers(first_step)`` opens further writers of the metrics.
+      evaluate: ``evaluate(params)`` returns more metrics.
+      evaluate_every: steps between evaluations; 0: never.
       profile: traces a few device calls.
     """
 
     flops_per_item: float = 0.0
     feed: DataFeed | None = None
     writers: Callable[[int], Sequence[MetricWriter]] = lambda first_step: ()
-    evaluate: Callable[[Any], Mapping[str, float]] | None = None
+    evaluate: Evaluate | None = None
     evaluate_every: int = 0
     profile: Profile | None = None
 
     def evaluation_due(self, before: int, after: int) -> bool:
-        """Returns whether an evaluation follows a device call that began after ``before`` steps and ended after ``after``."""
+        """Returns whether to evaluate after a device call that took the run from ``before`` to ``after`` steps."""
         every = self.evaluate_every
         return self.evaluate is not None and every > 0 and before // every < after // every
 
     @contextmanager
     def opened(self, first_step: int) -> Iterator[Sequence[MetricWriter]]:
-        """Yields the writers of a run that goes on from ``first_step``; at the end they, and a trace under way, are closed."""
+        """Opens the writers of a run that starts at ``first_step``; closes them, and a running trace, at the end."""
         writers = self.writers(first_step)
         try:
             yield writers

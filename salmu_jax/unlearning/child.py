@@ -41,7 +41,7 @@ def describe(request: Mapping[str, Any]) -> dict[str, Any]:
     import jax
 
     from salmu_jax.config import from_json
-    from salmu_jax.training.pretrain import make_clip
+    from salmu_jax.models.build import make_clip
     from salmu_jax.unlearning.freeze import label_parameters
     from salmu_jax.unlearning.method import Method
     from salmu_jax.unlearning.plan import describe_plan, make_plan
@@ -82,11 +82,11 @@ def unlearn(request: Mapping[str, Any]) -> dict[str, Any]:
 def _unlearn(request: Mapping[str, Any]) -> dict[str, Any]:
     from data_pipelines.input import DecodedCache, PairSource
     from salmu_jax.config import from_json
+    from salmu_jax.models.build import make_clip
     from salmu_jax.runtime import distributed, host
     from salmu_jax.runtime.identity import Identity
     from salmu_jax.runtime.workspace import devices
     from salmu_jax.training.checkpoint import load_model
-    from salmu_jax.training.pretrain import make_clip
     from salmu_jax.training.states import States
     from salmu_jax.unlearning import loop
     from salmu_jax.unlearning.permission import Permission

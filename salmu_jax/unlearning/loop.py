@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from data_pipelines.input import DecodedCache
+from salmu_jax.models.build import input_manifest, make_tokenizer
 from salmu_jax.models.clip import Clip, Params
-from salmu_jax.models.inputs import input_manifest, make_tokenizer
 from salmu_jax.runtime import host
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.messages import first_line, listed

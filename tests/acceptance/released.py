@@ -118,7 +118,7 @@ def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any
     from salmu_jax.config import base_config
     from salmu_jax.evaluation.result import leaderboard_row, load_result
     from salmu_jax.interop.foreign import load_foreign
-    from salmu_jax.models.inputs import make_tokenizer
+    from salmu_jax.models.build import make_tokenizer
     from salmu_jax.runtime.workspace import Workspace
     from salmu_jax.stages import Stages
 

@@ -20,8 +20,8 @@ from safetensors.numpy import load_file, save_file
 from salmu_jax import cli
 from salmu_jax.interop import commands, huggingface, open_clip, parity, released
 from salmu_jax.interop.mapping import to_state
+from salmu_jax.models.build import make_tokenizer
 from salmu_jax.models.clip import TowerConfig
-from salmu_jax.models.inputs import make_tokenizer
 from salmu_jax.models.zoo import architecture
 from salmu_jax.runtime import files
 from salmu_jax.training.checkpoint import load_model, read_manifest, save_model

@@ -9,8 +9,8 @@ from safetensors.numpy import save_file
 
 from salmu_jax.interop import huggingface, open_clip
 from salmu_jax.interop.foreign import load_foreign
+from salmu_jax.models.build import make_tokenizer
 from salmu_jax.models.clip import Clip
-from salmu_jax.models.inputs import make_tokenizer
 from salmu_jax.models.zoo import architecture
 from salmu_jax.runtime.errors import InputError
 

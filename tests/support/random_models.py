@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
+from salmu_jax.models.build import input_manifest, make_tokenizer
 from salmu_jax.models.clip import Clip
-from salmu_jax.models.inputs import input_manifest, make_tokenizer
 from salmu_jax.models.zoo import architecture
 from salmu_jax.training.checkpoint import save_model
 

@@ -11,7 +11,8 @@ import torch
 
 from salmu_jax.models.clip import Clip
 from salmu_jax.models.zoo import architecture
-from salmu_jax.training.optimizer import OptimizerConfig, decay_mask, make_optimizer, warmup_cosine
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.training.optimizer import AdamW, decay_mask, make_optimizer, warmup_cosine
 
 
 def open_clip_rate(learning_rate, warmup, total, step):
@@ -46,7 +47,7 @@ def trees(seed):
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.7])
 def test_updates_equal_torch_adamw(clip_norm):
-    config = OptimizerConfig(learning_rate=1e-2, warmup_steps=3, weight_decay=0.3, clip_norm=clip_norm)
+    config = AdamW(learning_rate=1e-2, warmup_steps=3, weight_decay=0.3, clip_norm=clip_norm)
     steps = 12
     optimizer = make_optimizer(config, steps)
     params = trees(0)
@@ -93,7 +94,7 @@ def test_decay_is_for_matrices_alone():
 
 
 def test_undecayed_leaves_do_not_move_without_a_gradient():
-    optimizer = make_optimizer(OptimizerConfig(learning_rate=0.1, warmup_steps=0, weight_decay=0.5), 10)
+    optimizer = make_optimizer(AdamW(learning_rate=0.1, warmup_steps=0, weight_decay=0.5), 10)
     params = jax.tree.map(jnp.asarray, trees(0))
     updates, _ = jax.jit(optimizer.update)(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
     for name, update in updates.items():
@@ -102,4 +103,21 @@ def test_undecayed_leaves_do_not_move_without_a_gradient():
 
 
 def test_the_defaults_are_open_clips():
-    assert OptimizerConfig() == OptimizerConfig(5e-4, 10_000, 0.9, 0.98, 1e-6, 0.2, 0.0)
+    assert AdamW() == AdamW(5e-4, 10_000, 0.9, 0.98, 1e-6, 0.2, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("b1", 1.0), ("eps", 0), ("learning_rate", float("nan")), ("weight_decay", 10**400), ("clip_norm", "1"),
+     ("warmup_steps", 1.5), ("b2", True)],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(field, value):
+    with pytest.raises(InputError, match=f"^{field}: must be a (finite|whole) number, "):
+        AdamW(**{field: value})
+
+
+def test_without_a_length_the_warm_up_is_a_twentieth_of_the_run():
+    params = jax.tree.map(jnp.asarray, trees(0))
+    implied, given = (make_optimizer(AdamW(0.1, warmup), 60) for warmup in (None, 3))
+    updates = [optimizer.update(params, optimizer.init(params), params)[0] for optimizer in (implied, given)]
+    jax.tree.map(np.testing.assert_array_equal, *updates)

@@ -9,12 +9,12 @@ import pytest
 
 from salmu_jax import cli
 from salmu_jax.config import load_config
+from salmu_jax.models.build import make_clip
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.training import chips, plan, plan_report
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.flops import train_flops_per_pair
 from salmu_jax.training.loss import FORMS, LossConfig, make_loss
-from salmu_jax.training.pretrain import make_clip
 
 TINY = "configs/tiny.py"
 V5E = chips.chip_of(type("Device", (), {"device_kind": "TPU v5 lite"}))
@@ -120,7 +120,7 @@ def test_bad_input_is_one_line(arguments, line, capsys):
 
 def test_without_libtpu_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "libtpu", None)
-    with pytest.raises(InputError, match=r"^--topology: compiling for TPUs takes libtpu; 'pip install jax\[tpu\]'"):
+    with pytest.raises(InputError, match=r"^--topology: compiling for TPUs needs libtpu; 'pip install jax\[tpu\]'"):
         plan.topology_devices("v5e:16x16")
 
 

@@ -13,7 +13,7 @@ from salmu_jax.models.clip import Clip
 from salmu_jax.models.zoo import architecture
 from salmu_jax.training.loss import contrastive_loss
 from salmu_jax.training.mesh import make_mesh, param_shardings, put_batch
-from salmu_jax.training.optimizer import OptimizerConfig, make_optimizer
+from salmu_jax.training.optimizer import AdamW, make_optimizer
 from salmu_jax.training.step import TrainState, init_state, make_train_step, scan_steps
 
 ROWS, STEPS = 16, 3
@@ -28,7 +28,7 @@ def clip():
 
 @pytest.fixture(scope="module")
 def optimizer():
-    return make_optimizer(OptimizerConfig(learning_rate=3e-3, warmup_steps=2, clip_norm=1.0), 1_000)
+    return make_optimizer(AdamW(learning_rate=3e-3, warmup_steps=2, clip_norm=1.0), 1_000)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def start(params, optimizer, **changed):
 
 @pytest.mark.optimised
 def test_a_scan_is_a_loop_of_steps(linear_clip, linear_params, batches):
-    optimizer = make_optimizer(OptimizerConfig(1e-2, warmup_steps=2), 100)
+    optimizer = make_optimizer(AdamW(1e-2, warmup_steps=2), 100)
     step = make_train_step(linear_clip, optimizer)
     several = [batches.one(i) for i in range(5)]
     looped, rows, single = start(linear_params, optimizer), [], jax.jit(step)

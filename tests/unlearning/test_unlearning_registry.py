@@ -123,7 +123,7 @@ def test_options_replace_fields():
         {"warmup_steps": 20, "total_steps": 10},
         {"b1": 1.0},
         {"eps": 0.0},
-        {"clip_norm": 0.0},
+        {"clip_norm": -1.0},
         {"batch_size": True},
         {"options": 3},
     ],

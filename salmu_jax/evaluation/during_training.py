@@ -1,18 +1,17 @@
-"""How a model does while it is being trained: zero-shot accuracy and retrieval, on all devices.
+"""Evaluates a model while it is being trained: zero-shot accuracy and retrieval, on all devices.
 
-Only general data are looked at, never a split with personal data, and nothing flows back into the training:
+Only general data are read, never a split with personal data, and the training uses nothing of the result:
 
-- ``zeroshot``: top-1 accuracy on the zero-shot images (GenKnow's), which no model is trained on;
-- ``retrieval``: recall at 1 among general pairs of ``retain_synth``, both ways. They are training pairs of both models: it
-  says how well they are fitted.
+- ``zeroshot_top1``: top-1 accuracy on the zero-shot images (those of GenKnow), which no model is trained on;
+- ``retrieval_image_to_text``, ``retrieval_text_to_image``: recall at 1 among general pairs of ``retain_synth``. Both
+  foundation models are trained on these pairs, so this measures how well they are fitted.
 
-A fixed part of each, evenly spread, keeps it short.
+To keep it short, a fixed, evenly spaced subset of each is used.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,11 @@ from jax.sharding import Mesh
 from data_pipelines.builders import open_source, read_classes
 from salmu_jax.evaluation.encode import Encoder
 from salmu_jax.evaluation.similarity import class_weights, zero_shot_accuracy
+from salmu_jax.models.build import make_tokenizer
 from salmu_jax.models.clip import Clip
 from salmu_jax.models.preprocess import preprocess_eval
 from salmu_jax.training import mesh as mesh_lib
+from salmu_jax.training.watch import Evaluate
 
 PAIRS, IMAGES = 1_024, 4_096  # at most
 DEFAULT_BATCH = 256
@@ -32,25 +33,30 @@ DEFAULT_BATCH = 256
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OnlineData:
-    """What is evaluated: pixels uint8 [N, S, S, 3], tokens int32 [N, T], on the host of every process."""
+    """The evaluation's inputs: pixels uint8 [N, S, S, 3] and tokens int32 [N, T], in the host memory of every process."""
 
     pair_images: np.ndarray
     pair_tokens: np.ndarray
-    images: np.ndarray  # of the zero-shot task; none of them without it
+    images: np.ndarray  # of the zero-shot task; empty if there is none
     labels: np.ndarray  # int32 [N]
     prompts: np.ndarray  # int32 [classes * templates, T], class by class
     classes: int
 
 
-def load(datasets: Path, clip: Clip, tokenizer: Any) -> OnlineData:
-    """Reads the data of an evaluation from the built data sets. Raises InputError for a damaged one."""
-    size = clip.config.image_size
+def make_evaluation(clip: Clip, mesh: Mesh, datasets: Path, batch_size: int) -> Evaluate:
+    """Loads the data and returns :func:`evaluator` over them. Raises InputError for a damaged data set."""
+    return evaluator(clip, mesh, load(datasets, clip), batch_size)
+
+
+def load(datasets: Path, clip: Clip) -> OnlineData:
+    """Reads the evaluation's inputs from the built data sets. Raises InputError for a damaged one."""
+    size, tokenizer = clip.config.image_size, make_tokenizer(clip)
     nothing = np.zeros((0, size, size, 3), np.uint8)
 
     def read(name: str, split: str, most: int) -> tuple[np.ndarray, list[Any]]:
         source = open_source(datasets, name, split)
-        places = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).astype(int))
-        records = [source[int(place)] for place in places]
+        rows = np.unique(np.linspace(0, len(source) - 1, min(most, len(source))).astype(int))
+        records = [source[int(row)] for row in rows]
         where = f"{name}/{split}"
         return np.stack([preprocess_eval(record["image"], size, where) for record in records]), records
 
@@ -65,13 +71,11 @@ def load(datasets: Path, clip: Clip, tokenizer: Any) -> OnlineData:
     return OnlineData(images, tokens, pictures, labels, prompts, len(names))
 
 
-def make_online_evaluation(
-    clip: Clip, data: OnlineData, mesh: Mesh, batch_size: int
-) -> Callable[[Any], dict[str, float]]:
-    """``evaluate(params) -> {"zeroshot_top1", "retrieval_image_to_text", "retrieval_text_to_image"}``, shares of 1.
+def evaluator(clip: Clip, mesh: Mesh, data: OnlineData, batch_size: int) -> Evaluate:
+    """Returns a function from parameters on ``mesh`` to the metrics of the module docstring, as fractions of 1.
 
-    ``params`` stay as they lie on ``mesh``; each device encodes its share of a batch, of about ``batch_size`` rows over all
-    of them. All processes have to call it, and get the same.
+    The devices encode a global batch of about ``batch_size`` rows at a time (0: 256). All processes have to call the
+    function, and all get the same metrics.
     """
     rows = -(-(batch_size or DEFAULT_BATCH) // (mesh.shape["data"] * mesh.shape["fsdp"]))
 
@@ -95,7 +99,7 @@ def make_online_evaluation(
 
 
 def _recall_at_1(similarity: np.ndarray, tokens: np.ndarray) -> float:
-    """Returns the share of rows whose best column is their own, or one of the same caption."""
+    """Returns the fraction of rows whose highest column is their own, or one with the same caption."""
     best = similarity.argmax(axis=1)
     return float(np.mean((tokens[best] == tokens).all(axis=1)))
 

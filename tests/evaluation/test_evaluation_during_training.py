@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from random_models import random_params
 
+from salmu_jax.evaluation.during_training import OnlineData, evaluator
 from salmu_jax.models.clip import Clip
 from salmu_jax.models.zoo import architecture
 from salmu_jax.training import mesh as mesh_lib
-from salmu_jax.training.online_eval import OnlineData, make_online_evaluation
 from salmu_jax.training.watch import Watch
 
 CLASSES, TEMPLATES = 5, 2
@@ -46,7 +46,7 @@ def test_all_devices_together_find_what_numpy_finds(clip, data, axes):
     devices = jax.devices()[:1] if "devices" in axes else jax.devices()
     mesh = mesh_lib.make_mesh(**{k: v for k, v in axes.items() if k != "devices"}, devices=devices)
     placed = jax.device_put(params, mesh_lib.param_shardings(params, mesh))
-    found = make_online_evaluation(clip, data, mesh, batch_size=12)(placed)
+    found = evaluator(clip, mesh, data, batch_size=12)(placed)
 
     def encode(tower, values):
         return np.asarray(jax.jit(tower)(params, values), np.float64)
@@ -66,7 +66,7 @@ def test_all_devices_together_find_what_numpy_finds(clip, data, axes):
 def test_without_a_zero_shot_task_retrieval_is_left(clip, data):
     without = dataclasses.replace(data, classes=0, images=data.images[:0])
     mesh = mesh_lib.make_mesh(devices=jax.devices()[:1])
-    found = make_online_evaluation(clip, without, mesh, batch_size=12)(random_params(clip))
+    found = evaluator(clip, mesh, without, batch_size=12)(random_params(clip))
     assert set(found) == {"retrieval_image_to_text", "retrieval_text_to_image"}
 
 
