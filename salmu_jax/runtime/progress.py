@@ -8,14 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
-import jax
-
-from salmu_jax.runtime import host
-
-
-def is_main_process() -> bool:
-    """Returns whether this process prints and writes files in a multi-host run."""
-    return jax.process_index() == 0
+from salmu_jax.runtime import distributed, host
 
 
 def duration(seconds: float) -> str:
@@ -97,7 +90,7 @@ class Progress:
         self._updates = 0
         self._window = (self._start, 0.0)  # its start, and the waiting until then
         self._warned = -float("inf")
-        self._silent = not is_main_process()
+        self._silent = not distributed.is_main()
 
     def waited(self, seconds: float) -> None:
         """Adds to the time spent waiting for data."""

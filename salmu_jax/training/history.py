@@ -1,4 +1,4 @@
-"""The metrics of a run, as JSON lines that survive kills and power cuts."""
+"""Keeps the metrics of a run as JSON lines that survive kills and power cuts."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from salmu_jax.runtime import files
+from salmu_jax.runtime import distributed, files
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.opening import open_regular
-from salmu_jax.runtime.progress import is_main_process
 
 
 class History:
-    """The metrics of a run as JSON lines, one a device call; a resume drops the lines of steps that it repeats.
+    """The metrics of a run as JSON lines, one a device call; a resumed run drops the lines of the steps that it repeats.
 
     A metric that is not finite is written as a string, ``"nan"``, since JSON has no such number. Only process 0 writes.
 
     Args:
       path: a regular file, or nothing yet; its directory has to exist whenever a line is added.
-      warn: called with a line if the file is damaged (a power cut), which loses the lines after the damage.
+      warn: called with one line if the file is damaged (by a power cut); the lines after the damage are lost.
     """
 
     def __init__(self, path: Path, warn: Callable[[str], None] = print):
         self._path, self.directory, self._warn = path, path.parent, warn
-        self._writes = is_main_process()
+        self._writes = distributed.is_main()
         if self._writes:
             path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -67,7 +66,7 @@ class History:
             record = _record(line)
             if record is None or (records and record["step"] <= records[-1]["step"]):
                 if warn and (line.endswith(b"\n") or number < len(lines)):  # the last may be cut by a kill
-                    self._warn(f"warning: {self._path} is damaged at line {number}; what follows is left out")
+                    self._warn(f"warning: {self._path} is damaged at line {number}; the lines after it are dropped")
                 break
             records.append(record)
         return records
@@ -77,7 +76,7 @@ class History:
 
 
 def metrics_line(record: Mapping[str, float]) -> str:
-    """Returns a record as a line of JSON."""
+    """Formats a record as a line of JSON."""
     return json.dumps({name: value if math.isfinite(value) else str(value) for name, value in record.items()}) + "\n"
 
 

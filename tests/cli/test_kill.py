@@ -79,7 +79,7 @@ def test_an_interrupt_leaves_nothing_and_the_same_command_goes_on(salmu, bench, 
     assert again.status == 0, again.err
     made = {"generate": "world/world.json", "build": "datasets/salmu/1.0.0/dataset_info.json"}
     if stage == "pretrain":
-        assert "pretrain clean: going on at step " in again.out
+        assert "pretrain clean: resuming at step " in again.out
         ours, theirs = (run / "models" / "clean" / "metrics.jsonl" for run in (workdir, bench[0]))
         assert ours.read_bytes() == theirs.read_bytes()
     else:
@@ -101,7 +101,7 @@ def test_a_method_that_is_told_to_end_brings_its_states_home_and_goes_on(salmu, 
 
     again = salmu.run(*arguments)
     assert again.status == 0, again.err
-    assert "unlearn delete: going on at step " in again.out
+    assert "unlearn delete: resuming at step " in again.out
     assert not state.exists()
     assert os.listdir(run_copy.parent) == [run_copy.name]
 

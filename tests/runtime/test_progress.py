@@ -91,7 +91,7 @@ def test_no_time_at_all_is_no_division_by_zero():
 
 
 def test_only_the_first_process_speaks(monkeypatch):
-    monkeypatch.setattr("salmu_jax.runtime.progress.jax.process_index", lambda: 1)
+    monkeypatch.setattr("salmu_jax.runtime.distributed.is_main", lambda: False)
     stream = io.StringIO()
     progress, clock = progress_on(stream, total=1)
     clock.now += 100

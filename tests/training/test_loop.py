@@ -124,7 +124,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(run, tmp_path, capfd, steps_
         assert drawn == list(range(saved, TOTAL))  # no pair is replayed, none is skipped
         assert bits(state) == bits(undisturbed)
         assert again == records
-        said = f"pretrain clean: going on at step {saved} of 20\n"
+        said = f"pretrain clean: resuming at step {saved} of 20\n"
         assert capfd.readouterr().out == (said if saved else "")
 
 
@@ -371,7 +371,7 @@ def test_a_damaged_history_is_cut_there_and_the_run_goes_on(tmp_path, damage):
     path.write_bytes(lines[0] + damage(lines[1]) + lines[2])
     history.truncate(15)
     assert [record["step"] for record in history.records()] == [5]
-    assert warnings == [f"warning: {path} is damaged at line 2; what follows is left out"]
+    assert warnings == [f"warning: {path} is damaged at line 2; the lines after it are dropped"]
     history.add(20, {"loss": 1.0})
     assert len(path.read_bytes().splitlines()) == 2
 

@@ -129,7 +129,7 @@ def test_two_processes_train_stop_go_on_and_evaluate_as_one_does(data, tmp_path)
     )
     run = Run(tmp_path, 2, ("pretrain", *clean, workdir), ("evaluate", *clean, evaluated))
     assert run.wait() == [0, 0], [run.said(0), run.said(1)]
-    assert f"pretrain clean: going on at step {reached} of {STEPS}" in run.said()
+    assert f"pretrain clean: resuming at step {reached} of {STEPS}" in run.said()
     assert run.said(1) == []
 
     ours, theirs = (jax.tree.leaves(load_model(path / "models" / "clean")[1]) for path in (workdir, alone))
