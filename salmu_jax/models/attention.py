@@ -1,14 +1,18 @@
-"""Scaled dot-product attention, and which implementation of it computes where.
+"""Scaled dot-product attention: its implementations, and which one runs where.
 
-``plain`` is a few lines of JAX that compile for everything and hold the [B, heads, L, L] weights; ``cudnn`` is the fused
-kernel of NVIDIA's cuDNN, which never does; ``cpu`` is in the order that XLA's CPU matmuls like: three times as fast forward
-there, and with its backward pass 1.4 times (ViT-B/16). ``auto`` takes what is fastest where it computes, see :func:`choose`.
+- ``plain``: a few lines of JAX that compile for every device and hold the weights, [B, heads, L, L];
+- ``cudnn``: the fused kernel of NVIDIA's cuDNN, which never holds them;
+- ``cpu``: the layout [B, heads, L, d], for which XLA's CPU matmuls are faster: for ViT-B/16 three times forward, 1.4 times
+  with the backward pass;
+- ``auto``: the fastest on the devices at hand, see :func:`choose`.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -20,9 +24,9 @@ ATTENTIONS = ("auto", "plain", "cpu", "cudnn")
 
 
 def choose(implementation: str, dtype: jnp.dtype, head_size: int) -> str:
-    """The implementation that ``implementation`` stands for; for ``auto`` by what JAX computes on.
+    """Returns ``implementation``, or for ``auto`` the fastest one for heads of ``head_size`` features.
 
-    On GPUs in half precision it is ``cudnn``, whose heads go up to 128 numbers; on CPUs in float32 ``cpu``; else ``plain``.
+    That is ``cudnn`` on GPUs in half precision, for heads of up to 128; ``cpu`` on CPUs in float32; else ``plain``.
     """
     if implementation != "auto":
         return implementation
@@ -33,29 +37,40 @@ def choose(implementation: str, dtype: jnp.dtype, head_size: int) -> str:
 
 
 def padded_length(length: int, implementation: str) -> int:
-    """How long a sequence of ``length`` positions has to be made: JAX refuses cuDNN's gradient for odd lengths."""
+    """Returns ``length``, rounded up for cuDNN to an even number: JAX has no gradient of its kernel for odd lengths."""
     return length + length % 2 if implementation == "cudnn" else length
+
+
+def project_qkv(dense: Callable[..., jax.Array], x: jax.Array, implementation: str) -> Sequence[jax.Array]:
+    """Applies the fused projection ``dense`` to rows [N, width] and returns queries, keys and values, each [N, width]."""
+    if implementation == "cpu":  # one large matmul is faster, and slicing its result is free
+        return jnp.split(dense(x), 3, axis=-1)
+    # cuDNN takes no slices of an array; and under tensor parallelism no device holds whole heads of a fused matmul's result.
+    width = x.shape[-1]
+    return [dense(x, slice(part * width, (part + 1) * width)) for part in range(3)]
 
 
 def attention(
     q: jax.Array, k: jax.Array, v: jax.Array, heads: int, causal: bool, implementation: str = "plain", length: int = 0
 ) -> jax.Array:
-    """``softmax(q k^T / sqrt(d)) v`` of each head; the softmax in float32, the rest in ``q``'s dtype.
+    """Computes ``softmax(q k^T / sqrt(d)) v`` per head; the softmax in float32, the rest in ``q``'s dtype.
 
     Args:
       q, k, v: [B, L, width], queries, keys and values of all heads.
-      causal: a position sees itself and those before it only.
+      causal: a position attends to itself and those before it only.
       implementation: ``plain``, ``cpu``, or ``cudnn``, which raises where there is no such kernel.
-      length: positions from this one on are padding, which the others do not see; 0: there is none.
+      length: positions from this one on are padding, to which no position attends; 0: there is none.
 
     Returns [B, L, width].
     """
+    chex.assert_rank(q, 3)
+    chex.assert_equal_shape([q, k, v])
     batch, padded, width = q.shape
     split = (batch, padded, heads, width // heads)
     q, k, v = (nn.with_logical_constraint(part.reshape(split), ("batch", None, "heads", None)) for part in (q, k, v))
-    length = 0 if causal or length == padded else length  # what follows is not seen anyway
-    weighed = {"plain": _plain, "cpu": _cpu, "cudnn": _cudnn}[implementation](q, k, v, causal, length)
-    return weighed.reshape(batch, padded, width)
+    length = 0 if causal or length == padded else length  # a causal mask hides what follows anyway
+    result = {"plain": _plain, "cpu": _cpu, "cudnn": _cudnn}[implementation](q, k, v, causal, length)
+    return result.reshape(batch, padded, width)
 
 
 def attention_of_one(
@@ -67,31 +82,31 @@ def attention_of_one(
     heads: int,
     seen: jax.Array | int,
 ) -> jax.Array:
-    """:func:`attention` of one query a row, which is all that is read of a tower's last block; it needs no keys and values.
+    """Computes :func:`attention` of one query per row, without computing keys and values.
 
-    With keys ``K y``, a head's scores ``q . (K y)`` are ``(K^T q) . y``, and the weighed sum of its values is
-    ``V (sum w y) + bias``: matmuls with one vector a head, instead of two of the matrices with every row. (A bias of the keys
-    adds the same to all scores of a query, which changes nothing.)
+    With keys ``K y``, a head's scores ``q . (K y)`` are ``(K^T q) . y``, and the weighted sum of its values is
+    ``V (sum w y) + bias``: two matmuls with one vector per head in place of two with every position. (The key bias adds the
+    same to all scores of a query, so softmax ignores it.) Only this is needed of a tower's last block.
 
     Args:
       q: [B, width].
-      rows: [B, L, width], the inputs of the keys' and values' matmuls.
-      to_keys, to_values: [width, width], the matrices of these; value_bias: [width].
-      heads: these share the width.
-      seen: the query sees the positions before this one; the same of all rows, or one each (int [B]).
+      rows: [B, L, width], the inputs of the key and value projections.
+      to_keys, to_values: [width, width], their kernels; value_bias: [width].
+      heads: how many share the width.
+      seen: the query attends to the positions before this one; the same for all rows, or one each (int [B]).
 
-    Returns [B, width], in ``q``'s dtype, in which all but sums and the softmax is computed.
+    Returns [B, width], in ``q``'s dtype, in which everything but sums and the softmax is computed.
     """
     batch, positions, width = rows.shape
     each = (heads, width // heads)
     to_keys, to_values = (matrix.astype(q.dtype).reshape(width, *each) for matrix in (to_keys, to_values))
     q = nn.with_logical_constraint(q.reshape(batch, *each), ("batch", "heads", None))
-    asked = nn.with_logical_constraint(jnp.einsum("bhd,whd->bhw", q, to_keys), ("batch", "heads", None))
-    scores = jnp.einsum("bhw,blw->bhl", asked, rows, preferred_element_type=jnp.float32) * (each[1] ** -0.5)
+    query = nn.with_logical_constraint(jnp.einsum("bhd,whd->bhw", q, to_keys), ("batch", "heads", None))
+    scores = jnp.einsum("bhw,blw->bhl", query, rows, preferred_element_type=jnp.float32) * (each[1] ** -0.5)
     hidden = np.arange(positions) >= (seen if isinstance(seen, int) else seen[:, None, None])
     weights = jax.nn.softmax(jnp.where(hidden, -jnp.inf, scores), axis=-1).astype(rows.dtype)
-    gathered = nn.with_logical_constraint(jnp.einsum("bhl,blw->bhw", weights, rows), ("batch", "heads", None))
-    values = jnp.einsum("bhw,whd->bhd", gathered, to_values)
+    mean = nn.with_logical_constraint(jnp.einsum("bhl,blw->bhw", weights, rows), ("batch", "heads", None))
+    values = jnp.einsum("bhw,whd->bhd", mean, to_values)
     return values.reshape(batch, width) + value_bias.astype(q.dtype)
 
 
@@ -110,13 +125,13 @@ def _masked(scores: jax.Array, causal: bool, length: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _cpu(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, length: int) -> jax.Array:
-    """``plain`` with heads before positions in memory, and weights that are divided by their sum after the matmul."""
+    """Computes ``plain`` with heads before positions in memory, and divides by the sum of the weights after the matmul."""
     return _cpu_forward(q, k, v, causal, length)[0]
 
 
 def _cpu_forward(q, k, v, causal: bool, length: int) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     q, k, v = (jnp.swapaxes(part, 1, 2) for part in (q, k, v))  # [B, heads, L, d]
-    # Behind a barrier they are copied once; as part of the matmuls they were seen to be gathered again and again.
+    # The barrier makes XLA copy them once; fused into the matmuls they were gathered again and again.
     q, k, v = jax.lax.optimization_barrier((q * (q.shape[-1] ** -0.5), jnp.swapaxes(k, 2, 3), v))
     scores = _masked(jnp.matmul(q, k, preferred_element_type=jnp.float32), causal, length)
     weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
@@ -127,17 +142,17 @@ def _cpu_forward(q, k, v, causal: bool, length: int) -> tuple[jax.Array, tuple[j
 
 
 def _cpu_backward(
-    causal: bool, length: int, kept: tuple[jax.Array, ...], cotangent: jax.Array
+    causal: bool, length: int, residuals: tuple[jax.Array, ...], cotangent: jax.Array
 ) -> tuple[jax.Array, ...]:
-    q, k, v, weights, total, result = kept
+    q, k, v, weights, total, result = residuals
     d_result = jnp.swapaxes(cotangent, 1, 2) / total.astype(v.dtype)
-    # The softmax's gradient subtracts the weighted mean of each row, the dot product of the result and its cotangent.
+    # The softmax's gradient subtracts each row's weighted mean, which is the dot product of the result and its cotangent.
     mean = jnp.sum(d_result * result, axis=-1, keepdims=True)
     d_scores = weights * (jnp.einsum("bhqd,bhkd->bhqk", d_result, v) - mean)
     d_q = jnp.einsum("bhqk,bhdk->bhqd", d_scores, k) * (q.shape[-1] ** -0.5)
-    # Keys and values as [B, heads, d, L]: the small operand of each matmul is transposed, not the L x L one (thrice as slow).
-    turned_q, turned_result = jax.lax.optimization_barrier((jnp.swapaxes(q, 2, 3), jnp.swapaxes(d_result, 2, 3)))
-    d_k, d_v = (jnp.moveaxis(part, 3, 1) for part in (turned_q @ d_scores, turned_result @ weights))
+    # Compute d_k and d_v as [B, heads, d, L]: this transposes the small operand of each matmul, not the L x L one (3x slower).
+    q_t, d_result_t = jax.lax.optimization_barrier((jnp.swapaxes(q, 2, 3), jnp.swapaxes(d_result, 2, 3)))
+    d_k, d_v = (jnp.moveaxis(part, 3, 1) for part in (q_t @ d_scores, d_result_t @ weights))
     return jnp.swapaxes(d_q, 1, 2), d_k, d_v
 
 

@@ -10,9 +10,10 @@ from ml_collections import ConfigDict
 
 from salmu_jax.models import preprocess, zoo
 from salmu_jax.models.attention import ATTENTIONS
-from salmu_jax.models.clip import REMAT_POLICIES, Clip, Execution
+from salmu_jax.models.clip import Clip, Execution
 from salmu_jax.models.kernels import KERNELS
 from salmu_jax.models.tokenizer import ClipTokenizer
+from salmu_jax.models.transformer import REMAT_POLICIES
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.nested import flatten
 

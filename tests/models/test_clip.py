@@ -203,3 +203,19 @@ def test_bfloat16_compute_keeps_float32_outside():
     assert half.encode_image(params, images).dtype == jnp.float32
     np.testing.assert_allclose(half.encode_image(params, images), full.encode_image(params, images), atol=0.05)
     np.testing.assert_allclose(half.encode_text(params, tokens), full.encode_text(params, tokens), atol=0.05)
+
+
+def test_inputs_of_another_shape_or_dtype_are_refused():
+    config = architecture("tiny")
+    clip, params = Clip(config), jax.eval_shape(Clip(config).init, jax.random.key(0))
+    size, length = config.image_size, config.context_length
+    for shape, dtype in (
+        ((2, size, size, 3), "float32"),
+        ((2, size, size + 8, 3), "uint8"),
+        ((size, size, 3), "uint8"),
+    ):
+        with pytest.raises(AssertionError):
+            jax.eval_shape(clip.encode_image, params, jax.ShapeDtypeStruct(shape, dtype))
+    for shape, dtype in (((2, length), "float32"), ((2, length + 1), "int32"), ((length,), "int32")):
+        with pytest.raises(AssertionError):
+            jax.eval_shape(clip.encode_text, params, jax.ShapeDtypeStruct(shape, dtype))
