@@ -1,11 +1,11 @@
-"""The contrastive losses over the global batch: which there are, and the plain form of each.
+"""The contrastive losses over the global batch, in their plain form, and the choice of a form.
 
 The plain form is the formula. It holds a device's rows of the B x B logits at once; :mod:`salmu_jax.training.loss_sweep`
-computes the same numbers from a block at a time. Bytes a device needs beyond its own embeddings, for a global batch of B over
-n devices, D features and chunks of C captions (float32; a few copies of the first term are alive at once):
+computes the same numbers a block at a time. The table has the bytes that a device needs beyond its own embeddings, for a
+global batch of B over n devices, D features and chunks of C captions (float32; a few copies of the first term are alive):
 
 =========  ==============================  =====================================================
-form       forward and backward            what it is for
+form       forward and backward            use it for
 =========  ==============================  =====================================================
 plain      4 B B / n  +  4 B D             batches whose logits fit: the fastest, and the reference
 chunked    4 C B / n  +  8 B D             few devices; every device holds all captions once
@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -35,9 +36,14 @@ Loss = Callable[[jax.Array, jax.Array, Mapping[str, jax.Array], jax.Array | None
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """Which loss, and in which form; ``chunk`` captions are compared with at a time by the forms that are not plain.
+    """A loss and its form.
 
-    Raises InputError for a name that does not exist.
+    Attributes:
+      kind: a name of :data:`KINDS`.
+      form: a name of :data:`FORMS`.
+      chunk: captions at a time, in the chunked and ring forms.
+
+    Raises InputError for an unknown name.
     """
 
     kind: str = "infonce"
@@ -52,7 +58,7 @@ class LossConfig:
 
 
 def make_loss(config: LossConfig) -> Loss:
-    """Returns the loss of ``config``. All forms of a kind give the same value and gradients, up to rounding."""
+    """Returns the loss function of ``config``. All forms of a kind have the same value and gradients, up to rounding."""
     if config.form != "plain":
         return lambda image, text, scalars, ids: swept_loss(image, text, scalars, ids, config)
     if config.kind == "sigmoid":
@@ -65,17 +71,18 @@ def make_loss(config: LossConfig) -> Loss:
 def contrastive_loss(
     image: jax.Array, text: jax.Array, logit_scale: jax.Array, caption_ids: jax.Array | None = None
 ) -> jax.Array:
-    """Symmetric InfoNCE, ``(CE(L, i) + CE(L^T, i)) / 2`` with ``L = exp(logit_scale) I T^T`` (Radford et al. 2021).
+    """Computes symmetric InfoNCE, ``(CE(L, i) + CE(L^T, i)) / 2`` with ``L = exp(logit_scale) I T^T`` (Radford et al. 2021).
 
     Args:
-      image, text: float32 [B, D], L2-normalised; row ``i`` of one belongs to row ``i`` of the other.
+      image, text: float32 [B, D], L2-normalised; row ``i`` of one matches row ``i`` of the other.
       logit_scale: the *logarithm* of the inverse temperature, a scalar.
-      caption_ids: integers [B], see :func:`caption_ids`; rows with equal ids have the same caption, and are then not each
-        other's negatives. None: every other row is a negative, as in OpenCLIP.
+      caption_ids: integers [B], see :func:`caption_ids`; rows with equal ids are not each other's negatives. None: every other
+        row is a negative, as in OpenCLIP.
 
     Returns:
       The mean over the batch, a float32 scalar.
     """
+    _check(image, text, caption_ids)
     logits = nn.with_logical_constraint(jnp.exp(logit_scale) * (image @ text.T), ("batch", None))
     if caption_ids is not None:
         logits = jnp.where(_duplicates(caption_ids), -jnp.inf, logits)
@@ -92,11 +99,12 @@ def sigmoid_loss(
     logit_bias: jax.Array,
     caption_ids: jax.Array | None = None,
 ) -> jax.Array:
-    """``-(1/B) sum_ij log sigmoid(z_ij (exp(logit_scale) I_i . T_j + logit_bias))``, ``z`` 1 on the diagonal, else -1.
+    """Computes SigLIP's loss, ``-(1/B) sum_ij log sigmoid(z_ij (exp(logit_scale) I_i . T_j + logit_bias))``.
 
-    The loss of SigLIP (Zhai et al. 2023, algorithm 1); arguments as in :func:`contrastive_loss`. Pairs of different rows with
-    equal ids are left out of the sum.
+    ``z`` is 1 on the diagonal, else -1 (Zhai et al. 2023, algorithm 1). Arguments are as in :func:`contrastive_loss`; pairs of
+    different rows with equal ids are left out of the sum.
     """
+    _check(image, text, caption_ids)
     logits = nn.with_logical_constraint(jnp.exp(logit_scale) * (image @ text.T) + logit_bias, ("batch", None))
     terms = jax.nn.softplus(jnp.where(jnp.eye(len(image), dtype=bool), -logits, logits))
     if caption_ids is not None:
@@ -105,15 +113,24 @@ def sigmoid_loss(
 
 
 def caption_ids(tokens: jax.Array) -> jax.Array:
-    """uint32 [B]: a multilinear hash of each row of ``tokens`` int32 [B, T]; equal captions have equal ids.
+    """Hashes each row of ``tokens`` int32 [B, T] to uint32 [B] (multilinear); equal captions have equal ids.
 
-    Different captions collide with a probability of about 2^-32 a pair, and a collision only drops one negative. Unlike a
-    comparison of all rows with each other this needs O(B) memory and works on a sharded batch.
+    Two different captions collide with a probability of about 2^-32, and a collision only drops one negative. Unlike comparing
+    all rows with each other, this needs O(B) memory and works on a sharded batch.
     """
+    chex.assert_rank(tokens, 2)
+    chex.assert_type(tokens, int)
     multipliers = jax.random.bits(jax.random.key(0), (tokens.shape[-1],), jnp.uint32) | jnp.uint32(1)
     return jnp.sum(tokens.astype(jnp.uint32) * multipliers, axis=-1, dtype=jnp.uint32)
 
 
 def _duplicates(ids: jax.Array) -> jax.Array:
-    """bool [B, B]: different rows with equal ids."""
+    """Returns bool [B, B]: True for different rows with equal ids."""
     return (ids[:, None] == ids[None, :]) & ~jnp.eye(len(ids), dtype=bool)
+
+
+def _check(image: jax.Array, text: jax.Array, ids: jax.Array | None) -> None:
+    chex.assert_rank(image, 2)
+    chex.assert_equal_shape([image, text])
+    if ids is not None:
+        chex.assert_shape(ids, (len(image),))

@@ -1,4 +1,4 @@
-"""The train step."""
+"""The train step of pretraining: loss, gradients, AdamW."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,11 +19,11 @@ MAX_LOGIT_SCALE = math.log(100)
 
 
 class TrainState(NamedTuple):
-    """All that a run has to remember besides its config; the position in the data follows from ``step``."""
+    """Everything a run has to save besides its config; the position in the data follows from ``step``."""
 
     params: Any
     opt_state: Any
-    step: jax.Array  # int32, steps done
+    step: jax.Array  # int32 [], steps done
 
 
 Params = dict[str, Any]
@@ -32,7 +33,7 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 def init_state(clip: Clip, optimizer: optax.GradientTransformation, rng: jax.Array) -> TrainState:
-    """Fresh parameters and optimizer state."""
+    """Draws parameters and initialises the optimizer state."""
     params = clip.init(rng)
     return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
 
@@ -45,12 +46,14 @@ def make_train_step(
     microbatch: int = 0,
     mask_duplicates: bool = False,
 ) -> Step:
-    """One step of the contrastive loss over the global batch, pure; the caller jits, shards and donates it.
+    """Returns a pure step of the contrastive loss over the global batch; the caller jits and shards it and donates the state.
 
     Args:
-      loss: which loss, and in which form.
+      clip: the model.
+      optimizer: takes the gradients of all parameters.
+      loss: the loss and its form.
       microbatch: pairs embedded at a time, over all devices, see :func:`cached_gradients`; 0: the whole batch at once.
-      mask_duplicates: pairs with the same caption are not each other's negatives.
+      mask_duplicates: pairs with equal captions are not each other's negatives.
     """
     loss_of = make_loss(loss)
 
@@ -58,6 +61,8 @@ def make_train_step(
         return loss_of(image, text, scalars, caption_ids(batch["tokens"]) if mask_duplicates else None)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        chex.assert_rank([batch["images"], batch["tokens"]], [4, 2])
+        chex.assert_equal_shape_prefix([batch["images"], batch["tokens"]], 1)
         if microbatch and microbatch < len(batch["tokens"]):
             value, gradients = cached_gradients(clip, of_embeddings, state.params, batch, microbatch)
         else:
@@ -82,12 +87,11 @@ def cached_gradients(
     batch: Batch,
     microbatch: int,
 ) -> tuple[jax.Array, Params]:
-    """Returns the loss over the whole batch and its exact gradient, with the activations of ``microbatch`` pairs alive at a
-    time.
+    """Returns the loss over the whole batch and its exact gradient, with the activations of one microbatch at a time.
 
-    Gradient caching (Gao et al. 2021): embed everything without keeping activations; differentiate the loss by the
-    embeddings; embed each microbatch again and pull its share of that gradient back. One more forward pass buys any batch on
-    any device. ``loss(image, text, scalars, batch)``; ``microbatch`` has to divide the batch.
+    This is gradient caching (Gao et al. 2021): embed everything without keeping activations; differentiate the loss with
+    respect to the embeddings; embed each microbatch again and backpropagate its part of that gradient. One more forward
+    pass buys any batch size on any device. ``loss(image, text, scalars, batch)``; ``microbatch`` has to divide the batch.
     """
     rows = len(batch["tokens"])
     count = rows // microbatch
@@ -95,7 +99,7 @@ def cached_gradients(
         raise InputError(f"{microbatch} pairs at a time do not divide a batch of {rows}", "train.microbatch")
 
     def split(leaf: jax.Array) -> jax.Array:
-        # Every count-th row, so that a batch split over devices stays where it is: each has a share of every microbatch.
+        # Takes every count-th row, so that no row changes its device: each device has a part of every microbatch.
         return jnp.moveaxis(leaf.reshape(microbatch, count, *leaf.shape[1:]), 1, 0)
 
     def join(leaf: jax.Array) -> jax.Array:
@@ -121,13 +125,13 @@ def _embed(clip: Clip, params: Params, batch: Batch) -> tuple[jax.Array, jax.Arr
 
 
 def _scalars(params: Params) -> Params:
-    """Returns what the loss reads besides the embeddings."""
+    """Returns the parameters that the loss needs besides the embeddings."""
     return {name: params[name] for name in ("logit_scale", "logit_bias") if name in params}
 
 
 def scan_steps(step: Step) -> Step:
-    """``step`` over a stack of batches [steps, B, ...] in one device call; the metrics come back stacked.
+    """Returns a function that runs ``step`` over stacked batches [steps, B, ...] in one device call, and stacks the metrics.
 
-    Small models are bound by the calls: ten steps a call are some 1.4 times faster on two CPU cores.
+    Small models are bound by the overhead of calls: ten steps a call are some 1.4 times faster on two CPU cores.
     """
     return lambda state, batches: jax.lax.scan(step, state, batches)

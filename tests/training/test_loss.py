@@ -1,5 +1,6 @@
 """The contrastive loss against float64 numpy, a naive loop and PyTorch, with and without masked duplicates."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salmu_jax.training.loss import caption_ids, contrastive_loss
+from salmu_jax.training.loss import LossConfig, caption_ids, contrastive_loss, make_loss
 
 loss_and_gradients = jax.jit(jax.value_and_grad(contrastive_loss, argnums=(0, 1, 2)))
 
@@ -95,3 +96,44 @@ def test_caption_ids_see_the_order_of_tokens_and_every_position():
     base = np.zeros((78, 77), np.int32)
     base[np.arange(77), np.arange(77)] = 1
     assert len(np.unique(np.asarray(caption_ids(base)))) == 78
+
+
+def sigmoid_in_float64(image, text, logit_scale, logit_bias, ids):
+    image, text = image.astype(np.float64), text.astype(np.float64)
+    logits = np.exp(np.float64(logit_scale)) * image @ text.T + logit_bias
+    own = np.eye(len(image), dtype=bool)
+    terms = np.logaddexp(0, np.where(own, -logits, logits))
+    return np.sum(terms[own | (ids[:, None] != ids[None, :])]) / len(image)
+
+
+class HowLossesAreCalled(chex.TestCase):
+    """They compute the same whether they are compiled or not, and from arrays of the host or of a device."""
+
+    @chex.variants(with_jit=True, without_jit=True, with_device=True, without_device=True)
+    def test_makes_no_difference(self):
+        image, text, scale = features(4)
+        ids, bias = np.array([7, 1, 7, 2, 1, 7], np.uint32), np.float32(-3)
+        scalars = {"logit_scale": scale, "logit_bias": bias}
+        wanted = {
+            "infonce": naive(image, text, scale, ids),
+            "sigmoid": sigmoid_in_float64(image, text, scale, bias, ids),
+        }
+        for kind, expected in wanted.items():
+            for form in ("plain", "chunked"):
+                loss = self.variant(make_loss(LossConfig(kind, form, chunk=4)))
+                value = loss(image, text, scalars, ids)
+                assert value.dtype == jnp.float32
+                assert float(value) == pytest.approx(expected, rel=1e-5), (kind, form)
+
+
+@pytest.mark.parametrize("form", ["plain", "chunked"])
+@pytest.mark.parametrize("kind", ["infonce", "sigmoid"])
+def test_embeddings_of_different_batches_are_refused(kind, form):
+    image, text, scale = features(0)
+    loss = make_loss(LossConfig(kind, form))
+    scalars = {"logit_scale": scale, "logit_bias": np.float32(0)}
+    for wrong in ((image, text[:5]), (image[0], text[0])):
+        with pytest.raises(AssertionError):
+            loss(*wrong, scalars, None)
+    with pytest.raises(AssertionError):
+        caption_ids(jnp.zeros((3, 4)))
