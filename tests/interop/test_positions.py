@@ -31,5 +31,5 @@ def test_positions_equal_torchs(size):
 
 @pytest.mark.parametrize("size", [0, 7, 20])
 def test_sizes_that_are_no_multiple_of_the_patch_are_refused(size):
-    with pytest.raises(InputError, match=f"^image_size: {size} pixels are not a multiple of the patches' 8$"):
+    with pytest.raises(InputError, match=f"^image_size: {size} pixels are not a multiple of the patch size, 8$"):
         resample_positions({}, architecture("tiny"), size)
