@@ -1,4 +1,4 @@
-"""What the devices that JAX computes on can do."""
+"""Queries what JAX's devices can do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import jax
 
 
 def nvidia_generation() -> int:
-    """The first number of the compute capability of NVIDIA's GPUs: 8 for Ampere, 9 for Hopper; 0 on all else."""
+    """Returns the major compute capability of NVIDIA GPUs: 8 for Ampere, 9 for Hopper; 0 on other devices."""
     if jax.default_backend() != "gpu":
         return 0
     capability = getattr(jax.local_devices()[0], "compute_capability", "")  # AMD's GPUs have names such as gfx942

@@ -1,10 +1,10 @@
-"""Layer normalisation and the GELUs of half-precision rows as Triton kernels for NVIDIA's GPUs: each one pass over memory.
+"""Layer normalisation and GELUs of half-precision rows as Triton kernels for NVIDIA GPUs, each one pass over memory.
 
-They compute what ``models/layers.py`` does. XLA's own fusions of it read what they need for sums over rows again, and reach
-half of a GPU's bandwidth; with these a train step of ViT-B/16 in bfloat16 is a few per cent faster (``benchmarks/README.md``).
+They compute what ``models/layers.py`` does. XLA's own fusions read the inputs again for sums over rows and reach half of a
+GPU's bandwidth; these kernels make a train step of ViT-B/16 in bfloat16 a few per cent faster (``benchmarks/README.md``).
 
-What goes around a step with several devices is split by the batch, and hidden layers by the ``tensor`` axis: XLA cannot split
-a kernel by itself, so each device runs it on its own part (:func:`_on_each_device`).
+With several devices, rows are sharded by batch and MLP activations by ``tensor``. XLA cannot partition a custom kernel, so it
+is shard_mapped (:func:`_on_each_device`).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from salmu_jax.models import layers
 from salmu_jax.models.devices import nvidia_generation
 
 KERNELS = ("auto", "plain", "triton")
-ROWS = 64  # of a program whose sums over rows are added up outside: a device's rows have to be a multiple
-_PIECE = 256  # columns that a warp reads at once, 16 bytes a thread; Triton takes powers of 2 alone
+ROWS = 64  # of a program that returns sums over its rows; a device's rows have to be a multiple of it
+_PIECE = 256  # columns that a warp reads at once, 16 bytes a thread; Triton needs a power of 2
 
 _ROW_AXES, _HIDDEN_AXES, _VECTOR_AXES = ("batch", None), ("batch", "mlp"), (None,)
 
 
 def choose(implementation: str, dtype: jnp.dtype) -> str:
-    """``plain`` or ``triton``; for ``auto`` by what JAX computes on: these kernels are for GPUs and half precision."""
+    """Resolves ``auto``: ``triton`` on GPUs in half precision, else ``plain``."""
     if implementation != "auto":
         return implementation
     return "triton" if dtype in (jnp.bfloat16, jnp.float16) and nvidia_generation() >= 8 else "plain"
@@ -39,15 +39,15 @@ def choose(implementation: str, dtype: jnp.dtype) -> str:
 
 @jax.custom_vjp
 def layer_norm_branch(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """``(x, layer_norm(x, scale, bias))`` of rows [N, width]; what comes back for both is added in the same pass."""
+    """Returns ``(x, layer_norm(x, scale, bias))`` for rows [N, width]; the backward pass adds both cotangents in one pass."""
     return x, _on_each_device(_norm_forward, (_ROW_AXES, _VECTOR_AXES, _VECTOR_AXES), _ROW_AXES)(x, scale, bias)
 
 
-def _branch_backward(kept: tuple[jax.Array, ...], cotangents: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+def _branch_backward(residuals: tuple[jax.Array, ...], cotangents: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     backward = _on_each_device(
         _norm_backward, (_ROW_AXES, _VECTOR_AXES, _ROW_AXES, _ROW_AXES), (_ROW_AXES, ("batch", None, None))
     )
-    d_x, sums = backward(*kept, *cotangents)
+    d_x, sums = backward(*residuals, *cotangents)
     d_scale, d_bias = jnp.sum(sums, axis=0)
     return d_x, d_scale, d_bias
 
@@ -57,22 +57,22 @@ layer_norm_branch.defvjp(lambda x, scale, bias: (layer_norm_branch(x, scale, bia
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def biased_gelu(x: jax.Array, bias: jax.Array, quick: bool) -> jax.Array:
-    """``gelu(x + bias)``, or the quick one, of hidden layers [N, hidden]; ``bias`` float32 [hidden]."""
+    """Computes ``gelu(x + bias)``, or the quick GELU, for activations [N, hidden]; ``bias`` float32 [hidden]."""
     forward = functools.partial(_gelu_forward, quick=quick)
     return _on_each_device(forward, (_HIDDEN_AXES, ("mlp",)), _HIDDEN_AXES)(x, bias)
 
 
-def _biased_gelu_backward(quick: bool, kept: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array, ...]:
+def _biased_gelu_backward(quick: bool, residuals: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array, ...]:
     backward = functools.partial(_gelu_backward, quick=quick)
     axes = (_HIDDEN_AXES, ("mlp",), _HIDDEN_AXES)
-    d_x, sums = _on_each_device(backward, axes, (_HIDDEN_AXES, _HIDDEN_AXES))(*kept, cotangent)
+    d_x, sums = _on_each_device(backward, axes, (_HIDDEN_AXES, _HIDDEN_AXES))(*residuals, cotangent)
     return d_x, jnp.sum(sums, axis=0)
 
 
 biased_gelu.defvjp(lambda x, bias, quick: (biased_gelu(x, bias, quick), (x, bias)), _biased_gelu_backward)
 
 
-# What a device computes of its own rows. Rows that do not split into programs go the plain way.
+# What a device computes for its own rows. Rows that do not divide into programs are computed by layers.py.
 
 
 def _norm_forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
@@ -95,7 +95,7 @@ def _norm_forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
 def _norm_backward(
     x: jax.Array, scale: jax.Array, skipped: jax.Array, cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The gradient of ``x``, and the sums [programs, 2, width] whose sum is those of the scale and of the bias."""
+    """Returns the gradient of ``x``, and partial sums [programs, 2, width] of the gradients of scale and bias."""
     rows, width = x.shape
     if not _fits(rows, width):
         _, pull = jax.vjp(layers.layer_norm, x, scale, scale)
@@ -110,7 +110,7 @@ def _norm_backward(
 
         def some(index, carry):
             d_scale, d_bias, (parts, skipped, gradients) = carry
-            # What comes next is read while these are worked on: a fifth less time.
+            # Prefetch the next rows while computing on these: a fifth less time.
             following = load(jnp.minimum(index + 1, ROWS // at_once - 1))
             parts, gradients = ([part.astype(jnp.float32) for part in array] for array in (parts, gradients))
             mean, inverse = _mean_and_inverse(parts, width)
@@ -151,7 +151,7 @@ def _gelu_forward(x: jax.Array, bias: jax.Array, quick: bool) -> jax.Array:
 
 
 def _gelu_backward(x: jax.Array, bias: jax.Array, cotangent: jax.Array, quick: bool) -> tuple[jax.Array, jax.Array]:
-    """The gradient of ``x``, and the sums [programs, hidden] whose sum is the bias's."""
+    """Returns the gradient of ``x``, and partial sums [programs, hidden] of the bias's gradient."""
     rows, hidden = x.shape
     if not _fits(rows, hidden):
         function = layers.quick_gelu if quick else layers.gelu
@@ -173,7 +173,7 @@ def _gelu_backward(x: jax.Array, bias: jax.Array, cotangent: jax.Array, quick: b
     return call(x, bias, cotangent)
 
 
-# The parts of a kernel.
+# Parts of a kernel.
 
 
 def _mean(parts: list[jax.Array], width: int) -> jax.Array:
@@ -186,10 +186,10 @@ def _mean_and_inverse(parts: list[jax.Array], width: int) -> tuple[jax.Array, ja
 
 
 def _cumulative(x: jax.Array, quick: bool) -> tuple[jax.Array, jax.Array]:
-    """The logistic function and its derivative, of ``1.702 x`` or of what makes it the normal distribution's.
+    """Returns the normal CDF and density at ``x``; if ``quick``, the logistic function of ``1.702 x`` and its derivative.
 
-    As a power of 2 and the square of an inverse square root, which GPUs have instructions for: an exponential and a division
-    are a dozen more each, and these kernels are bound by their number.
+    Computed as a power of 2 and the square of an inverse square root, which are GPU instructions. An exponential and a
+    division would be a dozen instructions each, and the instruction count bounds these kernels.
     """
     if quick:
         logit, gradient = layers.QUICK_GELU_FACTOR, layers.QUICK_GELU_FACTOR
@@ -212,7 +212,7 @@ def _pieces(width: int) -> list[pl.Slice]:
 def _call(
     kernel: Callable, grid: tuple[int, ...], ins: list, out, like: jax.Array, sums=None, *, warps: int
 ) -> Callable:
-    """``kernel`` with one result as large as ``like``, and the sums. On CPUs it is interpreted: for tests."""
+    """Returns the call of ``kernel``: its results are like ``like``, and ``sums``. On CPUs (in tests) it is interpreted."""
     shape = jax.ShapeDtypeStruct(like.shape, like.dtype)
     return pl.pallas_call(
         kernel,
@@ -226,7 +226,7 @@ def _call(
 
 
 def _on_each_device(function: Callable, ins: tuple, outs: tuple) -> Callable:
-    """``function`` of each device's part, the parts being named as the model names its axes."""
+    """Applies ``function`` to each device's shard; ``ins`` and ``outs`` are the logical axes of arguments and results."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return function

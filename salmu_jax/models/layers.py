@@ -1,8 +1,8 @@
-"""Layer normalisation and the GELUs, with backward passes that keep their input alone.
+"""Layer normalisation and GELUs whose backward passes keep their input only.
 
-What automatic differentiation keeps of them (several arrays of the input's size, some float32 where the input is bfloat16)
-costs more time to write and read, and memory, than computing it again: a train step of ViT-B/16 is bound by that on a GPU.
-All is computed in float32 and rounded once, to the input's dtype.
+Automatic differentiation would keep several arrays of the input's size, some in float32 where the input is bfloat16. Writing
+and reading these costs more memory and time than recomputing them: on a GPU, a train step of ViT-B/16 is bound by memory
+bandwidth. Everything is computed in float32 and rounded once, to the input's dtype.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ QUICK_GELU_FACTOR = 1.702
 
 @jax.custom_vjp
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-    """``(x - mean) / sqrt(variance + 1e-5) * scale + bias`` over the last axis; ``scale`` and ``bias`` float32 [width]."""
+    """Computes ``(x - mean) / sqrt(variance + 1e-5) * scale + bias`` over the last axis; scale, bias float32 [width]."""
     return _layer_norm_forward(x, scale, bias)[0]
 
 
@@ -28,9 +28,8 @@ def _layer_norm_forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tupl
         mean = jnp.mean(wide, axis=-1, keepdims=True)
         variance = jnp.mean(jnp.square(wide - mean), axis=-1, keepdims=True)
     else:
-        # Both in one pass over memory. No number of a row is farther than sqrt(width - 1) deviations from the row's mean, the
-        # first neither: what cancels below is a width of float32's roundings at the worst, far below the input's own, and
-        # never leaves a variance below 0.
+        # One-pass variance, shifted by x[0]. At worst (x[0] is the outlier) this loses a factor of `width` in precision, which
+        # in float32 is still far below a half-precision input's own rounding, and the variance cannot become negative.
         first = wide[..., :1]
         offset, square = (jnp.mean(power, axis=-1, keepdims=True) for power in (wide - first, jnp.square(wide - first)))
         mean, variance = first + offset, square - jnp.square(offset)
@@ -38,13 +37,15 @@ def _layer_norm_forward(x: jax.Array, scale: jax.Array, bias: jax.Array) -> tupl
     return ((wide - mean) * inverse * scale + bias).astype(x.dtype), (x, mean, inverse, scale)
 
 
-def _layer_norm_backward(kept: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    x, mean, inverse, scale = kept
+def _layer_norm_backward(
+    residuals: tuple[jax.Array, ...], cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, mean, inverse, scale = residuals
     gradient, normalised = cotangent.astype(jnp.float32) * scale, (x.astype(jnp.float32) - mean) * inverse
     along = jnp.mean(gradient * normalised, axis=-1, keepdims=True)
     d_x = inverse * (gradient - jnp.mean(gradient, axis=-1, keepdims=True) - normalised * along)
 
-    # The sums over rows read their input again: XLA would write the result out in float32 for them, at twice the cost.
+    # Recompute the inputs of the sums over rows: XLA would otherwise store them in float32, which costs twice as much.
     x_again, cotangent = jax.lax.optimization_barrier((x, cotangent))
     wide, normalised = cotangent.astype(jnp.float32), (x_again.astype(jnp.float32) - mean) * inverse
     rows = tuple(range(x.ndim - 1))
@@ -56,7 +57,7 @@ layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 
 @jax.custom_vjp
 def gelu(x: jax.Array) -> jax.Array:
-    """``x * Phi(x)``, Phi the normal distribution's cumulative function: the exact (erf) GELU, as PyTorch's default."""
+    """Computes ``x * Phi(x)``, the exact (erf) GELU, PyTorch's default; Phi is the normal distribution's CDF."""
     wide = x.astype(jnp.float32)
     cumulative = 0.5 * (1 + jax.lax.erf(wide * math.sqrt(0.5))) if x.dtype == jnp.float32 else _logistic_normal(wide)[0]
     return (wide * cumulative).astype(x.dtype)
@@ -67,7 +68,7 @@ def _gelu_backward(x: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
         wide, cumulative = x, 0.5 * (1 + jax.lax.erf(x * math.sqrt(0.5)))
         density = jnp.exp(-0.5 * jnp.square(x)) * (1 / math.sqrt(2 * math.pi))
     else:
-        # Without the barrier XLA finds both passes to compute the same, and keeps the results: 27 GiB for 18, and no faster.
+        # The barrier stops XLA from CSE-ing forward and backward, which would keep activations alive (27 GiB instead of 18).
         wide = jax.lax.optimization_barrier(x).astype(jnp.float32)
         cumulative, density = _logistic_normal(wide)
     return ((cotangent.astype(jnp.float32) * (cumulative + wide * density)).astype(x.dtype),)
@@ -75,15 +76,16 @@ def _gelu_backward(x: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
 
 gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
 
-# log(Phi(x) / Phi(-x)) / x as a polynomial of min(x^2, 5.5^2), fitted so that x Phi(x) is right to 5e-6 and its derivative
-# to 2e-5.
+# log(Phi(x) / Phi(-x)) / x as a polynomial in min(x^2, 5.5^2), fitted so that x Phi(x) has an error below 5e-6 and its
+# derivative one below 2e-5.
 _LOGIT_OF_NORMAL = (1.595667259, 7.290594397e-2, -2.310366364e-4, -6.470326898e-5, 2.437814124e-6)
 
 
 def _logistic_normal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The normal distribution's cumulative function and density at float32 ``x``, for results in half precision.
+    """Returns the normal distribution's CDF and density at float32 ``x``, precise enough for results in half precision.
 
-    They share one exponential; erf and the exponential of the density took half as long again as reading and writing did.
+    They share one exponential. With erf and the density's own exponential, a GELU took half as long again as its memory
+    traffic.
     """
     logit, gradient = logit_of_normal(x)
     cumulative = jax.nn.sigmoid(x * logit)
@@ -91,7 +93,7 @@ def _logistic_normal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def logit_of_normal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The normal distribution's ``log(Phi(x) / Phi(-x)) / x``, and the derivative of that times ``x``: of float32, nearly."""
+    """Approximates ``l(x) = log(Phi(x) / Phi(-x)) / x`` and the derivative of ``x l(x)``, for float32 ``x``."""
     squared = jnp.minimum(jnp.square(x), 5.5**2)
     logit, gradient = _LOGIT_OF_NORMAL[-1], (2 * len(_LOGIT_OF_NORMAL) - 1) * _LOGIT_OF_NORMAL[-1]
     for power in reversed(range(len(_LOGIT_OF_NORMAL) - 1)):
@@ -102,7 +104,7 @@ def logit_of_normal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @jax.custom_vjp
 def quick_gelu(x: jax.Array) -> jax.Array:
-    """``x * sigmoid(1.702 x)``, as the first CLIP models have it."""
+    """Computes ``x * sigmoid(1.702 x)``, the GELU of OpenAI's CLIP models."""
     wide = x.astype(jnp.float32)
     return (wide * jax.nn.sigmoid(QUICK_GELU_FACTOR * wide)).astype(x.dtype)
 

@@ -1,12 +1,12 @@
-"""Encoded image bytes to uint8 pixels, by OpenCLIP's rules: the evaluation transform and the training crop.
+"""Decodes images to uint8 pixels as OpenCLIP does: the evaluation transform and the training crop.
 
-Everything up to the division by 255 happens here, on the host, with PIL; images stay uint8 until they are on the
-device, where the model subtracts ``IMAGE_MEAN`` and divides by ``IMAGE_STD``. The order of the steps is OpenCLIP's and
-matters: an image is resized in its *own* mode (a palette image by nearest neighbour, since PIL cannot blend palette
-indices, an RGBA image premultiplied), then cropped, and only then turned into RGB. EXIF orientation is not applied.
+Everything up to the division by 255 happens here, on the host, with PIL. Images stay uint8 until they are on the device, where
+the model subtracts ``IMAGE_MEAN`` and divides by ``IMAGE_STD``. The order of the steps is OpenCLIP's and matters: an image is
+resized in its *own* mode (a palette image by nearest neighbour, since PIL cannot blend palette indices; an RGBA image
+premultiplied), then cropped, and only then converted to RGB. EXIF orientation is not applied.
 
-What is decoded is bounded, whoever made the bytes: only formats of :data:`FORMATS` (PIL would start Ghostscript for an EPS,
-whatever the file is called), at most :data:`MAX_PIXELS`, and large images a few at a time.
+Untrusted bytes cannot start programs or exhaust memory: only the formats of :data:`FORMATS` are decoded (PIL would start
+Ghostscript for an EPS, whatever the file is called), at most :data:`MAX_PIXELS`, and a few large images at a time.
 
 Reference: ``image_transform`` of open_clip 3.3.0, with torchvision's ``Resize``, ``CenterCrop``, ``RandomResizedCrop``.
 """
@@ -35,18 +35,18 @@ MAX_PIXELS = 50_000_000
 _LARGE_PIXELS = 8_000_000
 _LARGE_AT_A_TIME = threading.BoundedSemaphore(2)  # many threads decode; 64 images of 50 Mpx would take 13 GB and more
 
-# A sliver of 1 x 5,000 pixels would be resized to 224 x 1,120,000 before its centre is cut out. Beyond this many pixels
-# only the part that the crop keeps is computed: the same picture up to rounding, in bounded memory.
+# A sliver of 1 x 5,000 pixels would be resized to 224 x 1,120,000 before its centre is cropped. Beyond this many pixels only
+# the part that the crop keeps is computed: the same picture up to rounding, in bounded memory.
 _MAX_RESIZED_PIXELS = 1 << 25
 
-# PIL warns of damaged metadata, which nobody reads; of palettes with transparency, which OpenCLIP drops, and so do we; and of
-# images of 89 Mpx, which are refused here before they are decoded.
+# PIL warns of damaged metadata, which are not read; of palettes with transparency, which are dropped as in OpenCLIP; and of
+# images above 89 Mpx, which are refused here before they are decoded.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-logging.getLogger("PIL").setLevel(logging.CRITICAL)  # it logs, on stderr, what is wrong with an image before it raises
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # it logs on stderr what it then raises
 
 
 def preprocess_eval(data: bytes, image_size: int, where: str | os.PathLike | None = None) -> np.ndarray:
-    """OpenCLIP's evaluation transform: shortest side to ``image_size`` (bicubic, antialiased), centre crop, RGB.
+    """Applies OpenCLIP's evaluation transform: shortest side to ``image_size`` (bicubic, antialiased), centre crop, RGB.
 
     Args:
       data: an encoded image (one of :data:`FORMATS`, of any mode).
@@ -57,18 +57,18 @@ def preprocess_eval(data: bytes, image_size: int, where: str | os.PathLike | Non
       uint8 ``[S, S, 3]``.
 
     Raises:
-      InputError: the bytes are no image of these formats, are cut short, or hold more than :data:`MAX_PIXELS`.
+      InputError: the bytes are not an image in these formats, are truncated, or have more than :data:`MAX_PIXELS`.
     """
     with _decoding(data, where) as image:
         return _to_array(_resize_and_crop(image, image_size))
 
 
 def check_image(data: bytes, where: str | os.PathLike | None = None) -> str | None:
-    """Decodes an image wholly and drops it.
+    """Decodes an image completely and drops it.
 
     Returns:
-      What is odd about it though it can be used, or None: pixels of 16 bits or floats are clipped at 255, so that such an
-      image becomes mostly white or black, here as in OpenCLIP.
+      A note about an image that is usable but odd, or None: pixels of 16 bits or floats are clipped at 255, so such an image
+      becomes mostly white or black, here as in OpenCLIP.
 
     Raises:
       InputError: as :func:`preprocess_eval`.
@@ -86,7 +86,7 @@ def random_resized_crop(
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     where: str | os.PathLike | None = None,
 ) -> np.ndarray:
-    """OpenCLIP's training transform: a random crop, resized to a square (bicubic), RGB; no flip, no colour change.
+    """Applies OpenCLIP's training transform: a random crop, resized to a square (bicubic), RGB; no flip, no colour change.
 
     Args:
       data: an encoded image.
@@ -113,7 +113,7 @@ def random_resized_crop(
 def random_crop_box(
     width: int, height: int, rng: np.random.Generator, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) in pixels, distributed as torchvision's ``RandomResizedCrop.get_params``.
+    """Draws (left, top, right, bottom) in pixels, distributed as torchvision's ``RandomResizedCrop.get_params``.
 
     The area is uniform in ``scale``, the log of the aspect ratio uniform, the position uniform; after ten crops that do
     not fit, the largest centred crop whose ratio is allowed.
@@ -138,7 +138,7 @@ def random_crop_box(
 
 @contextlib.contextmanager
 def _decoding(data: bytes, where: str | os.PathLike | None) -> Iterator[Image.Image]:
-    """Yields the decoded image; whatever PIL raises inside the block becomes an InputError."""
+    """Yields the decoded image, and turns whatever PIL raises inside the block into an InputError."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             pixels = image.width * image.height

@@ -1,12 +1,11 @@
-"""CLIP's byte-pair encoding: captions in, int32 token rows out, id for id those of OpenAI's and OpenCLIP's tokenizers.
+"""CLIP's byte-pair encoding: captions to int32 token rows, with exactly the ids of OpenAI's and OpenCLIP's tokenizers.
 
-A caption is cleaned (ftfy, HTML entities unescaped twice, white space collapsed, lower case), cut into words (special
-tokens, English contractions, runs of letters, *single* digits, runs of anything else), each word is turned into UTF-8
-bytes of which the last is marked ``</w>``, and the published merges join them, the lowest rank first.
+A caption is cleaned (ftfy, HTML entities unescaped twice, white space collapsed, lower case) and split into words (special
+tokens, English contractions, runs of letters, *single* digits, runs of anything else). Each word becomes UTF-8 bytes, the
+last of which is marked ``</w>``, and the published merges join them, the lowest rank first.
 
-The words are found with the ``regex`` package, whose Unicode tables and case folding define the published ids; the
-merges are done by the ``tokenizers`` library. No word holds white space, so what stands between two spaces is looked at once,
-and its ids are kept.
+The ``regex`` package finds the words; its Unicode tables and case folding define the published ids. The ``tokenizers`` library
+applies the merges. No word contains white space, so the ids of each piece between two spaces are cached.
 
 Reference: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (2021), section 2.4;
 the merges are the published ``bpe_simple_vocab_16e6.txt`` (see ``data/NOTICE``).
@@ -38,14 +37,14 @@ START, END = "<start_of_text>", "<end_of_text>"
 _WORD = regex.compile(
     rf"{START}|{END}|'s|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+", regex.IGNORECASE
 )
-_REPAIR = ftfy.TextFixerConfig(explain=False)  # ftfy's defaults; given ready-made, it need not build them a caption
-# Web captions have no end of distinct words, nor of addresses and of sentences without spaces: the former take some 50 MB.
+_REPAIR = ftfy.TextFixerConfig(explain=False)  # ftfy's defaults, built once rather than for each caption
+# Web captions have unlimited distinct words, addresses, and sentences without spaces. The cache takes some 50 MB at most.
 _MAX_CACHED, _LONGEST_CACHED = 1 << 18, 32
 
 
 def clean(text: str) -> str:
-    """A caption as it is cut into words: mojibake and HTML entities repaired, white space collapsed, lower case."""
-    # Printable ASCII without an ampersand is what ftfy and unescape leave alone; they are most of the cost.
+    """Cleans a caption: repairs mojibake, unescapes HTML entities, collapses white space, lowers the case."""
+    # ftfy and unescape are most of the cost, and leave printable ASCII without an ampersand unchanged.
     if not (text.isascii() and text.isprintable() and "&" not in text):
         text = html.unescape(html.unescape(ftfy.fix_text(text, _REPAIR)))
     return " ".join(text.split()).lower()
@@ -53,13 +52,13 @@ def clean(text: str) -> str:
 
 @dataclass(frozen=True)
 class ClipTokenizer:
-    """CLIP's tokenizer, whole or cut after its first ``num_merges`` merges.
+    """CLIP's tokenizer, with all merges or the first ``num_merges`` only.
 
-    The ids are: 256 bytes, 256 bytes that end a word, one id a merge, start of text, end of text; so the whole one has
-    49,408 ids, start 49,406 and end 49,407. Hashable, and it pickles as its two settings.
+    The ids are: 256 bytes, 256 bytes that end a word, one id per merge, start of text, end of text. With all merges there are
+    49,408 ids, start is 49,406 and end 49,407. Hashable, and it pickles as its two settings.
 
     Args:
-      num_merges: how many of the 48,894 published merges to use; None is all.
+      num_merges: how many of the 48,894 published merges to use; None: all.
       context_length: the length of a token row, at least 2.
 
     Raises:
@@ -89,26 +88,26 @@ class ClipTokenizer:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything the ids depend on: the merges used, the word pattern, the row length."""
+        """SHA-256 of everything that the ids depend on: the merges used, the word pattern, the row length."""
         merges = [list(pair) for pair in _published_merges()[: self._merges]]
         settings = {"pattern": _WORD.pattern, "clean": "ftfy html2 whitespace lower", "context": self.context_length}
         return sha256_json({"merges": merges, **settings})
 
     def vocabulary(self) -> tuple[list[str], list[tuple[str, str]]]:
-        """The symbols in the order of their ids, without start and end of text; and the merges in order of rank."""
+        """Returns the symbols in the order of their ids, without start and end of text, and the merges in order of rank."""
         merges = _published_merges()[: self._merges]
         symbols = _byte_symbols().values()
         return [*symbols, *(symbol + "</w>" for symbol in symbols), *("".join(pair) for pair in merges)], merges
 
     def encode(self, text: str) -> list[int]:
-        """The ids of one caption, without start and end and of any length."""
+        """Returns the ids of one caption, of any length, without start and end."""
         return _Encoder.of(self._merges).encode(text)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Token rows, int32 ``[len(texts), context_length]``: start, ids, end, then zeros.
+        """Encodes captions as token rows, int32 ``[len(texts), context_length]``: start, ids, end, then zeros.
 
-        A caption that does not fit is cut and the last id of its row is still the end (:meth:`count_truncated` counts
-        them); an empty caption is ``[start, end, 0, ...]``.
+        A caption that does not fit is truncated, and the last id of its row is still the end (:meth:`count_truncated` counts
+        these); an empty caption is ``[start, end, 0, ...]``. Raises TypeError for a single string.
         """
         if isinstance(texts, str):
             raise TypeError("ClipTokenizer takes a sequence of captions, not one string")
@@ -123,7 +122,7 @@ class ClipTokenizer:
         return rows
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """How many captions lose ids to ``context_length``; for a warning, since what is cut is never learned."""
+        """Counts the captions that ``context_length`` truncates, for a warning: the ids cut off are never seen in training."""
         return sum(len(self.encode(text)) > self.context_length - 2 for text in texts)
 
     @property
@@ -132,7 +131,7 @@ class ClipTokenizer:
 
 
 class _Encoder:
-    """The merges of one vocabulary and the ids of what was met so far, shared by all tokenizers of that vocabulary."""
+    """The merges of one vocabulary, and a cache of ids, shared by all tokenizers with that vocabulary."""
 
     @staticmethod
     @functools.lru_cache(maxsize=8)
@@ -142,8 +141,8 @@ class _Encoder:
     def __init__(self, num_merges: int):
         vocabulary, merges = ClipTokenizer(num_merges).vocabulary()
         ids = {symbol: index for index, symbol in enumerate(vocabulary)}
-        # The bare model: the library's tokenizer around it takes twice as long a word, and its batch call would start a thread
-        # pool, which does not survive the fork of data-loading workers.
+        # The bare model: the library's tokenizer around it takes twice as long per word, and its batch call would start a
+        # thread pool, which does not survive the fork of data-loading workers.
         self._bpe = models.BPE(vocab=ids, merges=merges, end_of_word_suffix="</w>")
         self._special = {START: len(vocabulary), END: len(vocabulary) + 1}
         self._cache: dict[str, list[int]] = {}
@@ -161,7 +160,7 @@ class _Encoder:
             if word in self._special:
                 ids.append(self._special[word])
             else:
-                symbols = word.encode().decode("latin-1").translate(_byte_symbols())  # a character a byte
+                symbols = word.encode().decode("latin-1").translate(_byte_symbols())  # one character per byte
                 ids += [token.id for token in self._bpe.tokenize(symbols)]
         if len(piece) <= _LONGEST_CACHED and len(self._cache) < _MAX_CACHED:
             self._cache[piece] = ids
@@ -170,7 +169,7 @@ class _Encoder:
 
 @functools.cache
 def _published_merges() -> list[tuple[str, str]]:
-    """The merges in order of rank: lines 1 to 48,894 of the published file (line 0 is its version)."""
+    """Reads the merges in order of rank: lines 1 to 48,894 of the published file (line 0 is its version)."""
     try:
         lines = gzip.decompress(MERGES_FILE.read_bytes()).decode().split("\n")[1 : MAX_MERGES + 1]
         merges = [(left, right) for left, right in (line.split() for line in lines)]
@@ -183,8 +182,11 @@ def _published_merges() -> list[tuple[str, str]]:
 
 @functools.cache
 def _byte_symbols() -> dict[int, str]:
-    """The character that stands for each byte, in the order of their ids: the printable Latin-1 ones stand for themselves and
-    come first; the others are U+0100, U+0101, ... (a symbol must not be white space or a control)."""
+    """Returns the character for each byte, in the order of their ids.
+
+    Printable Latin-1 bytes come first and stand for themselves; the others are U+0100, U+0101 and so on, since a symbol must
+    not be white space or a control character.
+    """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + index) for index, byte in enumerate(others)}

@@ -1,4 +1,4 @@
-"""The architectures by name: OpenCLIP's names for OpenCLIP's models, and two small ones for laptops and tests."""
+"""Architectures by name: OpenCLIP's models under OpenCLIP's names, and two small ones for laptops and tests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ARCHITECTURES: dict[str, ClipConfig] = {
     **_OPEN_CLIP,
     # OpenAI's own weights, and many others, were trained with the approximate GELU x sigmoid(1.702 x).
     **{f"{name}-quickgelu": dataclasses.replace(config, quick_gelu=True) for name, config in _OPEN_CLIP.items()},
-    # The whole benchmark in minutes on two cores: 32-pixel images, CLIP's BPE cut after 4,000 merges.
+    # For the whole benchmark in minutes on two cores: 32-pixel images, CLIP's BPE with the first 4,000 merges.
     "mini": ClipConfig(
         embed_dim=64,
         image_size=32,
@@ -41,7 +41,7 @@ _ARCHITECTURES: dict[str, ClipConfig] = {
         context_length=64,  # the longest captions, with an IBAN, take 50 to 60
         vocab_size=514 + _MINI_MERGES,
     ),
-    # For tests: everything is there, nothing is learnt.
+    # For tests: complete, but too small to learn.
     "tiny": ClipConfig(
         embed_dim=16,
         image_size=16,
@@ -55,7 +55,7 @@ _ARCHITECTURES: dict[str, ClipConfig] = {
 
 
 def architecture(name: str) -> ClipConfig:
-    """The architecture called ``name``. Raises InputError naming those that exist."""
+    """Returns the architecture called ``name``. Raises InputError for an unknown name, with those that exist."""
     if name not in _ARCHITECTURES:
         hint = did_you_mean(name, _ARCHITECTURES) or f"known: {', '.join(_ARCHITECTURES)}"
         raise InputError(f"unknown architecture {name!r}; {hint}", "model.architecture")
@@ -63,11 +63,11 @@ def architecture(name: str) -> ClipConfig:
 
 
 def name_of(config: ClipConfig) -> str | None:
-    """The name of an architecture, whatever it computes in; None for one that has none."""
+    """Returns the name of an architecture, whatever its ``compute_dtype``, or None if it has none."""
     config = dataclasses.replace(config, compute_dtype="float32")
     return next((name for name, known in _ARCHITECTURES.items() if known == config), None)
 
 
 def bpe_merges(config: ClipConfig) -> int | None:
-    """How many merges of CLIP's BPE the vocabulary of ``config`` holds; None for the full one of 49,408 ids."""
+    """Returns the number of BPE merges in the vocabulary of ``config``, or None for the full one of 49,408 ids."""
     return None if config.vocab_size == 49_408 else config.vocab_size - 514

@@ -1,13 +1,13 @@
-"""Finished models: arrays written by Orbax, and our manifest, which describes and verifies them.
+"""Saves and loads finished models: arrays written by Orbax, and a manifest of ours that describes and verifies them.
 
 A model is a directory::
 
     models/clean/params/         Orbax, the nested dict of parameters
-    models/clean/metrics.jsonl   how the run went
+    models/clean/metrics.jsonl   the metrics of its training
     models/clean/manifest.json   architecture, a SHA-256 a leaf, tokenizer, preprocessing, config, parent, data, versions
 
 Orbax's array payloads have no checksum, so a flipped bit restores silently; loading a model verifies the digest of every
-leaf and lists the mismatches. The states that a killed run resumes from are kept by ``state_store.py``.
+leaf and lists the mismatches. The states from which a killed run resumes are another matter: ``state_store.py``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from salmu_jax.models.build import input_differences
 from salmu_jax.models.clip import Clip, ClipConfig, Params
-from salmu_jax.models.inputs import input_differences
 from salmu_jax.runtime import contents, distributed, files
 from salmu_jax.runtime.directories import new_directory
 from salmu_jax.runtime.errors import InputError, disk_refusal
@@ -41,8 +41,8 @@ def save_model(
 ) -> dict[str, Any]:
     """Writes a finished model atomically and returns its manifest.
 
-    ``manifest`` adds fields to ours; ``history``, the metrics of the run, becomes ``metrics.jsonl`` beside it. All processes
-    have to call it, with their parts of ``params``: process 0 gathers them leaf by leaf, and writes.
+    ``manifest`` adds fields to ours; ``history``, the metrics of the run, is written to ``metrics.jsonl``. All processes have
+    to call this, with their shards of ``params``: process 0 gathers them leaf by leaf, and writes.
     """
     params = jax.tree.map(distributed.to_host, params)
 
@@ -92,10 +92,10 @@ def load_model(directory: Path, expected: ClipConfig | None = None) -> tuple[Cli
 
     Args:
       directory: as written by :func:`save_model`.
-      expected: the architecture that it must have; None takes the manifest's.
+      expected: the architecture that it must have; None: that of the manifest.
 
     Raises:
-      InputError: another architecture (naming all fields that differ), or damaged arrays (naming all leaves).
+      InputError: another architecture (naming the fields that differ), or damaged arrays (naming the leaves).
     """
     manifest = read_manifest(directory)
     config = _architecture_of(manifest, directory)
@@ -105,8 +105,8 @@ def load_model(directory: Path, expected: ClipConfig | None = None) -> tuple[Cli
     clip = Clip(config)
     if different := input_differences(manifest, clip):
         raise InputError(
-            f"was trained with other inputs than it would get here: {'; '.join(different)}; use the version of salmu that"
-            " made it, or make it again",
+            f"was trained with other inputs than this version prepares: {'; '.join(different)}; use the version of salmu"
+            " that made it, or make it again",
             directory,
         )
     template = jax.eval_shape(clip.init, jax.random.key(0))
@@ -143,7 +143,7 @@ def _saver() -> ocp.Checkpointer:
     handlers = ocp.type_handlers
     registry = handlers.create_type_handler_registry(
         (np.ndarray, handlers.NumpyHandler(deepcopy_host_arrays=False)),
-        (jax.Array, handlers.ArrayHandler()),  # there are none, but without it Orbax warns
+        (jax.Array, handlers.ArrayHandler()),  # unused, but without it Orbax warns
     )
     alone = alone_options()
     handler = ocp.PyTreeCheckpointHandler(type_handler_registry=registry, multiprocessing_options=alone)
@@ -154,7 +154,7 @@ def _architecture_of(manifest: Mapping[str, Any], directory: Path) -> ClipConfig
     try:
         return ClipConfig.from_dict(manifest["architecture"])
     except (TypeError, KeyError, ValueError) as error:
-        raise InputError(f"field 'architecture' of manifest.json is not one we know ({error})", directory) from error
+        raise InputError(f"field 'architecture' of manifest.json is not valid ({error})", directory) from error
 
 
 def _check_architecture(found: ClipConfig, expected: ClipConfig, directory: Path) -> None:

@@ -1,7 +1,7 @@
-"""Published figures of accelerators: what a plan computes with, and what MFU is a share of.
+"""Published figures of accelerators, for plans and for model FLOPs utilisation (MFU).
 
-Per chip, as the makers publish them: dense bfloat16 peak, memory, memory bandwidth, and the interconnect's bandwidth (TPUs:
-"interchip interconnect" of the Cloud TPU system architecture pages; GPUs: NVLink of the data sheets, of the SXM modules).
+Per chip, as their makers publish them: dense bfloat16 peak, memory, memory bandwidth, and interconnect bandwidth (TPUs:
+"interchip interconnect" in the Cloud TPU system architecture pages; GPUs: NVLink in the data sheets of the SXM modules).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Chip:
     interconnect_bandwidth: float
 
 
-# What jax calls a device (``device.device_kind``), as a pattern; the first that matches counts.
+# By a pattern for JAX's ``device.device_kind``; the first match counts.
 _CHIPS = (
     (r"TPU v2", Chip("TPU v2", 45e12, 16 * GIB, 700 * GB, 496 * GB / 8)),
     (r"TPU v3", Chip("TPU v3", 123e12, 32 * GIB, 900 * GB, 656 * GB / 8)),
@@ -44,14 +44,14 @@ _CHIPS = (
 
 
 def chip_of(device: jax.Device) -> Chip | None:
-    """Returns the published figures of the chip that ``device`` is on, or None for one that is not in the table (a CPU)."""
+    """Returns the published figures of the chip of ``device``, or None if it is not in the table (a CPU)."""
     return next((chip for pattern, chip in _CHIPS if re.search(pattern, device.device_kind)), None)
 
 
 def peak_flops(devices: list[jax.Device]) -> float:
-    """FLOP/s of all chips of ``devices`` together, 0 if one of them is not in the table.
+    """Returns the peak FLOP/s of all chips of ``devices`` together, or 0 if one of them is not in the table.
 
-    Some TPU generations have two devices a chip; both are then a half.
+    Some TPU generations have two devices a chip; each then counts as a half.
     """
     chips = [chip_of(device) for device in devices]
     if not chips or None in chips:
@@ -60,6 +60,6 @@ def peak_flops(devices: list[jax.Device]) -> float:
 
 
 def devices_per_chip(devices: list[jax.Device]) -> int:
-    """1, or 2 where each core of a TPU chip is a device of its own."""
+    """Returns 2 if each core of a TPU chip is a device of its own, else 1."""
     places = {(getattr(d, "slice_index", 0), *coords) for d in devices if (coords := getattr(d, "coords", None))}
     return len(devices) // len(places) if places else 1

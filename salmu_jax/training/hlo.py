@@ -1,8 +1,9 @@
-"""What a compiled program moves, read from its text: bytes through memory and over the interconnect, loops counted in full.
+"""Estimates the bytes that a compiled program moves through memory and over the interconnect, from its HLO text.
 
-``Compiled.cost_analysis()`` counts the body of a loop once and says nothing of the network. Here every instruction that is
-scheduled by itself is charged its operands and results (a fusion as one; slices of big arrays at the size of the slice; what
-lives in on-chip memory, ``S(1)`` in a TPU layout, not at all), as often as the loops around it run.
+``Compiled.cost_analysis()`` counts the body of a loop once and ignores the network. Here every scheduled instruction is
+charged its operands and results, times the trip counts of the loops around it: a fusion counts as one instruction, a slice of
+a big array with the size of the slice, and arrays in on-chip memory (``S(1)`` in a TPU layout) not at all. The estimate has
+not been compared with a measurement.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _ARRAY = re.compile(r"(\w+)\[([\d,<= ]*)\](\{[^{}]*\})?")
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
 _COMMENT = re.compile(r"/\*.*?\*/")
 
-# Not work of its own: names for what is there already, or the ends of what is counted at its start.
+# These move nothing: they name existing arrays, or end an operation that is counted at its start.
 _FREE = {
     "parameter",
     "constant",
@@ -33,9 +34,9 @@ _COLLECTIVES = {"all-reduce", "all-gather", "reduce-scatter", "collective-permut
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """Bytes a device moves in one run of the program."""
+    """Bytes that a device moves in one run of the program."""
 
-    memory: float  # to and from its memory
+    memory: float  # read from and written to its memory
     interconnect: float  # sent by it, with the usual ring algorithms
     collectives: dict[str, float]  # the same by kind
 
@@ -54,7 +55,7 @@ _Computation = dict[str, _Instruction]
 
 
 def traffic(text: str, devices: int) -> Traffic:
-    """Returns the traffic of a program ``Compiled.as_text()`` over ``devices`` devices. Raises ValueError without an entry."""
+    """Returns the traffic of the program ``text`` (``Compiled.as_text()``). Raises ValueError if it has no entry."""
     computations, entry = _parse(text)
     if entry is None:
         raise ValueError("not the text of a compiled program: no ENTRY computation")
@@ -115,7 +116,7 @@ def _memory(instruction: _Instruction, computation: _Computation, computations: 
 
 
 def _sent(opcode: str, instruction: _Instruction, computation: _Computation, devices: int) -> float:
-    """Returns bytes that a device sends, for groups of n devices: each algorithm's share of the whole array (rings)."""
+    """Returns the bytes that a device sends, with ring algorithms over groups of n devices."""
     operands = sum(
         _size(computation[name].type, everywhere=True) for name in instruction.operands if name in computation
     )
@@ -130,7 +131,7 @@ def _sent(opcode: str, instruction: _Instruction, computation: _Computation, dev
 
 
 def _size(kind: str, everywhere: bool = False) -> float:
-    """Returns bytes of a type, tuples added up; ``everywhere``: also of what is in on-chip memory."""
+    """Returns the bytes of a type, summed over a tuple; ``everywhere`` includes on-chip memory."""
     total = 0.0
     for dtype, dims, layout in _ARRAY.findall(kind):
         if re.search(r"S\([1-9]\d*\)", layout or "") and not everywhere:
@@ -153,13 +154,13 @@ def _first(kind: str) -> str:
 
 
 def _last(instruction: _Instruction, opcode: str) -> str:
-    """Returns the type of the result: of a started operation, (operands, result, context ...), it is the second."""
+    """Returns the type of the result, which is the second part of a started operation's (operands, result, context ...)."""
     arrays = [found[0] for found in _ARRAY.finditer(instruction.type)]
     return arrays[min(1, len(arrays) - 1)] if instruction.opcode != opcode and arrays else instruction.type
 
 
 def _group_size(attributes: str, devices: int) -> int:
-    """Returns how many devices take part together: ``{{0,1},{2,3}}``, ``[4,2]<=[8]`` or ``mesh['a'=4,'b'=2] {'b'}``."""
+    """Returns the size of a group of devices: ``{{0,1},{2,3}}``, ``[4,2]<=[8]`` or ``mesh['a'=4,'b'=2] {'b'}``."""
     if mesh := re.search(r"replica_groups=\w*mesh\w*\[([^\]]*)\] \{([^}]*)\}", attributes):
         sizes = dict(re.findall(r"'([^']+)'=(\d+)", mesh[1]))
         return math.prod(int(sizes[axis]) for axis in re.findall(r"'([^']+)'", mesh[2]))
@@ -202,7 +203,7 @@ def _instruction(line: str) -> _Instruction:
 
 
 def _balanced(text: str) -> tuple[str, str]:
-    """``text`` split after the parenthesis that closes its first one."""
+    """Splits ``text`` after the parenthesis that closes its first one."""
     depth = 0
     for index, character in enumerate(text):
         depth += (character == "(") - (character == ")")
@@ -223,7 +224,7 @@ def _parameter_index(instruction: _Instruction) -> int:
 
 
 def _trip_count(loop: _Instruction, condition: _Computation) -> int:
-    """Returns how often a loop runs: as the compiler says, or else the greatest constant that its condition knows."""
+    """Returns the trip count of a loop: what the compiler says, or else the largest constant in its condition."""
     if known := re.search(r"known_trip_count\W+n\W+(\d+)", loop.attributes):
         return int(known[1])
     constants = [re.search(r"\d+", i.attributes) for i in condition.values() if i.opcode == "constant"]

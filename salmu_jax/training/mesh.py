@@ -1,11 +1,11 @@
-"""The one place that builds the mesh, and says where arrays live on it.
+"""Builds the mesh, and decides how arrays are sharded over it.
 
-Axes: ``data`` (the batch is split over it, parameters are copies), ``fsdp`` (the batch and the parameters are split) and
-``tensor`` (the heads and the hidden layers are split: each device computes a part of every matmul). A single device is a mesh
-of 1 x 1 x 1, and runs the same code.
+Axes: ``data`` (shards the batch, replicates parameters), ``fsdp`` (shards the batch and the parameters) and ``tensor`` (shards
+attention heads and MLP activations, so each device computes a part of every matmul). A single device is a mesh of 1 x 1 x 1
+and runs the same code.
 
-The model names what its axes stand for (``models/clip.py``), :data:`RULES` says which mesh axis each kind is split over, and
-:func:`use` puts both into effect for what is traced inside it.
+The model gives its axes logical names (``models/clip.py``), :data:`RULES` maps these to mesh axes, and :func:`use` applies the
+rules to everything traced inside it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from salmu_jax.runtime.errors import InputError
 AXES = ("data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
 
-# Where each kind of axis is split. Activations of the residual stream are split by the batch alone: without that constraint
-# FSDP would split them like the parameters, and 53 GiB a chip is what ViT-B/16 would then need at 128 pairs.
+# Mesh axes by logical name. Activations of the residual stream are sharded by batch only: without that constraint FSDP would
+# shard them like the parameters, and ViT-B/16 would need 53 GiB a chip at 128 pairs.
 RULES = (("batch", BATCH_AXES), ("embed", "fsdp"), ("heads", "tensor"), ("mlp", "tensor"), ("vocab", "tensor"))
 
 
 def make_mesh(fsdp: int = 1, tensor: int = 1, devices: list[jax.Device] | None = None) -> Mesh:
-    """Returns a mesh over all devices of all processes, which have to call this together, or over ``devices``.
+    """Builds a mesh over all devices of all processes, which have to call this together, or over ``devices``.
 
-    ``data`` takes what ``fsdp`` and ``tensor`` leave.
+    The size of ``data`` is what ``fsdp`` and ``tensor`` leave.
 
     Raises InputError if the number of devices is not a multiple of ``fsdp * tensor``.
     """
@@ -53,7 +53,7 @@ def make_mesh(fsdp: int = 1, tensor: int = 1, devices: list[jax.Device] | None =
 
 
 def _check_tensor_within_hosts(mesh: Mesh) -> None:
-    """Raises InputError if devices that share the matmuls of a layer, and so need the same rows, are in several processes.
+    """Raises InputError if devices of one tensor-parallel group, which need the same rows, are in several processes.
 
     Each process makes its own rows of a batch, and JAX does not check that replicated rows are equal.
     """
@@ -61,7 +61,7 @@ def _check_tensor_within_hosts(mesh: Mesh) -> None:
         processes = {device.process_index for device in group}
         if len(processes) > 1:
             raise InputError(
-                f"a group of {mesh.shape['tensor']} devices would lie in processes {', '.join(map(str, sorted(processes)))},"
+                f"a group of {mesh.shape['tensor']} devices would span processes {', '.join(map(str, sorted(processes)))},"
                 " which read different rows; choose a number that divides the devices of one process, and split the rest"
                 " by mesh.fsdp",
                 "mesh.tensor",
@@ -76,29 +76,29 @@ def check_batch_size(size: int, mesh: Mesh, where: str) -> None:
 
 
 def batch_sharding(mesh: Mesh, leading: int = 0) -> NamedSharding:
-    """Returns the batch axis split over ``data`` and ``fsdp``; ``leading`` axes before it (steps of a scan) are not split."""
+    """Shards the batch axis over ``data`` and ``fsdp``, and none of the ``leading`` axes before it (steps of a scan)."""
     return NamedSharding(mesh, P(*(None,) * leading, BATCH_AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Returns a copy on every device."""
+    """Returns the sharding with a copy on every device."""
     return NamedSharding(mesh, P())
 
 
 @contextlib.contextmanager
 def use(mesh: Mesh) -> Iterator[None]:
-    """Inside, ``jax.jit`` traces for ``mesh``, and the model's activations are constrained by :data:`RULES`."""
+    """Makes ``jax.jit`` trace for ``mesh``, with the model's activations constrained by :data:`RULES`."""
     with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
         yield
 
 
 def param_shardings(tree: Any, mesh: Mesh) -> Any:
-    """Returns a sharding a leaf, by what its axes stand for; axes that do not divide are not split, leaves without names are
-    copied.
+    """Returns a sharding for each leaf, by the logical names of its axes.
 
-    Matrices that the model does not name (those of another model) are split over ``fsdp`` along their longest divisible axis.
-    Works on arrays and on ``jax.ShapeDtypeStruct``s, for parameters and optimizer state alike (a moment's path ends as its
-    parameter's does, so it lands where this does).
+    An axis whose size does not divide is not split. Matrices without names (those of another model) are split over ``fsdp``
+    along their longest divisible axis; other leaves without names are replicated. Works on arrays and on
+    ``jax.ShapeDtypeStruct``s, for parameters and optimizer state alike: the path of a moment ends like its parameter's, so
+    both are sharded alike.
     """
     return jax.tree_util.tree_map_with_path(lambda path, leaf: NamedSharding(mesh, _spec(path, leaf, mesh)), tree)
 
@@ -121,6 +121,6 @@ def _spec(path: tuple[Any, ...], leaf: Any, mesh: Mesh) -> P:
 
 
 def put_batch(batch: Any, mesh: Mesh, leading: int = 0) -> Any:
-    """This process's numpy arrays, as global arrays split over the mesh. The global batch must divide by the devices."""
+    """Makes global arrays, sharded over the mesh, of this process's numpy arrays. The devices must divide the global batch."""
     sharding = batch_sharding(mesh, leading)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)

@@ -1,6 +1,6 @@
-"""Ends a run whose loss is not finite, and says which examples were in the batch.
+"""Detects a loss that is not finite, and names the examples of its batch.
 
-Usually the learning rate is too high; when it is the data, the batch is what one wants to look at.
+Usually the learning rate is too high; if it is the data, the batch shows it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from salmu_jax.runtime import distributed, files
 from salmu_jax.runtime.errors import InputError
 
-_NAMED = 3  # examples named in the message; the file has all
+_NAMED = 3  # examples named in the message; the file names all
 _READ = 256  # pairs read at a time, images included
 
 Identify = Callable[[str, Sequence[int]], list[str]]
@@ -44,7 +44,7 @@ def first_bad_step(metrics: Mapping[str, np.ndarray]) -> tuple[str, int] | None:
 
 
 def is_finite(params: Any) -> bool:
-    """Returns whether all floating-point leaves are finite; computed on their devices, the same answer in all processes."""
+    """Returns whether all floating-point leaves are finite; computed on their devices, the same in all processes."""
     return bool(jax.block_until_ready(_all_finite(params)))
 
 
@@ -55,7 +55,7 @@ def _all_finite(tree: Any) -> jax.Array:
 
 
 def identifier(sources: Mapping[str, Any]) -> Identify:
-    """Names examples by the ``id`` of their pairs, read from ``sources`` (:class:`data_pipelines.input.PairSource`)."""
+    """Returns a function that names examples by the ``id`` of their pairs, read from ``sources`` (:class:`PairSource`)."""
 
     def identify(source: str, positions: Sequence[int]) -> list[str]:
         parts = [positions[start : start + _READ] for start in range(0, len(positions), _READ)]
@@ -67,9 +67,9 @@ def identifier(sources: Mapping[str, Any]) -> Identify:
 def report(
     what: str, step: int, positions: Mapping[str, np.ndarray], directory: Path, label: str, identify: Identify | None
 ) -> InputError:
-    """Returns the error for a loss (or parameters) not finite at ``step``; writes all examples of its batch to a file.
+    """Writes the examples of the batch of ``step`` to a file, and returns the error to raise.
 
-    All processes have to call it, each with the positions of its own part of the batch.
+    All processes have to call this, each with the positions of its own part of the batch.
     """
     parts = distributed.from_all({source: [int(position) for position in rows] for source, rows in positions.items()})
     merged = {source: [position for part in parts for position in part[source]] for source in positions}

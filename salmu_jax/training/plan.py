@@ -1,11 +1,11 @@
-"""What a pretraining would take on hardware that one need not have: ``salmu plan``.
+"""Plans a pretraining on hardware that need not be at hand: ``salmu plan``.
 
-The real train step of a config is compiled for a topology, by the TPU compiler of ``libtpu`` or for the devices that are here.
-The compiler says what memory it needs; published figures of the chip (``chips.py``) say how fast it could be at best:
+The train step of a config is compiled for a topology, by the TPU compiler in ``libtpu``, or for the local devices. The
+compiler reports the memory that it needs; published figures of the chip (``chips.py``) bound its speed:
 
 - compute: the FLOPs of the step, recomputation included, over the chips' peak;
-- memory: the bytes the compiled program moves (``hlo.py``) over the bandwidth;
-- interconnect: the bytes its collectives send over the bandwidth of all links.
+- memory: the bytes that the compiled program moves (``hlo.py``) over the memory bandwidth;
+- interconnect: the bytes that its collectives send over the bandwidth of all links.
 
 The slowest of the three is the roofline: no run is faster, real ones are slower. Nothing here is measured, and every report
 says so. FLOPs come from lowering the step unrolled and unsharded, since the compiler counts the body of a loop once.
@@ -36,20 +36,20 @@ from salmu_jax.training.pretrain import make_clip, make_pretrain_optimizer, make
 from salmu_jax.training.step import init_state, scan_steps
 
 LOCAL = "local"
-# What libtpu wants to know before it compiles for anything, on a machine that is no TPU VM.
+# What libtpu needs before it compiles on a machine that is not a TPU VM.
 TPU_ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-16",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
-    # Nothing here opens a TPU, so that libtpu's lock on the machine's guards nothing: two plans may compile side by side.
+    # libtpu's lock guards the machine's TPUs. Nothing here opens one, so two plans may compile side by side.
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Bytes of a device's memory that a compiled step needs; ``limit`` is what the chip has for it (0: not known)."""
+    """Bytes of a device's memory that a compiled step needs; ``limit`` is what the device has (0: unknown)."""
 
     needed: float
     arguments: float
@@ -60,7 +60,7 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All figures of a plan: bytes, FLOPs and seconds of a step, by chip where it says so."""
+    """The figures of a plan: bytes and FLOPs of a step, and the whole run."""
 
     topology: str
     chip: chips.Chip | None
@@ -80,7 +80,7 @@ class Plan:
     bytes_to_read: float
 
     def seconds(self) -> dict[str, float]:
-        """Returns the least time of a step by each limit; empty for a chip without published figures."""
+        """Returns the minimum time of a step by each bound, in seconds; empty for a chip without published figures."""
         if self.chip is None or not self.memory.fits:
             return {}
         return {
@@ -90,19 +90,19 @@ class Plan:
         }
 
     def roofline(self) -> float:
-        """Seconds that a step takes at least; 0 if not known."""
+        """Returns the minimum time of a step, in seconds; 0 if unknown."""
         return max(self.seconds().values(), default=0.0)
 
 
 def prepare_environment(topology: str) -> None:
-    """Keeps libtpu from looking for a TPU. To be called before the first use of a device."""
+    """Keeps libtpu from looking for a TPU. Call this before the first use of a device."""
     if topology != LOCAL:
         os.environ.update(TPU_ENVIRONMENT)
         jax.config.update("jax_platforms", "cpu")
 
 
 def topology_devices(topology: str) -> list[jax.Device]:
-    """Returns the devices of a topology such as ``v5e:16x16``, or those that are here for ``local``.
+    """Returns the devices of a topology such as ``v5e:16x16``; for ``local``, those of this machine.
 
     Raises InputError for a topology that libtpu does not know, or if there is no libtpu.
     """
@@ -112,7 +112,7 @@ def topology_devices(topology: str) -> list[jax.Device]:
         import libtpu  # noqa: F401
     except ImportError:
         raise InputError(
-            "compiling for TPUs takes libtpu; 'pip install jax[tpu]' brings the version that this jax wants",
+            "compiling for TPUs needs libtpu; 'pip install jax[tpu]' installs the version for this jax",
             "--topology",
         ) from None
     prepare_environment(topology)
@@ -123,7 +123,7 @@ def topology_devices(topology: str) -> list[jax.Device]:
         options["chip_config_name"] = "megacore"
     try:
         return list(topologies.get_topology_desc(topology, "tpu", **options).devices)
-    except Exception as error:  # libtpu's own kinds, one a failure
+    except Exception as error:  # libtpu raises kinds of its own
         examples = "v4:4x4x8, v5e:16x16, v5p:4x4x4 and v6e:8x8 are some"
         raise InputError(f"no topology {topology!r} ({first_line(error)}); {examples}", "--topology") from error
 
@@ -137,12 +137,12 @@ def make_plan(
     fast: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Plan:
-    """Compiles the step of ``config`` for ``topology`` and works the figures out.
+    """Compiles the step of ``config`` for ``topology`` and computes the figures.
 
-    ``fast`` lets the TPU compiler try less hard: several times sooner, figures within some ten percent.
+    ``fast`` lowers the TPU compiler's effort: it is several times faster, and figures differ by some ten per cent.
 
-    Raises InputError for a topology or config that does not exist or does not fit together. A step that does not fit into
-    memory is no error: ``plan.memory.fits`` says so.
+    Raises InputError for an unknown topology, or a config that does not fit it. A step that does not fit into memory is not an
+    error: see ``plan.memory.fits``.
     """
     devices = topology_devices(topology)
     say(f"compiling for {topology}: {len(devices)} devices of kind {devices[0].device_kind}")
@@ -182,8 +182,8 @@ def make_plan(
 def compile_step(
     config: ConfigDict, devices: list[jax.Device], *, fast: bool = False
 ) -> tuple[Memory, str, int, dict[str, int]]:
-    """(memory of a device, text of the compiled program or "" if it does not fit, number of parameters, mesh axes)."""
-    if devices[0].platform != jax.default_backend():  # "auto" would choose for what is here
+    """Returns (memory of a device, text of the compiled program or "" if it does not fit, parameters, sizes of the mesh)."""
+    if devices[0].platform != jax.default_backend():  # "auto" would choose for the local devices
         config = changed(config, {"model.attention": "plain", "model.kernels": "plain"})
     clip = make_clip(config)
     mesh = mesh_lib.make_mesh(config.mesh.fsdp, config.mesh.tensor, devices)
@@ -215,10 +215,10 @@ def compile_step(
 
 
 def unrolled_flops(config: ConfigDict) -> float:
-    """FLOPs of a step as XLA counts them, unrolled, on one device, with the plain loss; lowered alone, never compiled."""
+    """Returns the FLOPs of a step as XLA counts them: unrolled, on one device, with the plain loss; lowered, not compiled."""
     plain = {
         "model.scan_layers": False,
-        "model.attention": "plain",  # no compiler sees into cuDNN's
+        "model.attention": "plain",  # XLA cannot count the FLOPs of cuDNN's kernel
         "model.kernels": "plain",
         "train.loss_form": "plain",
         "train.microbatch": 0,
@@ -234,7 +234,7 @@ def unrolled_flops(config: ConfigDict) -> float:
 
 
 def alternatives(config: ConfigDict, devices: int) -> Iterator[dict[str, Any]]:
-    """Changes that need less memory, the cheapest first: each alone, then all together."""
+    """Yields changes that need less memory, the cheapest first: each alone, then all together."""
     batch = config.train.batch_size
     single: list[dict[str, Any]] = []
     if config.model.remat == "none":
@@ -259,7 +259,7 @@ def alternatives(config: ConfigDict, devices: int) -> Iterator[dict[str, Any]]:
 
 
 def changed(config: ConfigDict, fields: dict[str, Any]) -> ConfigDict:
-    """Returns a copy of ``config`` with other values in some fields, ``{"train.batch_size": 64}``."""
+    """Returns a copy of ``config`` with other values for some fields, as in ``{"train.batch_size": 64}``."""
     copy = config.copy_and_resolve_references()
     copy.update_from_flattened_dict(fields)
     return copy
@@ -284,7 +284,7 @@ def _compiler_effort(effort: float) -> Iterator[None]:
 
 
 def _exhausted(error: Exception, limit: float) -> Memory:
-    """Returns what the compiler says of a step that does not fit. Raises the error if it is about something else."""
+    """Parses the compiler's error for a step that does not fit into memory. Raises any other error."""
     said = re.search(r"Used ([\d.]+)([GMK]) of ([\d.]+)([GMK])", str(error))
     if "RESOURCE_EXHAUSTED" not in str(error) or said is None:
         raise error

@@ -1,4 +1,4 @@
-"""``salmu plan``: the table of a plan, what would make it fit, and the same as JSON."""
+"""Reports a plan (``salmu plan``): prints its table, tries changes that would make it fit, and writes JSON."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def run(
 
 
 def table(config: ConfigDict, made: plan.Plan, assumed: list[str]) -> list[str]:
-    """Returns the lines of the plan, figures in powers of two for memory and of ten for everything else."""
+    """Formats the plan as lines; memory in powers of two, everything else in powers of ten."""
     model, train, memory = config.model, config.train, made.memory
     share = train.batch_size / made.chips
     execution = f"{'scanned' if model.scan_layers else 'unrolled'} layers, remat {model.remat}"
@@ -106,7 +106,7 @@ def table(config: ConfigDict, made: plan.Plan, assumed: list[str]) -> list[str]:
 
 
 def _try_changes(config: ConfigDict, topology: str, fast: bool) -> list[dict[str, Any]]:
-    """Compiles the step with each change, says what it would need, and stops after the first combination that fits."""
+    """Compiles the step with each change and prints what it would need."""
     devices = plan.topology_devices(topology)
     per_chip = chips.devices_per_chip(devices)
     say("\nIt does not fit. What would:")

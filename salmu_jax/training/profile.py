@@ -1,4 +1,4 @@
-"""A trace of a few device calls: ``salmu pretrain --profile``."""
+"""Traces a few device calls: ``salmu pretrain --profile``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from salmu_jax.runtime import distributed
 
 
 class Profile:
-    """Traces ``count`` device calls after the first ``skip``, which compile; read it with TensorBoard or Perfetto.
+    """Traces ``count`` device calls after the first ``skip``, which compile; TensorBoard and Perfetto show the trace.
 
     Each process writes the trace of its own devices below ``directory``.
     """
@@ -21,7 +21,7 @@ class Profile:
         self._tracing = False
 
     def call_done(self) -> None:
-        """To be called after every device call."""
+        """Starts or ends the trace if it is time; call this after every device call."""
         self._calls += 1
         if self._calls == self._skip:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ class Profile:
             self.close()
 
     def close(self) -> None:
-        """Ends a trace under way (the run may be shorter)."""
+        """Ends the trace if it is still running (a run may be shorter)."""
         if self._tracing:
             self._tracing = False
             jax.profiler.stop_trace()

@@ -1,9 +1,8 @@
-"""What a tree of arrays consists of: a record a leaf, to be written beside the arrays and compared when they are read.
+"""Describes a tree of arrays, one record a leaf: written beside the arrays, and compared when they are read.
 
-Two digests of a leaf. A finished model carries the SHA-256 of its bytes (:func:`leaf_records`), which anyone can check.
-The states of a run carry :func:`device_digests`, computed where the arrays are: on a pod no host could hold them all, and
-gathering them at every save would take longer than writing them. Both find every flipped bit; only the former resists
-forgery.
+There are two digests. A finished model has the SHA-256 of each leaf's bytes (:func:`leaf_records`), which anyone can check. A
+run's saved states have :func:`device_digests`, computed where the arrays are: no host of a pod could hold them all, and
+gathering them at every save would take longer than writing them. Both detect every flipped bit; only SHA-256 resists forgery.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ _DIGESTS = ("sha256", "digest")
 
 
 def leaf_path(path: tuple[Any, ...]) -> str:
-    """``params.visual.proj``, from a key path of JAX."""
+    """Formats a JAX key path as ``params.visual.proj``."""
     return ".".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)
 
 
 def leaf_records(tree: Any) -> Records:
-    """``{path: {"shape", "dtype", "sha256"}}`` for every leaf of ``tree``, in tree order.
+    """Returns ``{path: {"shape", "dtype", "sha256"}}`` for every leaf of ``tree``, in tree order.
 
-    Leaves that are split over several processes are gathered, one at a time; all processes have to call it.
+    Leaves that are sharded over several processes are gathered, one at a time; all processes have to call this.
     """
     records = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -46,23 +45,23 @@ def leaf_records(tree: Any) -> Records:
 
 
 def shape_records(tree: Any) -> Records:
-    """Like :func:`leaf_records` without digests; ``tree`` may hold ``jax.ShapeDtypeStruct``s."""
+    """Returns :func:`leaf_records` without digests; ``tree`` may hold ``jax.ShapeDtypeStruct``s."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {leaf_path(path): {"shape": list(leaf.shape), "dtype": str(leaf.dtype)} for path, leaf in leaves}
 
 
 def without_digests(records: Records) -> Records:
-    """Shapes and dtypes alone."""
+    """Returns the shapes and dtypes of ``records``."""
     return {path: {"shape": record["shape"], "dtype": record["dtype"]} for path, record in records.items()}
 
 
 def tree_digest(records: Records) -> str:
-    """One SHA-256 for a whole tree; equal for equal paths, shapes, dtypes and bits."""
+    """Returns one SHA-256 for a whole tree: equal if all paths, shapes, dtypes and bits are."""
     return files.sha256_json(records)
 
 
 def mismatches(expected: Records, found: Records) -> list[str]:
-    """Returns every difference between two sets of records, a phrase each; digests are compared where both have one."""
+    """Lists the differences between two sets of records, a phrase each; digests are compared where both have one."""
     problems = [f"{path} is missing" for path in expected if path not in found]
     problems += [f"{path} is not part of it" for path in found if path not in expected]
     for path in expected.keys() & found.keys():
@@ -78,24 +77,23 @@ def mismatches(expected: Records, found: Records) -> list[str]:
 
 
 def device_records(leaves: dict[str, jax.Array]) -> Records:
-    """``{path: {"shape", "dtype", "digest"}}``, the digests by :func:`device_digests`."""
+    """Returns ``{path: {"shape", "dtype", "digest"}}``, with :func:`device_digests`."""
     digests = device_digests(leaves)
     return {path: {**record, "digest": digests[path]} for path, record in shape_records(leaves).items()}
 
 
 def device_digests(leaves: dict[str, jax.Array]) -> dict[str, str]:
-    """128 bits a leaf, computed on its devices; equal for equal bits however the leaf is split, and over how many devices.
+    """Computes a digest of 128 bits for each leaf, on its devices; the same for the same bits, however the leaf is sharded.
 
-    Every element's bits are mixed with its place in the leaf by a function that is one-to-one in the bits, and the results
-    are added up modulo 2^32, four times with different constants. A sum can be taken in any order. An element that differs,
-    by a bit or by all of them, changes each of the sums; several that differ go unseen once in 2^128. What is fetched is 16
-    bytes a leaf.
+    Each element's bits are mixed with its index in the leaf by a function that is one-to-one in the bits, and the results are
+    summed modulo 2^32, four times with different constants. Sums can be taken in any order. If one element differs, in any
+    bits, all four sums change; if several do, the chance that none changes is 2^-128. Only 16 bytes a leaf are fetched.
     """
     sums = {}
     for path, leaf in leaves.items():
         sums[path] = _sums(_replicas(leaf))(leaf)
         if len(getattr(leaf, "devices", tuple)()) > 1:
-            # On CPUs, programs that add up over devices and are under way at once can wait for each other for ever.
+            # On CPUs, concurrent programs that reduce over devices can deadlock.
             jax.block_until_ready(sums[path])
     return {path: "".join(f"{word:08x}" for word in np.asarray(four)) for path, four in sums.items()}
 
@@ -107,7 +105,7 @@ def _replicas(leaf: Any) -> Sharding | None:
 
 @functools.cache
 def _sums(out: Sharding | None) -> Any:
-    """Returns a function from a leaf to its four sums, uint32 [4]; JAX compiles it once a shape, dtype and sharding."""
+    """Returns a function from a leaf to its four sums, uint32 [4]; JAX compiles it once per shape, dtype and sharding."""
 
     def sums(leaf: jax.Array) -> jax.Array:
         words = _words(leaf)
@@ -123,7 +121,7 @@ def _sums(out: Sharding | None) -> Any:
 
 
 def _words(leaf: jax.Array) -> jax.Array:
-    """Returns the bits of every element as uint32, elements of eight bytes as two."""
+    """Returns the bits of every element as uint32; an element of eight bytes becomes two."""
     leaf = jnp.asarray(leaf)
     if leaf.dtype == jnp.bool_:
         return leaf.astype(jnp.uint32)

@@ -1,15 +1,15 @@
-"""The states of a run: what it resumes from after a kill.
+"""Saves and restores the states of a run, from which it resumes after a kill.
 
-Orbax saves a state (parameters, optimizer and step, from which the position in the data follows) as one, in the background::
+Orbax saves a state (parameters, optimizer state, and the step, which gives the position in the data) in the background::
 
-    NAME.state/200/state/           the arrays, each process's parts written by itself
-    NAME.state/200/meta/metadata    which run it is of, and a record a leaf: shape, dtype, digest
+    NAME.state/200/state/           the arrays; each process writes its own shards
+    NAME.state/200/meta/metadata    the run's identity, and a record a leaf: shape, dtype, digest
     NAME.state/200/files.json       the size of every file, written before the step is committed
 
-Orbax's array payloads have no checksum, so a flipped bit restores silently; it counts an empty directory as a step; and it
-does not fall back by itself. Here restoring compares the size of every file and the digest of every leaf, lists all problems
-of a step in one warning, and tries the next older step. A state may be restored over other devices and processes than it was
-saved from: the template gives the shardings. All processes restore the same step, or none.
+Orbax's array payloads have no checksum, so a flipped bit restores silently; it takes an empty directory for a step; and it has
+no fallback. Restoring here compares the size of every file and the digest of every leaf, lists all problems of a step in one
+warning, and tries the next older step. The devices and processes need not be those that saved the state: the template gives
+the shardings. All processes restore the same step, or none.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ class StateStore:
     """The states of one run, by step.
 
     Args:
-      directory: a local one, or ``gs://BUCKET/PATH``, which all processes see.
+      directory: a local one, or ``gs://BUCKET/PATH``; all processes have to see it.
       identity: the digest of the run's config, code and inputs; states of other runs in ``directory`` are ignored and kept.
       policy: which states are kept.
       stride: the steps of a device call; states can be saved only between calls.
-      warn: called with a line for every state that cannot be used, in process 0.
-      before: the store to begin from if this one has no usable state.
+      warn: called with one line for every state that cannot be used, in process 0.
+      before: the store to restore from if this one has no usable state.
       read_only: write and remove nothing.
 
     Raises:
@@ -80,7 +80,7 @@ class StateStore:
         self.directory, self.policy = state_path(directory), policy
         self._identity, self._stride, self._warn = identity, stride, warn
         self._before = before
-        self._useless: set[int] = set()  # damaged ones, until there is something better
+        self._useless: set[int] = set()  # damaged steps, kept until a better one exists
         self._foreign: set[int] = set()  # steps of other runs
         self._saving: int | None = None
         options = ocp.CheckpointManagerOptions(
@@ -90,19 +90,18 @@ class StateStore:
             read_only=read_only,
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
-        # As long as it is open, no directory that takes its place is mistaken for it.
+        # While this is open, another directory of the same name cannot be mistaken for it.
         self._held = None if "://" in str(self.directory) else os.open(self.directory, os.O_RDONLY)
 
     def save(self, step: int, state: Any) -> None:
-        """Begins to save ``state`` as of ``step``. Once it returns, the buffers of ``state`` may be donated.
+        """Starts to save ``state`` as of ``step``. Once this returns, the buffers of ``state`` may be donated.
 
-        The step appears whole, when the background write is done. The save before is complete when this one begins. All
-        processes have to call it. Raises the error of the save before (a full disk), and InputError if the directory was
-        removed.
+        The step appears, complete, when the background write is done; this first waits for the previous one. All processes
+        have to call it. Raises the error of the previous save (a full disk), and InputError if the directory was removed.
         """
         self.wait()
         self._check_there()
-        if step in self._manager.all_steps():  # a damaged one, which the run has reached again
+        if step in self._manager.all_steps():  # it was damaged, and the run has reached it again
             with self._line_if_removed():
                 self._manager.delete(step)
         self._useless.discard(step)
@@ -114,11 +113,12 @@ class StateStore:
             self._manager.save(step, args=args, force=True)
 
     def restore(self, template: Any) -> Any | None:
-        """Returns the newest intact state of this run, with the structure and shardings of ``template``; None if there is
-        none.
+        """Restores the newest intact state of this run, with the structure and shardings of ``template``, or returns None.
 
-        For a state that cannot be used, a warning lists what is wrong with it, and the next older one is tried. ``template``
-        holds arrays, or ``jax.ShapeDtypeStruct``s with shardings. All processes have to call it.
+        If a state cannot be used, a warning lists what is wrong with it, and the next older one is tried. ``template`` holds
+        arrays, or ``jax.ShapeDtypeStruct``s with shardings. All processes have to call this.
+
+        Raises InputError if there is no state of this run, and none of ``before`` can be used.
         """
         for step in distributed.from_main(lambda: sorted(self._manager.all_steps(), reverse=True)):
             try:
@@ -138,12 +138,12 @@ class StateStore:
         return state
 
     def wait(self) -> None:
-        """Waits until the save under way is complete."""
+        """Waits until the current save is complete."""
         with self._line_if_removed():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits for the save under way, and ends Orbax's threads."""
+        """Waits for the current save, and ends Orbax's threads."""
         try:
             with self._line_if_removed():
                 self._manager.close()
@@ -160,12 +160,12 @@ class StateStore:
         except Exception as error:  # Orbax and TensorStore raise many kinds, pages long
             self._check_there()
             if self._held is not None and _GONE.search(f"{type(error).__name__} {error}"):
-                message = "files in it were removed while it was written to; the same command goes on from what is left"
+                message = "files in it were removed while it was written to; the same command resumes from what is left"
                 raise InputError(message, self.directory) from error
             raise
 
     def _check_there(self) -> None:
-        """Raises InputError if the directory was removed, even if a library has made another one since."""
+        """Raises InputError if the directory was removed, even if a library has since made another one."""
         there = self.directory.exists()
         if there and self._held is not None:
             there = os.path.samestat(os.fstat(self._held), os.stat(self.directory))
@@ -180,7 +180,7 @@ class StateStore:
         return [info.step in kept for info in checkpoints]
 
     def _write_inventory(self) -> None:
-        """Writes the sizes of all files of the step about to be committed; Orbax calls it in process 0."""
+        """Writes the sizes of all files of the step about to be committed; Orbax calls this in process 0."""
         name = str(self._saving)
         for path in self.directory.iterdir():
             if path.name == name or path.name.startswith(f"{name}.orbax-checkpoint-tmp"):
@@ -208,7 +208,7 @@ class StateStore:
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
     def _examine(self, step: int, template: Any) -> dict[str, Any]:
-        """Returns what is wrong with a step, whether it is of this run, and its leaves' records, without reading arrays."""
+        """Returns what is wrong with a step, whether it is of this run, and its leaves' records; reads no arrays."""
         result: dict[str, Any] = {"problems": [], "ours": True, "leaves": {}}
         directory, problems = self.directory / str(step), []
         try:
@@ -236,11 +236,11 @@ class _OtherRun(Exception):
 
 
 class _Damaged(Exception):
-    """All that is wrong with a state, in one line."""
+    """Says in one line what is wrong with a state."""
 
 
 def state_path(directory: str | Path | epath.Path) -> epath.Path:
-    """Returns an absolute path, or the address of a bucket as it is. Raises InputError if gcsfs is not installed."""
+    """Makes a local path absolute; returns the address of a bucket as it is. Raises InputError if gcsfs is not installed."""
     path = epath.Path(directory)
     if "://" not in str(path):
         return epath.Path(Path(path).absolute())
@@ -259,7 +259,7 @@ def local_checkpointer() -> ocp.Checkpointer:
 
 
 def alone_options() -> ocp.options.MultiprocessingOptions:
-    """Returns the options by which Orbax works in this process alone."""
+    """Returns the options with which Orbax works in this process alone."""
     me = jax.process_index()
     return ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me))
 

@@ -1,4 +1,4 @@
-"""Where the states of unfinished runs are kept: each run has a directory of its own, named by its identity.
+"""Keeps the states of unfinished runs: each run has its own directory, named by its identity.
 
     models/clean.state/0123456789ab/run.json        the fields of the run's identity
     models/clean.state/0123456789ab/200/            its states (state_store.py)
@@ -7,7 +7,7 @@
 With ``train.state_dir`` the states, and a copy of ``run.json``, are in ``STATE_DIR/clean.state/0123456789ab/`` instead;
 several work directories may share a ``STATE_DIR``.
 
-A run resumes from its own states. If it has none, but an unfinished run of another config, code or data has left some, it
+A run resumes from its own states. If it has none, but an unfinished run with another config, code or data has left some, it
 stops and says what differs: hours of training are at stake, and only the user can decide whether to resume from them
 (``--resume``) or to begin at step 0 (``--restart``). Neither option removes them.
 
@@ -46,7 +46,7 @@ _LENGTH = 12  # characters of an identity that name a directory
 
 @dataclasses.dataclass(frozen=True)
 class Other:
-    """An unfinished run of another identity."""
+    """An unfinished run with another identity."""
 
     directory: str
     step: int  # of its newest state
@@ -63,13 +63,13 @@ class States:
       root: ``models/NAME.state``, for the metrics, and for the states if ``shared`` is empty.
       identity: of the run.
       label: names the run in messages.
-      shared: ``STATE_DIR/NAME.state``, possibly of a bucket, or empty.
-      owner: tells the work directories that share ``shared`` apart.
+      shared: ``STATE_DIR/NAME.state``, possibly in a bucket, or empty.
+      owner: identifies this work directory among those that share ``shared``.
       unfinished: ``resume`` or ``restart``, what to do if only other runs have left states; empty: stop and ask.
-      rerun: begin at step 0 if this run has finished before. An unfinished one is resumed.
+      rerun: begin at step 0 if this run has finished before; an unfinished one is resumed.
 
-    A local ``shared`` directory is locked while a run uses its states. A bucket has no locks: two work directories that
-    run the same training there at the same time damage each other's states.
+    A local ``shared`` directory is locked while a run uses its states. A bucket has no locks: two work directories that run
+    the same training there at the same time damage each other's states.
     """
 
     root: Path
@@ -82,20 +82,20 @@ class States:
 
     @property
     def directory(self) -> Path:
-        """The directory of this run's metrics, and of its states if ``shared`` is empty."""
+        """The directory for this run's metrics, and for its states if ``shared`` is empty."""
         return self.root / self.identity.digest[:_LENGTH]
 
     def begin(self) -> Other | None:
-        """Makes this run's directory, and returns the other run to resume from, if any. All processes have to call it.
+        """Makes this run's directory, and returns the other run to resume from, if any. All processes have to call this.
 
-        Raises InputError if only a run of another identity has left states and ``unfinished`` is empty.
+        Raises InputError if only a run with another identity has left states and ``unfinished`` is empty.
         """
         other = distributed.from_main(self._begin)
         return None if other is None else Other(**{**other, "changes": tuple(other["changes"])})
 
     @contextlib.contextmanager
     def opened(self, policy: SavePolicy, *, stride: int, other: Other | None = None) -> Iterator[StateStore]:
-        """Opens the store of this run's states, which begins with those of ``other`` if it has none of its own."""
+        """Opens the store of this run's states; if it has none, it restores those of ``other``."""
         with contextlib.ExitStack() as held:
             held.callback(self._lock().release)
             before = None
@@ -107,7 +107,7 @@ class States:
             yield store
 
     def remove(self) -> None:
-        """Removes this run's states and metrics from the work directory, and nothing else; call it once the model is there."""
+        """Removes this run's states and metrics from the work directory, and nothing else; call this once the model exists."""
 
         def remove() -> None:
             if (self.directory / _RUN).is_file():
@@ -118,12 +118,12 @@ class States:
         distributed.from_main(remove)
 
     def finish(self) -> None:
-        """Marks states that are kept as those of a finished run, so that no other run stops and asks about them."""
+        """Marks kept states as those of a finished run, so that no other run stops and asks about them."""
 
         def mark() -> None:
             place = self._place()
             if (place / _RUN).exists() and not (place / _FINISHED).exists():
-                with contextlib.suppress(InputError), self._lock():  # another work directory may be making the same
+                with contextlib.suppress(InputError), self._lock():  # another work directory may be running the same
                     (place / _FINISHED).write_text("")
 
         distributed.from_main(mark)
@@ -137,8 +137,7 @@ class States:
                 lock.take()
             except Busy as error:
                 raise InputError(
-                    f"{self.label}: another run with the same states is at work; wait for it, or set another"
-                    " train.state_dir",
+                    f"{self.label}: another run is using the same states; wait for it, or set another train.state_dir",
                     self._place(),
                 ) from error
 
@@ -147,7 +146,7 @@ class States:
         return lock
 
     def _put_aside(self, place: epath.Path) -> None:
-        """Renames the states of a finished run, so that this one begins at step 0."""
+        """Renames the directory of a finished run, so that this one begins at step 0."""
         if not (place / _FINISHED).exists():
             return
         names = (place.parent / f"{place.name}.finished-{number}" for number in itertools.count(1))
@@ -202,7 +201,7 @@ class States:
                 changes = (
                     self.identity.changes(fields)
                     if isinstance(fields, Mapping)
-                    else ["nothing says what it was made from"]
+                    else ["it does not record what it was made from"]
                 )
                 known = {"identity": str(about.get("identity", "")), "created": str(about.get("created", ""))}
                 found.append(Other(str(directory), step, changes=tuple(changes), **known))
@@ -212,13 +211,13 @@ class States:
         more = f" (and {count - 1} more)" if count > 1 else ""
         return (
             f"{self.label}: an unfinished training was saved here at step {other.step:,}{more}, and has changed since:"
-            f" {listed(list(other.changes))}; add --resume to go on from it as things are now, or --restart to begin"
-            " at step 0 (nothing is removed)"
+            f" {listed(list(other.changes))}; add --resume to resume from it all the same, or --restart to begin at step 0"
+            " (nothing is removed)"
         )
 
 
 def _newest(directory: epath.Path) -> int | None:
-    """Returns the newest step that has a state in a directory."""
+    """Returns the newest step with a state in a directory, or None."""
     try:
         steps = [int(path.name) for path in directory.iterdir() if path.name.isdecimal()]
     except (FileNotFoundError, NotADirectoryError):

@@ -1,8 +1,8 @@
-"""When a run saves and when it stops: by its steps, by the clock, and on SIGTERM, in all processes at the same step.
+"""Decides when a run saves and when it stops: by step, by the clock, and on SIGTERM, in all processes at the same step.
 
-Each process passes what it requests (to save, to stop) to the next device call, which returns the requests of all processes
-together with the metrics. So all processes see the same requests at the same step, without waiting for messages and without
-synchronising clocks.
+Each process passes its requests (to save, to stop) to the next device call as a bitmask. The call ORs them over all devices
+and returns the result with the metrics, so all processes act on the same requests at the same step, without messages and
+without synchronised clocks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jax.sharding import PartitionSpec as P
 
 from salmu_jax.runtime import distributed, interrupts
 
-SAVE, STOP, HANGUP = 1, 2, 4  # requests, bits of one word; HANGUP says that STOP is because of SIGHUP
+SAVE, STOP, HANGUP = 1, 2, 4  # bits of a request; HANGUP: the reason to stop is SIGHUP
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +31,10 @@ class SavePolicy:
     """When states are saved, and which are kept.
 
     Attributes:
-      every: steps between two saved states; they fall on the first end of a device call at or after each multiple.
-      minutes: a state is also saved when so many have passed since the last one; 0: by steps alone.
-      keep_last: how many states are kept.
-      keep_every: the first state at or after every multiple of it is saved and kept too; 0: none.
+      every: steps between saved states; a state is saved at the first end of a device call at or after each multiple.
+      minutes: also save when this many have passed since the last state; 0: by step only.
+      keep_last: number of states to keep.
+      keep_every: also save, and keep, the first state at or after each multiple of it; 0: none.
     """
 
     every: int = 500
@@ -68,10 +68,10 @@ class SaveTimer:
 
 
 class Termination:
-    """Inside ``with``, SIGTERM and SIGHUP only set ``requested``: the loop saves its state and ends after the device call.
+    """Inside ``with``, SIGTERM and SIGHUP only set ``requested``: the loop saves its state after the device call, and ends.
 
-    This holds once :meth:`defer` was called, when there is something to save. Until then, while the first device call is
-    compiled, a signal ends the program at once. (With several processes it holds from the start: they end together.)
+    This starts with :meth:`defer`, when there is something to save. Until then, while the first device call compiles, a signal
+    ends the program at once. (With several processes it starts at once, since they have to end together.)
     """
 
     requested = False
@@ -85,7 +85,7 @@ class Termination:
     def defer(self) -> None:
         """Defers signals to the loop from now on; further calls do nothing."""
         if self.requested or self._deferred or threading.current_thread() is not threading.main_thread():
-            return  # Python allows handlers in the main thread alone
+            return  # Python allows signal handlers in the main thread only
         self._deferred = True
         self._held.enter_context(interrupts.deferred())
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -110,13 +110,13 @@ class Termination:
 
 
 def share_requests(requests: int, mesh: Mesh) -> jax.Array:
-    """Returns a global int32 array of one element a device of ``mesh``, of which this process sets its own to ``requests``."""
+    """Returns a global int32 array with one element a device of ``mesh``; this process sets its own to ``requests``."""
     sharding = NamedSharding(mesh, P(mesh.axis_names))
     return jax.make_array_from_process_local_data(sharding, np.full(len(mesh.local_devices), requests, np.int32))
 
 
 def merge_requests(shared: jax.Array) -> jax.Array:
-    """Returns the requests of all processes in one word, int32 []; to be called inside ``jit``."""
+    """ORs the requests of all processes, int32 []; for use inside ``jit``."""
     return jnp.max(shared & SAVE) | jnp.max(shared & STOP) | jnp.max(shared & HANGUP)
 
 

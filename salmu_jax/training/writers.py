@@ -1,4 +1,4 @@
-"""Where metrics go besides ``metrics.jsonl``: TensorBoard event files and Weights & Biases, in process 0."""
+"""Writes metrics to TensorBoard event files and Weights & Biases, in process 0."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from salmu_jax.runtime.messages import first_line
 
 
 class MetricWriter(Protocol):
-    """Takes the metrics of a run as it goes."""
+    """Takes the metrics of a run while it runs."""
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """The metrics as of ``step``."""
+        """Writes the metrics as of ``step``."""
 
     def flush(self) -> None:
-        """Puts what was written where others see it."""
+        """Makes everything written so far visible to readers."""
 
     def close(self) -> None:
-        """The run is over."""
+        """Flushes, and ends the run."""
 
 
 class TensorBoard:
-    """Event files in ``directory`` (tensorboardX; TensorFlow is not needed). What a resume does again replaces the old.
+    """Writes event files to ``directory`` with tensorboardX, without TensorFlow. A resumed run replaces the steps it repeats.
 
-    Events are written here and now: tensorboardX's own thread ends on a full disk, and whoever writes next waits for ever.
+    Events are written synchronously: tensorboardX's own thread dies on a full disk, and the next writer would block forever.
     """
 
     def __init__(self, directory: Path, first_step: int):
@@ -38,7 +38,7 @@ class TensorBoard:
 
         self._event, self._scalar = Event, scalar
         directory.mkdir(parents=True, exist_ok=True)
-        # Names have but the second in them; the suffix keeps a quick restart from writing over what was there.
+        # File names have a resolution of one second; the suffix keeps a quick restart from overwriting a file.
         self._events = EventsWriter(str(directory / "events"), f".from-{first_step:09d}")
         if first_step:
             start = SessionLog(status=SessionLog.START)
@@ -56,7 +56,7 @@ class TensorBoard:
 
 
 class Wandb:
-    """A run of Weights & Biases in ``project``; a resumed run goes on under its id, which lies in ``directory``."""
+    """Logs to a Weights & Biases run in ``project``; a resumed run keeps its id, which is stored in ``directory``."""
 
     def __init__(self, project: str, directory: Path, name: str, config: Mapping[str, Any]):
         wandb = import_wandb()
@@ -78,14 +78,14 @@ class Wandb:
         self._run.log(dict(metrics), step=step)
 
     def flush(self) -> None:
-        """It sends what it has by itself."""
+        """Does nothing: wandb sends in the background."""
 
     def close(self) -> None:
         self._run.finish()
 
 
 def import_wandb() -> Any:
-    """Returns the module. Raises InputError with what to install."""
+    """Imports and returns wandb. Raises InputError with what to install."""
     try:
         import wandb
     except ImportError:
@@ -96,14 +96,14 @@ def import_wandb() -> Any:
 def make_writers(
     log: Mapping[str, Any], directory: Path, name: str, run_config: Mapping[str, Any], first_step: int
 ) -> list[MetricWriter]:
-    """Returns the writers that ``config.log`` asks for; none in processes other than 0.
+    """Opens the writers that ``config.log`` asks for; none in processes other than 0.
 
     Args:
-      log: the section of the config, with ``tensorboard`` and ``wandb``.
-      directory: of the run under way; event files go to its ``tensorboard``.
+      log: that section of the config, with ``tensorboard`` and ``wandb``.
+      directory: of the run's logs; event files go to its ``tensorboard``.
       name: of the run.
-      run_config: the whole config, for those who show it.
-      first_step: the step that the run goes on from.
+      run_config: the whole config, for Weights & Biases to show.
+      first_step: the step at which the run starts or resumes.
 
     Raises:
       InputError: a requested writer is not installed.

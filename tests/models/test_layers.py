@@ -1,5 +1,6 @@
 """Layer normalisation and the GELUs, and their hand-written backward passes, against PyTorch in float64."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,7 +42,7 @@ def test_value_and_gradients_are_pytorch_s(function, dtype, tolerance):
     expected.backward(torch.tensor(np.asarray(weights, np.float64)))
     for found, wanted in zip((value, *gradients), (expected, *(their.grad for their in theirs)), strict=True):
         wanted = wanted.detach().numpy()
-        # Where the variance is 0 the slope is 316, of the roundings too.
+        # Where the variance is 0 the gradient is 316, of the roundings too.
         scale = np.maximum(np.max(np.abs(wanted), axis=-1, keepdims=True), 1)
         np.testing.assert_allclose(np.asarray(found, np.float64) / scale, wanted / scale, rtol=0, atol=tolerance)
 
@@ -66,3 +67,16 @@ def test_the_input_alone_is_kept_for_the_backward_pass(function):
     kept = sum(leaf.nbytes for leaf in jax.tree.leaves(pull))
     rows = ours[0].size // 48
     assert kept <= ours[0].nbytes + 2 * 4 * rows + 2 * 4 * 48 + 64
+
+
+class HowLayersAreCalled(chex.TestCase):
+    """They compute the same whether they are compiled or not, and from arrays of the host or of a device."""
+
+    @chex.variants(with_jit=True, without_jit=True, with_device=True, without_device=True)
+    def test_makes_no_difference(self):
+        for function, reference in TORCH.items():
+            ours = arguments(function, "float32")
+            expected = reference(*(torch.tensor(np.asarray(argument, np.float64)) for argument in ours)).numpy()
+            scale = np.maximum(np.max(np.abs(expected), axis=-1, keepdims=True), 1)
+            found = self.variant(function)(*ours)
+            np.testing.assert_allclose(np.asarray(found, np.float64) / scale, expected / scale, rtol=0, atol=2e-6)

@@ -148,7 +148,7 @@ def test_a_tensor_axis_does_not_leave_its_process():
 
     mesh._check_tensor_within_hosts(made(1, 0, 1))
     mesh._check_tensor_within_hosts(made(2, 0, 0, 1, 1))
-    with pytest.raises(InputError, match=r"mesh.tensor: a group of 2 devices would lie in processes 0, 1"):
+    with pytest.raises(InputError, match=r"mesh.tensor: a group of 2 devices would span processes 0, 1"):
         mesh._check_tensor_within_hosts(made(2, 0, 1))
     with pytest.raises(InputError, match="of 4 devices"):
         mesh._check_tensor_within_hosts(made(4, 0, 0, 1, 1))

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from salmu_jax.models.build import input_manifest, make_tokenizer
 from salmu_jax.models.clip import Clip
-from salmu_jax.models.inputs import input_manifest, make_tokenizer
 from salmu_jax.models.zoo import architecture
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.checkpoint import (
@@ -233,8 +233,8 @@ def edited(model, edit):
         (lambda m: m.pop("schema"), "not a model manifest"),
         (lambda m: m.pop("architecture"), "'architecture'"),
         (lambda m: m.update(architecture=3), "'architecture'"),
-        (lambda m: m["architecture"].update(heads=3), "'architecture' of manifest.json is not one we know"),
-        (lambda m: m["architecture"].update(patch_size=5), "'architecture' of manifest.json is not one we know"),
+        (lambda m: m["architecture"].update(heads=3), "'architecture' of manifest.json is not valid"),
+        (lambda m: m["architecture"].update(patch_size=5), "'architecture' of manifest.json is not valid"),
         (lambda m: m["architecture"].update(text=3), "'architecture'"),
         (lambda m: m["architecture"].update(image_size=32), "visual.positional_embedding has shape [5, 16], not [17"),
         (lambda m: m["leaves"].pop("logit_scale"), "logit_scale is missing"),
@@ -286,6 +286,7 @@ def test_a_model_of_another_tokenizer_or_preparation_is_refused_with_all_differe
     save_model(tmp_path / "model", CLIP, params, inputs)
     message = error_of(tmp_path / "model")
     assert (
-        "was trained with other inputs than it would get here: image.interpolation is bilinear, not bicubic" in message
+        "was trained with other inputs than this version prepares: image.interpolation is bilinear, not bicubic"
+        in message
     )
     assert "; tokenizer.digest is 000000000000, not " in message

@@ -1,4 +1,4 @@
-"""No run touches the states of another; one that has changed since it was saved asks before it goes on or begins anew."""
+"""No run touches the states of another; one that has changed since it was saved asks before it resumes or restarts."""
 
 import json
 
@@ -67,7 +67,7 @@ def test_an_unfinished_training_of_another_config_data_and_code_stops_the_run_an
     assert str(caught.value) == (
         f"{unfinished}/{Identity(FIELDS).digest[:12]}: pretrain clean: an unfinished training was saved here at step 200, and"
         " has changed since: datasets.salmu aaaaaaaa -> bbbbbbbb, train.epochs 4.0 -> 8.0, code salmu_jax/x.py; add --resume"
-        " to go on from it as things are now, or --restart to begin at step 0 (nothing is removed)"
+        " to resume from it all the same, or --restart to begin at step 0 (nothing is removed)"
     )
     assert files_below(unfinished) == before
     assert train(states(unfinished)) == 200
@@ -141,7 +141,7 @@ def test_states_of_an_earlier_layout_are_asked_about(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "salmu_jax.run/1"}'])
 def test_a_damaged_description_loses_no_states(unfinished, text):
     (unfinished / Identity(FIELDS).digest[:12] / "run.json").write_text(text)
-    with pytest.raises(InputError, match="has changed since: nothing says what it was made from; add --resume"):
+    with pytest.raises(InputError, match="has changed since: it does not record what it was made from; add --resume"):
         train(states(unfinished, CHANGED))
     assert train(states(unfinished)) == 200
     assert train(states(unfinished, CHANGED, unfinished="resume")) == 200
@@ -154,7 +154,7 @@ def test_a_second_run_with_the_same_states_is_refused_while_the_first_is_at_work
     one.begin()
     with one.opened(SavePolicy(), stride=1) as store:
         store.save(10, {"step": np.int32(10)})
-        with pytest.raises(InputError, match="another run with the same states is at work"):
+        with pytest.raises(InputError, match="another run is using the same states"):
             train(other)
         other.finish()  # which it is not
     assert train(other, 20) == 10
