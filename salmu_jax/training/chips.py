@@ -61,5 +61,5 @@ def peak_flops(devices: list[jax.Device]) -> float:
 
 def devices_per_chip(devices: list[jax.Device]) -> int:
     """Returns 2 if each core of a TPU chip is a device of its own, else 1."""
-    places = {(getattr(d, "slice_index", 0), *coords) for d in devices if (coords := getattr(d, "coords", None))}
-    return len(devices) // len(places) if places else 1
+    coordinates = {(getattr(d, "slice_index", 0), *coords) for d in devices if (coords := getattr(d, "coords", None))}
+    return len(devices) // len(coordinates) if coordinates else 1

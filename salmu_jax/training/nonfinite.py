@@ -81,7 +81,7 @@ def report(
         path = directory / f"not-finite-step-{step}.json"
         files.write_json(path, {"step": step, "what": what, "batch": batch})
         rows = next(iter(batch.values()))
-        named = ", ".join(str(row.get("id", row["place"])) for row in rows[:_NAMED])
+        named = ", ".join(str(row.get("id", row["position"])) for row in rows[:_NAMED])
         return f" in a batch of {len(rows):,} ({named}{', ...' if len(rows) > _NAMED else ''}; all are in {path})"
 
     where = distributed.from_main(write)
@@ -91,7 +91,8 @@ def report(
 
 def _examples(source: str, positions: Sequence[int], identify: Identify | None) -> list[dict[str, Any]]:
     if identify is None:
-        return [{"place": position} for position in positions]
+        return [{"position": position} for position in positions]
     return [
-        {"place": position, "id": name} for position, name in zip(positions, identify(source, positions), strict=True)
+        {"position": position, "id": name}
+        for position, name in zip(positions, identify(source, positions), strict=True)
     ]

@@ -109,12 +109,12 @@ def _sums(out: Sharding | None) -> Any:
 
     def sums(leaf: jax.Array) -> jax.Array:
         words = _words(leaf)
-        place = jnp.zeros(words.shape, jnp.uint32)
+        index = jnp.zeros(words.shape, jnp.uint32)
         for axis in range(words.ndim):
             stride = np.uint32(math.prod(words.shape[axis + 1 :]) % 2**32)
-            place += jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis) * stride
+            index += jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis) * stride
         lanes = jnp.arange(1, _LANES + 1, dtype=jnp.uint32).reshape(_LANES, *(1,) * words.ndim)
-        salt = _mix(place[None] * np.uint32(0x9E3779B9) + lanes * np.uint32(0x7FEB352D))
+        salt = _mix(index[None] * np.uint32(0x9E3779B9) + lanes * np.uint32(0x7FEB352D))
         return jnp.sum(_mix(words[None] ^ salt), axis=tuple(range(1, words.ndim + 1)), dtype=jnp.uint32)
 
     return jax.jit(sums, out_shardings=out)

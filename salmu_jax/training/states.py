@@ -102,7 +102,7 @@ class States:
             if other is not None:
                 before = StateStore(other.directory, other.identity, read_only=True)
                 held.callback(before.close)
-            store = StateStore(self._place(), self.identity.digest, policy, stride=stride, before=before)
+            store = StateStore(self._location(), self.identity.digest, policy, stride=stride, before=before)
             held.callback(store.close)
             yield store
 
@@ -121,16 +121,16 @@ class States:
         """Marks kept states as those of a finished run, so that no other run stops and asks about them."""
 
         def mark() -> None:
-            place = self._place()
-            if (place / _RUN).exists() and not (place / _FINISHED).exists():
+            location = self._location()
+            if (location / _RUN).exists() and not (location / _FINISHED).exists():
                 with contextlib.suppress(InputError), self._lock():  # another work directory may be running the same
-                    (place / _FINISHED).write_text("")
+                    (location / _FINISHED).write_text("")
 
         distributed.from_main(mark)
 
     def _lock(self) -> Lock:
         """Takes the lock on shared states. Raises InputError in all processes if another run holds it."""
-        lock = Lock(Path(self._place()) / ".lock")
+        lock = Lock(Path(self._location()) / ".lock")
 
         def take() -> None:
             try:
@@ -138,30 +138,30 @@ class States:
             except Busy as error:
                 raise InputError(
                     f"{self.label}: another run is using the same states; wait for it, or set another train.state_dir",
-                    self._place(),
+                    self._location(),
                 ) from error
 
         if self.shared and "://" not in self.shared:
             distributed.from_main(take)
         return lock
 
-    def _put_aside(self, place: epath.Path) -> None:
+    def _put_aside(self, location: epath.Path) -> None:
         """Renames the directory of a finished run, so that this one begins at step 0."""
-        if not (place / _FINISHED).exists():
+        if not (location / _FINISHED).exists():
             return
-        names = (place.parent / f"{place.name}.finished-{number}" for number in itertools.count(1))
+        names = (location.parent / f"{location.name}.finished-{number}" for number in itertools.count(1))
         with self._lock():
-            place.rename(next(name for name in names if not name.exists()))
+            location.rename(next(name for name in names if not name.exists()))
 
-    def _place(self) -> epath.Path:
+    def _location(self) -> epath.Path:
         root = state_path(self.shared) if self.shared else epath.Path(self.root.absolute())
         return root / self.identity.digest[:_LENGTH]
 
     def _begin(self) -> dict[str, Any] | None:
-        place = self._place()
+        location = self._location()
         if self.rerun:
-            self._put_aside(place)
-        others = [] if _newest(place) is not None else self._others(place)
+            self._put_aside(location)
+        others = [] if _newest(location) is not None else self._others(location)
         if others and not self.unfinished:
             raise InputError(self._question(others[0], len(others)), others[0].directory)
         about = {
@@ -173,7 +173,7 @@ class States:
             "version": salmu_jax.__version__,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
-        for directory in dict.fromkeys((epath.Path(self.directory), place)):
+        for directory in dict.fromkeys((epath.Path(self.directory), location)):
             if not (directory / _RUN).exists():
                 directory.mkdir(parents=True, exist_ok=True)
                 if "://" in str(directory):
@@ -184,16 +184,16 @@ class States:
             return None
         return dataclasses.asdict(others[0])
 
-    def _others(self, place: epath.Path) -> list[Other]:
+    def _others(self, location: epath.Path) -> list[Other]:
         """Returns the unfinished runs of this work directory with other identities, the latest first."""
         found = []
-        for root, ours in dict.fromkeys(((epath.Path(self.root), True), (place.parent, not self.shared))):
+        for root, ours in dict.fromkeys(((epath.Path(self.root), True), (location.parent, not self.shared))):
             if not root.is_dir():
                 continue
             for directory in (root, *(path for path in root.iterdir() if path.is_dir() and not path.name.isdecimal())):
                 step = _newest(directory)
                 about = _about(directory)
-                if directory == place or step is None or (directory / _FINISHED).exists():
+                if directory == location or step is None or (directory / _FINISHED).exists():
                     continue
                 if not (ours or about.get("owner") == self.owner):
                     continue

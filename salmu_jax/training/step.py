@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from salmu_jax.models.clip import Clip
+from salmu_jax.models.clip import Clip, Params
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.loss import LossConfig, caption_ids, make_loss
 
@@ -26,7 +26,6 @@ class TrainState(NamedTuple):
     step: jax.Array  # int32 [], steps done
 
 
-Params = dict[str, Any]
 Batch = dict[str, jax.Array]  # images uint8 [B, H, W, 3], tokens int32 [B, T]
 Metrics = dict[str, jax.Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]

@@ -195,7 +195,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_states(
     assert json.loads(file.read_text()) == {
         "step": 13,
         "what": "loss is not finite",
-        "batch": {"pairs": [{"place": place, "id": f"pair {place}"} for place in range(1200, 1208)]},
+        "batch": {"pairs": [{"position": row, "id": f"pair {row}"} for row in range(1200, 1208)]},
     }
     assert saved_steps(tmp_path) == [5, 10]
     assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["step"] in (10, 12)
