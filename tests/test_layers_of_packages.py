@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 # What each package or module of salmu_jax, and data_pipelines, may import besides itself. No entry may import cli.
 ALLOWED = {
     "runtime": (),
-    "config": ("runtime",),
+    "config_fields": ("runtime",),
+    "config": ("runtime", "config_fields"),
     "models": ("runtime",),
     "data_pipelines": ("runtime", "models.preprocess", "models.tokenizer"),
     "training": ("runtime", "config", "models", "data_pipelines"),

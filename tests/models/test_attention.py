@@ -90,6 +90,33 @@ def test_one_query_gets_what_it_gets_among_all(causal):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.max(np.abs(theirs)))
 
 
+def test_one_query_is_as_precise_in_half_precision_at_the_width_of_vit_l():
+    """It rounds ``K^T q`` instead of the keys. The kernels have a decaying spectrum, as trained ones do (condition 1e3)."""
+    width, heads, batch, length = 1024, 16, 2, 50
+    rng = np.random.default_rng(0)
+    left, right = (np.linalg.qr(rng.standard_normal((width, width)))[0] for _ in range(2))
+    spectra = (rng.permutation(np.logspace(0.5, -2.5, width)) for _ in range(3))
+    drawn = [rng.standard_normal((batch, length, width)), *((left * spectrum) @ right for spectrum in spectra)]
+    half = [jnp.asarray(array, jnp.bfloat16) for array in drawn]
+    y, to_queries, to_keys, to_values = (np.asarray(array, np.float64) for array in half)
+
+    def split(rows):
+        return rows.reshape(batch, -1, heads, width // heads)
+
+    scores = np.einsum("bhd,blhd->bhl", split(y @ to_queries)[:, 0], split(y @ to_keys)) / np.sqrt(width // heads)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    exact = np.einsum("bhl,blhd->bhd", weights / weights.sum(-1, keepdims=True), split(y @ to_values)).reshape(
+        batch, -1
+    )
+
+    y, to_queries, to_keys, to_values = half
+    among_all = attention(y @ to_queries, y @ to_keys, y @ to_values, heads, causal=False)[:, 0]
+    alone = attention_of_one(y[:, 0] @ to_queries, y, to_keys, to_values, jnp.zeros(width), heads, length)
+    errors = [np.linalg.norm(np.asarray(found, np.float64) - exact) for found in (alone, among_all)]
+    assert errors[0] < 1.5 * errors[1]
+    assert errors[1] < 0.02 * np.linalg.norm(exact)
+
+
 def test_the_form_for_cpus_in_half_precision_too():
     qkv = jnp.asarray(draw(33, 2, 16), jnp.bfloat16)
 
