@@ -217,8 +217,8 @@ class Stages:
 
     def _check_architecture(self, manifest: Mapping[str, Any], run: Run) -> None:
         """Raises InputError if the parent of a run is not of the config's architecture."""
+        from salmu_jax.models.build import make_clip
         from salmu_jax.training.checkpoint import check_architecture
-        from salmu_jax.training.pretrain import make_clip
 
         try:
             check_architecture(manifest, make_clip(self.config).config, self.workspace.model(run.parent))

@@ -26,13 +26,14 @@ import numpy as np
 from jax.experimental import topologies
 from ml_collections import ConfigDict
 
+from salmu_jax.models.build import make_clip
 from salmu_jax.models.clip import Clip
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.messages import first_line
 from salmu_jax.training import chips, hlo
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.flops import forward_flops_per_image, forward_flops_per_text
-from salmu_jax.training.pretrain import make_clip, make_pretrain_optimizer, make_pretrain_step
+from salmu_jax.training.pretrain import make_pretrain_optimizer, make_pretrain_step
 from salmu_jax.training.step import init_state, scan_steps
 
 LOCAL = "local"
