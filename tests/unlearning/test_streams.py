@@ -9,8 +9,8 @@ import pytest
 from fake_pairs import Records, forget_rows, forget_source, retain_source
 
 from data_pipelines.input import DecodedCache, PairSource, training_batches
+from salmu_jax.models.build import make_tokenizer
 from salmu_jax.models.clip import Clip
-from salmu_jax.models.inputs import make_tokenizer
 from salmu_jax.models.zoo import architecture
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.loop import derived_seed
