@@ -151,7 +151,11 @@ def figure_problems(result: Result, rows: RowScores, figures: Mapping[str, Any])
 
 
 def is_copy_by_declaration(checkpoint: Mapping[str, Any]) -> bool:
-    """Returns whether a result says that its model is its parent, unchanged: the run of the method ``no_op``, a control."""
+    """Returns whether a result says that its model is its parent, unchanged, and it is: the run of ``no_op``, a control."""
+    return _is_no_op(checkpoint) and checkpoint.get("digest") == checkpoint.get("parent")
+
+
+def _is_no_op(checkpoint: Mapping[str, Any]) -> bool:
     run = checkpoint.get("run")
     return isinstance(run, dict) and run.get("method") == "no_op"
 
@@ -176,6 +180,8 @@ def lineage_problems(result: Result, references: Sequence[str] = REFERENCES) -> 
             yield f"{model!r} is trained from scratch, but its checkpoint has a parent ({(parent or root)[:12]}...)"
     elif parent == digest and not is_copy_by_declaration(checkpoint):
         yield "the checkpoint is its own parent"
+    elif parent != digest and _is_no_op(checkpoint):
+        yield "the run's method is 'no_op', which changes nothing, but the checkpoint is not its parent"
     elif parent is None and root is None and read is not None:
         yield "the checkpoint names no parent; a method's model descends from the Compromised one"
     if read is None:

@@ -560,6 +560,9 @@ def test_the_control_that_changes_nothing_is_a_copy_by_declaration(board):
     assert "delete.json: the checkpoint is its own parent" in complaints(board)
     board.edit(lambda r: r["provenance"]["checkpoint"].update(run={"method": "no_op"}), "delete")
     assert complaints(board) == ""
+    board.edit(lambda r: r["provenance"]["checkpoint"].update(parent=OTHER), "delete")  # then it is a copy by no right
+    assert "which changes nothing, but the checkpoint is not its parent" in complaints(board)
+    assert "delete.json: it is of the same checkpoint as 'compromised'" in complaints(board)
 
 
 def test_every_pair_that_is_alike_is_looked_at_and_few_others(board):
