@@ -208,6 +208,12 @@ def test_no_place_for_temporary_files_is_one_line(monkeypatch):
         isolation.describe(config_lib.base_config(), [])
 
 
+def test_a_users_file_that_is_not_there_is_named(tmp_path):
+    run = Run("mine", f"{tmp_path}/mine.py:Mine")
+    with pytest.raises(InputError, match=rf"^{tmp_path}/mine.py: no such file or directory"):
+        isolation.describe(config_lib.base_config(), [(run, 36)])
+
+
 def test_cells_lie_elsewhere_if_none_can_be_made_beside_the_work_directory(workspace, tmp_path, monkeypatch):
     monkeypatch.delenv(cells.PLACE, raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
