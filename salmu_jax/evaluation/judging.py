@@ -41,9 +41,9 @@ class Straddle(NamedTuple):
     def describe(self) -> str:
         """Returns ``precise (98.9% to 99.4% of the leakage removed; the line is 99%)``."""
         statistic = STATISTICS[self.statistic]
-        low, high = (statistic.show(x, lines_of(self.statistic)) for x in (self.low, self.high))
+        found = statistic.show_range(self.low, self.high, lines_of(self.statistic))
         line = statistic.show_line(self.threshold)
-        return f"{self.verdict} ({statistic.asked.format(f'{low} to {high}')}; the line is {line})"
+        return f"{self.verdict} ({statistic.asked.format(found)}; the line is {line})"
 
 
 @dataclasses.dataclass(frozen=True)

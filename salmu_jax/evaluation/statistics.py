@@ -108,6 +108,11 @@ class Statistic:
                 break
         return text + unit
 
+    def show_range(self, low: float, high: float, lines: Sequence[float] = ()) -> str:
+        """Returns ``98.5% to all``, ``4.3 to 6.9 points``."""
+        first, last = self.show(low, lines), self.show(high, lines)
+        return f"{first.removesuffix(' points')} to {last}"
+
     def show_line(self, line: float) -> str:
         """Returns a threshold as text: ``90%``, ``5 points``, ``-0.5``."""
         scale, unit = {"share": (100, "%"), "points": (1, " points"), "ratio": (1, "")}[self.unit]

@@ -77,8 +77,10 @@ def format_table(leaderboard: dict[str, Any], *, colour: bool = False) -> str:
     lines.append(rule)
     legend = (
         "Targets: efficacy -> Clean's value, utility -> Compromised's value. Graded methods come first, then those with the "
-        "fewest failures, then those nearest to full forgetting at full utility. (?): the interval straddles the line."
+        "fewest failures, then those nearest to full forgetting at full utility."
     )
+    if any(straddle["holds"] for row in leaderboard["rows"] for straddle in row["straddles"]):
+        legend += " (?): the interval of what the verdict rests on straddles its line."
     for paragraph in (legend, f"Measured on {describe_measurement(leaderboard)}.", *leaderboard["caveats"]):
         paragraph = safe_text(paragraph, None)
         lines += [f"{_DIM}{part}{_RESET}" if colour else part for part in textwrap.wrap(paragraph, WIDTH)]

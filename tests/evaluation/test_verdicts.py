@@ -188,6 +188,8 @@ def test_an_interval_that_straddles_a_line_is_said_to():
     assert "Not ruled out: partly over-generalised (88.0% to all of the similarity kept" in found.reasons[0]
 
     # One sure failure of the two that make a verdict is enough; a milder form is not discussed beside the whole one.
+    [doubt] = at(lost=5.5, intervals={"genknow_lost": (4.3, 6.7)}).straddles
+    assert doubt.describe() == "catastrophic (4.3 to 6.7 points of GenKnow lost; the line is 5 points)"
     found = at(lost=10, similarity=0.05, intervals={"genknow_lost": (8, 12), "similarity_kept": (-0.5, 0.95)})
     assert [one.verdict for one in found.straddles] == ["over-generalised"]
     found = at(lost=10, retrieval=0.0, intervals={"retrieval_kept": (-0.1, 0.05), "similarity_kept": (0.05, 1.2)})

@@ -246,7 +246,9 @@ def test_what_an_interval_leaves_open_is_said_in_table_and_findings(results):
     board = build_leaderboard(results)
     row = next(row for row in board["rows"] if row["model"] == "precise")
     row["straddles"] = [{"verdict": "precise", "holds": True}]
+    assert "straddles" not in format_table(build_leaderboard(results))
     assert "precise (?)" in format_table(board)
+    assert "straddles its line" in " ".join(format_table(board).split())
     assert findings(board)[1].startswith("precise is precise, though not with certainty.")
 
 
