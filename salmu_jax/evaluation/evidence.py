@@ -7,28 +7,24 @@ references counts.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from salmu_jax.evaluation import draws
-from salmu_jax.evaluation.intervals import LEVEL
+from salmu_jax.evaluation import draws, intervals
+from salmu_jax.evaluation.metric import Sample
+from salmu_jax.evaluation.registry import BY_KEY
 from salmu_jax.evaluation.result import leaderboard_row
 from salmu_jax.evaluation.rows import RowScores
-from salmu_jax.evaluation.statistics import STATISTICS
-
-_SPLITS = {"RetFail": "forget", "InterId": "holdout_identity", "IntraId": "holdout_association"}
+from salmu_jax.evaluation.statistics import FIGURES, STATISTICS
 
 
 def figures(result: Mapping[str, Any]) -> dict[str, float | None]:
     """Returns the figures that verdicts use, from a result; None for one that was not measured or is not finite."""
     row = leaderboard_row(result)
-    found = {key: row[key] for key in ("RetFail_MRR", "GenKnow", "InterIdSim", "IntraIdSim")}
-    for name in ("InterId", "IntraId"):
-        found[f"{name}Ret_MRR"] = (result["extra"]["retrieval"].get(_SPLITS[name]) or {}).get("MRR")
+    found = {key: row[key] for key in FIGURES}
     return {key: None if x is None or not math.isfinite(x) else float(x) for key, x in found.items()}
 
 
@@ -58,7 +54,7 @@ def statistic_intervals(
             drawn = _joint_samples(key, [rows, *reference_rows.values()], protocol)
             for column, name in enumerate(samples):
                 samples[name][key] = drawn[:, column]
-    tail = (1 - LEVEL) / 2
+    tail = (1 - intervals.LEVEL) / 2
     found = {}
     for name, statistic in STATISTICS.items():
         keys = [key for key, x in statistic.by_figure(values, references).items() if math.isfinite(x)]
@@ -75,40 +71,16 @@ def statistic_intervals(
 
 
 def _joint_samples(key: str, models: Sequence[RowScores], protocol: Mapping[str, Any]) -> np.ndarray:
-    """Returns bootstrap samples of one figure of several models over the same rows, float64 [samples, models]."""
-    columns = np.stack([_scores(key, rows) for rows in models])
-    rng = draws.generator(protocol["seed"], draws.BOOTSTRAP)
-    if key == "GenKnow":  # images are independent: it is enough to know which models were right together, and how often
-        bits = 1 << np.arange(len(models))
-        often = np.bincount(bits @ columns.astype(np.int64), minlength=1 << len(models))
-        counts = rng.multinomial(often.sum(), often / often.sum(), size=protocol["bootstrap"])
-        together = (np.arange(len(often))[:, None] & bits) > 0
-        return counts @ together / often.sum()
-    identity = models[0][f"{_split(key)}.identity"].astype(np.int64)
-    identity = np.where(identity < 0, -1 - np.arange(len(identity)), identity)  # no identity: each row is its own
-    people, owner = np.unique(identity, return_inverse=True)
-    sums = np.stack([np.bincount(owner, column, len(people)) for column in columns], axis=1)
-    drawn = _counts(protocol["seed"], len(people), protocol["bootstrap"])
-    return (drawn @ sums) / (drawn @ np.bincount(owner, minlength=len(people)))[:, None]
+    """Returns bootstrap samples of one metric of several models over the same rows, float64 [samples, models]."""
+    scores = [BY_KEY[key].sample(rows, protocol) for rows in models]
+    draw = {"seed": protocol["seed"], "samples": protocol["bootstrap"]}
+    if scores[0].clusters is None:
+        return _independent_samples(scores, **draw)
+    return np.stack([intervals.bootstrap(intervals.cluster(*one), **draw) for one in scores], axis=1)
 
 
-def _split(key: str) -> str:
-    return next(split for name, split in _SPLITS.items() if key.startswith(name))
-
-
-def _scores(key: str, rows: RowScores) -> np.ndarray:
-    """Returns the score of each row, whose mean is the figure, float64 [N]."""
-    if key == "GenKnow":
-        return (rows["genknow.prediction"] == rows["genknow.label"]).astype(np.float64)
-    if key.endswith("_MRR"):
-        return 1.0 / rows[f"{_split(key)}.rank"].astype(np.float64)
-    return rows[f"{_split(key)}.similarity"].astype(np.float64)
-
-
-@functools.lru_cache(maxsize=4)
-def _counts(seed: int, people: int, samples: int) -> np.ndarray:
-    """Returns how often each sample holds each identity, float64 [samples, people]: as the intervals of metrics draw them."""
-    drawn = draws.generator(seed, draws.BOOTSTRAP).multinomial(people, np.full(people, 1 / people), size=samples)
-    counts = drawn.astype(np.float64)
-    counts.setflags(write=False)
-    return counts
+def _independent_samples(scores: Sequence[Sample], *, seed: int, samples: int) -> np.ndarray:
+    """Returns the same where rows are independent: it is enough to resample how often each combination of scores occurs."""
+    together, often = np.unique(np.stack([one.values for one in scores]), axis=1, return_counts=True)
+    counts = draws.generator(seed, draws.BOOTSTRAP).multinomial(often.sum(), often / often.sum(), size=samples)
+    return counts @ together.T.astype(np.float64) / often.sum()
