@@ -146,12 +146,12 @@ def _pretrain(stages: Stages, options: argparse.Namespace) -> None:
 
 
 def _unlearn(stages: Stages, options: argparse.Namespace) -> None:
-    runs = stages.choose_runs(options.run or (), options.method or ())
+    runs = stages.unlearning.choose(options.run or (), options.method or ())
     if not runs:
         message = "hold nothing to run; name a method with --method NAME, or take the override out"
         raise InputError(message, "unlearn.methods and unlearn.runs")
     for run in runs:
-        stages.unlearn(run)
+        stages.unlearning.make(run)
 
 
 def _evaluate(stages: Stages, options: argparse.Namespace) -> None:

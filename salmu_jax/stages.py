@@ -18,15 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from salmu_jax import config as config_lib
-from salmu_jax.chain import Chain, need
+from salmu_jax.chain import need
 from salmu_jax.runtime import contents, distributed, files, processes
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.identity import Identity, code
-from salmu_jax.runtime.messages import did_you_mean, listed
 from salmu_jax.runtime.text import safe_text, safe_value
 from salmu_jax.runtime.workspace import Workspace, provenance, say
-from salmu_jax.unlearning import view
-from salmu_jax.unlearning.runs import FOUNDATION, Run, names_of, read_runs, run_named, with_parents
+from salmu_jax.unlearn_stage import Unlearning
+from salmu_jax.unlearning.runs import FOUNDATION
 
 if TYPE_CHECKING:
     from salmu_jax.training.states import States
@@ -41,10 +40,10 @@ class Stages:
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
         self.config = workspace.config
-        self.runs = read_runs(workspace.config)
-        self.chain = Chain(workspace, self.runs, self._describe)
+        self.unlearning = Unlearning(workspace, self._states)
+        self.chain = self.unlearning.chain
+        self.runs = self.unlearning.runs
         self._cache: Any = None
-        self._described: dict[str, tuple[Any, dict[str, Any]]] = {}  # by run: what was asked, and the answer
         self._evaluator_of_all: Any = None
 
     # Making the data ----------------------------------------------------------------------------------------------------
@@ -55,27 +54,25 @@ class Stages:
         if config.world_dir:
             say(f"generate: not needed, the config's world_dir is {workspace.world}")
             return
-        from data_pipelines.world.generate import GENERATOR_VERSION, generate_world
+        from data_pipelines.world.generate import GENERATOR_VERSION
 
         parameters = config_lib.section(config, "world")["world"]
         workers = parameters.pop("workers")  # the same world comes out of any number of them
         fields = {"generator": GENERATOR_VERSION, "world": parameters, "code": code("generate")}
-
-        def generate() -> None:
-            with _progress("generate", "pictures") as progress:
-                world = generate_world(workspace.world, workers=workers, progress=progress, **parameters)
-            counts = ", ".join(f"{count:,} {name}" for name, count in world["counts"]["subsets"].items())
-            say(f"generate: {counts}")
-
         with workspace.stage("generate", workspace.world, fields) as identity:
             if identity:
-                distributed.from_main(generate)
+                distributed.from_main(lambda: self._generate(workers, parameters))
+
+    def _generate(self, workers: int, parameters: Mapping[str, Any]) -> None:
+        from data_pipelines.world.generate import generate_world
+
+        with _progress("generate", "pictures") as progress:
+            world = generate_world(self.workspace.world, workers=workers, progress=progress, **parameters)
+        counts = ", ".join(f"{count:,} {name}" for name, count in world["counts"]["subsets"].items())
+        say(f"generate: {counts}")
 
     def build(self, strict: bool = False) -> None:
         """Checks the world and converts it to TFDS data sets; ``strict`` also refuses harmless deviations."""
-        from data_pipelines.builders import build_datasets
-        from data_pipelines.layout import find_root, read_zeroshot
-
         workspace = self.workspace
         need(workspace.world, "salmu generate", "or name a directory in the released layout as 'world_dir'")
         zeroshot = self.config.zeroshot_dir
@@ -83,26 +80,7 @@ class Stages:
             message = f"no such directory: {zeroshot}; name that of a zero-shot set, or none (--config.zeroshot_dir=)"
             raise InputError(f"{message} to use the world's own or go without GenKnow", "zeroshot_dir")
 
-        def look() -> None:
-            """Refuses what is no world or no such set by its names: all below it would be read for its digest."""
-            find_root(workspace.world)
-            if zeroshot:
-                read_zeroshot(zeroshot)
-
-        distributed.from_main(look)
-
-        def build() -> None:
-            summary = build_datasets(
-                workspace.world,
-                workspace.datasets,
-                zeroshot_dir=zeroshot or None,
-                strict=strict,
-                progress=lambda line: say(f"build: {line}"),
-            )
-            rows = {f"{name}/{split}": n for name, data in summary.items() for split, n in data["splits"].items()}
-            counts = ", ".join(f"{count:,} {split}" for split, count in rows.items())
-            say("; ".join([f"build: {counts}", *(f"let pass: {line}" for line in summary.oddities)]))
-
+        distributed.from_main(self._check_names)
         fields = {
             "world": self.chain.world(),
             **({"zeroshot": self.chain.foreign(Path(zeroshot))} if zeroshot else {}),
@@ -112,7 +90,29 @@ class Stages:
         inputs = [workspace.world, *([Path(zeroshot)] if zeroshot else [])]
         with workspace.stage("build", workspace.datasets, fields, inputs=inputs) as identity:
             if identity:
-                distributed.from_main(build)
+                distributed.from_main(lambda: self._build(strict))
+
+    def _check_names(self) -> None:
+        """Refuses what is no world or no zero-shot set by its names: all below it would be read for its digest."""
+        from data_pipelines.layout import find_root, read_zeroshot
+
+        find_root(self.workspace.world)
+        if self.config.zeroshot_dir:
+            read_zeroshot(self.config.zeroshot_dir)
+
+    def _build(self, strict: bool) -> None:
+        from data_pipelines.builders import build_datasets
+
+        summary = build_datasets(
+            self.workspace.world,
+            self.workspace.datasets,
+            zeroshot_dir=self.config.zeroshot_dir or None,
+            strict=strict,
+            progress=lambda line: say(f"build: {line}"),
+        )
+        rows = {f"{name}/{split}": n for name, data in summary.items() for split, n in data["splits"].items()}
+        counts = ", ".join(f"{count:,} {split}" for split, count in rows.items())
+        say("; ".join([f"build: {counts}", *(f"let pass: {line}" for line in summary.oddities)]))
 
     # Making the models --------------------------------------------------------------------------------------------------
 
@@ -153,81 +153,6 @@ class Stages:
         if not config.train.keep_every:
             states.remove()
         states.finish()
-
-    def unlearn(self, run: Run) -> None:
-        """Makes the model of a run, in a process of its own that sees only permitted data."""
-        from salmu_jax.unlearning import isolation
-
-        workspace, config, name = self.workspace, self.config, run.name
-        retain, data = self.chain.retain_splits(run), self.chain.run_data(run)
-        parent = self.chain.trusted(run.parent, data)
-        self._check_architecture(parent, run)
-        rows, pairs = self.chain.forget_rows(run)
-        method = self._describe(run)
-        if not retain and "retain" in method["needs"]:
-            raise InputError(f"none of {', '.join(run.retain)} was built", f"{run.where}.retain")
-        fields = self.chain.unlearn_fields(run, method, data, parent["digest"])
-        inputs, asked = [workspace.datasets, workspace.model(run.parent)], run.to_json()
-        record = _record(run, method, parent["digest"], pairs, retain)
-        with workspace.stage(f"unlearn {name}", workspace.model(name), fields, inputs=inputs, asked=asked) as identity:
-            if identity:
-                isolation.unlearn(
-                    workspace,
-                    run,
-                    parent=workspace.model(run.parent),
-                    splits=[view.FORGET, *(retain if "retain" in method["needs"] else [])],
-                    request={"rows": rows, "forget_pairs": pairs},
-                    states=self._states(f"unlearn {name}", name, identity),
-                    manifest=lambda device: {
-                        "identity": identity.digest,
-                        "data": data,
-                        **provenance(config_lib.to_json(config), device),
-                        "parent": parent["digest"],
-                        "root": parent.get("root") or parent["digest"],
-                        "run": record,
-                    },
-                )
-        states = self._states(f"unlearn {name}", name, Identity(fields))
-        states.remove()
-        states.finish()
-
-    def choose_runs(self, names: Sequence[str] = (), methods: Sequence[str] = ()) -> list[Run]:
-        """Returns the runs to make, each after its parent: those of some names and methods, or all of the config.
-
-        All are checked before the first one runs. Raises InputError for an unknown run, method, field or parent, and for a
-        cycle of parents.
-        """
-        if methods:
-            self.runs.update(read_runs(self.config, methods))
-        chosen = [run_named(self.runs, name).name for name in names]
-        chosen += names_of(methods)
-        runs = with_parents(self.runs, chosen if names or methods else self.runs)
-        for run in runs:
-            self._check_parent(run)
-        self._describe(*runs)
-        return runs
-
-    def _check_parent(self, run: Run) -> None:
-        """Raises InputError if no stage makes the parent of a run, and it is not there either."""
-        name = run.parent
-        if name not in FOUNDATION and name not in self.runs and not self._is_there(name):
-            there = [*FOUNDATION, *(other for other in self.runs if other != run.name)]
-            hint = did_you_mean(name, there) or f"there are: {listed(there)}"
-            raise InputError(f"no model {safe_text(name, 80)!r} to start from; {hint}", f"{run.where}.parent")
-
-    def _check_architecture(self, manifest: Mapping[str, Any], run: Run) -> None:
-        """Raises InputError if the parent of a run is not of the config's architecture."""
-        from salmu_jax.models.build import make_clip
-        from salmu_jax.training.checkpoint import check_architecture
-
-        try:
-            check_architecture(manifest, make_clip(self.config).config, self.workspace.model(run.parent))
-        except InputError as error:
-            raise InputError(str(error), f"{run.where}.parent") from error
-
-    def _is_there(self, name: str) -> bool:
-        """Returns whether the work directory has a model of this name."""
-        return "/" not in name and name not in (".", "..") and (self.workspace.model(name) / "manifest.json").is_file()
 
     def check_config(self) -> None:
         """Checks the fields of models and evaluation before they are needed. Raises InputError."""
@@ -382,10 +307,10 @@ class Stages:
         Only one process at a time can use the devices, and a method must not run where others are trained or evaluated. So
         this process computes nothing until all models are finished.
         """
-        runs = self.choose_runs()
+        runs = self.unlearning.choose()
         self._apart(("generate",), ("build",), *(("pretrain", name) for name in FOUNDATION))
         for run in runs:
-            self.unlearn(run)
+            self.unlearning.make(run)
         for name in self.all_models():
             self.evaluate(name)
         return self.report(self.all_models())
@@ -404,20 +329,19 @@ class Stages:
 
     def remove_leftovers(self) -> None:
         """Removes the partial outputs of killed runs, and moves the states of killed methods back to the work directory."""
+        distributed.from_main(self._remove_leftovers)
+
+    def _remove_leftovers(self) -> None:
         from salmu_jax.unlearning import cells
 
-        def remove() -> None:
-            workspace = self.workspace
-            cells.recover(workspace)
-            root = workspace.root
-            for directory in (root, root / "models", root / "results", root / "stages"):
-                for leftover in files.find_partials(directory):
-                    files.remove_partial(leftover)
-            own = [] if self.config.datasets_dir else [workspace.datasets]  # shared ones: see new_directory
-            for output in (*own, workspace.report):  # they may be links to other disks
-                files.remove_partials(output)
-
-        distributed.from_main(remove)
+        workspace, root = self.workspace, self.workspace.root
+        cells.recover(workspace)
+        for directory in (root, root / "models", root / "results", root / "stages"):
+            for leftover in files.find_partials(directory):
+                files.remove_partial(leftover)
+        own = [] if self.config.datasets_dir else [workspace.datasets]  # shared ones: see new_directory
+        for output in (*own, workspace.report):  # they may be links to other disks
+            files.remove_partials(output)
 
     # What they share ----------------------------------------------------------------------------------------------------
 
@@ -445,23 +369,8 @@ class Stages:
         from salmu_jax.unlearning.isolation import method_names
 
         known = dict.fromkeys([*FOUNDATION, *self.runs, *method_names()])
-        if name not in known and not self._is_there(name):
+        if name not in known and not self.unlearning.is_there(name):
             raise InputError(f"unknown model {safe_text(name, 80)!r}; there are: {', '.join(known)}", "--model")
-
-    def _describe(self, *runs: Run) -> dict[str, Any]:
-        """Returns a description of the method of the last of ``runs``; those of all are kept.
-
-        Each call describes again all that were described before for other data or other fields, since it starts a process.
-        """
-        from salmu_jax.unlearning import isolation
-
-        pairs = {run.name: (run, self.chain.forget_rows(run)[1]) for run in runs}
-        if any(self._described.get(name, ((),))[0] != one for name, one in pairs.items()):
-            before = {name: (run, self.chain.forget_rows(run)[1]) for name, ((run, _), _) in self._described.items()}
-            asked = before | pairs
-            found = distributed.from_main(lambda: isolation.describe(self.config, list(asked.values())))
-            self._described = {name: (one, found[name]) for name, one in asked.items()}
-        return self._described[runs[-1].name][1] if runs else {}
 
     def _decoded_cache(self) -> Any:
         """Returns the decoded images that all models of this process share, if the config keeps them in memory."""
@@ -494,23 +403,6 @@ class Stages:
 
         names = dict.fromkeys(method_names(), "a method") | dict.fromkeys(self.runs, "a run")
         return names | dict.fromkeys([*FOUNDATION, *self.config.models], "a foundation model")
-
-
-def _record(
-    run: Run, method: Mapping[str, Any], parent: str, forget_rows: int, retain: Sequence[str]
-) -> dict[str, Any]:
-    """Returns what the manifest of an unlearned model, and its result, say of the run."""
-    return {
-        "name": run.name,
-        "method": run.method_name,
-        **{key: method[key] for key in ("title", "reference", "options", "hyper")},
-        "seed": run.seed,
-        "parent": {"name": run.parent, "digest": parent},
-        "forget": run.forget.to_json(),
-        "forget_rows": forget_rows,
-        "retain": list(retain) if "retain" in method["needs"] else [],
-        "code": files.sha256_file(run.file) if run.file else None,
-    }
 
 
 @contextlib.contextmanager

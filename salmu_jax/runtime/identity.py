@@ -42,7 +42,8 @@ class _Sources(NamedTuple):
 
 # Modules that orchestrate, store, print or watch. Names that end with '.' are packages.
 _STEERING = (
-    *("cli", "commands", "config", "config_fields", "chain", "stages", "stage_process", "runtime.", "interop."),
+    *("cli", "commands", "config", "config_fields", "chain", "stages", "stage_process", "unlearn_stage"),
+    *("runtime.", "interop."),
     *(
         f"unlearning.{name}"
         for name in ("cells", "child", "isolation", "runs", "sandbox", "sandbox_entry", "selectors", "view", "watching")
