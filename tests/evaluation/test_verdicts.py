@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import documents
 import pytest
 
 from salmu_jax.evaluation.judging import judge
@@ -244,3 +245,13 @@ def test_where_clean_is_not_known_its_level_is_taken_as_zero():
 
 def test_every_figure_has_a_title():
     assert {key for statistic in STATISTICS.values() for key in statistic.figures} == set(FIGURES)
+
+
+def test_the_documentation_states_every_line():
+    text = documents.section("docs/metrics.md", "## Verdicts")
+    for name in (*FAILURE_MODES, *names_of("grade")):
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| **{name}** |")]
+        for rule in rules_of(name):
+            assert rule.line().removesuffix(" points") in row, rule
+    for rule in rules_of("utility-efficient"):
+        assert rule.line() in " ".join(text.split())
