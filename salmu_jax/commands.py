@@ -245,6 +245,54 @@ def _verify(options: argparse.Namespace, overrides: list[str]) -> None:
         raise InputError(f"{wrong} of {len(found)} results do not verify")
 
 
+def _report_files(options: argparse.Namespace) -> None:
+    """Reports result files of any people into a directory of its own; needs no config, data or model."""
+    from salmu_jax.report.gather import gather_files
+    from salmu_jax.report.groups import grouped
+    from salmu_jax.report.page import write_report
+    from salmu_jax.report.table import print_table
+    from salmu_jax.runtime.directories import check_replaceable
+    from salmu_jax.runtime.workspace import held_around
+
+    if options.output is None:
+        raise InputError("needs --output DIR, the directory to make", "salmu report FILE...")
+    given = [local_path(name, "FILE") for name in options.results]
+    output = local_path(options.output, "--output")
+    with interrupts.orderly(), held_around(output), disk_refusals(output):
+        check_replaceable(output)
+        entries = gather_files(given, console.say)
+        run = {"results": len(entries), "made by": f"salmu_jax {__version__}"}
+        page, board = write_report(output, entries, title=options.title or "SALMUBench", run=run)
+    print_table(grouped(board))
+    console.say(f"\nThe page: {page.absolute()}")
+
+
+_REPORT_STAGE = _stage(
+    "write the leaderboard, the figures and the page",
+    lambda stages, options: stages.report(options.model),
+    MODELS,
+    needs_model=False,
+)
+
+
+def _report(options: argparse.Namespace, overrides: list[str]) -> None:
+    files = {"--output": options.output, "--title": options.title}
+    stage = {"--config": options.config, "--workdir": options.workdir, "--world-dir": options.world_dir}
+    stage |= {"--model": options.model, "--rerun": options.rerun or None}
+    if options.results:
+        if given := [name for name, value in stage.items() if value is not None]:
+            raise InputError("is for the report of a work directory, without result files", given[0])
+        _report_files(options)
+        return
+    if given := [name for name, value in files.items() if value is not None]:
+        raise InputError("needs result files; the report of a work directory goes into it", given[0])
+    if options.config is None:
+        raise InputError(
+            "needs result files and --output DIR, or --config FILE for those of a work directory", "report"
+        )
+    _REPORT_STAGE.run(options, overrides)
+
+
 def _compare(options: argparse.Namespace, overrides: list[str]) -> None:
     from salmu_jax.evaluation.compare import compare, format_comparison
     from salmu_jax.evaluation.verify import verify_results
@@ -322,11 +370,16 @@ COMMANDS: dict[str, Command] = {
         ALLOW_HALF,
         shared=True,
     ),
-    "report": _stage(
-        "write the leaderboard, the figures and the page",
-        lambda stages, options: stages.report(options.model),
-        MODELS,
-        needs_model=False,
+    "report": Command(
+        "write the leaderboard and a page a model: of a work directory (--config), or of result files of any people",
+        (
+            option("results", nargs="*", metavar="FILE", help="result files, or directories of them"),
+            option("--output", metavar="DIR", help="the directory to make; with result files"),
+            option("--title", metavar="TEXT", help="the heading of the page; with result files"),
+            option("--config", metavar="FILE", help="a config, such as configs/mini.py: report its work directory"),
+            *(item for item in _REPORT_STAGE.options if item is not CONFIG),
+        ),
+        _report,
     ),
     "verify": Command(
         "check that results are what an evaluation wrote: figures from row scores, bounds, digests, descent",

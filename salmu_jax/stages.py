@@ -256,8 +256,8 @@ class Stages:
     def report(self, names: Sequence[str] | None = None) -> Path:
         """Prints the table and writes ``leaderboard.json`` and the page, for ``names`` or all results; returns the page."""
         from salmu_jax.report.gather import choose, gather
-        from salmu_jax.report.leaderboard import build_leaderboard
-        from salmu_jax.report.page import write_report
+        from salmu_jax.report.groups import grouped
+        from salmu_jax.report.page import build_board, write_report
         from salmu_jax.report.samples import sample_pictures
         from salmu_jax.report.table import print_table
         from salmu_jax.unlearning.isolation import method_names
@@ -268,8 +268,8 @@ class Stages:
                 self._check_known(name)
         directory = workspace.result("clean").parent
         names = choose(directory, names, self.all_models(), method_names(), say)
-        results, similarity, rows = gather(directory, names, say)
-        self.chain.check_fresh({result["model"]: result for result in results})
+        entries = gather(directory, names, say)
+        self.chain.check_fresh({entry.id: entry.result for entry in entries})
         fields = {
             "results": {name: files.sha256_file(workspace.result(name)) for name in names},
             **config_lib.section(config, "name", "report"),
@@ -277,18 +277,17 @@ class Stages:
         }
 
         def work() -> None:
+            rows = next(entry.rows for entry in entries if entry.id == "clean")
             write_report(
                 workspace.report,
-                results,
-                similarity,
-                sample_pictures(workspace.datasets, rows["clean"], people=config.report.people),
+                entries,
+                sample_pictures(workspace.datasets, rows, people=config.report.people),
                 title=f"SALMUBench: {config.name}",
                 run={
                     "command": provenance({})["command"],
                     "stages": workspace.currency.seconds(),
                     "config": safe_value(config_lib.to_json(config)),
                 },
-                rows=rows,
             )
 
         inputs = [workspace.datasets]
@@ -296,7 +295,7 @@ class Stages:
             if identity:
                 distributed.from_main(work)
         if distributed.is_main():
-            print_table(build_leaderboard(results, rows))
+            print_table(grouped(build_board(entries)))
         page = workspace.report / "index.html"
         say(f"\nThe page: {page.absolute()}")
         return page

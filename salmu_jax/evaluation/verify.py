@@ -333,6 +333,10 @@ def _compare_copies(usable: Sequence[Verified], clean: Verified | None, referenc
         for one, other in ((usable[i], usable[j]), (usable[j], usable[i])):
             if one.result["model"] == other.result["model"] and one.result["model"] in references:
                 continue  # one reference from two people; another model is complained of by _reference
+            if one.path.parent != other.path.parent and _checkpoint(one).get("digest") == _checkpoint(other).get(
+                "digest"
+            ):
+                continue  # two people have evaluated one model; a report compares what they found
             # Clean is never the copy, Compromised could be one of Clean; of two methods either may be.
             if _rank(one, references) == len(references) or _rank(other, references) < _rank(one, references):
                 of_clean = other.result["model"] == references[0]

@@ -15,7 +15,7 @@ from salmu_jax.evaluation.verdicts import (
     definition,
     threshold,
 )
-from salmu_jax.report.leaderboard import display_name
+from salmu_jax.report.titles import row_title
 from salmu_jax.runtime.messages import listed
 
 Row = dict[str, Any]
@@ -46,7 +46,7 @@ def _graded(methods: Sequence[Row]) -> list[str]:
     sentences = []
     for grade in GRADES:
         if rows := [row for row in methods if row["grade"] == grade]:
-            names = listed((display_name(row["model"]) for row in rows), 5)
+            names = listed((row_title(row) for row in rows), 5)
             doubt = ", though not with certainty" if any(_doubtful(row, grade) for row in rows) else ""
             verb = "is" if len(rows) == 1 else "are"
             sentences.append(f"{names} {verb} {grade}{doubt}. {definition(grade)}")
@@ -71,7 +71,7 @@ def _over_generalised(methods: Sequence[Row]) -> list[str]:
     kept = row["holdouts_kept"]
     left = "nothing" if kept <= 0 else percent(kept)
     return [
-        f"{display_name(row['model'])} removes {percent(row['forgetting'])} of the leakage, and leaves {left} of what"
+        f"{row_title(row)} removes {percent(row['forgetting'])} of the leakage, and leaves {left} of what"
         " Compromised learnt of a holdout: of pairs that nobody asked to be forgotten."
     ]
 
@@ -84,7 +84,7 @@ def _catastrophic(methods: Sequence[Row], compromised: Row) -> list[str]:
     row = min(measured, key=lambda row: row["metrics"]["GenKnow"])
     after = row["metrics"]["GenKnow"]
     return [
-        f"{display_name(row['model'])} breaks the model: general knowledge falls from {before:.3f} to {after:.3f}, "
+        f"{row_title(row)} breaks the model: general knowledge falls from {before:.3f} to {after:.3f}, "
         f"by {100 * (before - after):.1f} points."
     ]
 
@@ -94,7 +94,7 @@ def _ineffective(methods: Sequence[Row]) -> list[str]:
     if not rows:
         return []
     row = min(rows, key=lambda row: row["forgetting"])
-    return [f"{display_name(row['model'])} leaves {percent(1 - row['forgetting'])} of the leakage in place."]
+    return [f"{row_title(row)} leaves {percent(1 - row['forgetting'])} of the leakage in place."]
 
 
 def _hidden_damage(methods: Sequence[Row]) -> list[str]:
@@ -113,7 +113,7 @@ def _hidden_damage(methods: Sequence[Row]) -> list[str]:
     row = max(rows, key=lambda row: row["holdouts_kept"] - row["retrieval_kept"])
     left = "none" if row["retrieval_kept"] <= 0 else f"only {percent(row['retrieval_kept'])}"
     return [
-        f"{display_name(row['model'])} keeps {percent(row['holdouts_kept'])} of the similarity on the worse-off holdout but "
+        f"{row_title(row)} keeps {percent(row['holdouts_kept'])} of the similarity on the worse-off holdout but "
         f"{left} of the retrieval: a mean similarity hides damage."
     ]
 

@@ -11,8 +11,8 @@ from salmu_jax.evaluation import evidence
 from salmu_jax.evaluation.board import data_fields, incomparable, missing_references
 from salmu_jax.evaluation.checks import REFERENCES
 from salmu_jax.evaluation.judging import Straddle, judge
-from salmu_jax.evaluation.registry import RELEASED
-from salmu_jax.evaluation.result import leaderboard_row
+from salmu_jax.evaluation.registry import METRICS
+from salmu_jax.evaluation.result import leaderboard_intervals, leaderboard_row
 from salmu_jax.evaluation.rows import RowScores
 from salmu_jax.evaluation.statistics import TITLES
 from salmu_jax.evaluation.verdicts import (
@@ -29,12 +29,11 @@ from salmu_jax.evaluation.verdicts import (
     definition,
     threshold,
 )
+from salmu_jax.report.titles import row_title, title_of
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.files import sha256_json
-from salmu_jax.runtime.text import safe_text
 
 SCHEMA = "salmu_jax.leaderboard/2"
-NAME_LIMIT = 64  # characters of a name
 CONTROLS = ("no_op", "random_weights")  # methods that calibrate the board: nothing unlearned, everything destroyed
 ORDERING = (
     "Clean and Compromised come first; then methods by grade (precise, nearly precise, imprecise, undetermined, and those "
@@ -43,21 +42,6 @@ ORDERING = (
     "is the mean of three shares: of Compromised's GenKnow, and of the similarity and the retrieval kept on the worse-off "
     "holdout. All are clipped to [0, 1]."
 )
-
-_TITLES = {
-    "clean": "Clean",
-    "compromised": "Compromised",
-    "finetuning": "Finetuning",
-    "negativegradient": "Negative Gradient",
-    "shuffledcaptions": "Shuffled Captions",
-    "genericcaptions": "Generic Captions",
-    "directsimilarityminimisation": "Direct Similarity Minimisation",
-    "cliperase": "CLIPErase",
-    "delete": "DELETE",
-    "vlunlearn": "VLUnlearn",
-    "multidelete": "MultiDelete",
-    "descenttodelete": "Descent to Delete",
-}
 
 
 def build_leaderboard(results: Sequence[dict[str, Any]], rows: Mapping[str, RowScores] | None = None) -> dict[str, Any]:
@@ -90,7 +74,7 @@ def build_leaderboard(results: Sequence[dict[str, Any]], rows: Mapping[str, RowS
         row["rank"] = rank
     caveats = [caveat for row in references + methods for caveat in by_model[row["model"]]["caveats"]]
     caveats += [
-        f"What the model of {display_name(row['model'])} descends from is not recorded; that it is this Compromised is its"
+        f"What the model of {row_title(row)} descends from is not recorded; that it is this Compromised is its"
         " maker's word."
         for row in methods
         if not (row["provenance"]["checkpoint"] or {}).get("parent")
@@ -102,11 +86,11 @@ def build_leaderboard(results: Sequence[dict[str, Any]], rows: Mapping[str, RowS
             {
                 "key": m.key,
                 "title": m.title,
-                "released": list(m.released or ()),
+                "released": list(m.released) if m.released else None,
                 "target": m.target,
                 "description": m.description,
             }
-            for m in RELEASED
+            for m in METRICS
         ],
         "verdicts": {name: definition(name) for name in (*FAILURE_MODES, *GRADES)},
         "rules": [_rule(rule) for rule in RULES],
@@ -150,12 +134,6 @@ def check_comparable(results: Sequence[dict[str, Any]]) -> None:
         )
 
 
-def display_name(model: str) -> str:
-    """Returns the name of a model as the literature writes it; an unknown one as it is, with spaces."""
-    key = "".join(character for character in model.lower() if character.isalnum())
-    return _TITLES.get(key) or safe_text(model.replace("_", " "), NAME_LIMIT)
-
-
 def _row(
     result: dict[str, Any],
     figures: Mapping[str, float | None],
@@ -173,6 +151,7 @@ def _row(
     run = (provenance.get("checkpoint") or {}).get("run") or {}
     return {
         "model": model,
+        "title": title_of(result),
         "role": model if model in REFERENCES else "method",
         "control": (run.get("method") or model) in CONTROLS,
         "rank": None,
@@ -190,7 +169,7 @@ def _row(
         "utility_kept": utility,
         "distance_to_ideal": math.hypot(1 - removed, 1 - (utility or 0.0)),
         "metrics": {key: _number(value) for key, value in leaderboard_row(result).items()},
-        "intervals": result["extra"]["intervals"],
+        "intervals": leaderboard_intervals(result),
         "retrieval": result["extra"]["retrieval"],
         "provenance": {
             "checkpoint": provenance.get("checkpoint"),

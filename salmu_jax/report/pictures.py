@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Sequence
 from typing import Any
 
+from markupsafe import Markup
 from PIL import Image
 
 from salmu_jax.runtime.errors import InputError
@@ -15,45 +15,35 @@ from salmu_jax.runtime.text import safe_text
 
 _CAPTION_LIMIT = 1000  # characters
 LONGEST_SIDE = 256  # pixels; larger pictures are embedded smaller, and shown at most at half of this
-_GROUPS = (
+_FATES = (
     ("gone", "To be forgotten entirely", "Every fact about this person is in forget."),
     ("partly", "To be forgotten in part", "Some facts about this person are to go; the others, held out, must stay."),
     ("stays", "Never shown to a method", "This person is held out entirely: no fact may fade."),
 )
 
 
-def data_uri(data: bytes, mime: str) -> str:
-    return f"data:{mime};base64,{base64.b64encode(data).decode()}"
-
-
-def people_html(samples: Sequence[dict[str, Any]]) -> str:
+def people_view(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns a card for each person among ``samples`` (those with ``images``), ordered by what is to become of them."""
     people: dict[str, list[dict[str, Any]]] = {}
     for sample in samples:
         if "images" in sample:
             people.setdefault(str(sample["identity_id"]), []).append(sample)
-    cards = [
-        _person(identity, rows, title, explanation)
-        for key, title, explanation in _GROUPS
+    return [
+        {"identity": identity, "name": rows[0]["name"], "title": title, "text": text, "shots": _shots(rows)}
+        for key, title, text in _FATES
         for identity, rows in people.items()
         if _fate(rows) == key
     ]
-    return f"<div class='people'>{''.join(cards)}</div>" if cards else ""
 
 
-def scenes_html(samples: Sequence[dict[str, Any]]) -> str:
+def scenes_view(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns the single pictures among ``samples`` (those with ``image``): what a method may use to keep the rest intact."""
     shots = []
     for sample in samples:
         if "image" in sample:
-            subset = sample.get("subset", "retain")
-            shots.append(_shot(sample["image"], sample["caption"], f"Picture of {subset}", "retain", str(subset)))
-    if not shots:
-        return ""
-    explanation = "General pairs that carry nobody's data: what the models otherwise know."
-    return (
-        f"<h3>To be retained</h3>\n<p class='note'>{explanation}</p>\n<div class='shots scenes'>{''.join(shots)}</div>"
-    )
+            subset = str(sample.get("subset", "retain"))
+            shots.append(_shot(sample["image"], sample["caption"], f"Picture of {subset}", "retain", subset))
+    return shots
 
 
 def _fate(rows: Sequence[dict[str, Any]]) -> str:
@@ -63,44 +53,32 @@ def _fate(rows: Sequence[dict[str, Any]]) -> str:
     return "gone" if any(subset.startswith("forget") for subset in subsets) else "stays"
 
 
-def _person(identity: str, rows: Sequence[dict[str, Any]], title: str, explanation: str) -> str:
+def _shots(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the pictures of a person, each with its caption and whether it is to be forgotten."""
     name = str(rows[0]["name"])
     shots = []
     for row in rows:
-        forget = str(row["subset"]).startswith("forget")
-        style, word = ("forget", "forget") if forget else ("keep", "must stay")
-        captions, images = list(row["captions"]), list(row["images"])
-        for index in range(max(len(captions), len(images))):
-            caption = captions[index] if index < len(captions) else ""
-            if index < len(images):
-                shots.append(_shot(images[index], caption, f"Portrait of {name}, {word}", style, word))
-            else:
-                shots.append(
-                    f"<figure class='{style}'><figcaption><b>{word}</b> {_escape(caption)}</figcaption></figure>"
-                )
-    return (
-        f"<article class='person'><p class='fate'>{title}</p>"
-        f"<h3>{_escape(name)} <span>identity {_escape(identity)}</span></h3>"
-        f"<p class='note'>{explanation}</p>"
-        f"<div class='shots'>{''.join(shots)}</div></article>"
-    )
+        style, word = ("forget", "forget") if str(row["subset"]).startswith("forget") else ("keep", "must stay")
+        for image, caption in zip(row["images"], row["captions"], strict=True):
+            shots.append(_shot(image, caption, f"Portrait of {name}, {word}", style, word))
+    return shots
 
 
-def _shot(data: bytes, caption: str, alt: str, style: str, word: str) -> str:
+def _shot(data: bytes, caption: str, alt: str, style: str, word: str) -> dict[str, Any]:
     mime, encoded, (width, height) = thumbnail(data)
-    return (
-        f"<figure class='{style}'><img src='{data_uri(encoded, mime)}' width='{width}' height='{height}' "
-        f"alt='{_escape(alt)}'>"
-        f"<figcaption><b>{_escape(word)}</b> {_escape(caption)}</figcaption></figure>"
-    )
-
-
-def _escape(text: Any) -> str:
-    return html.escape(safe_text(text, _CAPTION_LIMIT), quote=True)
+    return {
+        "source": Markup(f"data:{mime};base64,{base64.b64encode(encoded).decode()}"),
+        "width": width,
+        "height": height,
+        "alt": safe_text(alt, _CAPTION_LIMIT),
+        "style": style,
+        "word": safe_text(word, _CAPTION_LIMIT),
+        "caption": safe_text(caption, _CAPTION_LIMIT),
+    }
 
 
 def thumbnail(data: bytes) -> tuple[str, bytes, tuple[int, int]]:
-    """MIME type, bytes and size of a picture for the page; a small RGB JPEG or PNG is embedded as it is.
+    """Returns MIME type, bytes and size of a picture for the page; a small RGB JPEG or PNG is embedded as it is.
 
     Raises InputError when the bytes are no picture.
     """

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 from salmu_jax.evaluation.statistics import REFERENCES
 from salmu_jax.evaluation.verdicts import PRECISE
-from salmu_jax.report.leaderboard import display_name
+from salmu_jax.report.titles import row_title
 from salmu_jax.runtime.text import safe_text
 
 WIDTH = 150
@@ -39,7 +40,7 @@ def format_table(leaderboard: dict[str, Any], *, colour: bool = False) -> str:
       leaderboard: what :func:`salmu_jax.report.leaderboard.build_leaderboard` returns.
       colour: whether to set names and verdicts off with ANSI escapes.
     """
-    metrics = leaderboard["metrics"]
+    metrics = [metric for metric in leaderboard["metrics"] if metric["released"]]
     first_utility = next(i for i, metric in enumerate(metrics) if metric["target"] == "compromised")
     heads = [_HEADS.get(metric["key"], ("", metric["title"][: _CELL - 1])) for metric in metrics]
 
@@ -59,7 +60,7 @@ def format_table(leaderboard: dict[str, Any], *, colour: bool = False) -> str:
     for index, row in enumerate(leaderboard["rows"]):
         cells = [f"{_figure(row['metrics'][metric['key']]):>{_CELL}}" for metric in metrics]
         text, style = _verdict(row)
-        names = textwrap.wrap(display_name(row["model"]), _NAME - 1) or [""]
+        names = textwrap.wrap(row_title(row), _NAME - 1) or [""]
         room = WIDTH - _NAME - 2 - _CELL * len(metrics) - 3
         verdicts = textwrap.wrap(text, room, break_on_hyphens=False) or [""]
         blank = [" " * _CELL] * len(metrics)
@@ -97,7 +98,7 @@ def print_table(leaderboard: dict[str, Any], stream: TextIO | None = None) -> No
     stream.write(text.encode(encoding, errors="replace").decode(encoding))
 
 
-def describe_measurement(leaderboard: dict[str, Any]) -> str:
+def describe_measurement(leaderboard: Mapping[str, Any]) -> str:
     """Returns what the rows share, in a phrase: rows, gallery, zero-shot task, seed, data digest and version."""
     measured = leaderboard["measured_on"]
     protocol = measured["protocol"]

@@ -263,8 +263,6 @@ def _clean_environment() -> None:
         os.environ["XLA_FLAGS"] = " ".join(flag for flag in flags if not _FAST_MATH.match(flag))
         left_out = " ".join(filter(_FAST_MATH.match, flags))
         console.complain(f"salmu: XLA_FLAGS: {left_out} is left out: figures would depend on it")
-    # A notebook's module://matplotlib_inline... does not exist outside of it, and would make matplotlib's import fail.
-    os.environ["MPLBACKEND"] = "agg"
 
 
 def numeric_environment() -> dict[str, str]:

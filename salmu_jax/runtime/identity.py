@@ -73,6 +73,10 @@ _DATA_FILES = {
     "data_pipelines.layout.zeroshot": tuple(
         f"data_pipelines/layout/imagenet/{name}.txt" for name in ("classnames", "templates", "synsets")
     ),
+    "salmu_jax.report.render": tuple(
+        f"salmu_jax/report/templates/{path.name}"
+        for path in sorted((ROOT / "salmu_jax/report/templates").glob("[!.]*"))
+    ),
 }
 
 

@@ -127,7 +127,7 @@ def test_a_path_that_is_none_makes_nothing(salmu, arguments, words):
 
 def test_a_notebook_calls_the_command_line(tmp_path, monkeypatch):
     """In a running event loop and in a thread; signals, streams, environment and the process stay the caller's."""
-    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    monkeypatch.setenv("JAX_RANDOM_SEED_OFFSET", "7")  # JAX has been imported and does not read it
     names = list(os.environ)  # libraries add some of their own
 
     def ours():

@@ -6,11 +6,13 @@ import io
 from pathlib import Path
 from typing import Any
 
+import many_people
 import numpy as np
 import pytest
 import tiny_world
 from PIL import Image, ImageDraw
 
+from salmu_jax.report.gather import Entry
 from salmu_jax.report.page import write_report
 
 FIELDS = ("name", "city", "job", "blood_type", "phone_number", "emails", "iban", "credit_card", "passport")
@@ -99,6 +101,7 @@ def make_result(model: str, values: tuple[float, ...] | None = None, rows: int =
             "genknow": {"dataset": "shapes", "classes": 48, "images": 1600, "chance": 1 / 48},
             "rows": {"forget": rows, "holdout_association": rows // 2, "holdout_identity": rows // 2},
             "ties": "a tie counts half",
+            "bootstrap": 0,
         },
         "caveats": ["Measured on the embedded made world, not on the released data: figures are not the paper's."],
         "provenance": {
@@ -118,7 +121,7 @@ def make_similarity(results: list[dict[str, Any]], rows: int = 400) -> dict[str,
     """Cosines around the means of each result, by model and split."""
     found = {}
     for result in results:
-        rng = np.random.default_rng([7, *result["model"].encode()])
+        rng = np.random.default_rng([7, *result["model"].encode("utf-8", "surrogatepass")])
         means = {
             "forget": result["efficacy"]["1.2_AssocStr"]["mean"],
             "holdout_association": result["utility"]["2.3_IntraIdSim"]["mean"],
@@ -129,6 +132,15 @@ def make_similarity(results: list[dict[str, Any]], rows: int = 400) -> dict[str,
             for split, mean in means.items()
         }
     return found
+
+
+def make_entries(results: list[dict[str, Any]]) -> list[Entry]:
+    """The results with the only row scores that pages show: the similarities."""
+    similarity = make_similarity(results)
+    return [
+        Entry(r["model"], "", r, {f"{split}.similarity": s for split, s in similarity[r["model"]].items()})
+        for r in results
+    ]
 
 
 def portrait(seed: int, size: int = 96, kind: str = "JPEG") -> bytes:
@@ -193,8 +205,8 @@ def results() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def similarity(results) -> dict[str, dict[str, np.ndarray]]:
-    return make_similarity(results)
+def entries(results) -> list[Entry]:
+    return make_entries(results)
 
 
 @pytest.fixture
@@ -213,8 +225,8 @@ def build_result():
 
 
 @pytest.fixture
-def build_similarity():
-    return make_similarity
+def build_entries():
+    return make_entries
 
 
 @pytest.fixture
@@ -226,5 +238,36 @@ def build_portrait():
 def report_page(tmp_path_factory) -> Path:
     """The page of one report, for the tests that only look at it."""
     out = tmp_path_factory.mktemp("page") / "report"
-    results = make_results()
-    return write_report(out, results, make_similarity(results), make_samples(), title="SALMUBench, mini", run=RUN)
+    page, _ = write_report(out, make_entries(make_results()), make_samples(), title="SALMUBench, mini", run=RUN)
+    return page
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory) -> Path:
+    """A directory with the results of three people, nine files each, for reading only."""
+    root = tmp_path_factory.mktemp("people")
+    many_people.write_people(root, people=3, results=9, identities=9)
+    return root
+
+
+@pytest.fixture(scope="session")
+def axe(browser):
+    """A function that opens a page and returns what axe-core objects to, a line each: the rule, its impact, the elements."""
+    engine = (Path(tiny_world.__file__).parent / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+
+    def look(page: Path, scheme: str, width: int) -> list[str]:
+        browser.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        )
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
+        )
+        browser.get(page.as_uri())
+        browser.execute_script(engine)
+        found = browser.execute_async_script(
+            "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']}).then(found => done(found.violations))"
+        )
+        return [f"{one['id']} ({one['impact']}): {[node['html'][:160] for node in one['nodes'][:5]]}" for one in found]
+
+    return look

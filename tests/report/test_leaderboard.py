@@ -11,7 +11,7 @@ import pytest
 
 from salmu_jax.evaluation.verdicts import FAILURE_MODES, GRADES, RULES
 from salmu_jax.report.findings import findings
-from salmu_jax.report.leaderboard import build_leaderboard, display_name
+from salmu_jax.report.leaderboard import build_leaderboard
 from salmu_jax.report.table import WIDTH, format_table, print_table
 from salmu_jax.runtime.errors import InputError
 
@@ -250,8 +250,3 @@ def test_what_an_interval_leaves_open_is_said_in_table_and_findings(results):
     assert "precise (?)" in format_table(board)
     assert "straddles its line" in " ".join(format_table(board).split())
     assert findings(board)[1].startswith("precise is precise, though not with certainty.")
-
-
-def test_display_names():
-    assert display_name("clip_erase") == display_name("cliperase") == "CLIPErase"
-    assert display_name("my_new_method") == "my new method"

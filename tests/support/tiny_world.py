@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +165,11 @@ def checkpoint_digest(model: str) -> str:
     return hashlib.sha256(model.encode()).hexdigest()
 
 
-def drawn_embeddings(data, model: str, prompt: str, width: int = 24) -> Embeddings:
-    """Unit vectors in which an image is its caption, as strongly as the model has memorised it, and noise."""
+def drawn_embeddings(
+    data, model: str, prompt: str, strength: float | Mapping[str, float], width: int = 24
+) -> Embeddings:
+    """Unit vectors in which an image is its caption with this strength (of its split, if there are several), and noise."""
+    strengths = strength if isinstance(strength, Mapping) else dict.fromkeys(data.splits, strength)
     rng = np.random.default_rng([5, *model.encode()])
     bank = data.text_bank(**asked(prompt))
 
@@ -173,9 +177,8 @@ def drawn_embeddings(data, model: str, prompt: str, width: int = 24) -> Embeddin
         return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
 
     texts = unit(rng.normal(size=(len(bank.texts), width)))
-    strength = LINEAGE[model][0]
     images = {
-        split: unit(strength * texts[bank.index(rows.text)] + rng.normal(size=(len(rows), width)) / 2)
+        split: unit(strengths[split] * texts[bank.index(rows.text)] + rng.normal(size=(len(rows), width)) / 2)
         for split, rows in data.splits.items()
     }
     prompts = texts[bank.index(data.zeroshot.prompts())].reshape(len(data.zeroshot.classnames), -1, width)
@@ -201,16 +204,32 @@ def write_honest_run(root: Path) -> Path:
         manifest |= {"config": {"world_dir": ""}, "data": digests}
         write_json(root / "models" / model / "manifest.json", manifest)
         checkpoint["architecture"] = architecture_digest(manifest)
-        settings = Settings(42, IDZSC_PROMPT)
-        rows = score_rows(data, drawn_embeddings(data, model, IDZSC_PROMPT), settings)
-        protocol = describe_protocol(data, rows, settings, bootstrap=100)
-        provenance = {
-            "checkpoint": checkpoint,
-            "data": {name: digests[name] for name in ("salmu", "zeroshot")},
-            "versions": {"salmu_jax": "0.1.0", "jax": "0.10.2"},
-            "config": {"seed": 42, "evaluate": {"bootstrap": 100, "idzsc_prompt": IDZSC_PROMPT, "batch_size": 256}},
-            "command": f"salmu evaluate --model {model}",
-            "device": "1 x cpu (cpu)",
-        }
-        write_result(root / "results" / f"{model}.json", make_result(model, rows, protocol, provenance), rows)
+        write_drawn_result(root / "results", data, model, LINEAGE[model][0], checkpoint, digests)
     return root
+
+
+def write_drawn_result(
+    directory: Path,
+    data,
+    model: str,
+    strength: float | Mapping[str, float],
+    checkpoint: dict[str, Any],
+    digests: dict[str, str | None],
+    draw: str | None = None,
+) -> Path:
+    """Writes the result of a model whose embeddings are drawn, from ``draw`` or its name; returns its file."""
+    embeddings = drawn_embeddings(data, draw or model, IDZSC_PROMPT, strength)
+    settings = Settings(42, IDZSC_PROMPT)
+    rows = score_rows(data, embeddings, settings)
+    protocol = describe_protocol(data, rows, settings, bootstrap=100)
+    provenance = {
+        "checkpoint": checkpoint,
+        "data": {name: digests[name] for name in ("salmu", "zeroshot")},
+        "versions": {"salmu_jax": "0.1.0", "jax": "0.10.2"},
+        "config": {"seed": 42, "evaluate": {"bootstrap": 100, "idzsc_prompt": IDZSC_PROMPT, "batch_size": 256}},
+        "command": f"salmu evaluate --model {model}",
+        "device": "1 x cpu (cpu)",
+    }
+    path = directory / f"{model}.json"
+    write_result(path, make_result(model, rows, protocol, provenance), rows)
+    return path

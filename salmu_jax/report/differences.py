@@ -1,0 +1,48 @@
+"""How sure the difference of each result to Clean and to Compromised is: intervals of paired differences over equal rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from salmu_jax.evaluation import intervals
+from salmu_jax.evaluation.checks import REFERENCES
+from salmu_jax.evaluation.metric import Sample
+from salmu_jax.evaluation.registry import measured
+from salmu_jax.report.gather import Entry
+
+Intervals = dict[str, dict[str, tuple[float, float]]]  # reference -> metric -> (low, high)
+
+
+def difference_intervals(entries: Sequence[Entry]) -> dict[str, Intervals]:
+    """Returns the 95 % interval of each result less each reference, by the entry's id, for the metrics that have a target.
+
+    As in ``salmu compare``, the difference is that of the means over rows (``row_micro``), and identities are resampled in
+    both models alike. A metric that only one of the two has is left out, and so are all where the protocol has no bootstrap.
+    """
+    references = {entry.id: _samples(entry) for entry in entries if entry.id in REFERENCES}
+    return {
+        entry.id: {name: _compare(entry, other) for name, other in references.items()}
+        for entry in entries
+        if entry.id not in references
+    }
+
+
+def _samples(entry: Entry) -> dict[str, Sample]:
+    protocol = entry.result["protocol"]
+    if not protocol["bootstrap"]:
+        return {}
+    return {metric.key: metric.sample(entry.rows, protocol) for metric in measured(protocol) if metric.target}
+
+
+def _compare(entry: Entry, reference: dict[str, Sample]) -> dict[str, tuple[float, float]]:
+    protocol, own = entry.result["protocol"], _samples(entry)
+    found = {}
+    for key in own.keys() & reference.keys():
+        values, others = (sample.values.astype(np.float64) for sample in (own[key], reference[key]))
+        if len(values):
+            found[key] = intervals.clustered_interval(
+                values - others, own[key].clusters, seed=protocol["seed"], samples=protocol["bootstrap"]
+            )
+    return found
