@@ -37,10 +37,10 @@ def edited(root, file, old, new):
 @pytest.mark.parametrize(
     ("file", "old", "new", "stages"),
     [
-        ("salmu_jax/unlearning/methods/cliperase.py", b"float = 1.0", b"float = 5.0", {"unlearn"}),
+        ("salmu_jax/unlearning/methods/cliperase.py", b"option(1.0", b"option(5.0", {"unlearn"}),
         ("salmu_jax/unlearning/methods/delete.py", b"return {", b"return  {", set()),
         ("salmu_jax/unlearning/losses.py", b"jnp.", b"np.", {"unlearn"}),
-        ("salmu_jax/evaluation/metrics.py", b"return ", b"return 0 * ", {"evaluate"}),
+        ("salmu_jax/evaluation/retrieval.py", b"return ", b"return 0 * ", {"evaluate"}),
         ("salmu_jax/models/tokenizer.py", b"lower()", b"upper()", {"pretrain", "unlearn", "evaluate"}),
         ("salmu_jax/models/preprocess.py", b"BICUBIC", b"BILINEAR", {"pretrain", "unlearn", "evaluate", "report"}),
         ("salmu_jax/training/loss.py", b"jnp.", b"np.", {"pretrain", "unlearn"}),
@@ -70,6 +70,19 @@ def test_a_changed_tokenizer_merge_is_seen(checkout):
         "unlearn",
         "evaluate",
     }
+
+
+def test_a_users_file_counts_by_its_name_with_what_it_imports_of_the_packages(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("from salmu_jax.unlearning.methods.cliperase import CLIPErase\nimport json\n")
+    found = code("unlearn", files_of_users=[file])
+    assert found.keys() - code("unlearn").keys() >= {"mine.py", "salmu_jax/unlearning/methods/cliperase.py"}
+    file.write_text(file.read_text() + "# nothing more\n")
+    assert code("unlearn", files_of_users=[file]) == found
+    file.write_text(file.read_text() + "x = 3\n")
+    (tmp_path / "elsewhere").mkdir()
+    moved = file.rename(tmp_path / "elsewhere" / "mine.py")
+    assert changes({"code": found}, {"code": code("unlearn", files_of_users=[moved])}) == ["code mine.py"]
 
 
 def test_comments_docstrings_and_layout_are_no_code(checkout):
