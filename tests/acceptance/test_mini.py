@@ -24,6 +24,16 @@ METHODS = (
     "cliperase",
     "delete",
 )
+VERDICTS = {  # what each method shows at least
+    "finetuning": "ineffective",
+    "generic_captions": "ineffective",
+    "shuffled_captions": "catastrophic",
+    "negative_gradient": "over-generalised",
+    "direct_similarity_minimisation": "over-generalised",
+    "vlunlearn": "over-generalised",
+    "cliperase": "over-generalised",
+    "delete": "over-generalised",
+}
 
 
 def made_by_other_code(run: Path) -> set[str]:
@@ -71,6 +81,11 @@ def rows(run):
     return {path.stem: leaderboard_row(load_result(path)) for path in (run / "results").glob("*.json")}
 
 
+@pytest.fixture(scope="module")
+def board(run):
+    return json.loads((run / "report" / "leaderboard.json").read_text())
+
+
 def test_all_models_are_there(rows):
     assert {"clean", "compromised", *METHODS} <= rows.keys()
 
@@ -112,12 +127,24 @@ def test_one_method_is_catastrophic(rows):
     assert any(rows["compromised"]["GenKnow"] - rows[name]["GenKnow"] > 0.05 for name in METHODS)
 
 
-def test_the_leaderboard_says_so(run):
-    leaderboard = json.loads((run / "report" / "leaderboard.json").read_text())
-    assert [row["model"] for row in leaderboard["rows"]][:2] == ["clean", "compromised"]
-    assert {row["model"] for row in leaderboard["rows"]} >= {"clean", "compromised", *METHODS}
-    verdicts = {verdict for row in leaderboard["rows"] for verdict in row["verdicts"]}
-    assert {"ineffective", "catastrophic", "over-generalised"} <= verdicts
+def test_the_leaderboard_says_so(board):
+    assert [row["model"] for row in board["rows"]][:2] == ["clean", "compromised"]
+    verdicts = {row["model"]: row["verdicts"] for row in board["rows"]}
+    assert verdicts.keys() >= {"clean", "compromised", *VERDICTS}
+    assert {model: verdict for model, verdict in VERDICTS.items() if verdict not in verdicts[model]} == {}
+    assert all(row["grade"] is None for row in board["rows"])  # as published: no method is free of failures
+    assert all(row["statistic_intervals"] for row in board["rows"] if row["role"] == "method")
+
+
+def test_the_controls_calibrate_the_board(board):
+    rows = {row["model"]: row for row in board["rows"]}
+    nothing, destroyed = rows["no_op"], rows["random_weights"]
+    assert nothing["control"]
+    assert destroyed["control"]
+    assert (nothing["verdicts"], nothing["straddles"]) == (["ineffective"], [])
+    assert (nothing["statistics"]["leakage_removed"], nothing["statistics"]["genknow_lost"]) == (0, 0)
+    assert destroyed["verdicts"] == ["catastrophic", "over-generalised"]
+    assert destroyed["statistics"]["leakage_removed"] > 0.99
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
