@@ -29,7 +29,7 @@ from salmu_jax.evaluation.verdicts import (
     definition,
     threshold,
 )
-from salmu_jax.report.titles import row_title, title_of
+from salmu_jax.report.titles import row_title, run_record, title_of
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.files import sha256_json
 
@@ -148,12 +148,11 @@ def _row(
     if model in REFERENCES:
         verdicts, reasons = [REFERENCE], [f"{TITLES[model]} is one of the models that methods are judged against."]
     provenance = result["provenance"]
-    run = (provenance.get("checkpoint") or {}).get("run") or {}
     return {
         "model": model,
         "title": title_of(result),
         "role": model if model in REFERENCES else "method",
-        "control": (run.get("method") or model) in CONTROLS,
+        "control": (run_record(result).get("method") or model) in CONTROLS,
         "rank": None,
         "verdicts": verdicts,
         "reasons": reasons,

@@ -250,3 +250,14 @@ def test_what_an_interval_leaves_open_is_said_in_table_and_findings(results):
     assert "precise (?)" in format_table(board)
     assert "straddles its line" in " ".join(format_table(board).split())
     assert findings(board)[1].startswith("precise is precise, though not with certainty.")
+
+
+def test_controls_are_known_by_their_method(results, build_result):
+    control = build_result("compromised")
+    control |= {"model": "nothing"}
+    control["provenance"]["checkpoint"]["run"] = {"method": "no_op"}
+    odd = build_result("delete")
+    odd |= {"model": "odd"}
+    odd["provenance"]["checkpoint"]["run"] = "a text"  # whose result it is may write anything here
+    rows = build_leaderboard([*results, control, odd])["rows"]
+    assert [row["model"] for row in rows if row["control"]] == ["nothing"]
