@@ -1,4 +1,4 @@
-"""The data of an evaluation: the rows of every split, their images, and the zero-shot task, opened once for all models.
+"""Opens the data of an evaluation once for all models: the rows of every split, their images, and the zero-shot task.
 
 Records are read when they are needed, and only once: images are encoded first, and the columns of their records are kept in
 passing (``pixels.py``).
@@ -114,7 +114,7 @@ class EvaluationData:
         made: bool | None = None,
         say: Say = lambda line: None,
     ) -> EvaluationData:
-        """From random-access sources of records with the features of the TFDS data sets ``salmu`` and ``zeroshot``.
+        """Opens random-access sources of records with the features of the TFDS data sets ``salmu`` and ``zeroshot``.
 
         Args:
           sources: a source a split: ``len(source)``, ``source[i] -> dict``, optionally ``source.read([i, j, ...])``.
@@ -153,12 +153,12 @@ class EvaluationData:
 
     @functools.cached_property
     def splits(self) -> dict[str, Rows]:
-        """The rows of the four splits. Reads what has not been read yet."""
+        """Returns the rows of the four splits. Reads what has not been read yet."""
         return {split: Rows(self.images[split], **_typed(self.images[split].columns())) for split in SPLITS}
 
     @functools.cached_property
     def zeroshot(self) -> ZeroShotTask | None:
-        """The task of GenKnow, or None. Reads what has not been read yet; raises InputError for a label out of range."""
+        """Returns GenKnow's task, or None. Reads what has not been read yet; raises InputError for a label out of range."""
         if not self._task:
             return None
         task = ZeroShotTask(
@@ -186,12 +186,12 @@ class EvaluationData:
         return self._tokens[key]
 
     def core_texts(self) -> tuple[list[str], list[str]]:
-        """CoreAssoc's two bare texts a forget row: ``{name} {value}`` and ``{value} {name}``."""
+        """Returns CoreAssoc's two bare texts of each forget row: ``{name} {value}`` and ``{value} {name}``."""
         pairs = list(zip(self.splits["forget"].name, self.splits["forget"].value, strict=True))
         return [f"{name} {value}" for name, value in pairs], [f"{value} {name}" for name, value in pairs]
 
     def identity_prompts(self, prompt: str) -> tuple[np.ndarray, list[str], np.ndarray]:
-        """IdZSC: (rows of forget_identity int64 [M], a prompt an identity [K], label of each row int32 [M]).
+        """Returns for IdZSC (rows of forget_identity int64 [M], a prompt per identity [K], label of each row int32 [M]).
 
         Identities are in the order of their ids.
         """
@@ -215,7 +215,7 @@ _SALMU_COLUMNS = (
 
 
 def _typed(columns: Mapping[str, list]) -> dict[str, Any]:
-    """Long texts as tuples, categories as numpy arrays, the flag as bool."""
+    """Returns long texts as tuples, categories as numpy arrays, and the flag as bool."""
     texts = {name: tuple(columns[name]) for name in ("text", "generic_caption", "name", "value")}
     categories = {name: np.array(columns[name], dtype=np.str_) for name in ("identity_id", "data_field", "subset")}
     return {**texts, **categories, "fragile": np.array(columns["fragile"], dtype=bool)}

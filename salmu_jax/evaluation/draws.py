@@ -1,4 +1,4 @@
-"""Every random draw of the evaluation, in one place.
+"""Makes every random draw of the evaluation.
 
 A draw depends on the seed, its purpose and the sizes involved, and on nothing else: not on the order of metrics or
 models, nor on batch sizes. Identical checkpoints therefore get identical results, and two models are compared on the
@@ -33,12 +33,12 @@ def generator(seed: int, purpose: int) -> np.random.Generator:
 
 
 def draw_pool(rows: int, size: int, seed: int, purpose: int) -> np.ndarray:
-    """``min(size, rows)`` distinct row numbers out of ``rows``, int64, in increasing order."""
+    """Draws ``min(size, rows)`` distinct row numbers out of ``rows``, int64, in increasing order."""
     return np.sort(generator(seed, purpose).choice(rows, size=min(size, rows), replace=False))
 
 
 def draw_pools(rows: Mapping[str, int], size: int, seed: int, how: str = "ours") -> dict[str, np.ndarray]:
-    """RetFail's pools of distractors: up to ``size`` row numbers for each entry of ``rows``, int64, in increasing order.
+    """Draws RetFail's pools of distractors: up to ``size`` row numbers per entry of ``rows``, int64, in increasing order.
 
     Args:
       rows: how many captions each pool is drawn from: ``forget``, ``retain_disjoint``, and the holdouts.
@@ -65,7 +65,7 @@ def check_draws(how: str, where: str = "evaluate.draws") -> None:
 
 
 def draw_negatives(rows: int, seed: int) -> np.ndarray:
-    """For every row the row whose caption is its negative: a uniform permutation, int64 [rows].
+    """Draws for every row the row whose caption is its negative: a uniform permutation, int64 [rows].
 
     The permutation is taken as it falls: a row may meet its own caption (about one row does), as in the published
     definition ("a caption from a random permutation").

@@ -127,7 +127,7 @@ def embed(
 def encode_texts(
     clip: Any, params: Params, tokenizer: Any, texts: Sequence[str], *, batch_size: int = 256
 ) -> np.ndarray:
-    """Text embeddings float32 [N, D]; a distinct text is encoded once, so equal texts have equal rows, bit for bit."""
+    """Returns text embeddings float32 [N, D]; encodes each distinct text once, so equal texts have equal rows, bit for bit."""
     bank = TextBank({"texts": [texts]})
     tokens = np.asarray(tokenizer(list(bank.texts)), np.int32)
     return Encoder(clip, params, batch_size).all_tokens(tokens)[bank.index(texts)]

@@ -1,4 +1,4 @@
-"""How sure a mean is: the bootstrap over identities.
+"""Says how certain a mean is, by a bootstrap over identities.
 
 Rows of one identity resemble each other, so rows are not independent samples; identities are. A bootstrap sample
 draws as many identities as there are, with replacement, with all of their rows, and takes the mean over those rows
@@ -36,7 +36,7 @@ class Clusters(NamedTuple):
 
     @property
     def total(self) -> int:
-        """How many clusters there are."""
+        """The number of clusters."""
         return len(self.sums) if self.copies is None else int(self.copies.sum())
 
 

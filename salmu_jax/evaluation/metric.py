@@ -1,4 +1,4 @@
-"""The contract of a metric: what a file of ``metrics/`` says, and what its functions are handed.
+"""Defines the contract of a metric: what a file of ``metrics/`` says, and what its functions receive.
 
 A metric is the mean of a score a row. It says which texts it needs embeddings of, how the scores follow from the embeddings
 (``score``), and which scores the mean is taken over, with the rows that are resampled together (``sample``). Value, interval,

@@ -1,4 +1,4 @@
-"""What several metrics share: the similarities of the pairs of a split, and the ranks of its captions.
+"""Builds what several metrics share: the similarities of the pairs of a split, and the ranks of its captions.
 
 Each function returns a part of a :class:`~salmu_jax.evaluation.metric.Metric`. JAX is imported by those that compute scores:
 figures are verified without it.

@@ -1,4 +1,4 @@
-"""The whole evaluation of one model: every metric of the list, as row scores and as the contents of a result file.
+"""Evaluates one model: every metric of the list, as row scores and as the contents of a result file.
 
 The figures depend only on the checkpoint, the data, the seed and the settings: identical checkpoints give identical results,
 bit for bit. Times are only in ``provenance``.

@@ -1,4 +1,4 @@
-"""The list of the metrics: what every evaluation measures, and what follows from the list.
+"""Lists the metrics that every evaluation measures, and what follows from the list.
 
 A new metric is a file in ``metrics/`` and two lines here. It is appended, so that embeddings and draws of the others stay.
 """

@@ -1,4 +1,4 @@
-"""The result file: one JSON a model, in the released evaluator's structure, with what makes it comparable around it.
+"""Reads and writes result files: one JSON per model, the released evaluator's structure and what makes it comparable.
 
 ``efficacy`` and ``utility`` have the released keys exactly; ``extra``, ``metrics``, ``protocol``, ``caveats`` and
 ``provenance`` are this project's. ``metrics`` has every figure by the key of its metric, with interval and target, and

@@ -1,4 +1,4 @@
-"""Retrieval of an image's own caption among distractors, as pure functions of embeddings.
+"""Ranks an image's own caption among distractors, as pure functions of embeddings.
 
 The public record (arXiv 2603.26316 and the released evaluator's output) leaves these points open; the choices are ours:
 

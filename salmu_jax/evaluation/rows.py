@@ -1,4 +1,4 @@
-"""Row scores: what an evaluation measured, row by row, before any mean is taken.
+"""Reads and writes row scores: what an evaluation measured, row by row, before any mean is taken.
 
 They are a flat dictionary of numpy arrays, in the released order of the rows, kept beside the result file as
 ``NAME.rows.npz``; a :class:`Column` says of each array its dtype and length. :data:`DATA_COLUMNS` describe the rows, the

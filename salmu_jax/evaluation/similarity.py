@@ -25,7 +25,7 @@ def paired_similarity(images: jax.Array, captions: jax.Array) -> jax.Array:
 
 
 def blockwise(function, rows: int, block: int, dtype) -> jax.Array:
-    """``function(start, size) -> [size]`` over all rows, block by block, into one [rows] array.
+    """Computes ``function(start, size) -> [size]`` block by block, into one [rows] array.
 
     The last block is moved back to end at the last row: its first rows are computed twice, and nothing is padded or
     copied.
@@ -58,12 +58,12 @@ def classify(images: jax.Array, classes: jax.Array, block: int = BLOCK) -> jax.A
 
 
 def zero_shot_accuracy(images: np.ndarray, labels: np.ndarray, classes: np.ndarray, *, block: int = BLOCK) -> float:
-    """Top-1 accuracy: images float32 [N, D], labels int [N], class weights float32 [C, D]."""
+    """Returns the top-1 accuracy: images float32 [N, D], labels int [N], class weights float32 [C, D]."""
     return float(np.mean(np.asarray(classify(images, classes, block)) == np.asarray(labels)))
 
 
 def class_weights(prompts: np.ndarray) -> np.ndarray:
-    """Zero-shot class weights float32 [C, D]: the normalised mean of normalised prompt embeddings float32 [C, T, D]."""
+    """Returns zero-shot class weights float32 [C, D]: the normalised mean of prompt embeddings float32 [C, T, D]."""
     mean = np.mean(prompts, axis=1, dtype=np.float64)
     norm = np.linalg.norm(mean, axis=-1, keepdims=True)
     return (mean / np.maximum(norm, 1e-12)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The texts of an evaluation: all that its metrics ask for, each encoded once.
+"""Collects the texts of an evaluation: all that its metrics ask for, each encoded once.
 
 Metrics ask for named groups of texts. The groups of :data:`FIRST` are one stream, in that order; any other group is a stream
 of its own after it. A stream is encoded and cached as a whole, so a metric with a new group leaves the embeddings of the

@@ -59,7 +59,7 @@ class Rule:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The models that the statistic is normalised by."""
+        """Returns the models that the statistic is normalised by."""
         return STATISTICS[self.statistic].references
 
     def holds(self, value: float) -> bool:

@@ -1,1 +1,1 @@
-"""The leaderboard of a set of result files: as JSON, as a table in the terminal, as figures, and as one page."""
+"""Shows a set of result files as a leaderboard: as JSON, as a table in the terminal, as figures, and as one page."""

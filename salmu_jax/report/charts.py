@@ -1,4 +1,4 @@
-"""The geometry of the charts: numbers and SVG paths in a chart's own units, which the templates draw.
+"""Lays out the charts: numbers and SVG paths in a chart's own units, which the templates draw.
 
 Nothing here knows colours or markup. The same figures give the same text.
 """

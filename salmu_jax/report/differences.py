@@ -1,4 +1,4 @@
-"""How sure the difference of each result to Clean and to Compromised is: intervals of paired differences over equal rows."""
+"""Computes intervals of the difference of each result to Clean and to Compromised, over the same rows."""
 
 from __future__ import annotations
 

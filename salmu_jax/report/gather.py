@@ -36,7 +36,7 @@ class Entry(NamedTuple):
 
     @property
     def similarity(self) -> dict[str, np.ndarray]:
-        """The cosine of every row with its caption, float32 [N] by split."""
+        """Returns the cosine of every row with its caption, float32 [N] by split."""
         return {split: self.rows[f"{split}.similarity"] for split in TARGETS}
 
 

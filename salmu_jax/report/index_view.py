@@ -1,4 +1,4 @@
-"""What the first page shows, as plain values: the template holds the words, these functions the figures and their order."""
+"""Collects what the first page shows, as plain values. The template has the words, these functions the figures in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where to write names beside points so that no two overlap: a greedy search, the same for the same input."""
+"""Places names beside points so that no two overlap: a greedy search, the same for the same input."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def place_labels(
     scale: float = 1.0,
     obstacles: Sequence[Box] = (),
 ) -> list[Box]:
-    """One rectangle a label, inside ``bounds``, overlapping no other label, no point and no obstacle if there is room.
+    """Returns one rectangle per label, inside ``bounds``, that overlaps no other label, point or obstacle if there is room.
 
     Labels are placed in the order of the points, each at the cheapest of a fixed set of positions around its point:
     near before far, beside before above or below. Only where no free position is left does a label overlap something.

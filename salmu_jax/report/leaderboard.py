@@ -1,4 +1,4 @@
-"""The leaderboard: comparable results side by side, Clean and Compromised first, methods in a documented order."""
+"""Builds the leaderboard: comparable results side by side, Clean and Compromised first, methods in a documented order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page of one result shows, as plain values: how its model was made, what it is judged by, and all figures."""
+"""Collects what the page of one result shows, as plain values: how its model was made, what judges it, and all figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sample pictures of the page: people with their captions and what is to become of each, and pictures to retain."""
+"""Prepares the sample pictures of the page: people with their captions and fates, and pictures to retain."""
 
 from __future__ import annotations
 

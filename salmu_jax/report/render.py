@@ -100,7 +100,7 @@ def plain(value: Any) -> str:
 
 
 def _harmless(value: Any) -> Any:
-    """What every printed value passes through before it is escaped; markup is ours, and stays."""
+    """Makes text harmless before it is escaped; keeps our own markup."""
     return safe_text(value, _TEXT_LIMIT) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 

@@ -54,7 +54,7 @@ def sample_pictures(
 
 
 def _by_identity(rows: Mapping[str, np.ndarray]) -> dict[int, _Subsets]:
-    """Each identity's rows, by subset, in the order of the splits."""
+    """Returns each identity's rows, by subset, in the order of the splits."""
     found: dict[int, _Subsets] = {}
     for split in TARGETS:
         columns = (rows[f"{split}.{name}"].tolist() for name in ("identity", "subset", "data_field"))
@@ -75,7 +75,7 @@ def _chosen(by_identity: Mapping[int, _Subsets], people: int) -> list[_Subsets]:
 
 
 def _person(subsets: _Subsets, sources: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """One sample a subset, its pairs about different attributes where there are any."""
+    """Returns one sample per subset, with pairs about different attributes where there are any."""
     share = max(1, SHOTS_A_PERSON // len(subsets))
     for subset, places in subsets.items():
         chosen = list({field: (split, row) for split, row, field in reversed(places)}.values())[-share:]

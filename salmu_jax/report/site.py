@@ -1,4 +1,4 @@
-"""What the pages of a report share: file names, histograms, verdicts as chips, and in how many digits figures are shown."""
+"""Collects what the pages of a report share: file names, histograms, verdicts as chips, and how many digits figures have."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def make_site(board: Board, entries: Sequence[Entry], differences: Mapping[str, 
 
 
 def page_names(ids: Sequence[str]) -> dict[str, str]:
-    """Returns a file name for each id: letters, digits, ``.``, ``_`` and ``-``, told apart whatever their case."""
+    """Returns a file name for each id: letters, digits, ``.``, ``_`` and ``-``, different even without their case."""
     found: dict[str, str] = {}
     taken: set[str] = set()
     for one in ids:

@@ -1,4 +1,4 @@
-"""The leaderboard as a table for the terminal: plain text, aligned, in at most some 150 columns."""
+"""Prints the leaderboard as a table for the terminal: plain text, aligned, in at most some 150 columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is called on a page: the title that its own result gives, or the name that its file has."""
+"""Chooses what a model is called on a page: the title that its own result gives, or the name that its file has."""
 
 from __future__ import annotations
 

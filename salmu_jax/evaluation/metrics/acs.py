@@ -43,7 +43,7 @@ def _score_pairs(positive: np.ndarray, negative: np.ndarray, seed: int) -> tuple
 
 
 def _correct(positive: np.ndarray, negative: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns whether each pair of the test half is told right, bool [M], and the row of its image."""
+    """Returns whether each pair of the test half is classified right, bool [M], and the row of its image."""
     score, test = _score_pairs(positive, negative, seed)
     return (score > 0) == (test < len(positive)), test % len(positive)
 
