@@ -146,7 +146,7 @@ class Currency:
     @contextlib.contextmanager
     def _seen(self, directory: Path) -> Iterator[contents.Seen]:
         """Yields the known digests of files of ``directory``; keeps those that the block adds."""
-        of_shared = self._shared is not None and directory == self._shared
+        of_shared = directory == self._shared and os.access(directory.parent, os.W_OK)
         path, key = _beside(directory, "seen") if of_shared else self._stages / "seen.json", str(directory.resolve())
         try:
             known = files.read_json(path)

@@ -26,6 +26,7 @@ import contextlib
 import datetime
 import functools
 import importlib.metadata
+import itertools
 import os
 import platform
 import shlex
@@ -180,13 +181,11 @@ class Workspace:
         _check_inputs(output, made.inputs)
         _check_replaceable(output)
         builds, reads = output == self.datasets, self.datasets in made.inputs
-        alone = self._hold_datasets(name, held_data) if builds or reads else True
+        alone = self._hold_datasets(name, held_data, builds) if builds or reads else True
         again = self.rerun and output.exists()
         reasons = ["as --rerun asks"] if again else self.currency.reasons(name, made.identity, made.outputs, made.asked)
         if builds and reasons != []:
             self._check_replaceable_for_others(reasons, alone)
-        elif builds or reads:
-            held_data.share()
         if reasons == []:
             say(f"{name}: reused, {output} is complete and of the same config")
             return None
@@ -210,18 +209,27 @@ class Workspace:
             if what := removal.removed(path, names):
                 say(f"warning: {removed(path, what)}")
 
-    def _hold_datasets(self, name: str, lock: Lock) -> bool:
-        """Locks the data sets, waiting for another run that builds them; returns whether nobody else reads them."""
-        told = False
-        while True:
+    def _hold_datasets(self, name: str, lock: Lock, builds: bool) -> bool:
+        """Locks the data sets, waiting for another run that builds them; returns whether nobody else reads them.
+
+        Data sets that somebody else keeps, in a directory that cannot be written to, need no lock.
+        """
+        place = self.datasets.parent
+        if place.is_dir() and not os.access(place, os.W_OK):
+            return True
+        for attempt in itertools.count():
             try:
-                return lock.take(shared=True)
+                alone = lock.take(shared=True)
             except Busy as error:
-                if not told:
+                if attempt == 5:  # a lock that is only looked at is held for a moment
                     who = f" ({error})" if str(error) else ""
                     say(f"{name}: waits for another salmu run that builds {self.datasets}{who}")
-                told = True
                 time.sleep(0.2)
+            else:
+                if not builds:
+                    lock.share()
+                return alone
+        raise AssertionError
 
     def _check_replaceable_for_others(self, reasons: Sequence[str] | None, alone: bool) -> None:
         """Raises InputError if another work directory reads the data sets to be made again, or made them differently."""

@@ -568,3 +568,15 @@ def test_a_build_under_way_is_waited_for(two, tmp_path, capsys):
         assert not one.datasets.exists()
     waiting.join(DEADLINE)
     assert (one.datasets / "a").is_file()
+
+
+def test_data_sets_in_a_directory_that_cannot_be_written_to_are_read(two, tmp_path, monkeypatch):
+    one, other = two
+    assert make(one, {"world": 1})
+    (tmp_path / ".shared.lock").unlink()
+    other.root.mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path and access(path, mode))
+    assert not make(other, {"world": 1})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".shared.build.json", "shared", "two"]
+    assert (other.root / "stages" / "seen.json").is_file()
