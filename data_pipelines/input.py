@@ -275,23 +275,6 @@ def evaluation_images(
     )
 
 
-def evaluation_texts(texts: Sequence[str], tokenizer: ClipTokenizer, batch_size: int) -> Iterator[dict[str, Any]]:
-    """Token rows of all texts, in order.
-
-    Yields:
-      ``tokens`` int32 ``[batch_size, context_length]`` and ``count``, the number of real rows: the last batch is
-      padded with empty captions.
-    """
-    for start in range(0, len(texts), batch_size):
-        batch = list(texts[start : start + batch_size])
-        yield {"tokens": tokenizer(batch + [""] * (batch_size - len(batch))), "count": len(batch)}
-
-
-def epoch_steps(pairs: int, batch_size: int) -> int:
-    """Returns the number of steps that see every pair once; the last may reach into the next epoch."""
-    return -(-pairs // batch_size)
-
-
 @dataclass(frozen=True)
 class _Load:
     """Maps the number of a part of a batch to its arrays. It is pickled to worker processes, so it holds settings only."""

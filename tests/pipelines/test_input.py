@@ -13,14 +13,7 @@ from patience import DEADLINE
 
 from data_pipelines import input as input_module
 from data_pipelines.builders import build_datasets, open_source
-from data_pipelines.input import (
-    DecodedCache,
-    PairSource,
-    epoch_steps,
-    evaluation_images,
-    evaluation_texts,
-    training_batches,
-)
+from data_pipelines.input import DecodedCache, PairSource, evaluation_images, training_batches
 from data_pipelines.order import shuffled
 from salmu_jax.models.preprocess import preprocess_eval
 from salmu_jax.models.tokenizer import ClipTokenizer
@@ -29,6 +22,10 @@ from salmu_jax.runtime.errors import InputError
 SIZE = 16
 TOKENIZER = ClipTokenizer(num_merges=500, context_length=20)
 COMPROMISED = ("retain_pairs/train", "salmu/retain_synth", "salmu/sensitive")
+
+
+def steps_of(pairs, batch_size):
+    return -(-pairs // batch_size)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +125,7 @@ def test_selected_rows_are_a_source_of_their_own(source, cache):
 def test_exactly_once_an_epoch(source, cache, hosts, rows, seed, cuts):
     """Over two epochs, on every host, in runs that stop and resume at the steps ``cuts``."""
     batch_size, n = rows * hosts, len(source)
-    steps = epoch_steps(2 * n, batch_size)
+    steps = steps_of(2 * n, batch_size)
     bounds = sorted({0, steps, *(min(cut, steps) for cut in cuts)})
     options = {"batch_size": batch_size, "seed": seed, "cache": cache}
     by_host = [
@@ -195,7 +192,7 @@ def test_workers_and_hosts_change_nothing(source, cache, augment):
 
 def test_crops_differ_by_epoch_and_seed(source):
     n = len(source)
-    stream = batches(source, epoch_steps(2 * n, 8), augment={"scale": (0.4, 0.8)})
+    stream = batches(source, steps_of(2 * n, 8), augment={"scale": (0.4, 0.8)})
     index, images = joined(stream), joined(stream, "images")
     again = [int(np.flatnonzero(index[n:] == place)[0]) + n for place in index[:n]]
     assert np.mean([(images[i] != images[j]).any() for i, j in enumerate(again) if j < len(images)]) > 0.9
@@ -245,19 +242,10 @@ def test_evaluation_keeps_the_order_and_pads(datasets, cache):
         expected = np.stack([preprocess_eval(example["image"], SIZE) for example in source])
         for options in ({}, {"cache": cache}):
             found = list(evaluation_images(source, SIZE, 7, **options))
-            assert len(found) == epoch_steps(len(source), 7)
+            assert len(found) == steps_of(len(source), 7)
             assert all(batch["images"].shape == (7, SIZE, SIZE, 3) for batch in found)
             np.testing.assert_array_equal(np.concatenate([b["images"][: b["count"]] for b in found]), expected)
             assert not found[-1]["images"][found[-1]["count"] :].any()
-    texts = [example["text"] for example in source]
-    found = list(evaluation_texts(texts, TOKENIZER, 7))
-    np.testing.assert_array_equal(np.concatenate([b["tokens"][: b["count"]] for b in found]), TOKENIZER(texts))
-    assert {batch["tokens"].shape for batch in found} == {(7, 20)}
-    assert not list(evaluation_texts([], TOKENIZER, 7))
-
-
-def test_epoch_steps():
-    assert [epoch_steps(pairs, 8) for pairs in (1, 8, 9, 86)] == [1, 1, 2, 11]
 
 
 @pytest.mark.parametrize(
@@ -299,7 +287,7 @@ def test_bad_data_are_named(make_world, tmp_path, kind):
     def read():
         if kind == "evaluation":
             return list(evaluation_images(source, SIZE, 4))
-        return batches(source, epoch_steps(len(source), 8), **options)
+        return batches(source, steps_of(len(source), 8), **options)
 
     with pytest.raises(InputError, match=r"retain_synth\.array_record-00000-of-00001 record 5: .*image"):
         read()
