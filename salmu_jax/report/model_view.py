@@ -1,4 +1,4 @@
-"""Collects what the page of one result shows, as plain values: how its model was made, what judges it, and all figures."""
+"""Collects what the page of one result shows, as plain values: how its model was made, its verdicts, and all figures."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import documents
@@ -255,3 +256,12 @@ def test_the_documentation_states_every_line():
             assert rule.line().removesuffix(" points") in row, rule
     for rule in rules_of("utility-efficient"):
         assert rule.line() in " ".join(text.split())
+
+
+def test_a_statistic_may_be_normalised_by_a_further_reference():
+    """The level of an unknown reference other than Clean's is not taken as zero: the statistic is not defined."""
+    statistic = dataclasses.replace(STATISTICS["leakage_removed"], references=("retrained", "compromised"))
+    anchors = {"clean": LOW, "compromised": HIGH, "retrained": {**LOW, "RetFail_MRR": 0.1}}
+    assert statistic.worst({"RetFail_MRR": 0.1}, anchors) == (pytest.approx(1.0), "RetFail_MRR")
+    assert statistic.worst({"RetFail_MRR": 0.3}, anchors) == (pytest.approx(0.5), "RetFail_MRR")
+    assert statistic.worst({"RetFail_MRR": 0.1}, {"clean": LOW, "compromised": HIGH}) is None
