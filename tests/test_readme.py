@@ -1,5 +1,6 @@
 """The README's walks, and the table of docs/commands.md, run as they stand but for the config, which is the tiny one here."""
 
+import glob
 import json
 import re
 import shlex
@@ -69,6 +70,17 @@ def at(workdir: Path, command: str) -> list[str]:
 def test_the_commands_of_the_table_run(command, own_method, workdir, capfd):
     """In the table's order, in one work directory: each finds what those before it have made."""
     assert main(at(workdir, command)) == 0, capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_walk_with_ones_own_method_runs(own_method, finished, capfd):
+    """And ends with a page that has the method's own title."""
+    for command in documents.commands(documents.section("README.md", "### Your own method")):
+        words = [
+            word for given in at(finished, command) for word in (sorted(glob.glob(given)) if "*" in given else [given])
+        ]
+        assert main(words) == 0, (command, capfd.readouterr().err)
+    assert "My Method" in (own_method / "my_report" / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
