@@ -1,9 +1,9 @@
-"""The fields of the configuration, each declared once: its type and default, its meaning, and its range.
+"""Declares the fields of the config, each once: its type and default, its meaning, and its range.
 
-A field whose ``how`` is true changes how something is computed, or what is kept on the way, but not what comes out, except for
-the last bits of sums: it is no part of an output's identity, and a run may resume with another value of it.
+A field whose ``how`` is true changes how something is computed, or what is kept on the way, but not the result, except for
+the last bits of sums: it is not part of an output's identity, and a run may resume with another value.
 
-Everything else that is known of a field follows from its declaration: the config that ``base_config()`` returns, the checks of
+Everything else follows from the declarations: the config that ``base_config()`` returns, the checks of
 ``config.py``, and the identity of outputs.
 """
 
@@ -21,13 +21,13 @@ _EPOCHS = Limits(0, 1_000_000, low_open=True)
 
 
 class Field(NamedTuple):
-    """What is known of a field.
+    """A declared field.
 
     Attributes:
       default: its default, whose type is that of the field; a tuple holds elements of ``choices``.
-      meaning: what it means, a few words.
-      limits: the range of a number; None: where it is used, it is checked there.
-      choices: the possible values of a text, or elements of a tuple, which is not empty and holds none twice.
+      meaning: what it means, in a few words.
+      limits: the range of a number; None: checked where it is used.
+      choices: the possible values of a text, or elements of a tuple (not empty, no duplicates).
       path: checks and expands a path; an empty one is left alone if it is the default.
       how: see the module.
     """
@@ -41,7 +41,7 @@ class Field(NamedTuple):
 
 
 class Names(NamedTuple):
-    """A group whose members are the user's: names with groups of fields, which are checked where they are used."""
+    """A group whose members users name: each a group of fields, checked where it is used."""
 
     meaning: str
     example: str  # the name and a field of a member, for messages

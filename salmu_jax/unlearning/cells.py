@@ -1,13 +1,13 @@
-"""Cells: the directories that methods run in, which exist only while they run.
+"""Makes cells: the directories that methods run in, which exist only while they run.
 
-A *cell* is outside of the work directory, and has a random name::
+A *cell* lies outside the work directory, and has a random name::
 
     .salmu-5f1c.../view/    what the method may read (view.py)
-    .salmu-5f1c.../run/     what it writes: its states, and then its model
+    .salmu-5f1c.../run/     what it writes: its checkpoints, and then its model
 
-The states of a stopped run are moved into the cell before it resumes, and back to ``models/NAME.state`` when it stops again.
-``models/NAME.cell.json`` names the cell in use, so that after a kill the next command moves the states back (:func:`recover`).
-It also names the work directory, since a copy of that one must not use the cell.
+The checkpoints of a stopped run move into the cell before it resumes, and back to ``models/NAME.state`` when it stops again.
+``models/NAME.cell.json`` names the cell in use. After a kill, the next command moves the checkpoints back (:func:`recover`).
+It also names the work directory, since a copy of the work directory must not use the cell.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from salmu_jax.unlearning import child, view
 CELL_SCHEMA = "salmu_jax.cell/1"
 PLACE = "SALMU_CELLS"  # an environment variable: the directory to make cells in
 
-_PATIENCE = 30.0  # seconds that a method's process has to notice that its run was killed
+_PATIENCE = 30.0  # seconds for a method's process to notice that its run was killed
 
 
 def recover(workspace: Workspace) -> None:
-    """Moves the states of killed methods back and removes their cells. The work directory has to be locked."""
+    """Moves the checkpoints of killed methods back and removes their cells. The work directory must be locked."""
     for record in (workspace.root / "models").glob("*.cell.json"):
         name = record.name.removesuffix(".cell.json")
         try:
@@ -60,7 +60,7 @@ def recover(workspace: Workspace) -> None:
 def open_cell(
     workspace: Workspace, name: str, parent: Path, splits: Sequence[str], method: Path | None = None
 ) -> dict[str, Any]:
-    """Makes a cell with a view, and moves the states of a stopped run into it. ``method`` is a user's file."""
+    """Makes a cell with a view, and moves a stopped run's checkpoints into it. ``method`` is a user's file."""
     recover(workspace)
     state = workspace.model_state(name)
     if os.path.lexists(state) and not state.is_dir():
@@ -72,7 +72,7 @@ def open_cell(
         made = view.build_view(cell / child.VIEW, workspace.datasets, splits, parent, method)
         if state.is_dir():
             _move(state, cell / child.STATE)
-        _copy_logs(workspace.logs(name), cell / child.LOGS, only="wandb.json")  # a resumed run goes on under its id
+        _copy_logs(workspace.logs(name), cell / child.LOGS, only="wandb.json")  # a resumed run continues under its id
     except BaseException:
         close_cell(workspace, name, cell)
         raise
@@ -83,7 +83,7 @@ def open_cell(
 
 
 def make_cell(workspace: Workspace, name: str) -> Path:
-    """Makes the directory of a cell, after writing the record of it. Raises InputError if none can be made.
+    """Makes the directory of a cell, after recording it. Raises InputError if none can be made.
 
     Each place is tried, since permissions alone do not say whether a directory can be made there.
     """
@@ -108,7 +108,7 @@ def make_cell(workspace: Workspace, name: str) -> Path:
 
 
 def close_cell(workspace: Workspace, name: str, cell: Path) -> None:
-    """Moves the states back to the work directory and removes the cell."""
+    """Moves the checkpoints back to the work directory, and removes the cell."""
     state, home = cell / child.STATE, workspace.model_state(name)
     if state.is_dir() and not state.is_symlink():
         if not home.parent.is_dir():

@@ -4,11 +4,11 @@ Code of methods is imported here and nowhere else: not where models are trained 
 written. Its request is JSON without any path: it works in the directory that it is started in::
 
     view/        what it may read, see view.py
-    run/state/   what a killed run goes on from
+    run/state/   checkpoints that a killed run resumes from
     run/model/   the unlearned model, when it is done
     run/logs/    event files, if the config wants any
 
-This module imports nothing heavy, so that a signal is answered from the first line on.
+This module imports nothing heavy, so that signals are handled from the first line on.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def describe(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_module(method: str, module: str, where: str) -> None:
-    """Raises InputError for a method in a module of another name: an edit of its code would not be seen."""
+    """Raises InputError for a method in a module with another name, whose edits would go unnoticed."""
     if not f"{module}.".startswith(f"{_METHODS}.{method}."):
         message = f"is in the module {module}; move it to methods/{method}.py, where an edit of it is looked for"
         raise InputError(message, where)

@@ -1,6 +1,6 @@
-"""What a method prepares from: the start model, the metadata of forget, and batches of its streams.
+"""Gives ``prepare`` what it works with: the start model, the metadata of forget, and batches of the method's streams.
 
-Everything here gives the same on all hosts of a run, which all have to call it in the same order.
+Everything here returns the same on all hosts of a run, which must all call it in the same order.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from salmu_jax.unlearning.method import Bound, Pairs
 from salmu_jax.unlearning.permission import ForgetRows, Permission
 from salmu_jax.unlearning.streams import Batches
 
-_BATCHES_A_CALL = 8  # of a mean, on the devices at a time
+_BATCHES_A_CALL = 8  # batches of a mean on the devices at a time
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Context:
-    """What :meth:`Method.prepare` gets.
+    """The argument of :meth:`Method.prepare`.
 
     Attributes:
-      params: the parameters of the start model that are trained; frozen leaves are ``optax.MaskedNode()``. All of them for a
-        method with a ``parametrise`` of its own.
+      params: the start model's parameters that are trained; frozen leaves are ``optax.MaskedNode()``. All of them for a
+        method that overrides ``parametrise``.
       bind: ``bind(params)`` is the model with these trained parameters, so that it can be differentiated.
       reference: the start model.
       hyper: the hyper-parameters of the run.
-      rng: a key for what is drawn here.
-      seed: of the run.
+      rng: a key for draws in ``prepare``.
+      seed: the run's seed.
       permission: what the run may read.
       stream_batches: the method's streams, opened.
       mesh: the devices of all hosts.
@@ -68,7 +68,7 @@ class Context:
         """Returns the mean of ``function(params, batch, rng)`` over the first ``count`` batches of the method's streams.
 
         It is one compiled, sharded scan. ``function`` is traced once, gets :attr:`params` and a key of the batch, and returns
-        a tree of arrays. The mean has the same structure in float32, sharded as parameters are where it is like them
+        a tree of arrays. The mean has the same structure, in float32, and is sharded like the parameters that it resembles
         (:meth:`gather` makes numpy arrays of it).
         """
         steps = itertools.islice(self.stream_batches(), _at_least_one(count))
@@ -86,7 +86,7 @@ class Context:
                 total = call(total, stack, np.arange(first, first + len(group), dtype=np.int32))
 
     def _sum(self, function: Callable[..., Any], stack: Any) -> tuple[Any, Callable[..., Any]]:
-        """Returns zeros, and ``call(total, stack, numbers) -> total``, which adds what ``function`` returns for each batch."""
+        """Returns zeros, and ``call(total, stack, numbers) -> total``, which adds ``function`` of each batch."""
         key = np.asarray(jax.random.key_data(self.rng))
         one_batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stack)
         # Arrays that the function closes over, such as those of `reference`, become arguments: as constants of the program

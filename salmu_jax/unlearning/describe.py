@@ -1,4 +1,4 @@
-"""What a method is, as text: the list of ``salmu methods``, and the page of ``salmu methods NAME``."""
+"""Describes methods as text: the list of ``salmu methods``, and the page of ``salmu methods NAME``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INDENT = "  "
 
 
 def list_methods() -> str:
-    """Returns a line a method: its name, and what it does."""
+    """Returns one line per method: its name, and what it does."""
     return "\n".join(_columns([(name, summary(method)) for name, method in registry.METHODS.items()], indent=""))
 
 

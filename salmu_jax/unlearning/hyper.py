@@ -1,4 +1,4 @@
-"""Hyper-parameters that every unlearning method shares, and the base optimizer made of them."""
+"""Defines the hyper-parameters that every unlearning method shares, and the base optimizer."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Hyper(AdamW):
 
     Attributes:
       epochs: passes over the forget pairs; a run's ``total_steps`` follow from it and from its number of pairs.
-      total_steps: length of the schedule. 19,050 = 10 passes over 30,468 forget pairs, 16 a step. 0: no steps.
-      batch_size: rows a step, shared evenly by the method's streams that have no ``per_step``.
+      total_steps: length of the schedule. 19,050 = 10 passes over 30,468 forget pairs, 16 per step. 0: no steps.
+      batch_size: rows per step, shared evenly by the method's streams without ``per_step``.
       chain: transforms of ``transforms.py`` to put before the base optimizer, each a name, or a mapping of its name as
         ``link`` and its arguments: ``{"link": "pull_to_reference", "strength": 0.1}``.
-      options: what one method alone knows (its fields), such as the weights of its loss terms.
+      options: the method's own fields, such as the weights of its loss terms.
 
     Raises InputError if a value is out of range.
     """

@@ -1,7 +1,7 @@
 """Runs each method in a process of its own, over a view of the data that holds only what the method may read.
 
 The process works in a cell (``cells.py``). This side checks the finished model, writes its manifest and moves it into the work
-directory, so that not the method but the benchmark says what the model was made from and which splits were read.
+directory, so that the benchmark, not the method, says what the model was made from and which splits were read.
 
 ``docs/permissions.md`` says what this enforces, and what a determined program of the same user can still do.
 """
@@ -31,7 +31,7 @@ from salmu_jax.unlearning.runs import Run
 from salmu_jax.unlearning.sandbox import Sandbox
 
 _CHILD = "salmu_jax.unlearning.child"
-# Fields of the manifest that are taken over from the method's process; this side writes the others.
+# Manifest fields taken over from the method's process; this side writes the others.
 _DECLARED = ("activation", "image", "tokenizer", "method", "hyper", "trainable", "steps", "drawn")
 
 
@@ -82,12 +82,12 @@ def unlearn(
 ) -> None:
     """Runs a method over ``splits`` (forget first) and ``parent`` in a process of its own, and writes ``models/NAME``.
 
-    All processes of a run have to call it.
+    All processes of a run must call it.
 
     Args:
       run: the run; ``parent`` is the directory of its parent.
       request: which rows of forget are unlearned, and how many they are, for :func:`child.unlearn`.
-      states: the states that a stopped run resumes from.
+      states: the checkpoints that a stopped run resumes from.
       manifest: returns the fields to add to the model's manifest, given the name of the devices.
 
     Raises InputError, Preempted, KeyboardInterrupt or ChildFailed, depending on how the method's process ended.
@@ -127,12 +127,12 @@ def _states(workspace: Workspace, states: States) -> dict[str, Any]:
 
 
 def method_names() -> list[str]:
-    """Returns the names of the methods that there are, without loading their code: each is a module of its name."""
+    """Returns the names of all methods without loading their code: each is a module of the same name."""
     return sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent / "methods")]))
 
 
 def clean_environment(hidden: Sequence[str | os.PathLike]) -> dict[str, str]:
-    """Returns the environment variables without those that name one of the ``hidden`` directories, or are for this side."""
+    """Returns the environment without variables that name a ``hidden`` directory, or that are for this side only."""
     paths = {form for path in hidden if path for form in (os.path.abspath(path), os.path.realpath(path))}
     ours = ("PWD", "OLDPWD", cells.PLACE)
     return {
@@ -153,7 +153,7 @@ def _config_for_child(config: Any) -> dict[str, Any]:
 
 
 def _hidden(config: Any) -> list[str]:
-    """Returns the directories of the config that no method is to find."""
+    """Returns the config's directories that must stay hidden from methods."""
     state_dir = "" if "://" in config.train.state_dir else config.train.state_dir
     named = (config.workdir, config.world_dir, config.zeroshot_dir, config.datasets_dir, state_dir)
     return [path for path in named if path]
@@ -217,7 +217,7 @@ def _at_home(line: str, places: Mapping[Path, Path], cell: Path) -> str:
 
 
 def _adopt(workspace: Workspace, cell: Path, name: str, parent: Path, facts: Mapping[str, Any]) -> None:
-    """Checks the model that a method's process has left, and moves it into the work directory with a manifest of ours."""
+    """Checks the model that a method's process left, and moves it into the work directory with our own manifest."""
     made = cell / child.MODEL
     said = _checked(made, name, parent)
     whole = {

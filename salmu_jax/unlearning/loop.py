@@ -54,7 +54,7 @@ def unlearn(
     """Runs ``plan`` from the start model's ``params`` and writes the unlearned model to ``directory``; returns its manifest.
 
     ``name`` is that of the run, ``seed`` the one that all its draws follow from; event files go to ``logs``. A run that was
-    killed resumes from its ``states``, as in :func:`salmu_jax.training.pretrain.pretrain`. All processes have to call it.
+    killed resumes from its ``states``, as in :func:`salmu_jax.training.pretrain.pretrain`. All processes must call it.
 
     Raises:
       InputError: batches not divisible over the devices, a loss that is not finite, a user's method that fails.
@@ -138,7 +138,7 @@ def _inputs(
 def _start(
     plan: Plan, clip: Clip, params: Params, batches: Batches, seed: int, mesh: Mesh
 ) -> tuple[step_lib.Start, Bind]:
-    """Prepares and parametrises the method: what all steps start from, and how the trained tree makes parameters."""
+    """Prepares and parametrises the method: returns what all steps start from, and ``bind``."""
     method = plan.method
     whole = type(method).parametrise is not Method.parametrise  # what it trains is not known before it has prepared
     labels = label_parameters(params, TRAIN_ALL if whole else plan.trainable)
@@ -160,7 +160,7 @@ def _start(
 
 
 def _place(tree: Any, mesh: Mesh, what: str) -> Any:
-    """Returns a tree of arrays, the same on all hosts, as global arrays that are split as parameters are."""
+    """Returns a tree of arrays, equal on all hosts, as global arrays sharded like parameters."""
     try:
         return jax.device_put(tree, mesh_lib.param_shardings(tree, mesh))
     except (TypeError, ValueError, AssertionError) as error:

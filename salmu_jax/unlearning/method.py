@@ -1,4 +1,4 @@
-"""The contract: a method is its streams, a few named loss terms, and the transform that turns gradients into an update.
+"""Defines the contract: a method is its streams, a few named loss terms, and a transform from gradients to an update.
 
 A method is a frozen dataclass in a file of its own. Those of the package are in :mod:`salmu_jax.unlearning.methods` and listed
 in :mod:`salmu_jax.unlearning.registry`; one in a user's own file is named ``FILE.py:CLASS``. Its *fields* are its options
@@ -11,7 +11,7 @@ default, so a small method is a small file. The hooks of a run, in order::
     transform(hyper)                                             every step: from gradients to an update
     finish(params, reference_params, prepared) -> params         once: closed forms, task vectors
 
-A method runs in a process that was given nothing but what it may read (:mod:`salmu_jax.unlearning.isolation`).
+A method runs in a process that holds only what it may read (:mod:`salmu_jax.unlearning.isolation`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Bind = Callable[[Any, Any], Any]  # bind(trainable, start params) -> full params
 
 
 class Pairs(NamedTuple):
-    """The rows of a stream; under ``lax.scan`` every array has the steps as its leading axis."""
+    """The rows of a stream; under ``lax.scan``, steps are the leading axis of every array."""
 
     images: jax.Array | None  # uint8 [B, H, W, 3]; None for captions alone
     tokens: jax.Array | None  # int32 [B, T]
@@ -46,7 +46,7 @@ class Pairs(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-    """What a step knows besides its batch and the two models."""
+    """What a step gets besides its batch and the two models."""
 
     step: jax.Array  # int32, steps done
     epoch: jax.Array  # float32, passes over forget done
@@ -99,9 +99,9 @@ class Method:
       formula: the loss terms or the closed form, plain text of a few lines.
       defaults: hyper-parameters as published. ``total_steps=0``: the method takes no steps unless ``epochs`` is given.
       presets: further settings by name, such as those of the paper; ``preset`` in a config chooses one.
-      streams: what a step, and ``prepare``, is given, by name. A method without streams takes no steps.
-      separate_gradients: names of the terms whose own gradients :meth:`transform` asks for; each costs one backward
-        pass more.
+      streams: what a step and ``prepare`` get, by name. A method without streams takes no steps.
+      separate_gradients: names of the terms whose own gradients :meth:`transform` asks for; each costs one more
+        backward pass.
     """
 
     name: ClassVar[str]
@@ -118,22 +118,22 @@ class Method:
         return self.streams
 
     def prepare(self, ctx: Context) -> Any:
-        """Computes once, before the first step, what the other hooks get as ``prepared``: a pytree of arrays, or None.
+        """Computes, once before the first step, what the other hooks get as ``prepared``: a pytree of arrays, or None.
 
-        It runs on all hosts and has to return the same on all of them; what ``ctx`` gives is. A run that resumes computes
+        It runs on all hosts and must return the same on all of them, as everything in ``ctx`` does. A run that resumes calls
         it again.
         """
         return None
 
     def parametrise(self, params: Any, prepared: Any, rng: jax.Array) -> tuple[Any, Bind]:
-        """Returns what is trained, and ``bind(trainable, params)``, which makes full parameters of it.
+        """Returns what is trained, and ``bind(trainable, params)``, which turns it into full parameters.
 
         Args:
           params: the full parameters of the start model.
-          prepared: of :meth:`prepare`.
-          rng: a key; the same seed gives the same one, also when a run resumes.
+          prepared: the result of :meth:`prepare`.
+          rng: a key that depends on the seed alone, also when a run resumes.
 
-        ``bind`` is pure, is differentiated through, and uses arrays of its arguments alone. Rules of ``freeze`` are about the
+        ``bind`` is pure, is differentiated through, and uses only arrays in its arguments. Rules of ``freeze`` apply to the
         paths of the trainable tree. By default the parameters themselves are trained.
         """
         del prepared, rng
@@ -150,7 +150,7 @@ class Method:
         raise NotImplementedError
 
     def transform(self, hyper: Hyper) -> optax.GradientTransformationExtraArgs:
-        """Returns how the gradients of the terms become one update; the base optimizer comes last.
+        """Returns the transform from the gradients of the terms to one update; the base optimizer comes last.
 
         ``updates`` is the gradient of the sum of the terms. Keyword-only extras: ``gradients`` (by name, those of
         ``separate_gradients``), ``reference_params`` (the trainable tree at the start), ``step`` (int32), ``rng``, and
@@ -159,9 +159,9 @@ class Method:
         return base_optimizer(hyper)
 
     def finish(self, params: Any, reference_params: Any, prepared: Any) -> Any:
-        """Returns the unlearned parameters, given those after the last step (or of the start model, if there was none).
+        """Returns the unlearned parameters, given those after the last step (or of the start model, without steps).
 
-        It is pure, and compiled. Full trees come in and go out. Parameters that ``freeze`` names keep every bit.
+        It is pure, and compiled. Arguments and result are full trees. Parameters that ``freeze`` names keep every bit.
         """
         del reference_params, prepared
         return params

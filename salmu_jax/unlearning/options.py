@@ -1,4 +1,4 @@
-"""The options of a method: its dataclass fields, with their type, range, choices and meaning.
+"""Declares and checks the options of a method: its dataclass fields, with their type, range, choices and meaning.
 
     weight: float = option(1.0, help="weight of the retention term", low=0)
 
@@ -24,7 +24,7 @@ M = TypeVar("M")
 
 
 class Option(NamedTuple):
-    """One option as users see it."""
+    """An option as users see it."""
 
     name: str
     kind: str  # float, int, bool, str, tuple, or of these with "or None"

@@ -1,6 +1,6 @@
-"""What an unlearning run may read: ``forget`` with its metadata, and ``retain``. Everything else raises.
+"""Gives an unlearning run what it may read: ``forget`` with its metadata, and ``retain``. Everything else raises.
 
-The streams of a method (``streams.py``) and its context (``context.py``) draw from one :class:`Permission`, so that there is
+The streams of a method (``streams.py``) and its context (``context.py``) draw from one :class:`Permission`, so there is
 one place that says what was read.
 """
 
@@ -18,12 +18,12 @@ FORGET, RETAIN = "forget", "retain"
 
 @dataclasses.dataclass(frozen=True)
 class ForgetRows:
-    """The metadata of the forget pairs, a column an attribute; all columns have one text a pair, in the pairs' order.
+    """The metadata of the forget pairs, in columns; each column has one text per pair, in the pairs' order.
 
     Attributes:
       text: the caption.
       name: the name of the person.
-      value: the value of the attribute; the name itself where the attribute is ``name``.
+      value: the value of the attribute; for the attribute ``name``, the name itself.
       data_field: the attribute that the caption is about.
       identity_id: the person; pairs of one person share it.
       subset: ``forget_identity`` or ``forget_association``.
@@ -43,7 +43,7 @@ class ForgetRows:
 
 
 class Permission:
-    """The pairs that a run may read; all hosts of a run read the same ones.
+    """Holds the pairs that a run may read, the same on all hosts.
 
     Args:
       forget: the pairs to forget, those that the run selects.

@@ -1,4 +1,4 @@
-"""A method with its settings: what a config says of it, checked, and described for the run's record."""
+"""Reads a method's settings from a config, checks them, and describes them for the run's record."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Plan:
     Attributes:
       method, hyper: as the config sets them.
       trainable: which leaves of the trainable tree are trained.
-      sizes: the rows a step of each stream.
-      epoch_steps: the steps of a pass over forget, a fraction where they do not divide.
+      sizes: the rows per step of each stream.
+      epoch_steps: the steps of a pass over forget, a fraction if they do not divide evenly.
       where: the field of the config that they come from, for messages.
     """
 
@@ -49,7 +49,7 @@ class Plan:
 def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int, where: str = "") -> Plan:
     """Reads the fields of a method in a config: those of ``Hyper`` (except ``total_steps``), and also
 
-    ``preset``: settings of the method to begin with, instead of its defaults;
+    ``preset``: the method's settings to start from, instead of its defaults;
     ``freeze``: regular expressions over the paths of the trainable tree; matching leaves are not trained.
 
     ``name`` is one of the registry, or ``FILE.py:CLASS``; ``where`` names the fields in errors (``unlearn.methods.NAME``).
@@ -62,7 +62,7 @@ def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int, where: st
     values = {key: value for key, value in fields.items() if key not in ("preset", "freeze")}
     try:
         base = _preset(method, fields["preset"]) if "preset" in fields else method.defaults
-        # Without steps by default, the method has some only if it is asked to.
+        # A method without steps by default takes some only if asked to.
         values.setdefault("epochs", base.epochs if base.total_steps else 0.0)
         values["options"] = {**base.options, **fields.get("options", {})}
         hyper = dataclasses.replace(base, **{**values, "warmup_steps": None})  # its limit, the steps, is not known yet

@@ -1,6 +1,6 @@
-"""Runs: what is unlearned from which model, by which method, with which seed.
+"""Reads runs from a config: what is unlearned from which model, by which method, with which seed.
 
-    config.unlearn.methods = {"delete": {"epochs": 3}}          shorthand: one run a method, named as the method
+    config.unlearn.methods = {"delete": {"epochs": 3}}          shorthand: one run per method, named like it
     config.unlearn.runs = {
         "delete-s1": {"method": "delete", "seed": 1, "epochs": 3},
         "relearned": {"method": "relearn", "parent": "delete-s1", "forget": {"share": 0.1, "by": "identities"}},
@@ -8,7 +8,7 @@
     }
 
 Besides ``method``, ``seed``, ``parent``, ``forget`` and ``retain``, a run has the fields of its method: those of ``Hyper``,
-``epochs``, ``freeze`` and ``options``. The name of a run is that of its model, its states, its result and its logs.
+``epochs``, ``freeze`` and ``options``. A run's name is also that of its model, checkpoints, result and logs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COMPROMISED = "compromised"
 METHODS, RUNS = "unlearn.methods", "unlearn.runs"
 
 _SEEDS = 2**32
-_OWN = ("method", "seed", "parent", "forget", "retain")  # the fields that are the run's, and not its method's
+_OWN = ("method", "seed", "parent", "forget", "retain")  # the fields of the run itself, not of its method
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Run:
     """A run of a method.
 
     Attributes:
-      name: of the run, its model and its result.
-      method: a name of the registry, or ``FILE.py:CLASS``, a class in a user's file.
-      fields: of the method: those of ``Hyper``, ``epochs``, ``freeze`` and ``options``.
-      seed: of all that the run draws.
+      name: the name of the run, its model and its result.
+      method: a name in the registry, or ``FILE.py:CLASS``, a class in a user's file.
+      fields: the method's fields: those of ``Hyper``, ``epochs``, ``freeze`` and ``options``.
+      seed: determines everything that the run draws.
       parent: the model that it starts from.
       forget: which rows of forget it unlearns.
-      retain: the splits that it may read besides, as far as they were built.
+      retain: the further splits that it may read, if they were built.
       where: the config field that it comes from, for messages.
     """
 
@@ -99,9 +99,9 @@ def read_runs(config: Any, methods: Sequence[str] = ()) -> dict[str, Run]:
     Args:
       config: the whole config.
       methods: further methods to run (``--method``), with the fields that ``unlearn.methods`` has for them. The run of
-        ``FILE.py:CLASS`` is named as the file.
+        ``FILE.py:CLASS`` is named like the file.
 
-    Raises InputError for a name that no run can have, two runs of one name, and fields of runs that are not right; the
+    Raises InputError for an invalid name, two runs with the same name, and invalid fields of a run; the
     fields of methods are checked where their code is loaded.
     """
     runs: dict[str, Run] = {}
@@ -119,12 +119,12 @@ def read_runs(config: Any, methods: Sequence[str] = ()) -> dict[str, Run]:
 
 
 def names_of(methods: Sequence[str]) -> list[str]:
-    """Returns the names of the runs of methods that are given as ``--method``."""
+    """Returns the names of the runs of the methods given by ``--method``."""
     return [_given(method)[0] for method in methods]
 
 
 def with_parents(runs: Mapping[str, Run], names: Iterable[str]) -> list[Run]:
-    """Returns the runs ``names`` and the runs that they start from, each after its parent.
+    """Returns the runs ``names`` and the runs that they start from, parents first.
 
     Raises InputError for a cycle of parents.
     """
@@ -142,7 +142,7 @@ def with_parents(runs: Mapping[str, Run], names: Iterable[str]) -> list[Run]:
 
 
 def run_named(runs: Mapping[str, Run], name: str) -> Run:
-    """Returns a run of the config. Raises InputError for an unknown one, naming those that there are."""
+    """Returns a run of the config. Raises InputError for an unknown one, listing the known ones."""
     if name in runs:
         return runs[name]
     hint = did_you_mean(name, runs)
@@ -209,7 +209,7 @@ def _is_file(method: str) -> bool:
 
 
 def _user_file(method: str, where: str) -> str:
-    """Returns ``FILE.py:CLASS`` with an absolute path. Whether the file is there is seen when it is loaded."""
+    """Returns ``FILE.py:CLASS`` with an absolute path. The file is not opened here."""
     path, separator, name = method.rpartition(":")
     if not separator or not path.endswith(".py") or not name.isidentifier():
         raise InputError(f"is {method!r}; a method of your own is written FILE.py:CLASS", where)

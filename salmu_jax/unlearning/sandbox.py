@@ -1,8 +1,8 @@
-"""Sandboxes: a method's process sees its cell, Python and the system, and no network.
+"""Makes sandboxes: a method's process sees its cell, Python and the system, and no network.
 
 ``bwrap`` (bubblewrap) or else ``unshare`` (util-linux) starts the process in namespaces of its own: users, mounts, processes,
-network. Hidden are the work directory, the world, the data sets, the home directory and directories of temporary files;
-everything but the cell is read-only, and so the package's own files are, too. Not hidden: the rest of the file system.
+network. The work directory, the world, the data sets, the home directory and temporary directories are hidden.
+Everything but the cell is read-only, the package's own files included. The rest of the file system is not hidden.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Selectors: which rows of the forget split a run unlearns.
+"""Selects the rows of the forget split that a run unlearns.
 
     {}                                              all rows
     {"identities": ["p017", "p041"]}                all rows of these people
@@ -6,8 +6,8 @@
     {"fields": ["phone_number", "emails"]}                  the rows of these attributes, of everybody
     {"share": 0.1, "by": "identities", "seed": 42}  a random tenth of the people; "rows": of the rows
 
-A selection is a pure function of the selector and of forget's metadata, so that it is the same on every host, in every run
-that resumes, and for whoever repeats it.
+A selection is a pure function of the selector and of forget's metadata, so it is the same on every host, in every run
+that resumes, and for everybody who repeats it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.messages import did_you_mean, listed
 
-_PURPOSE = 0x5E1EC7  # a further word of the seed, so that no other use of the seed draws the same numbers
+_PURPOSE = 0x5E1EC7  # keeps these draws apart from all others of the same seed
 _KINDS = ("identities", "associations", "fields", "share")
 _EXAMPLES = {
     "identities": '["p017"]',
@@ -36,13 +36,13 @@ _SEEDS = 2**32
 
 @dataclasses.dataclass(frozen=True)
 class Selector:
-    """One kind of selection; without any, all rows.
+    """Selects by one criterion; without any, selects all rows.
 
     Attributes:
       identities: values of ``identity_id``.
       associations: pairs of ``identity_id`` and ``data_field``.
       fields: values of ``data_field``.
-      share: how much of forget, above 0 and at most 1; ``by`` rows or identities, drawn with ``seed``.
+      share: the share of forget, above 0 and at most 1; ``by`` rows or identities, drawn with ``seed``.
     """
 
     identities: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class Selector:
 
     @classmethod
     def read(cls, value: Any, where: str) -> Selector:
-        """Reads the JSON form. Raises InputError, naming the field ``where.KIND``, for what is no selector."""
+        """Reads the JSON form. Raises InputError, naming the field ``where.KIND``, for anything that is not a selector."""
         if not isinstance(value, Mapping):
             raise InputError(f"is {value!r}, but has to be a group of fields, such as {where}.share=0.1", where)
         known = (*_KINDS, *_OF_SHARE)
@@ -91,7 +91,7 @@ class Selector:
           fields: ``data_field`` of every row of forget.
           where: the config field that the selector comes from, for messages.
 
-        Raises InputError if forget has nothing of what is selected, naming it, or if nothing is left.
+        Raises InputError, naming what forget does not have, or if the selection is empty.
         """
         if self.share is not None:
             return self._draw(identities, where)

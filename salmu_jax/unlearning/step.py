@@ -17,7 +17,7 @@ from salmu_jax.unlearning.freeze import TRAIN, TRAIN_ALL, Rules, label_parameter
 from salmu_jax.unlearning.hyper import Hyper
 from salmu_jax.unlearning.method import Bind, Bound, Method, Pairs, StepInfo, identity
 
-# What the seed is folded with: one constant a purpose, so that no two share their draws.
+# Folded into the seed: one constant per purpose, so that no two share their draws.
 STEP_PURPOSE = 0x57E9
 PREPARE_PURPOSE = 0x93E9
 PARAMETRISE_PURPOSE = 0x9A4A
@@ -28,7 +28,7 @@ Metrics = dict[str, jax.Array]
 
 
 class UnlearningState(NamedTuple):
-    """All that a run has to remember besides its config and where it started."""
+    """Everything that a run must remember besides its config and its start."""
 
     params: Any  # the trainable leaves; optax.MaskedNode() for frozen ones
     opt_state: Any  # of the trainable leaves
@@ -37,7 +37,7 @@ class UnlearningState(NamedTuple):
 
 
 class Start(NamedTuple):
-    """What a run starts from, constant in all its steps."""
+    """What a run starts from, constant over its steps."""
 
     params: Any  # of the start model, all of them
     trainable: Any = None  # the tree that is trained, as it was at the start; None: it is ``params``
@@ -59,7 +59,7 @@ def init_unlearning_state(
 ) -> UnlearningState:
     """Returns the state before the first step. Its leaves are copies: it may be donated.
 
-    Raises InputError for options that ``method`` has not, and for ``rules`` that do not fit the trainable tree.
+    Raises InputError for options that ``method`` does not have, and for ``rules`` that do not fit the trainable tree.
     """
     part = trainable_part(start.tree(), label_parameters(start.tree(), rules))
     opt_state = method.with_options(hyper.options).transform(hyper).init(part)
@@ -78,7 +78,7 @@ def make_unlearning_step(
 ) -> Step:
     """Returns the step of ``method``: its terms, their gradients, its transform, one update of the trainable leaves.
 
-    One backward pass through the sum of the terms; for a method with ``separate_gradients`` one through each of
+    It takes one backward pass through the sum of the terms; for a method with ``separate_gradients``, one through each of
     those, and one through the sum of the rest. The encoders' forward passes are shared between them (by the compiler,
     within one ``jit``).
 
@@ -89,9 +89,9 @@ def make_unlearning_step(
     Args:
       rules: which leaves of the trainable tree are trained.
       bind: ``bind(trainable, start params)`` makes full parameters, see :meth:`Method.parametrise`.
-      epoch_steps: the steps of a pass over forget, a fraction where they do not divide.
+      epoch_steps: the steps of a pass over forget, a fraction if they do not divide evenly.
 
-    Raises InputError for options that ``method`` has not.
+    Raises InputError for options that ``method`` does not have.
     """
     method = method.with_options(hyper.options)
     transform = method.transform(hyper)

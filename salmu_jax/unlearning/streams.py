@@ -1,13 +1,13 @@
-"""Streams: what a step of a method is given, by name, and how it is drawn.
+"""Defines streams: what a step of a method is given, by name, and how it is drawn.
 
     streams = {"forget": Forget(), "retain": Retain(), "invented": Surrogates(invented_people, count=20_000, per_step=64)}
 
 A batch is a dictionary of :class:`~salmu_jax.unlearning.method.Pairs` under the same names. Every stream draws from the run's
-:class:`~salmu_jax.unlearning.permission.Permission` and from nothing else. What it draws at a step follows from the seed, its
-name and the step alone: neither from the number of hosts or workers, nor from the other streams, nor from where a run resumed.
+:class:`~salmu_jax.unlearning.permission.Permission` and from nothing else. What it draws depends only on the seed, its
+name and the step: not on the number of hosts or workers, on other streams, or on where a run resumed.
 
-Functions that make captions are pure: ``make(rows, rng) -> list[str]``, of the metadata of the forget pairs
-(:class:`~salmu_jax.unlearning.permission.ForgetRows`) and a generator that follows from the seed and the stream's name.
+Functions that make captions are pure, ``make(rows, rng) -> list[str]``. They see the metadata of the forget pairs
+(:class:`~salmu_jax.unlearning.permission.ForgetRows`) and a generator of the seed and the stream's name.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MakeCaptions = Callable[[ForgetRows, np.random.Generator], Sequence[str]]
 Drawn = tuple[Pairs, np.ndarray | None]  # a batch, and the positions of its examples in their source
 Open = Callable[[int, int, int], Iterator[Drawn]]  # (first step, host, number of hosts): a host's share of every batch
 
-_MAKE_PURPOSE = 6  # of the seed, for the captions that functions make
+_MAKE_PURPOSE = 6  # keeps the draws of captions that functions make apart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Inputs:
 
     Attributes:
       permission: what the run may read.
-      tokenizer: makes the token rows.
+      tokenizer: turns captions into token rows.
       image_size: the side of the images, in pixels.
-      seed: of the run; all draws follow from it.
+      seed: the run's seed, which determines all draws.
       cache: keeps decoded images in memory.
-      workers: processes that decode for each stream of images; 0: threads of this one.
+      workers: processes that decode for each stream of images; 0: threads of this process.
     """
 
     permission: Permission
@@ -61,10 +61,10 @@ class Inputs:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stream:
-    """Base of all streams; ``per_step`` rows a step, None for an even share of ``hyper.batch_size``."""
+    """Base of all streams; ``per_step`` rows per step, None for an even share of ``hyper.batch_size``."""
 
-    purpose: ClassVar[int]  # of the seed; a further word, so that streams are drawn independently
-    usual_name: ClassVar[str] = ""  # the stream of this name is drawn without its name as one more word
+    purpose: ClassVar[int]  # folded into the seed, so that streams are drawn independently
+    usual_name: ClassVar[str] = ""  # a stream with this name does not fold its name into the seed
     has_images: ClassVar[bool] = False
 
     per_step: int | None = None
@@ -75,7 +75,7 @@ class Stream:
 
     @property
     def reads(self) -> str:
-        """``forget`` or ``retain``, which this stream is drawn from."""
+        """The source of this stream: ``forget`` or ``retain``."""
         raise NotImplementedError
 
     def describe(self) -> str:
@@ -83,7 +83,7 @@ class Stream:
         raise NotImplementedError
 
     def open(self, name: str, size: int, inputs: Inputs) -> Open:
-        """Returns how to draw batches of ``size`` rows; what takes long, such as making captions, is done here, once.
+        """Returns a function that draws batches of ``size`` rows; slow work, such as making captions, is done here, once.
 
         Raises InputError for what the permission does not allow, and for captions that cannot be made.
         """
@@ -100,7 +100,7 @@ class _Pairs(Stream):
 
     has_images: ClassVar[bool] = True
 
-    # name: "generic_caption", or (of forget pairs) a function that makes one caption a row.
+    # name: "generic_caption", or (for forget pairs) a function that makes one caption per row.
     others: Mapping[str, str | MakeCaptions] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -135,7 +135,7 @@ class _Pairs(Stream):
 
 @dataclasses.dataclass(frozen=True)
 class Forget(_Pairs):
-    """Pairs to forget. ``others`` gives further captions of each: ``generic_caption``, or made by a function."""
+    """Pairs to forget. ``others`` adds captions to each: ``generic_caption``, or captions made by a function."""
 
     purpose: ClassVar[int] = 2
     usual_name: ClassVar[str] = FORGET
@@ -147,7 +147,7 @@ class Forget(_Pairs):
 
 @dataclasses.dataclass(frozen=True)
 class Retain(_Pairs):
-    """Pairs to keep. ``others`` may give their ``generic_caption`` (pairs of ``retain_synth`` have one)."""
+    """Pairs to keep. ``others`` may add their ``generic_caption`` (pairs of ``retain_synth`` have one)."""
 
     purpose: ClassVar[int] = 3
     usual_name: ClassVar[str] = RETAIN
@@ -193,10 +193,10 @@ class Texts(Stream):
 
 @dataclasses.dataclass(frozen=True)
 class Surrogates(Stream):
-    """Captions without images, of a pool that a function makes once of the forget rows.
+    """Captions without images, from a pool that a function makes once from the forget rows.
 
-    ``make`` is called, each time with the same generator, until there are ``count`` captions; more are dropped. So a function
-    that makes one caption a forget row serves here and in ``others``.
+    ``make`` is called with the same generator until there are ``count`` captions; more are dropped. So a function
+    that makes one caption per forget row serves both here and in ``others``.
     """
 
     purpose: ClassVar[int] = 5
@@ -238,7 +238,7 @@ class Surrogates(Stream):
 
 
 def step_sizes(streams: Mapping[str, Stream], batch_size: int) -> dict[str, int]:
-    """Returns the rows a step of each stream: its ``per_step``, or an even share of ``batch_size``.
+    """Returns the rows per step of each stream: its ``per_step``, or an even share of ``batch_size``.
 
     Raises InputError if ``batch_size`` does not divide by the streams that share it.
     """
@@ -252,7 +252,7 @@ def step_sizes(streams: Mapping[str, Stream], batch_size: int) -> dict[str, int]
 
 
 def forget_step_size(streams: Mapping[str, Stream], sizes: Mapping[str, int], batch_size: int) -> int:
-    """Returns the forget pairs a step, by which passes over forget are counted.
+    """Returns the forget pairs per step, by which passes over forget are counted.
 
     They are those of the first stream of pairs of forget, else of captions of forget, else the whole ``batch_size``.
     """
@@ -264,10 +264,10 @@ def forget_step_size(streams: Mapping[str, Stream], sizes: Mapping[str, int], ba
 
 
 class Batches:
-    """The batches of a run: the streams of its method, opened.
+    """Draws the batches of a run from the streams of its method.
 
     Args:
-      streams, sizes: by name; the rows of all hosts together.
+      streams, sizes: by name; sizes count the rows of all hosts.
       inputs: what they draw from.
     """
 
@@ -282,7 +282,7 @@ class Batches:
         }
 
     def __call__(self, first_step: int = 0) -> Iterator[Numbered]:
-        """Yields this process's share of every batch from ``first_step`` on, without end."""
+        """Yields this process's share of every batch from ``first_step`` on, endlessly."""
         return self._draw(first_step, jax.process_index(), jax.process_count())
 
     def whole(self, first_step: int = 0) -> Iterator[dict[str, Pairs]]:

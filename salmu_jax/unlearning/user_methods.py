@@ -1,4 +1,4 @@
-"""Methods in users' own files, named ``FILE.py:CLASS``: loading them, and saying which of their lines failed."""
+"""Loads methods from users' own files, named ``FILE.py:CLASS``, and says which of their lines failed."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def split_name(name: str) -> tuple[Path, str]:
 
 
 def load(name: str) -> type[Method]:
-    """Returns the class that ``FILE.py:CLASS`` names. The file is run as it is now, and may import what is installed.
+    """Returns the class that ``FILE.py:CLASS`` names. The file is executed, and may import anything that is installed.
 
-    Raises InputError for a file that is missing or fails (naming its line), and for a class that is no method.
+    Raises InputError for a file that is missing or fails (naming its line), and for a class that is not a method.
     """
     path, attribute = split_name(name)
     if not path.is_file():
         raise InputError("no such file, and the method is to be in it", path)
-    # dataclasses and type hints look modules up by name, so that it has to be known under one while the file runs.
+    # dataclasses and type hints look modules up by name, so the module needs one while the file runs.
     module_name = _PREFIX + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None
@@ -68,7 +68,7 @@ def load(name: str) -> type[Method]:
 
 
 def check_class(method: type[Method], where: str) -> None:
-    """Raises InputError, naming the attribute, unless the class says what a method has to say of itself."""
+    """Raises InputError, naming the attribute, unless the class declares everything that a method must declare."""
 
     def wrong(what: str) -> InputError:
         return InputError(f"{method.__name__}{what}", where)
@@ -94,7 +94,7 @@ def check_class(method: type[Method], where: str) -> None:
 
 @contextlib.contextmanager
 def failures_named(path: Path | str) -> Iterator[None]:
-    """Raises InputError naming the line of the file ``path`` in the place of any failure that passed through the file."""
+    """Turns any failure that passed through the file ``path`` into an InputError that names its line."""
     try:
         yield
     except InputError:
@@ -107,7 +107,7 @@ def failures_named(path: Path | str) -> Iterator[None]:
 
 
 def failures_of(method: Method) -> contextlib.AbstractContextManager[None]:
-    """Returns :func:`failures_named` of the file of a user's method; for a method of the package, nothing is done."""
+    """Returns :func:`failures_named` for a user's method; does nothing for a method of the package."""
     module = type(method).__module__
     if not module.startswith(_PREFIX):
         return contextlib.nullcontext()

@@ -1,9 +1,9 @@
-"""Views: directories that hold exactly the data that an unlearning method may read.
+"""Makes views: directories that hold exactly the data that an unlearning method may read.
 
-    datasets/salmu/1.0.0/           a whole TFDS data set, with the permitted splits alone in its dataset_info.json
+    datasets/salmu/1.0.0/           a complete TFDS data set, whose dataset_info.json has only the permitted splits
     datasets/retain_pairs/1.0.0/    if it is permitted and was built
-    parent/                         the model to unlearn from: its parameters, and of its manifest what describes them
-    method/my_method.py             the user's file, if the method is not one of the registry
+    parent/                         the model to start from: its parameters, and the manifest fields that describe them
+    method/my_method.py             the user's file, if the method is not in the registry
     contents.json                   every file with its SHA-256, as it is in the data sets and the model
 
 Nothing in a view leads back to the work directory: it has no links to directories, and neither config nor command of the
@@ -39,7 +39,7 @@ def build_view(
 
     ``method`` is a user's file to copy into it.
 
-    Raises InputError for a split that no method may read or that is not there, and for a file that has changed since it
+    Raises InputError for a split that no method may read or that does not exist, and for a file that changed since it
     was written.
     """
     forbidden = [split for split in splits if split not in PERMITTED]
@@ -99,7 +99,7 @@ def count_rows(datasets: Path, split: str) -> int:
 
 
 def read_columns(datasets: Path, split: str, *names: str) -> dict[str, list[str]]:
-    """Returns text columns of a split of built data sets, one value a row."""
+    """Returns text columns of a split of built data sets, one value per row."""
     from data_pipelines.input import PairSource
 
     return PairSource.open(datasets, [split]).texts(*names)

@@ -1,11 +1,11 @@
-"""How an unlearning run is watched: as a training is, with evaluations on pairs that the run may read anyway.
+"""Watches an unlearning run as training is watched, with evaluations on pairs that the run may read anyway.
 
 An evaluation takes at most 512 pairs each of forget and retain, evenly spread:
 
 - ``forget_similarity``, ``retain_similarity``: the mean cosine of an image with its own caption;
 - ``forget_mrr``: the mean reciprocal rank of an image's own caption among the captions of the other forget pairs.
 
-They tell whether a method does anything, and when. They are no results: those come from the evaluation of the finished model,
+They tell whether a method does anything, and when. They are not results: these come from evaluating the finished model,
 which also looks at what no method may read.
 """
 
@@ -35,7 +35,7 @@ from salmu_jax.unlearning.step import Start, full_params
 from salmu_jax.unlearning.streams import Inputs
 
 MOST_PAIRS = 512
-TIE_TOLERANCE = 1e-6  # of cosines; captions that are as near as the own one share the middle rank
+TIE_TOLERANCE = 1e-6  # of cosines; captions as near as the own one share the middle rank
 
 
 class _Sample(NamedTuple):
@@ -54,7 +54,7 @@ def make_watch(
     bind: Bind,
     rules: Rules,
 ) -> Watch:
-    """Returns how the config wants the run to be watched."""
+    """Returns the observers that the config asks for."""
     log, every = config.log, config.unlearn.evaluate_every
     if log.wandb:
         import_wandb()  # before anything is trained
@@ -97,7 +97,7 @@ def mean_reciprocal_rank(similarity: np.ndarray, tokens: np.ndarray) -> float:
 
     Args:
       similarity: float32 [N, N], images by captions; image i has caption i.
-      tokens: int32 [N, T]; captions equal to the own one are no distractors.
+      tokens: int32 [N, T]; captions equal to the own one are not distractors.
     """
     _, ids = np.unique(tokens, axis=0, return_inverse=True)
     other = ids[:, None] != ids[None, :]
