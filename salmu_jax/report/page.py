@@ -43,7 +43,7 @@ def write_report(
     title: str,
     run: Mapping[str, Any],
 ) -> tuple[Path, dict[str, Any]]:
-    """Writes ``index.html``, ``models/*.html`` and ``leaderboard.json`` as one atomic directory.
+    """Writes ``index.html``, ``models/*.html``, ``figures/*.svg`` and ``leaderboard.json`` as one atomic directory.
 
     The same arguments give the same bytes.
 
@@ -78,14 +78,15 @@ def write_report(
 def render_pages(
     site: Site, samples: Sequence[dict[str, Any]], *, title: str, run: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Returns the text of every page by its file name; arguments as :func:`write_report`'s."""
+    """Returns the text of every page and figure by its file name; arguments as :func:`write_report`'s."""
     seconds = {name: max(float(value), 0.0) for name, value in (run.get("stages") or {}).items()}
     longest = max([*seconds.values(), 1e-9])
+    view = index_view(site)
     pages = {
         "index.html": render(
             "index.html",
             title=title,
-            view=index_view(site),
+            view=view,
             people=people_view(samples),
             scenes=scenes_view(samples),
             run={"command": run.get("command"), "config": run.get("config")},
@@ -94,6 +95,8 @@ def render_pages(
             total=sum(seconds.values()),
         )
     }
+    for panel in view["panels"]:
+        pages[f"figures/{panel['key']}.svg"] = render("scatter.svg", view=view, panel=panel, own=True)
     for row in site.board["rows"]:
         pages[f"models/{site.pages[row['model']]}"] = render("model.html", title=title, view=model_view(site, row))
     return pages

@@ -50,6 +50,7 @@ def environment() -> jinja2.Environment:
     style, script = (_asset(name) for name in ("report.css", "report.js"))
     found.globals |= {
         "style": Markup(style),
+        "light": Markup(re.sub(r"@media \(prefers-color-scheme: dark\) \{.*?\n\}\n", "", style, flags=re.DOTALL)),
         "script": Markup(script),
         "policy": (
             f"default-src 'none'; img-src data:; style-src 'sha256-{_digest(style)}'; script-src 'sha256-{_digest(script)}';"

@@ -44,6 +44,7 @@ def edited(root, file, old, new):
         ("salmu_jax/models/tokenizer.py", b"lower()", b"upper()", {"pretrain", "unlearn", "evaluate"}),
         ("salmu_jax/models/preprocess.py", b"BICUBIC", b"BILINEAR", {"pretrain", "unlearn", "evaluate", "report"}),
         ("salmu_jax/training/loss.py", b"jnp.", b"np.", {"pretrain", "unlearn"}),
+        ("salmu_jax/report/templates/index.html", b"<h1>", b"<h1 id='top'>", {"report"}),
         ("data_pipelines/order.py", b"return ", b"return 1 + ", {"pretrain", "unlearn"}),
         ("data_pipelines/builders/salmu.py", b"return", b"yield", {"build"}),
         ("data_pipelines/world/faces.py", b"0.5", b"0.6", {"generate"}),
