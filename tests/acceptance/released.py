@@ -139,7 +139,7 @@ def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any
             evaluator = stages.evaluator()
             embeddings = evaluator.embed(f"ACS {model}", clip, params, make_tokenizer(clip), manifest["digest"])
             captions = embeddings.of(evaluator.data(clip.config.image_size).splits["forget"].text)
-            candidates[model] = acs_candidates(embeddings.images["forget"], captions, config.seed)
+            candidates[model] = acs_candidates(embeddings.images["forget"], captions, config.evaluate.seed)
     return figures, candidates
 
 
