@@ -292,7 +292,8 @@ class Chain:
             method = {"options": made["method"], "hyper": made["hyper"], "trainable": made["trainable"]}
         else:
             method = self._describe(run)
-        fields = self.unlearn_fields(run, method, self.run_data(run), str(manifest.get("parent")))
+        parent = self._manifest(run.parent).get("digest") or manifest.get("parent")
+        fields = self.unlearn_fields(run, method, self.run_data(run), str(parent))
         return self.currency.changes(f"unlearn {run.name}", fields)
 
 

@@ -78,6 +78,12 @@ def test_a_second_time_everything_is_reused(finished, salmu):
     assert reused == ["unlearn delete-s1", "unlearn relearned"]
 
 
+def test_a_result_of_a_run_with_another_parent_in_the_config_is_stale(finished, salmu):
+    override = "--config.unlearn.runs.relearned.parent=delete"
+    refused = salmu.run("report", "--workdir", finished[0], override, config=CONFIG)
+    refused.assert_bad_input("relearned (parent ", "'salmu unlearn --run relearned', then 'salmu evaluate")
+
+
 def test_a_run_of_a_parent_that_has_changed_is_stale_and_refused(finished, salmu, tmp_path):
     workdir = shutil.copytree(finished[0], tmp_path / "run")
     override = "--config.unlearn.runs.delete-s1.seed=2"
