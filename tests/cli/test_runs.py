@@ -65,7 +65,7 @@ def test_another_seed_is_another_model(finished):
 def test_all_are_in_one_report_and_verify(finished, salmu):
     workdir, _ = finished
     board = json.loads((workdir / "report" / "leaderboard.json").read_text())
-    assert {*RUNS, "delete"} <= {row["model"] for row in board["methods"]}
+    assert {*RUNS, "delete"} <= {row["model"] for row in board["rows"]}
     verified = salmu.run("verify", workdir / "results", config=None)
     assert verified.status == 0, verified.err
 
