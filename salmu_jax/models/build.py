@@ -66,7 +66,7 @@ def input_manifest(clip: Clip, tokenizer: ClipTokenizer) -> dict[str, Any]:
 
 
 def input_differences(manifest: Mapping[str, Any], clip: Clip) -> list[str]:
-    """Lists how the inputs that ``manifest`` records differ from those that this code would prepare for ``clip``."""
+    """Lists the differences between the inputs that ``manifest`` records and those that this code prepares for ``clip``."""
     now = flatten(input_manifest(clip, make_tokenizer(clip)))
     then = flatten({name: manifest[name] for name in ("activation", "image", "tokenizer") if name in manifest})
     names = [name for name in now if name in then and then[name] != now[name]]

@@ -1,4 +1,4 @@
-"""The pre-LN transformer of both CLIP towers, and how it is run: scanned or not, rematerialised or not, with which kernels."""
+"""The pre-LN transformer of both CLIP towers; :class:`Execution` says how it runs (scanned, rematerialised, which kernels)."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class Block(nn.Module):
         self.in_proj = Dense(width, 3 * width, init.qkv, zeros, constant_bias=(width, 2 * width))
         self.out_proj = Dense(width, width, init.out, zeros)
         self.ln_2 = LayerNorm(self.fused)
-        # PyTorch's Linear draws its biases too; the text tower's initialisation leaves them so.
+        # PyTorch's Linear draws its biases too, and the text tower's initialisation does not change them.
         self.c_fc = Dense(width, hidden, init.fc, uniform(width**-0.5))
         self.c_proj = Dense(hidden, width, init.proj, uniform(hidden**-0.5))
 
@@ -160,13 +160,13 @@ class Block(nn.Module):
         return x.reshape(shape)
 
     def _attend(self, y: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Attention of all positions: rows [B L, width] to the same."""
+        """Computes attention for all positions: rows [B L, width] to rows [B L, width]."""
         q, k, v = (part.reshape(shape) for part in project_qkv(self.in_proj, y, self.attention))
         y = attention(q, k, v, self.config.heads, self.causal, self.attention, self.length)
         return y.reshape(-1, shape[-1])
 
     def _attend_at(self, y: jax.Array, position: jax.Array | int) -> jax.Array:
-        """Attention of one position of each row: [B, L, width] to [B, width]."""
+        """Computes attention for one position of each sequence: [B, L, width] to [B, width]."""
         width, kernel, bias = y.shape[-1], self.in_proj.kernel, self.in_proj.bias
         q = self.in_proj(take_position(y, position), slice(width))
         visible = position + 1 if self.causal else self.length or y.shape[1]
@@ -174,7 +174,7 @@ class Block(nn.Module):
         return attention_of_one(q, y, to_keys, to_values, value_bias, self.config.heads, visible)
 
     def _hidden(self, y: jax.Array) -> jax.Array:
-        """The MLP's hidden activations: rows [N, width] to [N, hidden]."""
+        """Computes the MLP's hidden activations: rows [N, width] to [N, hidden]."""
         if self.fused:
             y, bias = self.c_fc(y, bias_apart=True)
             return kernels.biased_gelu(nn.with_logical_constraint(y, ("batch", "mlp")), bias, self.quick_gelu)
@@ -209,7 +209,7 @@ class Dense(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation in float32, epsilon 1e-5, returned in ``x``'s dtype; for a ``branch``, ``x`` and that."""
+    """Normalises ``x`` [..., width] in float32 and returns it in its dtype; for a ``branch``, returns ``x`` and that."""
 
     fused: bool = False
 
@@ -231,7 +231,7 @@ def take_position(x: jax.Array, position: jax.Array | int) -> jax.Array:
 
 
 class _Initializers(NamedTuple):
-    """Of a block's kernels."""
+    """The initialisers of a block's kernels."""
 
     qkv: Initializer
     out: Initializer
@@ -240,13 +240,13 @@ class _Initializers(NamedTuple):
 
 
 def _vision_initializers(width: int, hidden: int) -> _Initializers:
-    """PyTorch's defaults; its MultiheadAttention draws Xavier uniform over the fused (3 width, width) matrix."""
+    """Returns PyTorch's defaults; its MultiheadAttention draws Xavier uniform over the fused (3 width, width) matrix."""
     linear = uniform(width**-0.5)
     return _Initializers(uniform(math.sqrt(6 / (4 * width))), linear, linear, uniform(hidden**-0.5))
 
 
 def _text_initializers(tower: TowerConfig) -> _Initializers:
-    """OpenCLIP's for the text tower: normal, narrower for what is added to the residual stream."""
+    """Returns OpenCLIP's initialisers for the text tower: normal, and narrower for projections onto the residual stream."""
     width, normal = tower.width, nn.initializers.normal
     narrow = normal(width**-0.5 * (2 * tower.layers) ** -0.5)
     return _Initializers(normal(width**-0.5), narrow, normal((2 * width) ** -0.5), narrow)
@@ -258,5 +258,5 @@ def _cast_matrices(params: Params, dtype: jnp.dtype) -> Params:
 
 
 def uniform(bound: float) -> Initializer:
-    """Uniform on [-bound, bound), float32."""
+    """Returns an initialiser that is uniform on [-bound, bound), float32."""
     return lambda rng, shape: jax.random.uniform(rng, shape, jnp.float32, -bound, bound)

@@ -170,7 +170,7 @@ def _total_steps(config: ConfigDict, pairs: int) -> int:
 
 
 def _initial_state(config: ConfigDict, clip: Clip, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """Draws the initial state where it will be kept: no device ever holds all of it unless it has to."""
+    """Draws the initial state, sharded from the start: no device holds more of it than its shard."""
     rng = jax.random.fold_in(jax.random.key(config.seed), INIT_PURPOSE)
 
     def init(rng: jax.Array) -> TrainState:
@@ -183,7 +183,7 @@ def _initial_state(config: ConfigDict, clip: Clip, optimizer: optax.GradientTran
 def _feed(
     config: ConfigDict, clip: Clip, source: PairSource, cache: DecodedCache | None
 ) -> tuple[DataFeed, loop.Batches]:
-    """Returns how this process's share of the batches is made, and a function from the first step to the batches."""
+    """Returns how this process's part of the batches is made, and a function from the first step to an iterator over them."""
     tokenizer, size, rows = make_tokenizer(clip), clip.config.image_size, config.train.batch_size
     pixels = rows // jax.process_count() * size**2 * 3
     workers = host.decoding_workers(config.data.workers, len(source), pixels, cached=cache is not None)
