@@ -32,20 +32,19 @@ MAX_BYTES = 1 << 24  # of a result file; one of the released sizes takes 1.3 MB
 
 def leaderboard_row(result: Mapping[str, Any]) -> dict[str, float | None]:
     """Returns the value of every metric of ``registry.METRICS`` by its key; None where it was not measured."""
-    return {metric.key: _figure(result, metric.key)["value"] for metric in METRICS}
+    return _figures(result, "value")
 
 
 def leaderboard_intervals(result: Mapping[str, Any]) -> dict[str, list[float] | None]:
     """Returns the interval of every metric of ``registry.METRICS``, [low, high]; None where there is none."""
-    return {metric.key: _figure(result, metric.key)["interval"] for metric in METRICS}
+    return _figures(result, "interval")
 
 
-def _figure(result: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Returns the entry of a metric in ``metrics``, or what schema 2 says of it."""
-    figures = result.get("metrics")
-    if figures is None:
-        figures = _figures_of_schema_2(result)
-    return figures.get(key) or {"value": None, "interval": None}
+def _figures(result: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Returns one field of the entries in ``metrics``, those of schema 2 included; None for a metric of another version."""
+    figures = result["metrics"] if "metrics" in result else _figures_of_schema_2(result)
+    known = {metric.key for metric in measured(result["protocol"])}
+    return {metric.key: figures.get(metric.key, {}).get(name) if metric.key in known else None for metric in METRICS}
 
 
 def upgraded(result: Mapping[str, Any]) -> dict[str, Any]:

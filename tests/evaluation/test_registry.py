@@ -91,7 +91,11 @@ def test_a_metric_that_a_reader_does_not_know_is_carried_and_not_believed(tiny, 
     assert not verify_results([path])[0].problems
     monkeypatch.setattr(registry, "METRICS", (*METRICS, probe()))
     assert any("'metrics > Capitals > value' is 0.123" in line for line in verify_results([path])[0].problems)
-    monkeypatch.setattr(registry, "METRICS", (*METRICS, probe(version=2)))
+    newer = (*METRICS, probe(version=2))
+    monkeypatch.setattr(registry, "METRICS", newer)
+    monkeypatch.setattr("salmu_jax.evaluation.result.METRICS", newer)
+    assert leaderboard_row(load_result(path))["Capitals"] is None
+    assert leaderboard_intervals(load_result(path))["Capitals"] is None
     assert "not know them: Capitals" in verify_results([path])[0].lines()[0]
 
 

@@ -1,6 +1,7 @@
 """ACS (1.3), the association coherence score: how well a threshold on the similarity tells true pairs from shuffled ones.
 
-The features of the published ACS are not public; here the similarity is the only feature.
+The features of the published ACS are not public; here the similarity is the only feature. The interval resamples identities
+on the test half; the regression stays as it was fitted.
 """
 
 from __future__ import annotations
