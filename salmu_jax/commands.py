@@ -371,7 +371,7 @@ COMMANDS: dict[str, Command] = {
         shared=True,
     ),
     "report": Command(
-        "write the leaderboard and a page a model: of a work directory (--config), or of result files of any people",
+        "write the leaderboard and one page per model, for a work directory (--config) or for result files from anybody",
         (
             option("results", nargs="*", metavar="FILE", help="result files, or directories of them"),
             option("--output", metavar="DIR", help="the directory to make; with result files"),

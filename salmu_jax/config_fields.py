@@ -116,7 +116,7 @@ class Train:
     """How the foundation models are trained."""
 
     epochs: float = field(32.0, "passes over the model's own pairs", _EPOCHS)
-    batch_size: int = field(32_768, "pairs a step, over all devices", AT_LEAST_ONE)
+    batch_size: int = field(32_768, "pairs per step, over all devices", AT_LEAST_ONE)
     learning_rate: float = field(5e-4, "the peak of the schedule", ADAMW["learning_rate"])
     warmup_steps: int = field(10_000, "of linear warm-up", ADAMW["warmup_steps"])
     weight_decay: float = field(0.2, "decoupled, of matrices", ADAMW["weight_decay"])
@@ -136,7 +136,7 @@ class Train:
         NOT_NEGATIVE,
         how=True,
     )
-    steps_per_call: int = field(1, "steps a device call (a scan); more for small models", AT_LEAST_ONE, how=True)
+    steps_per_call: int = field(1, "steps per device call (a scan); more for small models", AT_LEAST_ONE, how=True)
     save_every: int = field(500, "steps between saved states", AT_LEAST_ONE, how=True)
     save_minutes: float = field(
         0.0, "also save when so many minutes have passed; 0: by steps alone", NOT_NEGATIVE, how=True
@@ -167,7 +167,7 @@ class Unlearn:
         "the splits that a method may read besides forget: retain_synth, as published, and optionally retain_pairs",
         choices=("salmu/retain_synth", "retain_pairs/train"),
     )
-    steps_per_call: int = field(1, "steps a device call (a scan)", AT_LEAST_ONE, how=True)
+    steps_per_call: int = field(1, "steps per device call (a scan)", AT_LEAST_ONE, how=True)
     save_every: int = field(500, "steps between saved states", AT_LEAST_ONE, how=True)
     evaluate_every: int = field(
         0, "steps between evaluations on forget and retain pairs; 0: none", NOT_NEGATIVE, how=True

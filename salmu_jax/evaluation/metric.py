@@ -1,6 +1,6 @@
 """Defines the contract of a metric: what a file of ``metrics/`` says, and what its functions receive.
 
-A metric is the mean of a score a row. It says which texts it needs embeddings of, how the scores follow from the embeddings
+A metric is the mean of one score per row. It says which texts to embed, how the scores follow from the embeddings
 (``score``), and which scores the mean is taken over, with the rows that are resampled together (``sample``). Value, interval,
 paired comparison and verification follow from these. ``docs/metrics.md`` shows how to write one.
 """
@@ -57,8 +57,8 @@ class Inputs:
 class Sample(NamedTuple):
     """The rows that a metric is the mean of.
 
-    ``values`` [N] is a score a row, bool or float. ``clusters`` int [N] says which rows are resampled together: those of one
-    identity (``rows.by_identity``); None: each row is independent of all others.
+    ``values`` [N] is one score per row, bool or float. ``clusters`` int [N] groups rows that are resampled together, those of
+    one identity (``rows.by_identity``); None: each row is independent of all others.
     """
 
     values: np.ndarray

@@ -30,7 +30,7 @@ from salmu_jax.evaluation import cache_files
 from salmu_jax.runtime import host
 from salmu_jax.runtime.errors import InputError
 
-BLOCK = 256  # rows a file: 38 MB at 224 px
+BLOCK = 256  # rows per file: 38 MB at 224 px
 FREE_MARGIN = 2 << 30  # bytes that a cache leaves free on its disk
 POLICIES = ("auto", "on", "off")
 

@@ -121,7 +121,7 @@ def check_comparable(results: Sequence[dict[str, Any]]) -> None:
     models = [result["model"] for result in results]
     repeated = sorted({model for model in models if models.count(model) > 1})
     if repeated:
-        raise InputError(f"more than one result for {', '.join(map(repr, repeated))}; give one result file a model")
+        raise InputError(f"more than one result for {', '.join(map(repr, repeated))}; give one result file per model")
     if missing := missing_references(models):
         raise InputError(f"no result for {' and '.join(map(repr, missing))}; every other model is judged by these two")
     clean = next(result for result in results if result["model"] == "clean")

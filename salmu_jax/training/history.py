@@ -16,7 +16,7 @@ from salmu_jax.runtime.opening import open_regular
 
 
 class History:
-    """The metrics of a run as JSON lines, one a device call; a resumed run drops the lines of the steps that it repeats.
+    """The metrics of a run as JSON lines, one per device call; a resumed run drops the lines of the steps that it repeats.
 
     A metric that is not finite is written as a string, ``"nan"``, since JSON has no such number. Only process 0 writes.
 

@@ -256,7 +256,7 @@ def _sweep(
       local: accumulates over captions; belongs to this device's images.
       captions: this device's.
       partial: accumulates over images, [b, ...] for b captions; that of this device's captions.
-      reduce: ``reduce(copies, axes)`` combines the copies of ``partial`` over all captions, one a device, into the part of
+      reduce: ``reduce(copies, axes)`` combines the copies of ``partial`` over all captions, one per device, into the part of
         this device's captions. The chunked form needs it: there each device accumulates over its own images only.
 
     Returns ``local`` and ``partial``, complete.

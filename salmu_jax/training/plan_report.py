@@ -39,7 +39,7 @@ def run(
         raise InputError(f"is {bytes_per_pair:g}; a number above 0 is needed", "--bytes-per-pair")
     assumed = [
         *([f"{PUBLISHED_PAIRS:,} pairs, as published (--pairs)"] if pairs is None else []),
-        *([f"{ASSUMED_BYTES_PER_PAIR:,} bytes a pair (--bytes-per-pair)"] if bytes_per_pair is None else []),
+        *([f"{ASSUMED_BYTES_PER_PAIR:,} bytes per pair (--bytes-per-pair)"] if bytes_per_pair is None else []),
     ]
     sizes = {
         "pairs": PUBLISHED_PAIRS if pairs is None else pairs,
@@ -78,7 +78,7 @@ def table(config: ConfigDict, made: plan.Plan, assumed: list[str]) -> list[str]:
         ("batch", f"{train.batch_size:,} pairs, {share:,.4g} a chip{caching}; {train.loss} loss, {train.loss_form}"),
         ("steps", f"{made.steps:,}: {train.epochs:g} epochs of {made.pairs:,} pairs"),
         ("memory a chip", _memory(memory)),
-        ("FLOPs a step", _flops(made)),
+        ("FLOPs per step", _flops(made)),
         ("moved a step", _moved(made)),
     ]
     seconds = made.seconds()

@@ -158,7 +158,9 @@ def _total_steps(config: ConfigDict, pairs: int) -> int:
     """Returns the steps of the run. Raises InputError for fewer pairs than a batch, or a warm-up longer than the run."""
     train = config.train
     if pairs < train.batch_size:
-        raise InputError(f"{train.batch_size} pairs a step are more than the {pairs} there are", "train.batch_size")
+        raise InputError(
+            f"{train.batch_size} pairs per step are more than the {pairs} that there are", "train.batch_size"
+        )
     total_steps = loop.steps_of(train.epochs, pairs, train.batch_size)
     if train.warmup_steps > total_steps:
         raise InputError(

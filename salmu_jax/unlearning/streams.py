@@ -245,7 +245,7 @@ def step_sizes(streams: Mapping[str, Stream], batch_size: int) -> dict[str, int]
     sharing = [name for name, stream in streams.items() if stream.per_step is None]
     if sharing and batch_size % len(sharing):
         raise InputError(
-            f"{batch_size} pairs a step are shared evenly by {' and '.join(sharing)}; a multiple of {len(sharing)} is needed",
+            f"{batch_size} pairs per step are shared by {' and '.join(sharing)}; a multiple of {len(sharing)} is needed",
             "batch_size",
         )
     return {name: stream.per_step or batch_size // len(sharing) for name, stream in streams.items()}
@@ -327,7 +327,7 @@ def _caption_a_row(make: MakeCaptions, name: str, inputs: Inputs) -> np.ndarray:
     texts = _made(make, name, inputs, _generator(name, inputs))
     wanted = len(inputs.permission.rows)
     if len(texts) != wanted:
-        raise InputError(f"made {len(texts):,} captions of {wanted:,} forget rows; one a row is needed", _where(name))
+        raise InputError(f"made {len(texts):,} captions of {wanted:,} forget rows; one per row is needed", _where(name))
     return inputs.tokenizer(texts)
 
 

@@ -192,7 +192,7 @@ def test_the_batch_is_shared_evenly_by_streams_without_a_size():
     assert step_sizes({"texts": Texts(per_step=3)}, 7) == {"texts": 3}
     assert step_sizes({}, 7) == {}
     with pytest.raises(
-        InputError, match="batch_size: 7 pairs a step are shared evenly by forget and retain; a multiple of 2"
+        InputError, match="batch_size: 7 pairs per step are shared by forget and retain; a multiple of 2"
     ):
         step_sizes(STREAMS, 7)
 
@@ -267,7 +267,7 @@ def test_streams_that_cannot_be(stream, answer):
     [
         (
             Forget(others={"alias": lambda rows, rng: ["one"]}),
-            "stream 'a.alias': made 1 captions of 12 forget rows; one a row",
+            "stream 'a.alias': made 1 captions of 12 forget rows; one per row",
         ),
         (Forget(others={"alias": lambda rows, rng: "one"}), "stream 'a.alias': has to make a list of texts"),
         (Forget(others={"alias": lambda rows, rng: [1] * 12}), "stream 'a.alias': has to make a list of texts"),

@@ -107,7 +107,7 @@ def test_every_field_of_hyper_but_the_steps_can_be_set():
         (
             "cliperase",
             {"batch_size": 7},
-            "{}: batch_size: 7 pairs a step are shared evenly by forget and retain; a multiple of 2",
+            "{}: batch_size: 7 pairs per step are shared by forget and retain; a multiple of 2",
         ),
         ("cliperase", {"preset": "publishd"}, "{}: preset: no preset 'publishd'; did you mean 'published'?"),
         ("cliperase", {"preset": 3}, "{}: preset: no preset 3; there are published"),

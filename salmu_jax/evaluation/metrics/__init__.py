@@ -1,1 +1,1 @@
-"""The metrics of a result, one a file; ``registry.py`` lists them."""
+"""The metrics of a result, one per file; ``registry.py`` lists them."""
