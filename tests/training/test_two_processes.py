@@ -141,19 +141,32 @@ def test_two_processes_train_stop_go_on_and_evaluate_as_one_does(data, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_method_runs_over_two_processes_as_in_one(data, tmp_path):
+def test_methods_run_over_two_processes_as_in_one(data, tmp_path):
     """The commands start children of their own, which find each other as the commands did."""
-    method = ("unlearn", "--method", "delete", "--workdir")
+    file = ROOT / "tests" / "support" / "whole_contract.py"
+    names = ("delete", "whole_contract", "descent_to_delete")
+    chosen = ("--method", "delete", "--method", f"{file}:WholeContract", "--method", "descent_to_delete")
+    unlearn = ("unlearn", *chosen, "--config.unlearn.evaluate_every=4", "--config.log.tensorboard=True", "--workdir")
     alone = shutil.copytree(data, tmp_path / "alone")
     assert Run(tmp_path, 1, ("pretrain", "--model", "compromised", "--workdir", alone)).wait() == [0]
     workdir = shutil.copytree(alone, tmp_path / "run")
-    run = Run(tmp_path, 1, (*method, alone))
+    run = Run(tmp_path, 1, (*unlearn, alone))
     assert run.wait() == [0], run.said()
-    run = Run(tmp_path, 2, (*method, workdir))
+    run = Run(tmp_path, 2, (*unlearn, workdir))
     assert run.wait() == [0, 0], [run.said(0), run.said(1)]
     assert run.said(1) == []
-    ours, theirs = (jax.tree.leaves(load_model(path / "models" / "delete")[1]) for path in (workdir, alone))
-    largest = max(float(np.max(np.abs(one - other))) for one, other in zip(ours, theirs, strict=True))
-    print(f"largest difference of a parameter: {largest:.1e}")
-    assert largest < 1e-5
+    for name in names:
+        ours, theirs = (jax.tree.leaves(load_model(path / "models" / name)[1]) for path in (workdir, alone))
+        largest = max(float(np.max(np.abs(one - other))) for one, other in zip(ours, theirs, strict=True))
+        print(f"{name}: largest difference of a parameter: {largest:.1e}")
+        assert largest < 1e-5
     assert not list(tmp_path.glob(".salmu-*"))
+    evaluated = [
+        [json.loads(line) for line in (path / "models" / "whole_contract" / "metrics.jsonl").read_text().splitlines()]
+        for path in (workdir, alone)
+    ]
+    for one, other in zip(*evaluated, strict=True):
+        assert one.keys() == other.keys()
+        np.testing.assert_allclose(list(one.values()), list(other.values()), atol=1e-3)
+    assert any("forget_mrr" in line for line in evaluated[0])
+    assert list((workdir / "logs" / "whole_contract").rglob("events*"))

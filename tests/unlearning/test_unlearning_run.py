@@ -180,6 +180,12 @@ def test_prepare_means_over_batches_as_a_loop_by_hand_does(tmp_path, monkeypatch
     class Watched(Salient):
         def prepare(self, ctx):
             prepared = super().prepare(ctx)
+
+            def figures(params, batch, rng):
+                assert not jax.tree.leaves(params["visual"])
+                return {"tokens": jnp.mean(batch["forget"].tokens), "noise": jax.random.normal(rng, (3,))}
+
+            seen.update(means=ctx.gather(ctx.mean(figures, 10)), rng=ctx.rng)
             seen.update(ctx=ctx, mask=ctx.gather(prepared["mask"]), batches=list(ctx.batches(self.batches)))
             return prepared
 
@@ -192,6 +198,12 @@ def test_prepare_means_over_batches_as_a_loop_by_hand_does(tmp_path, monkeypatch
         model = Bound(CLIP, {**PARAMS, "text": text})
         image, texts = model.encode_pairs(batch["forget"])
         return jnp.mean(jnp.sum(image * texts, axis=-1))
+
+    np.testing.assert_allclose(
+        seen["means"]["tokens"], np.mean([batch["forget"].tokens for batch in seen["batches"]]), rtol=1e-6
+    )
+    noise = [jax.random.normal(jax.random.fold_in(seen["rng"], number), (3,)) for number in range(10)]
+    np.testing.assert_allclose(seen["means"]["noise"], np.mean(noise, axis=0), rtol=1e-5)
 
     gradient = jax.jit(jax.grad(loss))
     summed = [gradient(PARAMS["text"], batch) for batch in seen["batches"]]
