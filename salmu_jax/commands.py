@@ -305,7 +305,7 @@ def _compare(options: argparse.Namespace, overrides: list[str]) -> None:
     if wrong:
         raise InputError(f"{len(wrong)} of 2 results do not verify")
     (first, first_rows), (second, second_rows) = ((one.result or {}, one.rows or {}) for one in found)
-    table = format_comparison(compare(first, first_rows, second, second_rows), first["protocol"])
+    table = format_comparison(compare(first, first_rows, second, second_rows, paths[1]), first["protocol"])
     for name, path, result in zip("AB", paths, (first, second), strict=True):
         digest = (result["provenance"].get("checkpoint") or {}).get("digest") or "not recorded"
         console.say(f"{name}: {result['model']}, checkpoint {digest[:12]}, {safe_text(path, None)}")

@@ -16,6 +16,7 @@ metrics of one comparison safe to read side by side (Holm, 1979).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -59,20 +60,25 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    first: Mapping[str, Any], first_rows: RowScores, second: Mapping[str, Any], second_rows: RowScores
+    first: Mapping[str, Any],
+    first_rows: RowScores,
+    second: Mapping[str, Any],
+    second_rows: RowScores,
+    where: str | os.PathLike | None = None,
 ) -> list[Comparison]:
     """Compares every metric that both results have, with the seed and the bootstrap samples of their protocol.
 
     Args:
       first, second: results, upgraded (``result.load_result``).
       first_rows, second_rows: their row scores.
+      where: the file of the second result, for errors.
 
     Raises InputError if the two were measured on other data, or otherwise.
     """
-    if fields := incomparable(first, second):
-        raise InputError(f"the two were not measured alike: {listed(fields)}; evaluate both alike")
-    if problem := next(shared_problems(first_rows, second_rows), None):
-        raise InputError(problem.replace("those of 'clean'", "the same in both"))
+    if fields := incomparable(second, first):
+        raise InputError(f"was not measured like the first result: {listed(fields, 3)}; evaluate both alike", where)
+    if problem := next(shared_problems(second_rows, first_rows), None):
+        raise InputError(problem.replace("those of 'clean'", "those of the first result"), where)
     protocol = first["protocol"]
     both = [metric for metric in measured(protocol) if metric in measured(second["protocol"])]
     pairs = []

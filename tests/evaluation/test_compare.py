@@ -177,16 +177,18 @@ def test_what_two_models_share_cancels():
 def test_results_that_cannot_be_compared_are_one_line(scored):
     (first, rows), (second, others) = scored("delete"), scored("finetuning")
     other = {**second, "protocol": {**second["protocol"], "seed": 43}}
-    with pytest.raises(InputError, match=r"not measured alike: protocol\.seed 42 instead of 43; evaluate both alike"):
-        compare(first, rows, other, others)
+    with pytest.raises(
+        InputError, match=r"^b\.json: was not measured like the first result: protocol\.seed 43 instead of 42; evaluate"
+    ):
+        compare(first, rows, other, others, "b.json")
     data = {**second["provenance"], "data": {"salmu": "e" * 64}}
     with pytest.raises(InputError, match=r"provenance\.data\.salmu"):
         compare(first, rows, {**second, "provenance": data}, others)
     turned = {**others, "forget.identity": others["forget.identity"][::-1]}
-    with pytest.raises(InputError, match=r"row scores forget\.identity are not the same in both"):
+    with pytest.raises(InputError, match=r"row scores forget\.identity are not those of the first result"):
         compare(first, rows, second, turned)
     newer = {**second, "protocol": {**second["protocol"], "metrics": {**second["protocol"]["metrics"], "ACS": 2}}}
-    with pytest.raises(InputError, match=r"protocol\.metrics\.ACS 1 instead of 2"):
+    with pytest.raises(InputError, match=r"protocol\.metrics\.ACS 2 instead of 1"):
         compare(first, rows, newer, others)
 
 
