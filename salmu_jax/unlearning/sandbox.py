@@ -72,7 +72,12 @@ def _mounts(cell: Path, hidden: Iterable[str | os.PathLike]) -> list[tuple[str, 
     """Returns what to hide and what to show, each with its real path, a directory before what lies in it."""
     temporary = [tempfile.gettempdir(), os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp"]
     kinds = {os.path.realpath(path): HIDE for path in [*hidden, Path.home(), *temporary] if path}
-    needed: list[str | os.PathLike] = [sys.prefix, sys.base_prefix, ROOT / "salmu_jax", ROOT / "data_pipelines"]
+    gone = tuple(f"{path}/" for path in kinds)
+    needed = [
+        os.path.abspath(path) for path in (sys.prefix, sys.base_prefix, ROOT / "salmu_jax", ROOT / "data_pipelines")
+    ]
+    # A link in what is hidden, such as a virtual environment's, is gone, too.
+    kinds |= {path: SHOW for path in needed if path.startswith(gone)}
     kinds |= {os.path.realpath(path): SHOW for path in needed}
     kinds |= {os.path.realpath(cell): WRITE}
     there = [(path, kind) for path, kind in kinds.items() if os.path.isdir(path) and path != "/"]

@@ -108,3 +108,12 @@ def test_what_is_needed_is_shown_in_what_is_hidden(directories, monkeypatch, tmp
     assert mounts.index(("write", os.path.realpath(cell))) > mounts.index(("hide", "/tmp"))
     assert "/" not in places
     assert str(work / "absent") not in places
+
+
+def test_a_link_to_python_in_what_is_hidden_is_shown(directories, monkeypatch, tmp_path):
+    cell, _ = directories
+    (tmp_path / "environment").symlink_to(sys.prefix)
+    monkeypatch.setattr(sandbox.sys, "prefix", str(tmp_path / "environment"))
+    mounts = sandbox._mounts(cell, [tmp_path])
+    assert ("show", str(tmp_path / "environment")) in mounts
+    assert ("show", os.path.realpath(tmp_path / "environment")) in mounts
