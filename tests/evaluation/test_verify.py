@@ -547,6 +547,25 @@ def test_results_of_several_people_each_with_the_references(board, tmp_path):
     assert "it is of another 'compromised' than" in "".join(verify_results(paths)[4].problems)
 
 
+def test_a_further_reference_is_no_method(board):
+    """A model retrained on everything but forget: from scratch, with the holdouts among what it has read."""
+    board.copy("delete", "retrained")
+    board.path("delete").unlink()
+    read = ["retain_pairs/train", "salmu/retain_synth", "salmu/holdout_identity", "salmu/holdout_association"]
+    board.edit(
+        lambda r: r["provenance"]["checkpoint"].update(name="retrained", parent=None, root=None, splits_read=read),
+        "retrained",
+    )
+    board.without_models()
+    assert "retrained.json: the checkpoint names no parent" in complaints(board)
+    references = ("clean", "compromised", "retrained")
+    assert not any(one.problems for one in verify_results(board.paths(), references=references))
+    board.copy("retrained", "finetuning")
+    found = "\n".join(line for one in verify_results(board.paths(), references=references) for line in one.problems)
+    assert "the checkpoint is that of 'retrained', handed in as 'finetuning'" in found
+    assert "it is of the same checkpoint as 'retrained'" in found
+
+
 def test_the_control_that_changes_nothing_is_a_copy_by_declaration(board):
     digest = board.read("compromised")["provenance"]["checkpoint"]["digest"]
     board.copy("compromised", "delete")
