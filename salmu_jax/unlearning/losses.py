@@ -42,3 +42,17 @@ def both_directions(similarity: jax.Array, target: jax.Array | float) -> jax.Arr
 def fuse(image: jax.Array, text: jax.Array) -> jax.Array:
     """Returns ``normalise((I + T) / 2)`` [B, D]: one multimodal embedding a pair."""
     return l2_normalize((image + text) / 2)
+
+
+def in_batch_kl(start: jax.Array, logits: jax.Array) -> jax.Array:
+    """``(KL(rows) + KL(columns)) / 2`` of two [B, B] matrices of logits, a scalar: how far ``logits`` went from ``start``.
+
+    ``KL = mean_i sum_j p0_ij (log p0_ij - log p_ij)``, ``p0`` and ``p`` being the softmax of ``start`` and of ``logits``
+    over the captions of an image (rows), and over the images of a caption (columns).
+    """
+
+    def divergence(axis: int) -> jax.Array:
+        log_p0, log_p = jax.nn.log_softmax(start, axis), jax.nn.log_softmax(logits, axis)
+        return jnp.mean(jnp.sum(jnp.exp(log_p0) * (log_p0 - log_p), axis))
+
+    return (divergence(1) + divergence(0)) / 2
