@@ -71,12 +71,12 @@ class Context:
         a tree of arrays. The mean has the same structure, in float32, and is sharded like the parameters that it resembles
         (:meth:`gather` makes numpy arrays of it).
         """
-        steps = itertools.islice(self.stream_batches(), _at_least_one(count))
+        steps = itertools.islice(self.stream_batches.to_prepare(), _at_least_one(count))
         total: Any = None
         call: Any = None
         with mesh_lib.use(self.mesh):
             for first in itertools.count(0, _BATCHES_A_CALL):
-                group = [batch.arrays for batch in itertools.islice(steps, _BATCHES_A_CALL)]
+                group = list(itertools.islice(steps, _BATCHES_A_CALL))
                 if not group:
                     return jax.tree.map(lambda leaf: leaf / count, total)
                 stack = jax.tree.map(lambda *leaves: np.stack(leaves), *group)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -81,7 +82,7 @@ def unlearn(
                 batches,
                 total_steps=hyper.total_steps,
                 steps_per_call=config.unlearn.steps_per_call,
-                batch_size=sum(plan.sizes.values()),
+                batch_size=batches.rows_per_step,
                 mesh=mesh,
                 store=store,
                 history=history,
@@ -154,9 +155,24 @@ def _start(
         mesh=mesh,
     )
     prepared = _place(method.prepare(context), mesh, f"prepare() of {method.name}")
-    trainable, bind = method.parametrise(params, prepared, step_lib.run_key(seed, step_lib.PARAMETRISE_PURPOSE))
-    own = None if trainable is params else _place(trainable, mesh, f"parametrise() of {method.name}")
-    return step_lib.Start(params, own, prepared), bind
+    if not whole:
+        return step_lib.Start(params, None, prepared), identity
+    trainable, bind = _parametrised(method, params, prepared, seed, mesh)
+    return step_lib.Start(params, trainable, prepared), bind
+
+
+def _parametrised(method: Method, params: Params, prepared: Any, seed: int, mesh: Mesh) -> tuple[Any, Bind]:
+    """Returns the trainable tree, compiled, so that arrays which are split over several processes may go into it."""
+    key, binds = np.asarray(jax.random.key_data(step_lib.run_key(seed, step_lib.PARAMETRISE_PURPOSE))), []
+
+    def make(params: Params, prepared: Any, key: jax.Array) -> Any:
+        trainable, bind = method.parametrise(params, prepared, jax.random.wrap_key_data(key, impl="threefry2x32"))
+        binds.append(bind)
+        return trainable
+
+    with mesh_lib.use(mesh):
+        shardings = mesh_lib.param_shardings(jax.eval_shape(make, params, prepared, key), mesh)
+        return jax.jit(make, out_shardings=shardings)(params, prepared, key), binds[0]
 
 
 def _place(tree: Any, mesh: Mesh, what: str) -> Any:

@@ -15,8 +15,16 @@ from salmu_jax.unlearning.methods.descent_to_delete import DescentToDelete
 from salmu_jax.unlearning.methods.direct_similarity_minimisation import DirectSimilarityMinimisation
 from salmu_jax.unlearning.methods.finetuning import Finetuning
 from salmu_jax.unlearning.methods.generic_captions import GenericCaptions
+from salmu_jax.unlearning.methods.lora_subtract import LoraSubtract
 from salmu_jax.unlearning.methods.negative_gradient import NegativeGradient
+from salmu_jax.unlearning.methods.no_op import NoOp
+from salmu_jax.unlearning.methods.pinned_surrogates import PinnedSurrogates
+from salmu_jax.unlearning.methods.random_weights import RandomWeights
+from salmu_jax.unlearning.methods.relearn import Relearn
+from salmu_jax.unlearning.methods.salun import SalUn
+from salmu_jax.unlearning.methods.scrub import Scrub
 from salmu_jax.unlearning.methods.shuffled_captions import ShuffledCaptions
+from salmu_jax.unlearning.methods.text_projection import TextProjection
 from salmu_jax.unlearning.methods.vlunlearn import VLUnlearn
 
 METHODS: dict[str, type[Method]] = {
@@ -31,6 +39,14 @@ METHODS: dict[str, type[Method]] = {
         CLIPErase,
         Delete,
         DescentToDelete,
+        SalUn,
+        Scrub,
+        LoraSubtract,
+        TextProjection,
+        PinnedSurrogates,
+        Relearn,
+        NoOp,
+        RandomWeights,
     )
 }
 

@@ -61,13 +61,19 @@ class Inputs:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stream:
-    """Base of all streams; ``per_step`` rows per step, None for an even share of ``hyper.batch_size``."""
+    """Base of all streams.
+
+    Attributes:
+      per_step: rows per step; None for an even share of ``hyper.batch_size``.
+      prepare_only: the stream is for ``prepare``: it takes no share of ``batch_size``, and ``objectives`` does not get it.
+    """
 
     purpose: ClassVar[int]  # folded into the seed, so that streams are drawn independently
     usual_name: ClassVar[str] = ""  # a stream with this name does not fold its name into the seed
     has_images: ClassVar[bool] = False
 
     per_step: int | None = None
+    prepare_only: bool = False
 
     def __post_init__(self) -> None:
         if self.per_step is not None and (type(self.per_step) is not int or self.per_step < 1):
@@ -238,17 +244,19 @@ class Surrogates(Stream):
 
 
 def step_sizes(streams: Mapping[str, Stream], batch_size: int) -> dict[str, int]:
-    """Returns the rows per step of each stream: its ``per_step``, or an even share of ``batch_size``.
+    """Returns the rows per batch of each stream: its ``per_step``, or an even share of ``batch_size``.
+
+    Streams that are ``prepare_only`` get as many as the others, and do not count among those that share.
 
     Raises InputError if ``batch_size`` does not divide by the streams that share it.
     """
-    sharing = [name for name, stream in streams.items() if stream.per_step is None]
+    sharing = [name for name, stream in streams.items() if stream.per_step is None and not stream.prepare_only]
     if sharing and batch_size % len(sharing):
         raise InputError(
             f"{batch_size} pairs per step are shared by {' and '.join(sharing)}; a multiple of {len(sharing)} is needed",
             "batch_size",
         )
-    return {name: stream.per_step or batch_size // len(sharing) for name, stream in streams.items()}
+    return {name: stream.per_step or batch_size // max(len(sharing), 1) for name, stream in streams.items()}
 
 
 def forget_step_size(streams: Mapping[str, Stream], sizes: Mapping[str, int], batch_size: int) -> int:
@@ -258,7 +266,7 @@ def forget_step_size(streams: Mapping[str, Stream], sizes: Mapping[str, int], ba
     """
     for kind in (Forget, Texts):
         for name, stream in streams.items():
-            if isinstance(stream, kind) and stream.reads == FORGET:
+            if isinstance(stream, kind) and stream.reads == FORGET and not stream.prepare_only:
                 return sizes[name]
     return batch_size
 
@@ -273,6 +281,7 @@ class Batches:
 
     def __init__(self, streams: Mapping[str, Stream], sizes: Mapping[str, int], inputs: Inputs):
         self.sizes, self.inputs = dict(sizes), inputs
+        self._of_steps = [name for name, stream in streams.items() if not stream.prepare_only]
         self._opened = {name: stream.open(name, sizes[name], inputs) for name, stream in streams.items()}
         permission = inputs.permission
         self.sources = {
@@ -281,16 +290,26 @@ class Batches:
             if not isinstance(stream, Surrogates)
         }
 
+    @property
+    def rows_per_step(self) -> int:
+        """The rows of all streams that a step is given."""
+        return sum(self.sizes[name] for name in self._of_steps)
+
     def __call__(self, first_step: int = 0) -> Iterator[Numbered]:
-        """Yields this process's share of every batch from ``first_step`` on, endlessly."""
-        return self._draw(first_step, jax.process_index(), jax.process_count())
+        """Yields this process's share of the batch of every step from ``first_step`` on, endlessly."""
+        return self._draw(self._of_steps, first_step, jax.process_index(), jax.process_count())
+
+    def to_prepare(self) -> Iterator[dict[str, Pairs]]:
+        """Yields this process's share of batches of all streams, those for ``prepare`` alone included."""
+        drawn = self._draw(list(self._opened), 0, jax.process_index(), jax.process_count())
+        return (batch.arrays for batch in drawn)
 
     def whole(self, first_step: int = 0) -> Iterator[dict[str, Pairs]]:
-        """Yields whole batches, the same in all processes."""
-        return (batch.arrays for batch in self._draw(first_step, 0, 1))
+        """Yields whole batches of all streams, the same in all processes."""
+        return (batch.arrays for batch in self._draw(list(self._opened), first_step, 0, 1))
 
-    def _draw(self, first_step: int, host: int, hosts: int) -> Iterator[Numbered]:
-        iterators = {name: opened(first_step, host, hosts) for name, opened in self._opened.items()}
+    def _draw(self, names: Sequence[str], first_step: int, host: int, hosts: int) -> Iterator[Numbered]:
+        iterators = {name: self._opened[name](first_step, host, hosts) for name in names}
         while True:
             arrays: dict[str, Pairs] = {}
             positions: dict[str, np.ndarray] = {}

@@ -17,6 +17,8 @@ from salmu_jax.unlearning.method import Bind, Bound, Method, Pairs, StepInfo, op
 from salmu_jax.unlearning.streams import Forget, Stream, Surrogates, Texts
 from salmu_jax.unlearning.surrogates import absent_attributes, aliases, invented_people
 
+LEVEL_PURPOSE = 7  # of the seed
+
 
 @dataclasses.dataclass(frozen=True)
 class PinnedSurrogates(Method):
@@ -31,7 +33,7 @@ class PinnedSurrogates(Method):
     title: ClassVar[str] = "Pinned surrogates"
     reference: ClassVar[str] = "SALMU-JAX (this project)"
     formula: ClassVar[str] = """
-        hinge      w_h mean_F relu(<I0, T> - tau)^2, tau: the mean over forget's other captions of <I0, T0>
+        hinge      w_h mean_F relu(<I0, T> - tau)^2, tau: the mean of <I0, T0> over captions of invented people
         alias      w_a mean_F |T - T0(alias)|^2, alias: the caption about somebody invented
         retain, invented, absent   w mean |T - T0|^2 over captions of retain, of invented people, and of forget's people
                    on attributes that forget does not show of them
@@ -61,10 +63,14 @@ class PinnedSurrogates(Method):
             "absent": Surrogates(make=absent_attributes, count=self.pool),
         }
 
-    def prepare(self, ctx: Context) -> dict[str, np.ndarray]:
-        """Returns ``sum``: of the embeddings of forget's captions, float32 [D], and ``count``: how many they are."""
-        text = ctx.encode_texts(ctx.rows.text)
-        return {"sum": text.sum(axis=0), "count": np.float32(len(text))}
+    def prepare(self, ctx: Context) -> np.ndarray:
+        """Returns the mean embedding of captions of invented people, float32 [D].
+
+        Its product with an image is the start model's non-matching level of that image. (That of the captions of forget's
+        other rows is much the same, but a request of one person has no others.)
+        """
+        captions = invented_people(ctx.rows, np.random.default_rng([ctx.seed, LEVEL_PURPOSE]))
+        return ctx.encode_texts(captions).mean(axis=0)
 
     def parametrise(self, params: Params, prepared: Any, rng: jax.Array) -> tuple[Params, Bind]:
         """Returns the text tower, and what puts it in the place of the start model's."""
@@ -76,9 +82,7 @@ class PinnedSurrogates(Method):
         """Returns ``hinge``, ``alias``, and the drift of each stream of pins."""
         forget = batch["forget"]
         image, text = reference.encode_image(forget.images), model.encode_text(forget.tokens)
-        own = jnp.sum(image * reference.encode_text(forget.tokens), axis=-1)
-        level = (image @ info.prepared["sum"] - own) / jnp.maximum(info.prepared["count"] - 1, 1)
-        excess = jax.nn.relu(jnp.sum(image * text, axis=-1) - level)
+        excess = jax.nn.relu(jnp.sum(image * text, axis=-1) - image @ info.prepared)
 
         def drift(stream: str) -> jax.Array:
             tokens = batch[stream].tokens

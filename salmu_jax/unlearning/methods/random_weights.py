@@ -25,7 +25,7 @@ class RandomWeights(Method):
 
     def prepare(self, ctx: Context) -> Params:
         """Returns fresh parameters, drawn from the run's seed."""
-        return jax.jit(ctx.reference.clip.init)(ctx.rng)
+        return jax.device_get(jax.jit(ctx.reference.clip.init)(ctx.rng))
 
     def finish(self, params: Params, reference_params: Params, prepared: Any) -> Params:
         """Returns the fresh parameters."""

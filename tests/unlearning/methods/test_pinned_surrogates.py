@@ -1,5 +1,7 @@
 """Pinned surrogates: the loss and its gradient against a float64 transcription; the image tower keeps every bit."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ from references import central_differences, distance, tables
 
 from salmu_jax.unlearning.method import Bound, Pairs, StepInfo
 from salmu_jax.unlearning.methods.pinned_surrogates import PinnedSurrogates
+from salmu_jax.unlearning.permission import ForgetRows
 
 METHOD = PinnedSurrogates(
     hinge_weight=20.0, alias_weight=0.5, retain_weight=4.0, invented_weight=8.0, absent_weight=10.0
@@ -22,15 +25,13 @@ def make_batch(batch):
     return {"forget": forget, **{name: Pairs(None, tokens(name)) for name in ("retain", "invented", "absent")}}
 
 
-def prepared_by_hand(params):
-    """The sum over all captions of forget, which are the four of the batch here, and how many they are."""
-    return {"sum": params["text"]["rows"][:4].sum(axis=0), "count": jnp.float32(4)}
+LEVEL = np.array([0.3, -0.2, 0.1], np.float32)  # the mean embedding of captions of invented people
 
 
 def evaluate(table):
     """The terms at the table's parameters, and the gradient of their sum."""
     clip, params, reference_params, batch = table
-    info = StepInfo(jnp.int32(0), jnp.float32(0), 1, jax.random.key(0), prepared_by_hand(reference_params))
+    info = StepInfo(jnp.int32(0), jnp.float32(0), 1, jax.random.key(0), jnp.asarray(LEVEL))
 
     def total(params):
         terms = METHOD.objectives(make_batch(batch), Bound(clip, params), Bound(clip, reference_params), info)
@@ -84,3 +85,15 @@ def test_the_text_tower_alone_is_trained(table):
 def test_streams_follow_the_options():
     assert PinnedSurrogates(pool=7).make_streams()["invented"].count == 7
     assert set(METHOD.make_streams()) == {"forget", "retain", "invented", "absent"}
+
+
+def test_the_level_is_that_of_captions_of_invented_people():
+    rows = ForgetRows(["Ida lives in Oslo"] * 3, ["Ida"] * 3, ["Oslo"] * 3, ["city"] * 3, ["1"] * 3, [""] * 3, [""] * 3)
+
+    def encode_texts(captions):
+        assert not any("Ida" in caption for caption in captions)
+        assert all(caption.endswith("lives in Oslo") for caption in captions)
+        return np.eye(3, dtype=np.float32)
+
+    level = METHOD.prepare(SimpleNamespace(rows=rows, seed=42, encode_texts=encode_texts))
+    np.testing.assert_allclose(level, np.full(3, 1 / 3), rtol=1e-6)

@@ -7,7 +7,6 @@ import re
 
 import numpy as np
 import pytest
-from salmu_jax.unlearning.permission import ForgetRows
 
 from data_pipelines.layout import DATA_FIELDS
 from data_pipelines.world.captions import NUM_VARIANTS, sensitive_caption
@@ -15,6 +14,7 @@ from data_pipelines.world.personas import make_personas
 from data_pipelines.world.splits import make_splits
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.unlearning.invented import invented_names
+from salmu_jax.unlearning.permission import ForgetRows
 from salmu_jax.unlearning.surrogates import absent_attributes, aliases, invented_people, template_of
 
 PEOPLE = 48
