@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from salmu_jax.models.clip import Clip, Dense, Execution, Params
+from salmu_jax.models.clip import Clip, Execution, Params
+from salmu_jax.models.transformer import Dense
 
 FFN = ("c_fc", "c_proj")  # the two matrices of a block's feed-forward network
 

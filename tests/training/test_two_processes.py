@@ -19,12 +19,13 @@ from patience import DEADLINE, PATIENT_XLA
 
 from salmu_jax import cli
 from salmu_jax.training.checkpoint import load_model
+from salmu_jax.unlearning import registry
 
 ROOT = Path(__file__).parents[2]
 STEPS = 20
+TINY = ROOT / "configs" / "tiny.py"
+ALL_METHODS = ROOT / "tests" / "support" / "all_methods.py"
 OPTIONS = (
-    "--config",
-    str(ROOT / "configs" / "tiny.py"),
     "--config.train.epochs=2.5",  # 126 pairs in batches of 16
     "--config.train.steps_per_call=2",
     "--config.train.save_every=2",
@@ -46,14 +47,14 @@ cli.main()  # the program: it ends the process
 class Run:
     """``salmu`` in one process of eight devices, or in two of four."""
 
-    def __init__(self, directory: Path, processes: int, *commands: tuple):
+    def __init__(self, directory: Path, processes: int, *commands: tuple, config: Path = TINY):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{probe.getsockname()[1]}"
         flags = (
             f"--xla_force_host_platform_device_count={8 // processes} --xla_backend_optimization_level=0 {PATIENT_XLA}"
         )
-        lines = [json.dumps([str(part) for part in (*command, *OPTIONS)]) for command in commands]
+        lines = [json.dumps([str(part) for part in (*command, "--config", config, *OPTIONS)]) for command in commands]
         number = len(list(directory.glob("*.log")))
         self.logs = [directory / f"{number}.{index}.log" for index in range(processes)]
         self._processes = []
@@ -95,7 +96,7 @@ def data(tmp_path_factory):
     """A work directory with the data sets of the tiny world."""
     workdir = tmp_path_factory.mktemp("world") / "run"
     for stage in ("generate", "build"):
-        assert cli.main([stage, "--workdir", str(workdir), *OPTIONS]) == 0
+        assert cli.main([stage, "--workdir", str(workdir), "--config", str(TINY), *OPTIONS]) == 0
     return workdir
 
 
@@ -140,33 +141,55 @@ def test_two_processes_train_stop_go_on_and_evaluate_as_one_does(data, tmp_path)
     assert figures(evaluated) == figures(alone)
 
 
-@pytest.mark.slow
-def test_methods_run_over_two_processes_as_in_one(data, tmp_path):
-    """The commands start children of their own, which find each other as the commands did."""
-    file = ROOT / "tests" / "support" / "whole_contract.py"
-    names = ("delete", "whole_contract", "descent_to_delete")
-    chosen = ("--method", "delete", "--method", f"{file}:WholeContract", "--method", "descent_to_delete")
-    unlearn = ("unlearn", *chosen, "--config.unlearn.evaluate_every=4", "--config.log.tensorboard=True", "--workdir")
-    alone = shutil.copytree(data, tmp_path / "alone")
-    assert Run(tmp_path, 1, ("pretrain", "--model", "compromised", "--workdir", alone)).wait() == [0]
-    workdir = shutil.copytree(alone, tmp_path / "run")
-    run = Run(tmp_path, 1, (*unlearn, alone))
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """A work directory with the data sets of the tiny world and its compromised model."""
+    workdir = shutil.copytree(data, tmp_path_factory.mktemp("trained") / "run")
+    run = Run(workdir.parent, 1, ("pretrain", "--model", "compromised", "--workdir", workdir))
     assert run.wait() == [0], run.said()
-    run = Run(tmp_path, 2, (*unlearn, workdir))
-    assert run.wait() == [0, 0], [run.said(0), run.said(1)]
-    assert run.said(1) == []
-    for name in names:
-        ours, theirs = (jax.tree.leaves(load_model(path / "models" / name)[1]) for path in (workdir, alone))
-        largest = max(float(np.max(np.abs(one - other))) for one, other in zip(ours, theirs, strict=True))
-        print(f"{name}: largest difference of a parameter: {largest:.1e}")
-        assert largest < 1e-5
-    assert not list(tmp_path.glob(".salmu-*"))
-    evaluated = [
-        [json.loads(line) for line in (path / "models" / "whole_contract" / "metrics.jsonl").read_text().splitlines()]
-        for path in (workdir, alone)
-    ]
+    return workdir
+
+
+def largest_difference(one: Path, other: Path) -> float:
+    """Of a parameter of two models."""
+    leaves = (jax.tree.leaves(load_model(path)[1]) for path in (one, other))
+    return max(float(np.max(np.abs(a - b))) for a, b in zip(*leaves, strict=True))
+
+
+def unlearn_alone_and_by_two(trained, directory: Path, *options, **run) -> tuple[Path, Path]:
+    """The work directories of one process and of two. They start children, which find each other as their parents did."""
+    workdirs = []
+    for processes in (1, 2):
+        workdir = shutil.copytree(trained, directory / str(processes))
+        running = Run(directory, processes, ("unlearn", *options, "--workdir", workdir), **run)
+        assert running.wait() == [0] * processes, [running.said(index) for index in range(processes)]
+        assert processes == 1 or running.said(1) == []
+        workdirs.append(workdir)
+    assert not list(directory.glob(".salmu-*"))
+    return workdirs[0], workdirs[1]
+
+
+@pytest.mark.slow
+def test_all_methods_run_over_two_processes_as_in_one(trained, tmp_path):
+    alone, by_two = unlearn_alone_and_by_two(trained, tmp_path, config=ALL_METHODS)
+    for name in registry.METHODS:
+        difference = largest_difference(by_two / "models" / name, alone / "models" / name)
+        moved = largest_difference(alone / "models" / "compromised", alone / "models" / name)
+        print(f"{name}: largest difference of a parameter {difference:.1e}, largest move {moved:.1e}")
+        assert difference < 1e-5, name
+        assert moved == 0 if name == "no_op" else moved > 3e-5, name
+
+
+@pytest.mark.slow
+def test_a_method_of_a_file_runs_and_is_watched_over_two_processes_as_in_one(trained, tmp_path):
+    file = ROOT / "tests" / "support" / "whole_contract.py"
+    watched = ("--config.unlearn.evaluate_every=4", "--config.log.tensorboard=True")
+    directories = unlearn_alone_and_by_two(trained, tmp_path, "--method", f"{file}:WholeContract", *watched)
+    models = [directory / "models" / "whole_contract" for directory in directories]
+    assert largest_difference(*models) < 1e-5
+    evaluated = [[json.loads(line) for line in (model / "metrics.jsonl").read_text().splitlines()] for model in models]
     for one, other in zip(*evaluated, strict=True):
         assert one.keys() == other.keys()
         np.testing.assert_allclose(list(one.values()), list(other.values()), atol=1e-3)
     assert any("forget_mrr" in line for line in evaluated[0])
-    assert list((workdir / "logs" / "whole_contract").rglob("events*"))
+    assert list((directories[1] / "logs" / "whole_contract").rglob("events*"))

@@ -125,7 +125,7 @@ def matching_permutations(name, value, params, reference_params):
 
 def test_every_method_has_a_reference_of_its_own():
     """Here, or in another test file: one that is written independently of the method's code."""
-    others = [path.read_text() for path in Path(__file__).parent.glob("test_*.py") if path.name != Path(__file__).name]
+    others = [path.read_text() for path in Path(__file__).parent.rglob("test_*.py") if path.name != Path(__file__).name]
     missing = [
         name for name in registry.METHODS if name not in TRANSCRIBED and not any(name in text for text in others)
     ]

@@ -348,6 +348,6 @@ def test_every_method_runs(name, tmp_path):
     params, manifest, _ = unlearn(tmp_path, name, fields)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
     reads = {stream.reads for stream in method.make_streams().values()}
-    assert ("salmu/forget" in manifest["drawn"]) == ("forget" in reads)
+    assert ("salmu/forget" in manifest["drawn"]) >= ("forget" in reads)  # prepare may read it besides
     assert ("retain_pairs/train" in manifest["drawn"]) == ("retain" in reads)
     assert manifest["method"]["title"] == method.title
