@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
+import re
 from typing import ClassVar
 from unittest import mock
 
@@ -12,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fake_pairs import forget_source, retain_source
+from random_models import random_params
 
 from salmu_jax.config import base_config
-from salmu_jax.models.clip import ClipConfig, l2_normalize
+from salmu_jax.models.clip import Clip, ClipConfig, l2_normalize
 from salmu_jax.models.zoo import architecture
 from salmu_jax.runtime.errors import InputError, Preempted
 from salmu_jax.runtime.identity import Identity
@@ -71,7 +74,7 @@ def bits(tree):
     }
 
 
-def unlearn(directory, name, fields=FIELDS, *, seed=42, retain=True, **config_fields):
+def unlearn(directory, name, fields=FIELDS, *, seed=42, retain=True, model=(CLIP, PARAMS), **config_fields):
     """Runs a method on 12 forget and 10 retain pairs; returns its parameters, its manifest, and the metrics of its steps."""
     config = base_config()
     with config.unlocked():
@@ -85,7 +88,7 @@ def unlearn(directory, name, fields=FIELDS, *, seed=42, retain=True, **config_fi
 
     with mock.patch.object(loop, "save_model", save):
         plan = make_plan(name, fields, 12)
-        loop.unlearn(config, plan, CLIP, PARAMS, permission, directory / "model", states, name="run", seed=seed)
+        loop.unlearn(config, plan, *model, permission, directory / "model", states, name="run", seed=seed)
     return saved["params"], saved["manifest"], saved["history"]
 
 
@@ -345,7 +348,11 @@ def test_every_method_runs(name, tmp_path):
     """Two steps, or none; nothing but the parameters has to be finite, and what is read is what is declared."""
     method = registry.get(name)
     fields = {"learning_rate": 1e-4} | ({"epochs": 0.5} if method.takes_steps() else {})
-    params, manifest, _ = unlearn(tmp_path, name, fields)
+    counts = {"batches": 2, "pool": 16}  # of options that say how much is prepared
+    fields["options"] = {option: counts[option] for option in counts if hasattr(method, option)}
+    looks_inside = re.search(r"models\.features|clip\.init", inspect.getsource(inspect.getmodule(method)))
+    model = (Clip(TINY), random_params(Clip(TINY))) if looks_inside else (CLIP, PARAMS)
+    params, manifest, _ = unlearn(tmp_path, name, fields, model=model)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
     reads = {stream.reads for stream in method.make_streams().values()}
     assert ("salmu/forget" in manifest["drawn"]) >= ("forget" in reads)  # prepare may read it besides

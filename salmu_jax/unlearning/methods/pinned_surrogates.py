@@ -81,11 +81,14 @@ class PinnedSurrogates(Method):
     ) -> dict[str, jax.Array]:
         """Returns ``hinge``, ``alias``, and the drift of each stream of pins."""
         forget = batch["forget"]
+        assert forget.images is not None
+        assert forget.tokens is not None
         image, text = reference.encode_image(forget.images), model.encode_text(forget.tokens)
         excess = jax.nn.relu(jnp.sum(image * text, axis=-1) - image @ info.prepared)
 
         def drift(stream: str) -> jax.Array:
             tokens = batch[stream].tokens
+            assert tokens is not None
             return _distance(model.encode_text(tokens), reference.encode_text(tokens))
 
         return {

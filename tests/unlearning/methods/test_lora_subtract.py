@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from random_models import random_params
 from torch_clip import random_batch, to_torch, torch_features, torch_model
 
 from salmu_jax.models.clip import Clip, ClipConfig, Execution, TowerConfig
@@ -35,13 +36,7 @@ def torch_name(path):
 @pytest.fixture(scope="module")
 def start():
     """The start model, a batch, PyTorch's copy in float64, and the projection of each feed-forward matrix."""
-    draw = np.random.default_rng(5)
-
-    def fill(path, leaf):  # of the shapes that init gives, without the time to compile it
-        scale = 1.0 if "scale" in jax.tree_util.keystr(path) else 0.0
-        return jnp.asarray(scale + 0.2 * draw.normal(size=leaf.shape), jnp.float32)
-
-    params = jax.tree_util.tree_map_with_path(fill, jax.eval_shape(Clip(CONFIG).init, jax.random.key(0)))
+    params, draw = random_params(Clip(CONFIG), seed=3), np.random.default_rng(5)
     images, tokens = random_batch(CONFIG, seed=4, rows=5)
     model = torch_model(CONFIG)
     model.load_state_dict(to_torch(params, CONFIG), strict=False)
