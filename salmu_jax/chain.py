@@ -1,4 +1,4 @@
-"""Checks the chain data -> parent -> model -> result: a stage believes nothing that it reads.
+"""Checks the chain data -> parent -> model -> result: a stage trusts nothing that it reads.
 
 Every output records the digests of its inputs. Before a stage reads an output, it compares it with these records: files by
 their contents, a model by its name, data and parent. What does not match is refused in one line, which names the command that
@@ -46,7 +46,7 @@ class Chain:
         return distributed.from_main(self._world)
 
     def foreign(self, directory: Path) -> str:
-        """Returns the digest of the contents of a directory that has no manifest of ours."""
+        """Returns the digest of the contents of a directory without our manifest."""
         return distributed.from_main(lambda: self._foreign(directory))
 
     def _foreign(self, directory: Path) -> str:
@@ -57,7 +57,7 @@ class Chain:
         if not os.path.lexists(workspace.world / "world.json"):
             return self._foreign(workspace.world)
         if damage := self.currency.damage(workspace.world):
-            return files.sha256_json(damage)  # equal to no other: the build runs, and says what is wrong
+            return files.sha256_json(damage)  # differs from any other, so the build runs, and says what is wrong
         held = contents.read_contents(workspace.world)
         more = [name for name in contents.strays(workspace.world) or () if name.endswith((".parquet", ".tar"))]
         paths = {name: workspace.world / name for name in more}  # a zero-shot set refuses one that is not counted
@@ -85,7 +85,7 @@ class Chain:
         return {name: digests[name] for name in names}
 
     def imported(self, name: str) -> bool:
-        """Returns whether a model of the workspace was imported: no stage of ours makes it."""
+        """Returns whether a model of the workspace was imported, so that no stage makes it."""
         return distributed.from_main(lambda: "source" in self._manifest(name))
 
     def _manifest(self, name: str) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Chain:
         directory = workspace.model(name)
         stage = f"pretrain {name}" if name in FOUNDATION else f"unlearn {name}"
         command = self.command(name)
-        of_others = self.config.world_dir and name in FOUNDATION  # published models go with published data
+        of_others = self.config.world_dir and name in FOUNDATION  # published models belong to published data
         need(directory, command, f"or 'salmu import FILE --as {name}'" if of_others else "")
         manifest = read_manifest(directory)
         imported = "source" in manifest
@@ -135,7 +135,7 @@ class Chain:
         return manifest
 
     def _other_parent(self, manifest: Mapping[str, Any]) -> str | None:
-        """Returns the nearest ancestor that is no longer the model of its name that is here; None if all still are."""
+        """Returns the nearest ancestor that has been replaced by another model of its name; None if there is none."""
         seen = set()
         while manifest.get("parent") and (name := parent_name(manifest)) not in seen:
             seen.add(name)
@@ -146,7 +146,7 @@ class Chain:
         return None
 
     def run(self, name: str) -> Run | None:
-        """Returns the run that makes a model: that of the config, or else the one that has made the model that is here."""
+        """Returns the run that makes a model: the config's, or else the one recorded in the present model."""
         if name in self.runs:
             return self.runs[name]
         record = self.currency.record(f"unlearn {name}")
@@ -163,7 +163,7 @@ class Chain:
         return f"salmu pretrain --model {name}" if name in FOUNDATION else f"salmu unlearn --method {name}"
 
     def retain_splits(self, run: Run) -> list[str]:
-        """Returns the splits that ``run`` may read besides forget, as far as they were built."""
+        """Returns the splits that ``run`` may read besides forget, if they were built."""
         return [split for split in run.retain if (self.workspace.datasets / split.split("/")[0]).is_dir()]
 
     def run_data(self, run: Run) -> dict[str, str | None]:

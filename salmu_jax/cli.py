@@ -45,11 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # print the error of each.
         interrupts.end_children()
         if not console.flushed():
-            status = status or 2  # the reader of this output did not get all of it
+            status = status or 2  # the output did not reach its reader completely
         if "jax" in sys.modules:
             from salmu_jax.runtime import distributed
 
-            # A run that is done, or was stopped, ends in all processes; but a slow one may be a while behind.
+            # A run that finished or was stopped ends in all processes, but a slow one may be a while behind.
             distributed.leave(60.0 if status in (0, interrupts.TERMINATED) else 5.0)
         os._exit(status)
     return status
@@ -88,7 +88,7 @@ def _run(arguments: list[str]) -> tuple[str, int]:
             return f"salmu: {refusal}", 2
         if distributed.process_count() == 1:
             raise
-        return traceback.format_exc(), 1  # the others see this process end; an orderly exit would wait for them
+        return traceback.format_exc(), 1  # exiting abruptly tells the others; an orderly exit would wait for them
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The sub-commands of ``salmu``: a table with the purpose, the options and the function of each.
+"""Lists the sub-commands of ``salmu`` in a table: the purpose, the options and the function of each.
 
 A new command is a function and a row in :data:`COMMANDS`; a new option is an entry in its command's row.
 Modules that take seconds to import are imported by the commands that need them.
@@ -246,7 +246,7 @@ def _verify(options: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _report_files(options: argparse.Namespace) -> None:
-    """Reports result files of any people into a directory of its own; needs no config, data or model."""
+    """Reports result files from anybody into a new directory; needs no config, data or model."""
     from salmu_jax.report.gather import gather_files
     from salmu_jax.report.groups import grouped
     from salmu_jax.report.page import write_report

@@ -1,4 +1,4 @@
-"""The configuration: how a config file is read and checked. Its fields are declared in ``config_fields.py``.
+"""Reads and checks config files. The fields are declared in ``config_fields.py``.
 
 A config file is Python with a ``get_config()`` that calls :func:`base_config`, changes fields and returns the config
 (ml_collections). The command line overrides fields, ``--config.train.epochs=3``. An unknown field or a wrong type is refused
@@ -28,7 +28,7 @@ from salmu_jax.runtime.text import safe_text
 
 _DECLARED = declared()
 _FIELDS = {name: field for name, field in _DECLARED.items() if isinstance(field, Field)}
-# Groups whose names are the user's: unlearn.methods and unlearn.runs.
+# Groups whose members users name: unlearn.methods and unlearn.runs.
 _GROUPS = {name: group for name, group in _DECLARED.items() if isinstance(group, Names)}
 
 
@@ -76,7 +76,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
         values = flatten(config.to_dict()) if isinstance(config, ConfigDict) else {}
     except InputError:
         raise
-    except (Exception, SystemExit) as error:  # the file is a person's program: anything can go wrong in it
+    except (Exception, SystemExit) as error:  # the file is a user's program: anything can go wrong in it
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = lines[-1] if lines else getattr(error, "lineno", "?")
         raise InputError(f"{type(error).__name__}: {str(error).strip(chr(34))}", f"{path} line {line}") from error
@@ -104,7 +104,7 @@ def section(config: ConfigDict, *names: str) -> dict[str, Any]:
 
 
 def identity_section(config: ConfigDict, *names: str) -> dict[str, Any]:
-    """:func:`section` without the fields that change only how something is computed: what makes a run the same run."""
+    """Returns :func:`section` without the fields that change only how something is computed: a run's identity."""
     parts = section(config, *names)
     for name, field in _FIELDS.items():
         group, _, inner = name.partition(".")
@@ -164,7 +164,7 @@ def _check_takes_nothing(get_config: Callable[..., Any], path: Path) -> None:
         inspect.signature(get_config).bind()
     except TypeError as error:
         raise InputError(f"get_config() has to take no arguments ({error})", path) from None
-    except ValueError:  # something callable without a signature
+    except ValueError:  # a callable without a signature
         pass
 
 
@@ -238,7 +238,7 @@ def _check_choices(field: str, value: Any, where: str) -> None:
 
 
 def _written(choices: Sequence[str]) -> str:
-    """Returns how a tuple is written, whole and with a single element."""
+    """Returns how to write a tuple, in full and with a single element."""
     return f'"{tuple(choices)!r}", or "({choices[0]!r},)" with its comma for one alone'
 
 

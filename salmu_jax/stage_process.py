@@ -1,4 +1,4 @@
-"""Runs stages in a process of their own: ``python -m salmu_jax.stage_process``, started by ``Stages._apart``.
+"""Runs stages in a separate process: ``python -m salmu_jax.stage_process``, started by ``Stages._apart``.
 
 ``bench`` trains the foundation models here, so that the accelerator is free for the methods' processes afterwards. The process
 that started this one holds the lock on the work directory.

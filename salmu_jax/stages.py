@@ -1,4 +1,4 @@
-"""The stages of the benchmark; each reads the directories of the stage before and writes its own.
+"""Runs the stages of the benchmark; each reads the directories of earlier stages and writes its own.
 
     generate -> build -> pretrain (clean, compromised) -> unlearn (a method each) -> evaluate (a model each) -> report
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Stages:
-    """The stages of one workspace. Data that several stages need is loaded once per process.
+    """Runs the stages of one workspace. Data that several stages need are loaded once per process.
 
     Modules that take seconds to import are imported by the stages that need them.
     """
@@ -57,7 +57,7 @@ class Stages:
         from data_pipelines.world.generate import GENERATOR_VERSION
 
         parameters = config_lib.section(config, "world")["world"]
-        workers = parameters.pop("workers")  # the same world comes out of any number of them
+        workers = parameters.pop("workers")  # the world does not depend on their number
         fields = {"generator": GENERATOR_VERSION, "world": parameters, "code": code("generate")}
         with workspace.stage("generate", workspace.world, fields) as identity:
             if identity:
@@ -84,7 +84,7 @@ class Stages:
         fields = {
             "world": self.chain.world(),
             **({"zeroshot": self.chain.foreign(Path(zeroshot))} if zeroshot else {}),
-            **({"strict": True} if strict else {}),  # what passed before is checked again
+            **({"strict": True} if strict else {}),  # recheck what passed without it
             "code": code("build"),
         }
         inputs = [workspace.world, *([Path(zeroshot)] if zeroshot else [])]
@@ -93,7 +93,7 @@ class Stages:
                 distributed.from_main(lambda: self._build(strict))
 
     def _check_names(self) -> None:
-        """Refuses what is no world or no zero-shot set by its names: all below it would be read for its digest."""
+        """Refuses a directory whose names show that it is not a world or zero-shot set, before reading it for its digest."""
         from data_pipelines.layout import find_root, read_zeroshot
 
         find_root(self.workspace.world)
@@ -202,12 +202,12 @@ class Stages:
             dtype = config.model.compute_dtype
             clip = dataclasses.replace(clip, config=dataclasses.replace(theirs.config, compute_dtype=dtype))
         elif given := [name for name, value in form.items() if value is not None and value is not False]:
-            # Whatever was given is refused, 0 and '' too.
+            # Any given value is refused, also 0 and ''.
             raise InputError(
                 "is for PyTorch weights from elsewhere; a model directory says itself what it is",
                 f"--{given[0].replace('_', '-')}",
             )
-        elif checkpoint is not None:  # read in full: only its own manifest says whether it is intact
+        elif checkpoint is not None:  # read in full, since only its own manifest tells whether it is intact
             _, params, manifest = load_model(directory, clip.config)
         else:
             manifest = self.chain.trusted(name, data)
@@ -315,7 +315,7 @@ class Stages:
         return self.report(self.all_models())
 
     def _apart(self, *calls: tuple[str, ...]) -> None:
-        """Runs stages in a process of their own, which frees the devices when it ends."""
+        """Runs stages in a separate process, which frees the devices when it ends."""
         request = {
             "config": config_lib.to_json(self.config),
             "calls": calls,
@@ -327,7 +327,7 @@ class Stages:
         processes.run("salmu_jax.stage_process", request, label="salmu")
 
     def remove_leftovers(self) -> None:
-        """Removes the partial outputs of killed runs, and moves the states of killed methods back to the work directory."""
+        """Removes the partial outputs of killed runs, and moves killed methods' checkpoints back to the work directory."""
         distributed.from_main(self._remove_leftovers)
 
     def _remove_leftovers(self) -> None:
@@ -342,10 +342,10 @@ class Stages:
         for output in (*own, workspace.report):  # they may be links to other disks
             files.remove_partials(output)
 
-    # What they share ----------------------------------------------------------------------------------------------------
+    # Shared -------------------------------------------------------------------------------------------------------------
 
     def _states(self, label: str, name: str, identity: Identity) -> States:
-        """Returns the states of a model under way."""
+        """Returns the checkpoints of an unfinished model."""
         from salmu_jax.training.states import States
 
         workspace = self.workspace
@@ -364,7 +364,7 @@ class Stages:
         return [*FOUNDATION, *self.runs]
 
     def _check_known(self, name: str) -> None:
-        """Raises InputError for a name that no model of a workspace can have."""
+        """Raises InputError for an invalid model name."""
         from salmu_jax.unlearning.isolation import method_names
 
         known = dict.fromkeys([*FOUNDATION, *self.runs, *method_names()])
