@@ -29,7 +29,7 @@ def summary(method: type[Method] | Method) -> str:
 def describe_method(name: str) -> str:
     """Returns the page of a method, one of the registry or ``FILE.py:CLASS``. Raises InputError if there is none."""
     method = registry.get(name)
-    lines = [f"{method.title} ({method.name})", *_paragraph(summary(method)), ""]
+    lines = [f"{method.name}: {method.title}", *_paragraph(summary(method)), ""]
     lines += ["Formula", *_paragraph(method.formula), ""] if method.formula else []
     lines += ["Streams", *(_streams(method) or [f"{_INDENT}none"]), ""]
     lines += [

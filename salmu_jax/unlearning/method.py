@@ -41,7 +41,7 @@ class Pairs(NamedTuple):
     """The rows of a stream; under ``lax.scan``, steps are the leading axis of every array."""
 
     images: jax.Array | None  # uint8 [B, H, W, 3]; None for captions alone
-    tokens: jax.Array | None  # int32 [B, T]
+    tokens: jax.Array  # int32 [B, T]
     others: Mapping[str, jax.Array] = {}  # int32 [B, T] each: further captions of the same images, by name
 
 
@@ -62,8 +62,10 @@ class Bound:
     clip: Clip
     params: Any
 
-    def encode_image(self, images: jax.Array) -> jax.Array:
-        """Embeds uint8 [B, H, W, 3]: L2-normalised float32 [B, D]."""
+    def encode_image(self, images: jax.Array | None) -> jax.Array:
+        """Embeds uint8 [B, H, W, 3]: L2-normalised float32 [B, D]. Raises ValueError for a stream without images."""
+        if images is None:
+            raise ValueError("the stream has captions alone, and no images to encode")
         return self.clip.encode_image(self.params, images)
 
     def encode_text(self, tokens: jax.Array) -> jax.Array:
@@ -72,8 +74,6 @@ class Bound:
 
     def encode_pairs(self, pairs: Pairs) -> tuple[jax.Array, jax.Array]:
         """Embeds the images and the captions of ``pairs``."""
-        assert pairs.images is not None, "a stream of captions alone has no images"
-        assert pairs.tokens is not None
         return self.encode_image(pairs.images), self.encode_text(pairs.tokens)
 
     @property

@@ -14,6 +14,7 @@ from salmu_jax.models.clip import Clip
 from salmu_jax.models.zoo import architecture
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.loop import derived_seed
+from salmu_jax.unlearning.method import Bound
 from salmu_jax.unlearning.permission import Permission
 from salmu_jax.unlearning.streams import (
     Batches,
@@ -172,6 +173,12 @@ def test_captions_alone_need_no_image():
     generic = {tuple(row) for row in TOKENIZER([row["generic_caption"] for row in rows])}
     assert {tuple(row) for row in batch["a"].tokens} <= captions
     assert {tuple(row) for row in batch["b"].tokens} <= generic
+
+
+def test_a_stream_of_captions_has_no_images_to_encode():
+    batch = first(make_batches({"a": Texts(of="forget")}, batch_size=6).whole(), 1)[0]
+    with pytest.raises(ValueError, match="the stream has captions alone, and no images to encode"):
+        Bound(CLIP, {}).encode_pairs(batch["a"])
 
 
 def test_rows_of_a_selection_alone_are_drawn():

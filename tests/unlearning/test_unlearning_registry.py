@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from salmu_jax import cli
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.optimizer import warmup_cosine
 from salmu_jax.unlearning import registry
@@ -57,6 +58,16 @@ def test_published_hyper_parameters(name):
     else:
         assert hyper.total_steps == hyper.epochs == 0
     assert all(value == 1.0 for option, value in vars(method).items() if option.endswith("_weight"))
+
+
+def test_methods_are_listed_and_described_by_the_command(capsys):
+    assert cli.main(["methods"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(registry.METHODS)
+    assert cli.main(["methods", "delete", "vlunlearn"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.index("delete: DELETE\n") < shown.index("vlunlearn: VLUnlearn (MultiDelete)\n")
+    assert cli.main(["methods", "delte"]) == 2
+    assert "did you mean 'delete'?" in capsys.readouterr().err
 
 
 def test_all_baselines_are_published():

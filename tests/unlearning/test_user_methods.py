@@ -63,7 +63,7 @@ def test_a_method_of_a_file_is_planned_and_described_like_any(file):
         20,
     )
     page = describe_method(name)
-    for part in ("My Method (mine)", "w sum_i |T_i|^2", "weight of the only term", "at least 0", "6 a step", "nowhere"):
+    for part in ("mine: My Method", "w sum_i |T_i|^2", "weight of the only term", "at least 0", "6 a step", "nowhere"):
         assert part in page
     assert "mine" not in registry.METHODS
 
