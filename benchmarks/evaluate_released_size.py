@@ -149,7 +149,7 @@ def write_models(directory: Path, names: tuple[str, ...]) -> None:
     """Writes OpenCLIP directories of small random towers with 512 features at 224 px."""
     from salmu_jax.interop.commands import export_model
     from salmu_jax.models.clip import Clip, ClipConfig, TowerConfig
-    from salmu_jax.models.inputs import input_manifest, make_tokenizer
+    from salmu_jax.models.build import input_manifest, make_tokenizer
     from salmu_jax.training.checkpoint import save_model
 
     tower = TowerConfig(width=64, layers=1, heads=2)
@@ -238,16 +238,19 @@ class Bench:
                 files.remove_directory(path)
 
 
-def lives(seconds: float, number: int) -> Iterator[float]:
-    """Moments to kill a run at that takes ``seconds`` whole, none of them before it has begun to encode."""
+def lives(start: float, seconds: float, number: int) -> Iterator[float]:
+    """Yields when to kill each run: after ``start`` seconds, in which a run has not begun to encode, and before it is done.
+
+    A run takes ``seconds`` whole, and continues where the one before was killed. So each encodes at most its share.
+    """
     rng = np.random.default_rng(0)
-    yield from rng.uniform(0.25 * seconds, 0.8 * seconds, number)
+    yield from start + rng.uniform(0, (seconds - start) / number, number)
 
 
-def kill_and_restart(bench: Bench, name: str, model: str, seconds: float, number: int) -> int:
-    """Kills an evaluation ``number`` times, and then lets it end; how many of the kills met it alive."""
+def kill_and_restart(bench: Bench, name: str, model: str, start: float, seconds: float, number: int) -> int:
+    """Kills an evaluation ``number`` times, then lets it end; returns how many kills met it alive. See :func:`lives`."""
     met = 0
-    for moment in lives(seconds, number):
+    for moment in lives(start, seconds, number):
         process = bench.start(*bench.evaluation(name, model))
         time.sleep(moment)
         met += process.poll() is None
@@ -296,11 +299,12 @@ def measure(bench: Bench, scale: float, kills: int) -> dict[str, Any]:
     warm = bench.evaluate("warm", "second")
     note("second model, pixels cached", warm)
     bench.forget()
-    note("first model, from its embeddings", bench.evaluate("again", "first"))
+    again = bench.evaluate("again", "first")
+    note("first model, from its embeddings", again)
     report["equal"] = {"from embeddings": bench.figures("again") == expected}
 
     bench.forget("embeddings")
-    met = kill_and_restart(bench, "killed", "first", warm.seconds, kills)
+    met = kill_and_restart(bench, "killed", "first", again.seconds, warm.seconds, kills)
     report["equal"][f"killed {met} times"] = bench.figures("killed") == expected
     for devices in (2, 8):
         bench.forget("embeddings")
