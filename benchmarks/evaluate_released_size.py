@@ -148,8 +148,8 @@ def _jpeg(kind: int, width: int, height: int) -> bytes:
 def write_models(directory: Path, names: tuple[str, ...]) -> None:
     """Writes OpenCLIP directories of small random towers with 512 features at 224 px."""
     from salmu_jax.interop.commands import export_model
-    from salmu_jax.models.clip import Clip, ClipConfig, TowerConfig
     from salmu_jax.models.build import input_manifest, make_tokenizer
+    from salmu_jax.models.clip import Clip, ClipConfig, TowerConfig
     from salmu_jax.training.checkpoint import save_model
 
     tower = TowerConfig(width=64, layers=1, heads=2)
