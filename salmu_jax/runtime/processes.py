@@ -89,7 +89,9 @@ def run(
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             os.close(writer)
-        with held.passed_on(process, prefix), contextlib.suppress(BrokenPipeError):
+        # By the input, signals go after the request and not amid it.
+        sending = contextlib.nullcontext() if prefix else held.passed_on(process)
+        with sending, contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
         said: list[str] = []
