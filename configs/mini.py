@@ -16,6 +16,9 @@ METHODS = {
     "vlunlearn": {"learning_rate": 1e-4, "epochs": 4.4, "batch_size": 128},
     "cliperase": {"learning_rate": 3e-4, "epochs": 5.4, "batch_size": 128},
     "delete": {"learning_rate": 3e-4, "epochs": 5.4, "batch_size": 128},
+    # The controls, which take no steps: nothing unlearned, and everything destroyed.
+    "no_op": {},
+    "random_weights": {},
 }
 
 

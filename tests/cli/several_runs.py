@@ -10,7 +10,12 @@ def get_config():
     config = quick.get_config()
     config.unlearn.runs = ConfigDict(
         {
-            "relearned": {**DELETE, "parent": "delete-s1", "forget": {"share": 0.5, "by": "identities"}},
+            "relearned": {
+                **DELETE,
+                "method": "relearn",
+                "parent": "delete-s1",
+                "forget": {"share": 0.5, "by": "identities"},
+            },
             "delete-s1": {**DELETE, "seed": 1},
         }
     )

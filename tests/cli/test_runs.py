@@ -48,7 +48,7 @@ def test_the_record_of_a_run_is_in_its_model_and_its_result(finished):
     assert [one["run"]["seed"] for one in (delete, first, second)] == [42, 1, 42]
     assert second["run"]["forget"] == {"share": 0.5, "by": "identities", "seed": 42}
     assert 0 < second["run"]["forget_rows"] < first["run"]["forget_rows"] == 36
-    assert second["steps"] == -(-second["run"]["forget_rows"] // 8)  # a pass is over the selected rows
+    assert second["steps"] == -(-second["run"]["forget_rows"] // 16)  # a pass is over the selected rows
     run = first["run"]
     assert (run["name"], run["method"], run["title"], run["code"]) == ("delete-s1", "delete", "DELETE", None)
     assert run["retain"] == ["salmu/retain_synth"]
