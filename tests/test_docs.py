@@ -68,6 +68,12 @@ def test_every_command_parses_and_its_fields_exist(command):
         assert not overrides
 
 
+def test_the_examples_of_methods_are_there():
+    examples = re.findall(r"`(\w+\.py)`", documents.section("docs/methods.md", "## Examples to read"))
+    assert len(examples) > 10
+    assert [name for name in examples if not (ROOT / "salmu_jax" / "unlearning" / "methods" / name).is_file()] == []
+
+
 def test_the_citation_names_this_version_and_licence():
     citation = yaml.safe_load(documents.read("CITATION.cff"))
     project = tomllib.loads(documents.read("pyproject.toml"))["project"]

@@ -86,7 +86,7 @@ def test_the_walk_with_ones_own_method_runs(own_method, finished, capfd):
 @pytest.mark.slow
 def test_a_model_from_elsewhere_is_evaluated_as_the_table_says(finished):
     (command,) = re.findall(r"`(salmu evaluate [^`]*--checkpoint [^`]+)`", documents.read("docs/commands.md"))
-    assert main(at(finished, command.replace("DIR", str(finished / "models" / "delete")))) == 0
+    assert main(at(finished, command.replace("DIR", "runs/mini/models/delete"))) == 0
     assert (finished / "results" / "mine.json").exists()
 
 
