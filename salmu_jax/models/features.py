@@ -1,4 +1,4 @@
-"""What goes into the matmuls inside the towers: the inputs of dense layers, recorded while a batch is encoded."""
+"""Records the inputs of dense layers inside the towers while a batch is encoded."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Inputs = dict[str, tuple[jax.Array, jax.Array]]  # path of the kernel -> (float3
 
 
 def image_inputs(clip: Clip, params: Params, images: jax.Array, names: Collection[str] = FFN) -> Inputs:
-    """Returns what each dense layer called one of ``names`` gets from uint8 ``images`` [B, H, W, 3].
+    """Returns the inputs of each dense layer called one of ``names``, for uint8 ``images`` [B, H, W, 3].
 
     The keys are paths of parameters, such as ``visual/transformer/blocks_0/c_fc/kernel``; the values the inputs, a row a
-    position, with the weight of each row: all 1. The last block computes one position an image, the others all.
+    position, with the weight of each row: all 1. The last block computes one position per image, the others all.
     """
     recorded = _record(clip, names, lambda plain: plain.encode_image(params, images))
     return {
@@ -32,7 +32,7 @@ def image_inputs(clip: Clip, params: Params, images: jax.Array, names: Collectio
 
 
 def text_inputs(clip: Clip, params: Params, tokens: jax.Array, names: Collection[str] = FFN) -> Inputs:
-    """Returns what each dense layer called one of ``names`` gets from int32 ``tokens`` [B, T].
+    """Returns the inputs of each dense layer called one of ``names``, for int32 ``tokens`` [B, T].
 
     As :func:`image_inputs`; positions after the end of the text, which no embedding depends on, have the weight 0.
     """

@@ -1,4 +1,4 @@
-"""Names and values of nobody: what surrogate captions say in the place of real ones."""
+"""Invents names and values that belong to nobody, for surrogate captions."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ fr_CH fr_DZ fr_FR ga_IE ha_NG hr_HR hu_HU id_ID ig_NG is_IS it_IT ja_JP lt_LT lv
 ro_RO sk_SK sl_SI sv_SE sw tr_TR tw_GH vi_VN yo_NG zu_ZA
 """
 LOCALES = tuple(_LOCALES.split())
-"""faker's locales that name people in Latin script. Names of many languages protect many: of one alone, few."""
+"""faker's locales with names in Latin script. Names of many languages protect many people; of one language, few."""
 
 
 def invented_names(rng: np.random.Generator, count: int, taken: Collection[str]) -> list[str]:
-    """Returns ``count`` names of nobody; none is among ``taken``.
+    """Returns ``count`` names that belong to nobody; none is in ``taken``.
 
-    Given name and surname are of two languages, drawn at random: parents of one language have named somebody like any name
-    made of that language alone. Depends on the state of ``rng`` alone (and on faker's lists).
+    Given name and surname come from two random languages: any name that is made of one language alone may be a real
+    person's. Depends only on the state of ``rng`` (and on faker's lists).
     """
     sources = [_faker(locale) for locale in LOCALES]
     for source in sources:
@@ -52,9 +52,9 @@ def invented_address(name: str, domain: str, rng: np.random.Generator) -> str:
 
 
 def invented_number(number: str, rng: np.random.Generator) -> str:
-    """Returns ``number`` with new digits in its second half (all of it, where that has fewer than four).
+    """Returns ``number`` with new digits in its second half (in all of it, if the half has fewer than four).
 
-    The first half of a phone number, an IBAN or a card says where it is from, and keeps its look.
+    The first half of a phone number, an IBAN or a card number says where it is from, and is kept.
     """
     digits = [index for index, character in enumerate(number) if character.isdigit()]
     late = [index for index in digits if index >= len(number) // 2]
@@ -71,12 +71,12 @@ def pick(options: Sequence[T], rng: np.random.Generator) -> T:
 
 @functools.cache
 def _faker(locale: str) -> faker.Faker:
-    # Making one takes far longer than a name. Whoever draws seeds it first, so that no draw depends on those before.
+    # Constructing one takes far longer than a name. Callers reseed it, so no draw depends on earlier ones.
     return faker.Faker(locale, use_weighting=False)
 
 
 def _given_name(source: faker.Faker, gender: str) -> str:
-    latin = getattr(source, f"first_romanized_name_{gender}", None)  # of locales with a script of their own
+    latin = getattr(source, f"first_romanized_name_{gender}", None)  # of locales with another script
     return (latin or getattr(source, f"first_name_{gender}"))()
 
 

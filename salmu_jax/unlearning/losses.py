@@ -1,4 +1,4 @@
-"""What the methods' loss terms are made of.
+"""Defines the building blocks of the methods' loss terms.
 
 Embeddings are L2-normalised float32 [B, D]; similarities are cosines, without temperature.
 """
@@ -16,7 +16,7 @@ from salmu_jax.unlearning.method import Bound
 def contrastive(model: Bound, image: jax.Array, text: jax.Array) -> jax.Array:
     """Returns the loss that the model was trained with, over a batch of pairs: a float32 scalar.
 
-    Models trained with the sigmoid loss have a bias of the logits, and no others have; without it, the loss is InfoNCE.
+    A model trained with the sigmoid loss has a logit bias; without one, the loss is InfoNCE.
     ``image`` and ``text`` are embeddings; the temperature, and the bias, are those of ``model``.
     """
     if "logit_bias" in model.params:
@@ -40,12 +40,12 @@ def both_directions(similarity: jax.Array, target: jax.Array | float) -> jax.Arr
 
 
 def fuse(image: jax.Array, text: jax.Array) -> jax.Array:
-    """Returns ``normalise((I + T) / 2)`` [B, D]: one multimodal embedding a pair."""
+    """Returns ``normalise((I + T) / 2)`` [B, D]: one multimodal embedding per pair."""
     return l2_normalize((image + text) / 2)
 
 
 def in_batch_kl(start: jax.Array, logits: jax.Array) -> jax.Array:
-    """``(KL(rows) + KL(columns)) / 2`` of two [B, B] matrices of logits, a scalar: how far ``logits`` went from ``start``.
+    """Returns ``(KL(rows) + KL(columns)) / 2`` of two [B, B] matrices of logits, a scalar: the divergence from ``start``.
 
     ``KL = mean_i sum_j p0_ij (log p0_ij - log p_ij)``, ``p0`` and ``p`` being the softmax of ``start`` and of ``logits``
     over the captions of an image (rows), and over the images of a caption (columns).

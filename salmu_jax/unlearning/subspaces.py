@@ -1,4 +1,4 @@
-"""Subspaces of features, from their second moments: what methods that project are made of.
+"""Computes subspaces of features from their second moments, for methods that project.
 
 Moments are small and the same on all hosts; the eigenvectors are computed by each host in float64.
 """

@@ -1,15 +1,15 @@
-"""Surrogate captions, made from forget's metadata alone: what a method may pin where it may not see a holdout.
+"""Makes surrogate captions from forget's metadata alone, for a method to pin where it may not see the holdouts.
 
 Each is a real forget caption with its name and value swapped:
 
-- :func:`invented_people`: both are of nobody. Pinned, they protect people whom forget does not show.
-- :func:`absent_attributes`: the name is of a person of forget, the attribute one that forget does not show of that person,
-  the value a guess. Pinned, they protect what a partly forgotten person keeps.
-- :func:`aliases`: each forget caption, about an invented person. What the real caption may come to mean.
+- :func:`invented_people`: both are invented. Pinned, they protect people whom forget does not show.
+- :func:`absent_attributes`: the name is a forget person's, the attribute one that forget does not show of this person,
+  and the value a guess. Pinned, they protect what a partly forgotten person keeps.
+- :func:`aliases`: each forget caption, about an invented person: what the real caption may come to mean.
 
-All are pure functions of the forget rows and a generator, as streams want them (``streams.py``). No caption that was held out
-comes about, by how they are made and not by comparing: the people are invented, or the number is, or else the template is one
-that no caption has, since a guess at one of few cities or blood types might be right.
+All are pure functions of the forget rows and a generator, as streams require (``streams.py``). None of them can equal a
+held-out caption, by construction: the people are invented, or the number is, or else the template is one
+that no caption has, since a guess among few cities or blood types might be right.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from salmu_jax.runtime.errors import InputError
 from salmu_jax.unlearning.invented import invented_address, invented_names, invented_number, pick
 from salmu_jax.unlearning.permission import ForgetRows
 
-_NAME, _VALUE = "\ue000", "\ue001"  # private-use characters, in the place of the name and of the value
+_NAME, _VALUE = "\ue000", "\ue001"  # private-use characters that stand for the name and the value
 ENDS = (".", "!", "?", ";", " -")
 
 
 def invented_people(rows: ForgetRows, rng: np.random.Generator) -> list[str]:
-    """Returns captions about people who do not exist, one a row: forget's templates, names of many languages.
+    """Returns captions about people who do not exist, one per row, with forget's templates and names of many languages.
 
     Raises InputError if no caption of ``rows`` holds its name and value.
     """
@@ -42,7 +42,7 @@ def invented_people(rows: ForgetRows, rng: np.random.Generator) -> list[str]:
 def absent_attributes(rows: ForgetRows, rng: np.random.Generator) -> list[str]:
     """Returns captions about people of forget, as many as rows, on attributes that forget does not show of them.
 
-    The attributes are those that ``rows`` show of anybody. Where all are shown of everybody, nothing of these people is to be
+    The attributes are those that ``rows`` show of anybody. If all are shown of everybody, nothing about these people is to be
     kept, and the captions are :func:`invented_people`'s. Raises InputError as that does.
     """
     stock = Stock.of(rows)
@@ -59,9 +59,9 @@ def absent_attributes(rows: ForgetRows, rng: np.random.Generator) -> list[str]:
 
 
 def aliases(rows: ForgetRows, rng: np.random.Generator) -> list[str]:
-    """Returns each caption of ``rows`` about somebody invented: the same stranger for all rows of a person.
+    """Returns each caption of ``rows`` about an invented person, the same for all rows of a person.
 
-    A caption that does not hold its name and value as the metadata spell them gives way to another's of its attribute, or of
+    A caption that does not contain its name and value as in the metadata is replaced by another of its attribute, or of
     any. Raises InputError if none does.
     """
     stock = Stock.of(rows)
@@ -76,18 +76,18 @@ def aliases(rows: ForgetRows, rng: np.random.Generator) -> list[str]:
 
 
 class Template(NamedTuple):
-    """A caption with marks in the place of the name and, unless the attribute is the name itself, of the value."""
+    """A caption with marks for the name and, unless the attribute is the name itself, for the value."""
 
     field: str
     text: str
 
     @property
     def has_value(self) -> bool:
-        """Whether the caption says a value besides the name."""
+        """Whether the caption states a value besides the name."""
         return _VALUE in self.text
 
     def fill(self, name: str, value: str) -> str:
-        """Returns the caption with ``name`` and ``value``, and with the article that goes with the value."""
+        """Returns the caption with ``name`` and ``value``, and with the value's article."""
         article = "n" if value[:1].lower() in tuple("aeiou") else ""
         text = re.sub(rf"\b([Aa])n? {_VALUE}", rf"\1{article} {_VALUE}", self.text)
         return text.replace(_NAME, name).replace(_VALUE, value)
@@ -108,7 +108,7 @@ def template_of(caption: str, name: str, value: str, field: str) -> Template | N
 
 @dataclasses.dataclass(frozen=True)
 class Stock:
-    """What surrogates are put together from.
+    """The parts that surrogates are made of.
 
     Attributes:
       of_rows: the template of each forget row; None where the caption does not hold its name and value.
@@ -148,7 +148,7 @@ class Stock:
         return self._edited(template, rng).fill(name, value)
 
     def _edited(self, template: Template, rng: np.random.Generator) -> Template:
-        """Returns ``template`` with a word less, or with punctuation at its end; none of forget's captions is like it."""
+        """Returns ``template`` without a word, or with punctuation at its end; no caption of forget is like it."""
         words = template.text.split()
         droppable = [index for index, word in enumerate(words) if not {_NAME, _VALUE} & set(word)]
         if droppable and rng.random() < 0.5:
@@ -168,7 +168,7 @@ class Stock:
         return invented_number(sample, rng) if re.search(r"\d", sample) else sample
 
 
-@functools.lru_cache(maxsize=1)  # the streams of a method make captions of the same rows, many times
+@functools.lru_cache(maxsize=1)  # a method's streams make captions of the same rows many times
 def _make_stock(
     texts: tuple[str, ...], names: tuple[str, ...], values: tuple[str, ...], fields: tuple[str, ...]
 ) -> Stock:

@@ -1,4 +1,4 @@
-"""Distil, then subtract: a low-rank branch learns forget where retain's features are quiet, and is taken away."""
+"""Distil, then subtract: a low-rank branch learns forget where retain's features are quiet, and is subtracted."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from salmu_jax.unlearning.subspaces import quiet_projection
 class LoraSubtract(Method):
     """Trains LoRA branches of the feed-forward matrices on forget, where retain's features are quiet; subtracts them.
 
-    Retain pairs are for inference alone: their features say on which directions a branch may act. What the paper leaves open
-    is chosen here: both towers, both matrices of a block, and as the cross-entropy the loss that the model was trained with.
+    Retain pairs are used for inference only: their features decide on which directions a branch may act. What the paper leaves
+    open is chosen here: both towers, both matrices of a block, and the training loss as the cross-entropy.
     """
 
     name: ClassVar[str] = "lora_subtract"

@@ -11,7 +11,7 @@ from salmu_jax.unlearning.method import Method
 
 @dataclasses.dataclass(frozen=True)
 class NoOp(Method):
-    """Changes nothing: zero steps. Whatever differs from the parent's figures is an error of measurement."""
+    """Changes nothing, in zero steps. Any difference from the parent's figures is a measurement error."""
 
     name: ClassVar[str] = "no_op"
     title: ClassVar[str] = "Control: no-op"

@@ -17,14 +17,14 @@ from salmu_jax.unlearning.method import Bind, Bound, Method, Pairs, StepInfo, op
 from salmu_jax.unlearning.streams import Forget, Stream, Surrogates, Texts
 from salmu_jax.unlearning.surrogates import absent_attributes, aliases, invented_people
 
-LEVEL_PURPOSE = 7  # of the seed
+LEVEL_PURPOSE = 7  # keeps the draws of the level apart
 
 
 @dataclasses.dataclass(frozen=True)
 class PinnedSurrogates(Method):
     """Pushes forget's captions down to the start model's own non-matching level; pins captions of everybody else.
 
-    The text tower alone is trained: portraits of a person whom forget shows in part look alike, so that only the text can
+    Only the text tower is trained: portraits of a person who is forgotten in part look alike, so only the text can
     tell what is to be kept. Pins are captions made from forget's metadata (``unlearning/surrogates.py``) and captions of
     retain. It is precise where it was trained, and superficial: a paraphrase brings much back, and so does relearning.
     """
@@ -73,7 +73,7 @@ class PinnedSurrogates(Method):
         return ctx.encode_texts(captions).mean(axis=0)
 
     def parametrise(self, params: Params, prepared: Any, rng: jax.Array) -> tuple[Params, Bind]:
-        """Returns the text tower, and what puts it in the place of the start model's."""
+        """Returns the text tower, and a ``bind`` that replaces the start model's with it."""
         return {"text": params["text"]}, lambda trainable, params: {**params, **trainable}
 
     def objectives(

@@ -15,7 +15,7 @@ from salmu_jax.unlearning.method import Method
 
 @dataclasses.dataclass(frozen=True)
 class RandomWeights(Method):
-    """Draws all parameters anew, as before training: zero steps, everything forgotten and everything lost."""
+    """Re-initialises all parameters, in zero steps: everything is forgotten, and everything is lost."""
 
     name: ClassVar[str] = "random_weights"
     title: ClassVar[str] = "Control: random weights"

@@ -16,7 +16,7 @@ from salmu_jax.unlearning.streams import Forget, Stream
 
 @dataclasses.dataclass(frozen=True)
 class Relearn(Method):
-    """An attack, not a defence: the loss of training on forget pairs, from an unlearned model.
+    """Attacks an unlearned model: minimises the training loss on forget pairs.
 
     Give the run an unlearned model as its parent and a share of forget; evaluate it on the rest.
     """

@@ -1,4 +1,4 @@
-"""SalUn: learn wrong captions for forget images, with the weights alone that forget's loss depends on most."""
+"""SalUn: learn wrong captions for forget images, with only the weights that forget's loss depends on most."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class SalUn(Method):
         }
 
     def transform(self, hyper: Hyper) -> optax.GradientTransformationExtraArgs:
-        """Masks the gradient, so that clipping sees salient weights alone, and the update, so that decay does too."""
+        """Masks the gradient, so that clipping sees only salient weights, and the update, so that decay does too."""
         return optax.chain(saliency_mask(), base_optimizer(hyper), saliency_mask())
 
 

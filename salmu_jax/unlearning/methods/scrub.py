@@ -19,8 +19,8 @@ class Scrub(Method):
     """Alternates passes that raise the divergence from the start model on forget with passes that keep retain.
 
     A pass is as long as one over forget. The first, third, ... of the first ``2 max_passes`` passes maximise; all others
-    minimise. Ask for more than ``2 max_passes`` epochs, so that minimising has the last word. Rewinding (SCRUB+R) is not
-    in here: it chooses among checkpoints.
+    minimise. Ask for more than ``2 max_passes`` epochs, so that the last pass minimises. Rewinding (SCRUB+R) is not
+    implemented: it chooses among checkpoints.
     """
 
     name: ClassVar[str] = "scrub"
