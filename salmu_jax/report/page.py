@@ -22,7 +22,7 @@ from salmu_jax.report.render import render
 from salmu_jax.report.site import Site, make_site
 from salmu_jax.runtime.contents import write_contents
 from salmu_jax.runtime.directories import new_directory
-from salmu_jax.runtime.files import write_json, write_text
+from salmu_jax.runtime.files import write_json
 
 
 def build_board(entries: Sequence[Entry]) -> dict[str, Any]:
@@ -69,8 +69,9 @@ def write_report(
     pages = render_pages(site, samples, title=title, run=run)
     with new_directory(out_dir) as partial:
         write_json(partial / "leaderboard.json", board)
-        for name, text in pages.items():
-            write_text(partial / name, text)
+        for name, text in pages.items():  # flushed to the disk with the directory, all at once
+            (partial / name).parent.mkdir(exist_ok=True)
+            (partial / name).write_bytes(text.encode())
         write_contents(partial, "report")
     return out_dir / "index.html", board
 

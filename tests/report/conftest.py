@@ -246,7 +246,7 @@ def report_page(tmp_path_factory) -> Path:
 def people(tmp_path_factory) -> Path:
     """A directory with the results of three people, nine files each, for reading only."""
     root = tmp_path_factory.mktemp("people")
-    many_people.write_people(root, people=3, results=9, identities=9)
+    many_people.write_people(root, people=3, results=9, identities=9, bootstrap=100)
     return root
 
 

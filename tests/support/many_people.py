@@ -31,7 +31,9 @@ METHODS = {
 }
 
 
-def write_people(root: Path, people: int = 5, results: int = 40, identities: int = 96) -> list[Path]:
+def write_people(
+    root: Path, people: int = 5, results: int = 40, identities: int = 96, bootstrap: int = 1000
+) -> list[Path]:
     """Writes ``ROOT/PERSON/results/NAME.json``: ``results`` files a person, Clean and Compromised among them.
 
     All share one data set and one pair of references. Each method is run by every person with options of their own and
@@ -54,13 +56,15 @@ def write_people(root: Path, people: int = 5, results: int = 40, identities: int
             read = tiny_world.LINEAGE[model][2]
             checkpoint = record(digest(model), None, model, read)
             found.append(
-                tiny_world.write_drawn_result(directory, data, model, tiny_world.LINEAGE[model][0], checkpoint, digests)
+                tiny_world.write_drawn_result(
+                    directory, data, model, tiny_world.LINEAGE[model][0], checkpoint, digests, bootstrap=bootstrap
+                )
             )
         for number in range(results - 2):
             name, strength, checkpoint = _run(person, number)
             found.append(
                 tiny_world.write_drawn_result(
-                    directory, data, name, strength, checkpoint, digests, draw=f"{person} {name}"
+                    directory, data, name, strength, checkpoint, digests, draw=f"{person} {name}", bootstrap=bootstrap
                 )
             )
     return found

@@ -216,17 +216,18 @@ def write_drawn_result(
     checkpoint: dict[str, Any],
     digests: dict[str, str | None],
     draw: str | None = None,
+    bootstrap: int = 100,
 ) -> Path:
     """Writes the result of a model whose embeddings are drawn, from ``draw`` or its name; returns its file."""
     embeddings = drawn_embeddings(data, draw or model, IDZSC_PROMPT, strength)
     settings = Settings(42, IDZSC_PROMPT)
     rows = score_rows(data, embeddings, settings)
-    protocol = describe_protocol(data, rows, settings, bootstrap=100)
+    protocol = describe_protocol(data, rows, settings, bootstrap=bootstrap)
     provenance = {
         "checkpoint": checkpoint,
         "data": {name: digests[name] for name in ("salmu", "zeroshot")},
         "versions": {"salmu_jax": "0.1.0", "jax": "0.10.2"},
-        "config": {"seed": 42, "evaluate": {"bootstrap": 100, "idzsc_prompt": IDZSC_PROMPT, "batch_size": 256}},
+        "config": {"seed": 42, "evaluate": {"bootstrap": bootstrap, "idzsc_prompt": IDZSC_PROMPT, "batch_size": 256}},
         "command": f"salmu evaluate --model {model}",
         "device": "1 x cpu (cpu)",
     }
