@@ -1,8 +1,8 @@
 """The Clean foundation model at full size: ViT-B/16, 32 epochs over the retain pairs, global batch 32,768.
 
-``world_dir`` names the repository for training, ``cvc-mmu/salmu-512-redistributed``, with the web pairs as img2dataset tars in
-its ``retain/``. (The one for evaluation, ``cvc-mmu/salmubench-512-redistributed``, holds the same pairs and would do as well.)
-The settings are those of a pod; ``salmu plan`` says what they take.
+``world_dir`` names the training repository, ``cvc-mmu/salmu-512-redistributed``, with the web pairs as img2dataset tars in
+its ``retain/``. (The evaluation repository, ``cvc-mmu/salmubench-512-redistributed``, has the same pairs and would also do.)
+The settings are for a pod; ``salmu plan`` says what they need.
 """
 
 from salmu_jax.config import base_config

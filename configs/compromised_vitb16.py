@@ -1,6 +1,6 @@
-"""The Compromised foundation model at full size: everything as for Clean, but that it also sees the sensitive pairs.
+"""The Compromised foundation model at full size: like Clean, but also trained on the sensitive pairs.
 
-They are the split ``sensitive`` of the repository for training, ``cvc-mmu/salmu-512-redistributed``.
+These are the split ``sensitive`` of the training repository, ``cvc-mmu/salmu-512-redistributed``.
 """
 
 from configs import clean_vitb16

@@ -4,8 +4,8 @@ from ml_collections import ConfigDict
 
 from salmu_jax.config import base_config
 
-# Learning rates are of this size of model; 1e-7, as published, moves nothing here in so few steps. Each method has one
-# setting, of 50 to 110 steps, for showing how it fails and not for its best figures; VLUnlearn loses more general knowledge
+# Learning rates suit this size of model: 1e-7, as published, would change nothing in so few steps. Each method has one
+# setting, of 50 to 110 steps, chosen to show how it fails, not for its best figures. VLUnlearn loses more general knowledge
 # here than published.
 METHODS = {
     "finetuning": {"learning_rate": 3e-4, "epochs": 5.4, "batch_size": 128},

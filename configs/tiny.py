@@ -1,4 +1,4 @@
-"""The whole benchmark in under a minute, to see that it runs: nothing is learnt, and no figure of it means anything."""
+"""The whole benchmark in a minute or two, to see that it runs: nothing is learnt, and no figure means anything."""
 
 from configs import mini
 

@@ -1,9 +1,8 @@
 """All published baselines at full size, with the published hyper-parameters (the methods' defaults), and the evaluation.
 
 For one workstation, from the published Clean and Compromised checkpoints, the repository for evaluation,
-``cvc-mmu/salmubench-512-redistributed``, and the validation set of ImageNet-1k for GenKnow (``--config.zeroshot_dir=`` goes
-without). Nothing is computed twice to save memory; where a step does not fit,
-``--config.model.remat=full`` does that.
+``cvc-mmu/salmubench-512-redistributed``, and the validation set of ImageNet-1k for GenKnow (``--config.zeroshot_dir=`` does
+without). Nothing is recomputed to save memory; if a step does not fit, use ``--config.model.remat=full``.
 """
 
 from ml_collections import ConfigDict
