@@ -52,7 +52,7 @@ WORKSPACE = (
     option("--workdir", metavar="DIR", help="where all outputs go (the config's workdir)"),
     option("--world-dir", metavar="DIR", help="a world in the released layout (the config's world_dir)"),
 )
-RERUN = option("--rerun", action="store_true", help="make outputs again that are up to date")
+RERUN = option("--rerun", action="store_true", help="remake outputs that are up to date")
 UNFINISHED = (
     option(
         "--resume",
@@ -66,7 +66,7 @@ UNFINISHED = (
         action="store_const",
         dest="unfinished",
         const="restart",
-        help="begin at step 0 beside an unfinished training of another config, code or data, whose states are kept",
+        help="begin at step 0 beside an unfinished training of another config, code or data, keeping its checkpoints",
     ),
 )
 MODELS = option("--model", action="append", metavar="NAME", help="only this model (or run); may be repeated")
@@ -79,11 +79,11 @@ PROCESSES = (  # shown as a group of their own
         "--distributed",
         choices=("auto", "on", "off"),
         default="auto",
-        help="join the others: if a launcher is seen, always (on the hosts of a TPU pod), or never",
+        help="join the other processes: if a launcher is found, always (as on the hosts of a TPU pod), or never",
     ),
     option("--coordinator", metavar="HOST:PORT", help="of process 0 (or SALMU_COORDINATOR)"),
-    option("--processes", type=int, metavar="N", help="how many there are (or SALMU_PROCESSES)"),
-    option("--process", type=int, metavar="I", help="which one this is, from 0 (or SALMU_PROCESS)"),
+    option("--processes", type=int, metavar="N", help="their number (or SALMU_PROCESSES)"),
+    option("--process", type=int, metavar="I", help="the index of this one, from 0 (or SALMU_PROCESS)"),
 )
 _FORMATS = ("open_clip", "huggingface")
 
@@ -401,7 +401,7 @@ COMMANDS: dict[str, Command] = {
         _compare,
     ),
     "plan": Command(
-        "what a pretraining would take on a TPU pod, or on what is here, without running it",
+        "estimate what a pretraining takes on a TPU pod, or on the local devices, without running it",
         (
             CONFIG,
             option(
@@ -418,7 +418,7 @@ COMMANDS: dict[str, Command] = {
         _plan,
     ),
     "export": Command(
-        "write a model as a directory that OpenCLIP or transformers loads as it stands",
+        "write a model as a directory that OpenCLIP or transformers loads without changes",
         (
             option("--to", required=True, choices=_FORMATS),
             option("--checkpoint", required=True, metavar="DIR", help="a model, such as runs/mini/models/clean"),
@@ -427,7 +427,7 @@ COMMANDS: dict[str, Command] = {
         _export,
     ),
     "import": Command(
-        "make a model directory of PyTorch weights, or of a published model",
+        "make a model directory from PyTorch weights, or from a published model",
         (
             option("source", metavar="FILE-OR-DIR", help="weights, their directory, salmu-clean or salmu-compromised"),
             option("--from", choices=_FORMATS, dest="source_format", help="their form, where it is not evident"),
