@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from data_pipelines.input import DecodedCache
@@ -176,9 +177,22 @@ def _parametrised(method: Method, params: Params, prepared: Any, seed: int, mesh
 
 
 def _place(tree: Any, mesh: Mesh, what: str) -> Any:
-    """Returns a tree of arrays, equal on all hosts, as global arrays sharded like parameters."""
+    """Returns a tree of arrays and keys, equal on all hosts, as global arrays sharded like parameters."""
+
+    def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+        if not isinstance(leaf, jax.Array):
+            leaf = np.asarray(
+                leaf
+            )  # not in double precision, in which JAX takes equal values of the hosts for different
+            leaf = leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype))
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            # A key of this process alone cannot be put on other processes' devices; its data can.
+            data = jax.device_put(np.asarray(jax.random.key_data(leaf)), sharding)
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        return jax.device_put(leaf, sharding)
+
     try:
-        return jax.device_put(tree, mesh_lib.param_shardings(tree, mesh))
+        return jax.tree.map(put, tree, mesh_lib.param_shardings(tree, mesh))
     except (TypeError, ValueError, AssertionError) as error:
         raise InputError(f"has to give arrays, the same on all hosts ({first_line(error)})", what) from error
 

@@ -193,3 +193,10 @@ def test_a_method_of_a_file_runs_and_is_watched_over_two_processes_as_in_one(tra
         np.testing.assert_allclose(list(one.values()), list(other.values()), atol=1e-3)
     assert any("forget_mrr" in line for line in evaluated[0])
     assert list((directories[1] / "logs" / "whole_contract").rglob("events*"))
+
+    # One that reaches for a holdout fails where it does, in each process.
+    reaching = ("unlearn", "--method", f"{file.with_name('curious.py')}:Curious", "--workdir", directories[1])
+    run = Run(tmp_path, 2, reaching)
+    assert run.wait() == [2, 2], [run.said(0), run.said(1)]
+    assert run.said()[-1] == "salmu: salmu/holdout_identity: this run may not read it; it may read salmu/forget"
+    assert not (directories[1] / "models" / "curious").exists()
