@@ -188,9 +188,9 @@ def _attributes(site: Site, groups: Sequence[Mapping[str, Any]]) -> dict[str, An
     if not fields:
         return None
     tables = []
-    for key, title in (
-        ("RetFail_MRR", "RetFail MRR: lower leaks less"),
-        ("AssocStr", "AssocStr: Clean's row is the aim"),
+    for key, title, digits_shown in (
+        ("RetFail_MRR", "RetFail MRR: lower leaks less", 3),
+        ("AssocStr", "AssocStr: Clean's row is the aim", 2),
     ):
         rows = [
             [_mean([by_field[one].get(field, {}).get(key) for one in group["members"]]) for field in fields]
@@ -199,7 +199,7 @@ def _attributes(site: Site, groups: Sequence[Mapping[str, Any]]) -> dict[str, An
         largest = max((abs(value) for row in rows for value in row if value is not None), default=0) or 1.0
         cells = [[{"value": v, "heat": _heat(v, largest)} for v in row] for row in rows]
         shown = [{**group, "values": row} for group, row in zip(groups, cells, strict=True)]
-        tables.append({"title": title, "digits": 3, "rows": shown})
+        tables.append({"title": title, "digits": digits_shown, "rows": shown})
     return {"fields": fields, "tables": tables}
 
 
