@@ -47,7 +47,12 @@ def describe_method(name: str) -> str:
 def _streams(method: Method) -> list[str]:
     streams = method.make_streams()
     sizes = step_sizes(streams, method.defaults.batch_size)
-    return _columns([(name, stream.describe(), f"{sizes[name]:,} a step") for name, stream in streams.items()])
+    return _columns(
+        [
+            (name, stream.describe(), "for prepare alone" if stream.prepare_only else f"{sizes[name]:,} a step")
+            for name, stream in streams.items()
+        ]
+    )
 
 
 def _options(method: Method) -> list[str]:

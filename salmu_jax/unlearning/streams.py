@@ -297,19 +297,19 @@ class Batches:
 
     def __call__(self, first_step: int = 0) -> Iterator[Numbered]:
         """Yields this process's share of the batch of every step from ``first_step`` on, endlessly."""
-        return self._draw(self._of_steps, first_step, jax.process_index(), jax.process_count())
+        return self._draw(first_step, jax.process_index(), jax.process_count(), self._of_steps)
 
     def to_prepare(self) -> Iterator[dict[str, Pairs]]:
         """Yields this process's share of batches of all streams, those for ``prepare`` alone included."""
-        drawn = self._draw(list(self._opened), 0, jax.process_index(), jax.process_count())
-        return (batch.arrays for batch in drawn)
+        return (batch.arrays for batch in self._draw(0, jax.process_index(), jax.process_count()))
 
     def whole(self, first_step: int = 0) -> Iterator[dict[str, Pairs]]:
         """Yields whole batches of all streams, the same in all processes."""
-        return (batch.arrays for batch in self._draw(list(self._opened), first_step, 0, 1))
+        return (batch.arrays for batch in self._draw(first_step, 0, 1))
 
-    def _draw(self, names: Sequence[str], first_step: int, host: int, hosts: int) -> Iterator[Numbered]:
-        iterators = {name: self._opened[name](first_step, host, hosts) for name in names}
+    def _draw(self, first_step: int, host: int, hosts: int, names: Sequence[str] | None = None) -> Iterator[Numbered]:
+        opened = self._opened if names is None else {name: self._opened[name] for name in names}
+        iterators = {name: draw(first_step, host, hosts) for name, draw in opened.items()}
         while True:
             arrays: dict[str, Pairs] = {}
             positions: dict[str, np.ndarray] = {}

@@ -181,6 +181,18 @@ def test_a_stream_of_captions_has_no_images_to_encode():
         Bound(CLIP, {}).encode_pairs(batch["a"])
 
 
+def test_a_stream_for_prepare_alone_takes_no_share_and_is_in_no_step():
+    streams = {"forget": Forget(), "retain": Retain(prepare_only=True)}
+    batches = make_batches(streams)
+    assert batches.sizes == {"forget": 8, "retain": 8}
+    assert batches.rows_per_step == 8
+    assert list(first(batches(), 1)[0].arrays) == ["forget"]
+    to_prepare, whole = first(batches.to_prepare(), 1)[0], first(batches.whole(), 1)[0]
+    assert list(to_prepare) == ["forget", "retain"]
+    assert_equal(to_prepare, whole)
+    assert forget_step_size({"f": Texts(of="forget", prepare_only=True)}, {"f": 4}, 8) == 8
+
+
 def test_rows_of_a_selection_alone_are_drawn():
     selected = forget_source().select([1, 4, 5])
     for cache in (None, DecodedCache(SIZE)):

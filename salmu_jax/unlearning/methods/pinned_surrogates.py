@@ -40,7 +40,7 @@ class PinnedSurrogates(Method):
         0: the start model; the text tower alone is trained
     """
     # For small towers: 2,000 steps over the made world's 1,296 forget pairs, 96 rows of each stream a step.
-    defaults: ClassVar[Hyper] = Hyper(learning_rate=3e-3, epochs=148.15, batch_size=384, weight_decay=0.0)
+    defaults: ClassVar[Hyper] = Hyper(learning_rate=3e-3, epochs=148.1, batch_size=384, weight_decay=0.0)
     presets: ClassVar[Mapping[str, Hyper]] = {
         "quick": dataclasses.replace(  # 700 steps
             defaults, epochs=51.85, options={"alias_weight": 2.0, "invented_weight": 6.0, "absent_weight": 6.0}
