@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import importlib.machinery
 import importlib.util
 import re
 import sys
 import traceback
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,13 @@ from salmu_jax.unlearning.method import Method
 
 _PREFIX = "salmu_user_method_"  # of the modules that the files become
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Compiles a file at each load. Cached bytecode would hide an edit of the same second that keeps the file's size."""
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def is_file_name(name: Any) -> bool:
@@ -45,7 +54,7 @@ def load(name: str) -> type[Method]:
         raise InputError("no such file, and the method is to be in it", path)
     # dataclasses and type hints look modules up by name, so the module needs one while the file runs.
     module_name = _PREFIX + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    spec = importlib.util.spec_from_file_location(module_name, path)
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=_Loader(module_name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -97,7 +97,7 @@ def test_another_field_of_a_method_runs_that_method_anew_and_nothing_else(salmu,
     finished = salmu.run("bench", "--workdir", run_copy, f"--config.{field}=1.0")
     assert finished.status == 0, finished.err
     assert reused(finished.out) == set(STAGES) - {"unlearn delete", "evaluate delete", "report"}
-    changed = f"changed since {run_copy}/models/delete was made: hyper.total_steps 9 -> 5\n"
+    changed = f"changed since {run_copy}/models/delete was made: hyper.epochs 2.0 -> 1.0, hyper.total_steps 9 -> 5\n"
     assert f"unlearn delete: made again, {changed}" in finished.out
     assert (
         f"evaluate delete: made again, changed since {run_copy}/results/delete.json was made: checkpoint "

@@ -247,7 +247,8 @@ def test_fresh_results_are_shown(run_copy):
     [
         (
             "unlearn.methods.delete.epochs=1.0",
-            "delete (hyper.total_steps 9 -> 5: 'salmu unlearn --method delete', then 'salmu evaluate --model delete')",
+            "delete (hyper.epochs 2.0 -> 1.0, hyper.total_steps 9 -> 5: 'salmu unlearn --method delete', then"
+            " 'salmu evaluate --model delete')",
         ),
         (
             "train.learning_rate=0.5",

@@ -68,7 +68,7 @@ def test_an_evaluation_is_made_if_the_config_asks_for_it(handed_over):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"batch_size": 24}, "train.batch_size: 24 pairs a step are more than the 20 there are"),
+        ({"batch_size": 24}, "train.batch_size: 24 pairs per step are more than the 20 that there are"),
         ({"warmup_steps": 6}, "train.warmup_steps: 6 steps of warm-up do not fit into the run: train.epochs=2"),
         ({"microbatch": 3}, "train.microbatch: "),
     ],

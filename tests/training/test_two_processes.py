@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import all_methods
 import jax
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ from patience import DEADLINE, PATIENT_XLA
 
 from salmu_jax import cli
 from salmu_jax.training.checkpoint import load_model
-from salmu_jax.unlearning import registry
 
 ROOT = Path(__file__).parents[2]
 STEPS = 20
@@ -170,9 +170,9 @@ def unlearn_alone_and_by_two(trained, directory: Path, *options, **run) -> tuple
 
 
 @pytest.mark.slow
-def test_all_methods_run_over_two_processes_as_in_one(trained, tmp_path):
+def test_methods_run_over_two_processes_as_in_one(trained, tmp_path):
     alone, by_two = unlearn_alone_and_by_two(trained, tmp_path, config=ALL_METHODS)
-    for name in registry.METHODS:
+    for name in all_methods.NAMES:
         difference = largest_difference(by_two / "models" / name, alone / "models" / name)
         moved = largest_difference(alone / "models" / "compromised", alone / "models" / name)
         print(f"{name}: largest difference of a parameter {difference:.1e}, largest move {moved:.1e}")
