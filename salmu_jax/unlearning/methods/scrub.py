@@ -16,20 +16,23 @@ from salmu_jax.unlearning.streams import Forget, Retain, Stream
 
 @dataclasses.dataclass(frozen=True)
 class Scrub(Method):
-    """Alternates passes that raise the divergence from the start model on forget with passes that keep retain.
+    """Alternates passes that keep retain with passes that raise the divergence from the start model on forget.
 
-    A pass is as long as one over forget. The first, third, ... of the first ``2 max_passes`` passes maximise; all others
-    minimise. Ask for more than ``2 max_passes`` epochs, so that the last pass minimises. Rewinding (SCRUB+R) is not
-    implemented: it chooses among checkpoints.
+    A pass is as long as one over forget. The second, fourth, ... of the first ``2 max_passes`` passes maximise; all others
+    minimise. The published code maximises first. But there the model is the start model, the divergence is 0 and so is its
+    gradient: what Adam would follow is rounding noise, which differs from one number of devices to the next.
+
+    Ask for more than ``2 max_passes`` epochs, so that the last pass minimises. Rewinding (SCRUB+R) is not implemented: it
+    chooses among checkpoints.
     """
 
     name: ClassVar[str] = "scrub"
     title: ClassVar[str] = "SCRUB"
     reference: ClassVar[str] = "Kurmanji et al., Towards Unbounded Machine Unlearning, NeurIPS 2023"
     formula: ClassVar[str] = """
-        passes 1, 3, .., 2 max_passes - 1:   forgetting   -KL(F)
-        all others:                          divergence   w_d KL(R)
-                                             task         w_t L(I_R, T_R), L: the loss of training
+        passes 2, 4, .., 2 max_passes:   forgetting   -KL(F)
+        all others:                      divergence   w_d KL(R)
+                                         task         w_t L(I_R, T_R), L: the loss of training
         KL(X): of the in-batch softmaxes, of rows and of columns, of the start model from those of the model, their mean
     """
     streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget(), "retain": Retain()}
@@ -57,7 +60,7 @@ class Scrub(Method):
             }
 
         number = jnp.floor(info.epoch).astype(jnp.int32)  # of the pass, from 0
-        return jax.lax.cond((number % 2 == 0) & (number < 2 * self.max_passes), maximise, minimise)
+        return jax.lax.cond((number % 2 == 1) & (number < 2 * self.max_passes), maximise, minimise)
 
 
 def _logits(model: Bound, pairs: Pairs) -> jax.Array:
