@@ -54,7 +54,7 @@ def load(name: str) -> type[Method]:
         raise InputError("no such file, and the method is to be in it", path)
     # dataclasses and type hints look modules up by name, so the module needs one while the file runs.
     module_name = _PREFIX + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    spec = importlib.util.spec_from_file_location(module_name, path, loader=_Loader(module_name, str(path)))
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=_Loader(module_name, str(path.absolute())))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
