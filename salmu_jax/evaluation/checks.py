@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from salmu_jax.evaluation import draws
+from salmu_jax.evaluation import draws, statistics
 from salmu_jax.evaluation.caveats import TIES, caveats
 from salmu_jax.evaluation.data import FIELDS
 from salmu_jax.evaluation.registry import REQUIRED, columns_of, measured
@@ -21,7 +21,7 @@ from salmu_jax.evaluation.schema import SCHEMAS
 from salmu_jax.runtime.messages import listed
 from salmu_jax.runtime.text import safe_text
 
-REFERENCES = ("clean", "compromised")
+REFERENCES = tuple(reference.name for reference in statistics.REFERENCES)
 DATA = ("salmu", "zeroshot")  # the built data sets that an evaluation reads
 TOLERANCE = 1e-9  # of means and intervals: another machine may sum in another order
 COSINE_SLACK = 1e-5  # of a cosine beyond 1, by the rounding of float32

@@ -127,7 +127,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def _row_micro(metric: Metric, first: Sample, second: Sample, protocol: Mapping[str, Any]) -> Difference:
-    clusters = intervals.cluster(_difference(first, second), first.clusters)
+    clusters = intervals.cluster(row_differences(first, second), first.clusters)
     values = [float(np.mean(one.values, dtype=np.float64)) for one in (first, second)]
     return _tested(metric, values[0], values[1], clusters, protocol)
 
@@ -140,7 +140,8 @@ def _identity_macro(metric: Metric, first: Sample, second: Sample, protocol: Map
     return _tested(metric, float(means[0].mean()), float(means[1].mean()), clusters, protocol)
 
 
-def _difference(first: Sample, second: Sample) -> np.ndarray:
+def row_differences(first: Sample, second: Sample) -> np.ndarray:
+    """Returns ``first - second`` of the values of two samples of the same rows, float64 [N]."""
     return first.values.astype(np.float64) - second.values.astype(np.float64)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from salmu_jax.evaluation import intervals
 from salmu_jax.evaluation.checks import REFERENCES
+from salmu_jax.evaluation.compare import row_differences
 from salmu_jax.evaluation.metric import Sample
 from salmu_jax.evaluation.registry import measured
 from salmu_jax.report.gather import Entry
@@ -40,9 +39,9 @@ def _compare(entry: Entry, reference: dict[str, Sample]) -> dict[str, tuple[floa
     protocol, own = entry.result["protocol"], _samples(entry)
     found = {}
     for key in own.keys() & reference.keys():
-        values, others = (sample.values.astype(np.float64) for sample in (own[key], reference[key]))
-        if len(values):
+        differences = row_differences(own[key], reference[key])
+        if len(differences):
             found[key] = intervals.clustered_interval(
-                values - others, own[key].clusters, seed=protocol["seed"], samples=protocol["bootstrap"]
+                differences, own[key].clusters, seed=protocol["seed"], samples=protocol["bootstrap"]
             )
     return found
