@@ -225,13 +225,13 @@ def _check_type(field: str, value: Any, default: Any, where: str) -> None:
 
 def _check_choices(field: str, value: Any, where: str) -> None:
     """Checks a text that is one of a few, or a tuple of such texts."""
-    choices = _FIELDS[field].choices
+    choices, may_be_empty = _FIELDS[field].choices, _FIELDS[field].empty
     if isinstance(value, str):
         if value not in choices:
             raise InputError(f"field {field!r} is {value!r}; {' and '.join(map(repr, choices))} are possible", where)
         return
     wrong = [item for item in value if not isinstance(item, str) or item not in choices]
-    if wrong or not value or len(set(value)) < len(value):
+    if wrong or (not value and not may_be_empty) or len(set(value)) < len(value):
         problem = f"holds {wrong[0]!r}" if wrong else "is empty" if not value else f"is {value!r}, with a name twice"
         possible = " and ".join(map(repr, choices))
         raise InputError(f"field {field!r} {problem}; {possible} are possible, written {_written(choices)}", where)

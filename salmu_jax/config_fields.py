@@ -17,6 +17,7 @@ from salmu_jax.runtime.limits import ADAMW, AT_LEAST_ONE, NOT_NEGATIVE, Limits
 from salmu_jax.runtime.paths import local_path, model_path, storage_path
 
 _SEED = Limits(0, 2**32 - 1)
+PROBES = ("indirect", "holdout_paraphrase")  # those of evaluation/registry.py
 _EPOCHS = Limits(0, 1_000_000, low_open=True)
 
 
@@ -27,8 +28,9 @@ class Field(NamedTuple):
       default: its default, whose type is that of the field; a tuple holds elements of ``choices``.
       meaning: what it means, in a few words.
       limits: the range of a number; None: checked where it is used.
-      choices: the possible values of a text, or elements of a tuple (not empty, no duplicates).
+      choices: the possible values of a text, or elements of a tuple (no duplicates).
       path: checks and expands a path; an empty one is left alone if it is the default.
+      empty: whether a tuple may be empty.
       how: see the module.
     """
 
@@ -37,6 +39,7 @@ class Field(NamedTuple):
     limits: Limits | None = None
     choices: tuple[str, ...] = ()
     path: Callable[[Any, str], Any] | None = None
+    empty: bool = False
     how: bool = False
 
 
@@ -194,6 +197,10 @@ class Evaluate:
     )
     draws: str = field("ours", "of RetFail's galleries, or released: row by row those of the released evaluator")
     idzsc_prompt: str = field("a photo of {name}", "of the zero-shot identification")
+    probes: tuple[str, ...] = field((), "what else is measured, see docs/metrics.md", choices=PROBES, empty=True)
+    probe_form: str = field(
+        "short", "of probes that cost time: short, or full, which asks more of each", choices=("short", "full")
+    )
     bootstrap: int = field(1_000, "resamples of the identities, for the intervals", Limits(1, 1_000_000))
 
 

@@ -182,6 +182,7 @@ class Stages:
         the options ``architecture``, ``image_size`` and ``allow_half`` of ``load_foreign``.
         """
         from salmu_jax.evaluation.protocol import evaluate, write_result
+        from salmu_jax.evaluation.registry import chosen
         from salmu_jax.evaluation.rows import rows_path
         from salmu_jax.evaluation.run import check_new_name
         from salmu_jax.interop.foreign import is_foreign, load_foreign
@@ -238,6 +239,8 @@ class Stages:
                     idzsc_prompt=config.evaluate.idzsc_prompt,
                     bootstrap=config.evaluate.bootstrap,
                     how_drawn=config.evaluate.draws,
+                    probe_form=config.evaluate.probe_form,
+                    metrics=chosen(config.evaluate),
                     embeddings=embeddings,
                     provenance={
                         **provenance(config_lib.to_json(config)),

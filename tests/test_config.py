@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from salmu_jax.commands import parse
 from salmu_jax.config import base_config, identity_section, load_config, section, to_json
+from salmu_jax.config_fields import declared
 from salmu_jax.models.zoo import architecture
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.text import safe_text
@@ -43,6 +44,7 @@ def flat(tree, prefix=""):
 
 
 FIELDS = dict(flat(base_config().to_dict()))
+DECLARED = declared()
 
 
 def error_of(path, *overrides):
@@ -169,6 +171,8 @@ def test_an_override_with_a_group_replaces_the_group(tmp_path):
         ("datasets_dir=gs://bucket/data", "field 'datasets_dir': is 'gs://bucket/data'; a directory or file of this"),
         ("unlearn.runs=3", "is 3, but has to be a group of fields, such as unlearn.runs.NAME.epochs=3"),
         ("unlearn.run.a.method=delete", "no field 'unlearn.run.a.method' in the config; did you mean"),
+        ("evaluate.probes=('none',)", "field 'evaluate.probes' holds 'none'; 'indirect' and 'holdout_paraphrase' are"),
+        ("evaluate.probe_form=all", "field 'evaluate.probe_form' is 'all'; 'short' and 'full' are possible"),
         ("data.augment=1", "field 'data.augment' is 1 (int), but has to be a bool"),
         ("models=clean", "field 'models' is 'clean' (str), but has to be a tuple"),
         ("models={[]: 1}", "has to be a tuple"),
@@ -364,12 +368,13 @@ def test_overrides_come_back(plain, data):
             value = data.draw(st.integers(1, 1_000))
         elif isinstance(default, float):
             value = data.draw(st.floats(1e-9, 1e6) | st.integers(1, 10**6))
-        elif field == "unlearn.sandbox":
-            value = data.draw(st.sampled_from(["off", "on"]))
+        elif isinstance(default, str) and DECLARED[field].choices:
+            value = data.draw(st.sampled_from(DECLARED[field].choices))
         elif isinstance(default, str):
             value = data.draw(st.text("aé 日'\"({[=,", min_size=1).filter(str.strip))
         else:
-            value = tuple(data.draw(st.lists(st.sampled_from(default), min_size=1, unique=True)))
+            choices, fewest = DECLARED[field].choices, int(not DECLARED[field].empty)
+            value = tuple(data.draw(st.lists(st.sampled_from(choices), min_size=fewest, unique=True)))
         wanted[field] = value
     config = load_config(plain, [f"{field}={value}" for field, value in wanted.items()])
     found = dict(flat(config.to_dict()))

@@ -43,7 +43,7 @@ def name_problems(models: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 def measured_by(result: Result) -> dict[str, Any]:
     """Returns what compared results must have in common: protocol and data. Metrics are compared one by one."""
-    protocol = {key: value for key, value in result["protocol"].items() if key != "metrics"}
+    protocol = {key: value for key, value in result["protocol"].items() if key not in ("metrics", "probe_form")}
     fields = {f"provenance.{field}": value for field, value in data_fields(result["provenance"]).items()}
     return {**flatten(protocol, "protocol."), **fields}
 

@@ -50,6 +50,8 @@ def row_problems(rows: RowScores, protocol: Mapping[str, Any]) -> Iterator[str]:
     for name in (name for name, column in columns.items() if column.kind == "cosine"):
         with np.errstate(invalid="ignore"):
             yield from _rows_where(~(np.abs(rows[name]) <= 1 + COSINE_SLACK), rows[name], name, "a cosine from -1 to 1")
+    for name in (name for name, column in columns.items() if column.kind == "share"):
+        yield from _rows_where(~((rows[name] >= 0) & (rows[name] <= 1)), rows[name], name, "a share from 0 to 1")
     retain = len(rows["retain_synth.gallery"])
     for split in TARGETS:
         rank, left_out, gallery = (rows[f"{split}.{name}"] for name in ("rank", "left_out", "gallery"))
@@ -218,9 +220,9 @@ def config_problems(result: Result) -> Iterator[str]:
     config = config if isinstance(config, dict) else {}
     evaluate = config.get("evaluate")
     given = {"seed": config.get("seed"), **(evaluate if isinstance(evaluate, dict) else {})}
-    for key in ("seed", "draws", "idzsc_prompt", "bootstrap"):
-        if given.get(key) is not None and given[key] != protocol[key]:
-            shown, configured = (safe_text(value, 40) for value in (protocol[key], given[key]))
+    for key in ("seed", "draws", "idzsc_prompt", "bootstrap", "probe_form"):
+        if given.get(key) is not None and given[key] != protocol.get(key):
+            shown, configured = (safe_text(value, 40) for value in (protocol.get(key), given[key]))
             yield f"'protocol > {key}' is {shown}, in 'provenance > config' it is {configured}"
     yield from made_problems(protocol, config, "'provenance > config'")
 

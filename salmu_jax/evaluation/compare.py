@@ -25,7 +25,7 @@ import numpy as np
 from salmu_jax.evaluation import draws, intervals
 from salmu_jax.evaluation.board import incomparable, shared_problems
 from salmu_jax.evaluation.metric import Metric, Sample
-from salmu_jax.evaluation.registry import measured
+from salmu_jax.evaluation.registry import comparable
 from salmu_jax.evaluation.rows import RowScores
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.messages import listed
@@ -66,7 +66,7 @@ def compare(
     second_rows: RowScores,
     where: str | os.PathLike | None = None,
 ) -> list[Comparison]:
-    """Compares every metric that both results have, with the seed and the bootstrap samples of their protocol.
+    """Compares every metric that both results have in the same form, with the seed and the bootstrap of their protocol.
 
     Args:
       first, second: results, upgraded (``result.load_result``).
@@ -80,9 +80,8 @@ def compare(
     if problem := next(shared_problems(second_rows, first_rows), None):
         raise InputError(problem.replace("those of 'clean'", "those of the first result"), where)
     protocol = first["protocol"]
-    both = [metric for metric in measured(protocol) if metric in measured(second["protocol"])]
     pairs = []
-    for metric in both:
+    for metric in comparable(protocol, second["protocol"]):
         with metric.named():
             samples = metric.sample(first_rows, protocol), metric.sample(second_rows, protocol)
         if len(samples[0].values):

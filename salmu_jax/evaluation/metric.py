@@ -24,18 +24,25 @@ if TYPE_CHECKING:
     from salmu_jax.evaluation.embeddings import Embeddings
 
 Value = TypeVar("Value")
+SHORT, FULL = FORMS = ("short", "full")  # of probes
 
 
 class Settings(NamedTuple):
     """What an evaluation depends on besides model and data.
 
     ``seed``: of every draw. ``idzsc_prompt``: a text with ``{name}``. ``how_drawn``: RetFail's galleries, one of
-    :data:`salmu_jax.evaluation.draws.DRAWS`.
+    :data:`salmu_jax.evaluation.draws.DRAWS`. ``probe_form``: how much of the probes is measured, one of :data:`FORMS`.
     """
 
     seed: int
     idzsc_prompt: str
     how_drawn: str = "ours"
+    probe_form: str = SHORT
+
+
+def settings_of(options: Any) -> Settings:
+    """Returns the settings of a config's section ``evaluate``."""
+    return Settings(options.seed, options.idzsc_prompt, options.draws, options.probe_form)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,6 +93,7 @@ class Metric:
       skipped: the released structure's value where nothing was measured.
       extra: where results have had the value since schema 2, below ``extra``.
       slack: ``slack(rows, protocol)``: by how much the value may differ on another machine; None: by rounding alone.
+      by_form: whether it depends on ``settings.probe_form``. Values of two forms are not compared.
       version: of the definition. Values of two versions are not compared; raise it when a value would change.
     """
 
@@ -103,6 +111,7 @@ class Metric:
     skipped: float | None = None
     extra: tuple[str, ...] | None = None
     slack: Callable[[Mapping[str, np.ndarray], Mapping[str, Any]], float] | None = None
+    by_form: bool = False
     version: int = 1
 
     def value(self, rows: Mapping[str, np.ndarray], protocol: Mapping[str, Any]) -> float | None:

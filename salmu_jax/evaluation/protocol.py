@@ -17,7 +17,7 @@ from salmu_jax.evaluation.aggregate import aggregate
 from salmu_jax.evaluation.caveats import TIES, caveats
 from salmu_jax.evaluation.data import FIELDS, SPLITS, EvaluationData
 from salmu_jax.evaluation.embeddings import Embeddings, embed
-from salmu_jax.evaluation.metric import Inputs, Metric, Settings
+from salmu_jax.evaluation.metric import SHORT, Inputs, Metric, Settings
 from salmu_jax.evaluation.registry import METRICS, columns_of, versions
 from salmu_jax.evaluation.result import SCHEMA, load_result, write_result
 from salmu_jax.evaluation.rows import SUBSETS, RowScores, lengths, subset_rows
@@ -45,6 +45,7 @@ def evaluate(
     seed: int = 42,
     idzsc_prompt: str = IDZSC_PROMPT,
     how_drawn: str = "ours",
+    probe_form: str = SHORT,
     metrics: Sequence[Metric] = METRICS,
     batch_size: int = 256,
     bootstrap: int = 1000,
@@ -60,7 +61,8 @@ def evaluate(
       seed: of every draw.
       idzsc_prompt: a text with ``{name}``.
       how_drawn: RetFail's galleries, one of :data:`salmu_jax.evaluation.draws.DRAWS`.
-      metrics: what is measured, those of the released structure among them.
+      probe_form: how much of the probes is measured, ``short`` or ``full``.
+      metrics: what is measured (:func:`registry.chosen`), those of the released structure among them.
       batch_size: rows that a device encodes at a time.
       bootstrap: samples of each interval; 0 for none.
       provenance: kept in the result, with the time of day and the seconds taken added.
@@ -71,7 +73,7 @@ def evaluate(
     """
     started = time.monotonic()
     check_prompt(idzsc_prompt)
-    settings = Settings(seed, idzsc_prompt, how_drawn)
+    settings = Settings(seed, idzsc_prompt, how_drawn, probe_form)
     if embeddings is None:
         try:
             embeddings = embed(clip, params, tokenizer, data, metrics=metrics, settings=settings, batch_size=batch_size)
@@ -156,6 +158,7 @@ def describe_protocol(
         "rows": _count_rows(rows),
         "bootstrap": bootstrap,
         "made": data.made,
+        "probe_form": settings.probe_form,
         "metrics": versions(metrics),
     }
 

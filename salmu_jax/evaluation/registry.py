@@ -1,6 +1,7 @@
-"""Lists the metrics that every evaluation measures, and what follows from the list.
+"""Lists the metrics that every evaluation measures, the probes that a config chooses from, and what follows from the lists.
 
-A new metric is a file in ``metrics/`` and two lines here. It is appended, so that embeddings and draws of the others stay.
+A new metric is a file in ``metrics/`` and two lines here, a new probe a file in ``probes/``, two lines here, and its name in
+``config_fields.py``. It is appended, so that embeddings and draws of the others stay.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from salmu_jax.evaluation.metrics import (
     visidint,
 )
 from salmu_jax.evaluation.rows import DATA_COLUMNS, Column
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.text import safe_text
 
 METRICS: tuple[Metric, ...] = (
     retfail.MRR,
@@ -42,12 +45,27 @@ METRICS: tuple[Metric, ...] = (
     retain_similarity.METRIC,
     sensitive_over_generic.METRIC,
 )
-BY_KEY: dict[str, Metric] = {metric.key: metric for metric in METRICS}
+# The metrics of each probe, which are measured where ``evaluate.probes`` names it.
+PROBES: dict[str, tuple[Metric, ...]] = {}
+KNOWN: tuple[Metric, ...] = (*METRICS, *(metric for probe in PROBES.values() for metric in probe))
+BY_KEY: dict[str, Metric] = {metric.key: metric for metric in KNOWN}
 # The figures of the released evaluator's structure, in the order of the leaderboard.
 RELEASED: tuple[Metric, ...] = tuple(metric for metric in METRICS if metric.released)
 # What every result has: results of schema 2, which do not say what was measured, have these alone, in version 1.
 REQUIRED: tuple[Metric, ...] = tuple(metric for metric in METRICS if metric.released or metric.extra)
 SCHEMA_2: dict[str, int] = {metric.key: 1 for metric in REQUIRED}
+
+
+def chosen(options: Any) -> tuple[Metric, ...]:
+    """Returns what an evaluation measures: all of :data:`METRICS`, then the probes that ``options.probes`` names.
+
+    ``options`` is the config's section ``evaluate``. The order is that of :data:`PROBES`. Raises InputError for an unknown
+    probe.
+    """
+    if strange := [name for name in options.probes if name not in PROBES]:
+        possible = ", ".join(PROBES) or "none"
+        raise InputError(f"names no probe {safe_text(strange[0], 40)!r}; there are: {possible}", "evaluate.probes")
+    return (*METRICS, *(metric for name, probe in PROBES.items() if name in options.probes for metric in probe))
 
 
 def versions(metrics: Sequence[Metric]) -> dict[str, int]:
@@ -56,9 +74,20 @@ def versions(metrics: Sequence[Metric]) -> dict[str, int]:
 
 
 def measured(protocol: Mapping[str, Any]) -> list[Metric]:
-    """Returns the metrics of a result that this version knows, in the order of :data:`METRICS`."""
+    """Returns the metrics of a result that this version knows, in the order of :data:`KNOWN`."""
     found = protocol.get("metrics", SCHEMA_2)
-    return [metric for metric in METRICS if found.get(metric.key) == metric.version]
+    return [metric for metric in KNOWN if found.get(metric.key) == metric.version]
+
+
+def comparable(protocol: Mapping[str, Any], other: Mapping[str, Any]) -> list[Metric]:
+    """Returns the metrics that two results have measured alike, in the order of :data:`KNOWN`."""
+    theirs = measured(other)
+    return [metric for metric in measured(protocol) if metric in theirs and same_form(metric, protocol, other)]
+
+
+def same_form(metric: Metric, protocol: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Returns whether no difference between two results' ``probe_form`` keeps their values of ``metric`` apart."""
+    return not metric.by_form or protocol.get("probe_form") == other.get("probe_form")
 
 
 def unknown(protocol: Mapping[str, Any]) -> list[str]:
@@ -80,4 +109,4 @@ def columns_of(metrics: Sequence[Metric]) -> dict[str, Column]:
     return columns
 
 
-COLUMNS = columns_of(METRICS)
+COLUMNS = columns_of(KNOWN)

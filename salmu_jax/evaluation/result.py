@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from salmu_jax.evaluation.registry import METRICS, SCHEMA_2, columns_of, measured, unknown
+from salmu_jax.evaluation.registry import KNOWN, REQUIRED, SCHEMA_2, columns_of, measured, unknown
 from salmu_jax.evaluation.rows import RowScores, read_rows, rows_path, write_rows
 from salmu_jax.evaluation.schema import NAME, SCHEMA, SCHEMAS, SHOWN, schema_errors
 from salmu_jax.runtime.errors import InputError
@@ -31,12 +31,12 @@ MAX_BYTES = 1 << 24  # of a result file; one of the released sizes takes 1.3 MB
 
 
 def leaderboard_row(result: Mapping[str, Any]) -> dict[str, float | None]:
-    """Returns the value of every metric of ``registry.METRICS`` by its key; None where it was not measured."""
+    """Returns the value of every metric of ``registry.KNOWN`` by its key; None where it was not measured."""
     return _figures(result, "value")
 
 
 def leaderboard_intervals(result: Mapping[str, Any]) -> dict[str, list[float] | None]:
-    """Returns the interval of every metric of ``registry.METRICS``, [low, high]; None where there is none."""
+    """Returns the interval of every metric of ``registry.KNOWN``, [low, high]; None where there is none."""
     return _figures(result, "interval")
 
 
@@ -44,7 +44,7 @@ def _figures(result: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Returns one field of the entries in ``metrics``, those of schema 2 included; None for a metric of another version."""
     figures = result["metrics"] if "metrics" in result else _figures_of_schema_2(result)
     known = {metric.key for metric in measured(result["protocol"])}
-    return {metric.key: figures.get(metric.key, {}).get(name) if metric.key in known else None for metric in METRICS}
+    return {metric.key: figures.get(metric.key, {}).get(name) if metric.key in known else None for metric in KNOWN}
 
 
 def upgraded(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _figures_of_schema_2(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]
     intervals = _lookup(result, ("extra", "intervals"))
     intervals = intervals if isinstance(intervals, Mapping) else {}
     figures = {}
-    for metric in METRICS:
+    for metric in REQUIRED:
         path = metric.released or (metric.extra and ("extra", *metric.extra))
         if path:
             value = _lookup(result, path)

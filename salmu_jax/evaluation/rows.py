@@ -50,12 +50,12 @@ class Column(NamedTuple):
     """An array [N] of row scores: its dtype, what N counts (a key of :func:`lengths`), and where it comes from.
 
     ``shared``: from data and protocol alone, so it is equal in all results that are compared. ``cosine``: measured, from
-    -1 to 1. ``measured``: from the model.
+    -1 to 1. ``share``: measured, from 0 to 1. ``measured``: from the model.
     """
 
     dtype: str
     length: str
-    kind: Literal["shared", "cosine", "measured"] = "measured"
+    kind: Literal["shared", "cosine", "share", "measured"] = "measured"
 
 
 DATA_COLUMNS: dict[str, Column] = {

@@ -27,8 +27,8 @@ from salmu_jax.evaluation.embedding_cache import KEEP_BYTES, directory_of
 from salmu_jax.evaluation.embeddings import Embeddings, embed
 from salmu_jax.evaluation.encode import default_rows
 from salmu_jax.evaluation.loading import load_evaluation_data
-from salmu_jax.evaluation.metric import Settings
-from salmu_jax.evaluation.registry import METRICS
+from salmu_jax.evaluation.metric import settings_of
+from salmu_jax.evaluation.registry import chosen
 from salmu_jax.runtime import contents, distributed, files, host
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.text import safe_text
@@ -116,8 +116,8 @@ class Evaluator:
                 params,
                 tokenizer,
                 data,
-                metrics=METRICS,
-                settings=Settings(self._options.seed, self._options.idzsc_prompt, self._options.draws),
+                metrics=chosen(self._options),
+                settings=settings_of(self._options),
                 batch_size=self._options.batch_size or default_rows(clip),
                 directory=directory,
                 label=label,

@@ -8,21 +8,23 @@ from salmu_jax.evaluation import intervals
 from salmu_jax.evaluation.checks import REFERENCES
 from salmu_jax.evaluation.compare import row_differences
 from salmu_jax.evaluation.metric import Sample
-from salmu_jax.evaluation.registry import measured
+from salmu_jax.evaluation.registry import comparable, measured
 from salmu_jax.report.gather import Entry
 
 Intervals = dict[str, dict[str, tuple[float, float]]]  # reference -> metric -> (low, high)
 
 
 def difference_intervals(entries: Sequence[Entry]) -> dict[str, Intervals]:
-    """Returns the 95 % interval of each result less each reference, by the entry's id, for the metrics that have a target.
+    """Returns the 95 % interval of each result less each reference, by the entry's id.
+
+    There are intervals of the metrics that have a target and that both have in the same form.
 
     As in ``salmu compare``, the difference is that of the means over rows (``row_micro``), and identities are resampled in
-    both models alike. A metric that only one of the two has is left out, and so are all where the protocol has no bootstrap.
+    both models alike. There are none where the protocol has no bootstrap.
     """
-    references = {entry.id: _samples(entry) for entry in entries if entry.id in REFERENCES}
+    references = {entry.id: (entry, _samples(entry)) for entry in entries if entry.id in REFERENCES}
     return {
-        entry.id: {name: _compare(entry, other) for name, other in references.items()}
+        entry.id: {name: _compare(entry, *other) for name, other in references.items()}
         for entry in entries
         if entry.id not in references
     }
@@ -35,11 +37,12 @@ def _samples(entry: Entry) -> dict[str, Sample]:
     return {metric.key: metric.sample(entry.rows, protocol) for metric in measured(protocol) if metric.target}
 
 
-def _compare(entry: Entry, reference: dict[str, Sample]) -> dict[str, tuple[float, float]]:
+def _compare(entry: Entry, reference: Entry, samples: dict[str, Sample]) -> dict[str, tuple[float, float]]:
     protocol, own = entry.result["protocol"], _samples(entry)
     found = {}
-    for key in own.keys() & reference.keys():
-        differences = row_differences(own[key], reference[key])
+    alike = {metric.key for metric in comparable(protocol, reference.result["protocol"])}
+    for key in own.keys() & samples.keys() & alike:
+        differences = row_differences(own[key], samples[key])
         if len(differences):
             found[key] = intervals.clustered_interval(
                 differences, own[key].clusters, seed=protocol["seed"], samples=protocol["bootstrap"]

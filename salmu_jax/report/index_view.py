@@ -47,6 +47,7 @@ def index_view(site: Site) -> dict[str, Any]:
         "legend": _legend(),
         "moved": [_moved(site, group) for group in methods] if few else [],
         "attributes": _attributes(site, groups) if few else None,
+        "probes": _probes(board, groups),
         "measured": describe_measurement(board),
         "ordering": board["ordering"],
         "notice": [caveat for caveat in board["caveats"] if "not the paper" in caveat.lower()],
@@ -201,6 +202,20 @@ def _attributes(site: Site, groups: Sequence[Mapping[str, Any]]) -> dict[str, An
         shown = [{**group, "values": row} for group, row in zip(groups, cells, strict=True)]
         tables.append({"title": title, "digits": digits_shown, "rows": shown})
     return {"fields": fields, "tables": tables}
+
+
+def _probes(board: Board, groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns a table a probe: a column for each of its metrics, a row for each group of results."""
+    return [
+        {
+            "title": name.replace("_", " ").capitalize(),
+            "metrics": metrics,
+            "rows": [
+                {**group, "values": [group["metrics"][metric["key"]]["mean"] for metric in metrics]} for group in groups
+            ],
+        }
+        for name, metrics in board["probes"].items()
+    ]
 
 
 def _heat(value: float | None, largest: float) -> str:

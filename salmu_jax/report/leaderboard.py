@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from salmu_jax.evaluation import evidence
 from salmu_jax.evaluation.board import data_fields, incomparable, missing_references
 from salmu_jax.evaluation.checks import REFERENCES
 from salmu_jax.evaluation.judging import Straddle, judge
-from salmu_jax.evaluation.registry import METRICS
+from salmu_jax.evaluation.metric import Metric
+from salmu_jax.evaluation.registry import BY_KEY, METRICS, PROBES, same_form
 from salmu_jax.evaluation.result import leaderboard_intervals, leaderboard_row
 from salmu_jax.evaluation.rows import RowScores
 from salmu_jax.evaluation.statistics import TITLES
@@ -65,7 +66,8 @@ def build_leaderboard(results: Sequence[dict[str, Any]], rows: Mapping[str, RowS
     anchors = {name: figures[name] for name in REFERENCES}
     intervals = _intervals(by_model, figures, rows) if rows else {}
     found = {
-        model: _row(result, figures[model], intervals.get(model, {}), anchors) for model, result in by_model.items()
+        model: _row(result, figures[model], intervals.get(model, {}), anchors, by_model["clean"]["protocol"])
+        for model, result in by_model.items()
     }
     references = [found[name] for name in REFERENCES]
     methods = [row for model, row in found.items() if model not in REFERENCES]
@@ -82,16 +84,8 @@ def build_leaderboard(results: Sequence[dict[str, Any]], rows: Mapping[str, RowS
     return {
         "schema": SCHEMA,
         "ordering": ORDERING,
-        "metrics": [
-            {
-                "key": m.key,
-                "title": m.title,
-                "released": list(m.released) if m.released else None,
-                "target": m.target,
-                "description": m.description,
-            }
-            for m in METRICS
-        ],
+        "metrics": [_metric(metric) for metric in METRICS],
+        "probes": _probes(found.values()),
         "verdicts": {name: definition(name) for name in (*FAILURE_MODES, *GRADES)},
         "rules": [_rule(rule) for rule in RULES],
         "thresholds": _thresholds(anchors),
@@ -139,8 +133,11 @@ def _row(
     figures: Mapping[str, float | None],
     intervals: Mapping[str, tuple[float, float]],
     references: Mapping[str, Mapping[str, float | None]],
+    protocol: Mapping[str, Any],
 ) -> dict[str, Any]:
+    """Returns a row. A probe in another form than in ``protocol``, Clean's, counts as not measured."""
     model = result["model"]
+    alike = {key: same_form(metric, result["protocol"], protocol) for key, metric in BY_KEY.items()}
     judgement = judge(figures, intervals, references)
     statistics = judgement.statistics
     utility, removed = _utility(statistics), min(max(statistics["leakage_removed"] or 0.0, 0.0), 1.0)
@@ -167,8 +164,8 @@ def _row(
         "retrieval_kept": statistics["retrieval_kept"],
         "utility_kept": utility,
         "distance_to_ideal": math.hypot(1 - removed, 1 - (utility or 0.0)),
-        "metrics": {key: _number(value) for key, value in leaderboard_row(result).items()},
-        "intervals": leaderboard_intervals(result),
+        "metrics": {key: _number(value) if alike[key] else None for key, value in leaderboard_row(result).items()},
+        "intervals": {key: ends if alike[key] else None for key, ends in leaderboard_intervals(result).items()},
         "retrieval": result["extra"]["retrieval"],
         "provenance": {
             "checkpoint": provenance.get("checkpoint"),
@@ -177,6 +174,23 @@ def _row(
             "command": provenance.get("command"),
         },
     }
+
+
+def _metric(metric: Metric) -> dict[str, Any]:
+    return {
+        "key": metric.key,
+        "title": metric.title,
+        "released": list(metric.released) if metric.released else None,
+        "target": metric.target,
+        "description": metric.description,
+    }
+
+
+def _probes(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Returns the metrics of each probe that any row has."""
+    measured = {key for row in rows for key, value in row["metrics"].items() if value is not None}
+    found = {name: [_metric(m) for m in metrics if m.key in measured] for name, metrics in PROBES.items()}
+    return {name: metrics for name, metrics in found.items() if metrics}
 
 
 def _severity(row: Mapping[str, Any]) -> tuple[int, float]:

@@ -52,7 +52,7 @@ def model_view(site: Site, row: Row) -> dict[str, Any]:
         "facts": _run_facts(site, row),
         "settings": _settings(row["run"] or {}),
         "siblings": _siblings(site, group, row, rows) if len(group["members"]) > 1 else [],
-        "figures": [_figure(site, row, metric, references) for metric in board["metrics"]],
+        "figures": [_figure(site, row, metric, references) for metric in _metrics(site, row)],
         "fields": _fields(site, entry, references),
         "field_metrics": _FIELD_METRICS,
         "panels": [
@@ -169,6 +169,12 @@ def _siblings(site: Site, group: Mapping[str, Any], row: Row, rows: Mapping[str,
             }
         )
     return found
+
+
+def _metrics(site: Site, row: Row) -> list[Mapping[str, Any]]:
+    """Returns the metrics of a model, then those of the probes that it has."""
+    probes = [metric for metrics in site.board["probes"].values() for metric in metrics]
+    return [*site.board["metrics"], *(one for one in probes if row["metrics"].get(one["key"]) is not None)]
 
 
 def _figure(site: Site, row: Row, metric: Mapping[str, Any], references: Mapping[str, Row]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from salmu_jax.evaluation.registry import PROBES
 from salmu_jax.evaluation.verdicts import FAILURE_MODES, PRECISE, UNDETERMINED
 from salmu_jax.report import charts
 from salmu_jax.report.gather import Entry
@@ -22,6 +23,7 @@ _SPLIT_WORDS = {
     "holdout_association": ("holdout_association", "should stay at Compromised"),
     "holdout_identity": ("holdout_identity", "should stay at Compromised"),
 }
+_PROBED = {metric.key for probe in PROBES.values() for metric in probe}
 
 
 class Site(NamedTuple):
@@ -68,8 +70,8 @@ def page_names(ids: Sequence[str]) -> dict[str, str]:
 
 
 def digits(key: str) -> int:
-    """Returns how many digits a metric is shown with: RetFail's are small."""
-    return 4 if key.startswith("RetFail") else 3
+    """Returns how many digits a metric is shown with: RetFail's are small, and so are those of probes."""
+    return 4 if key.startswith("RetFail") or key in _PROBED else 3
 
 
 def chip(row: Row, verdict: str) -> dict[str, Any]:

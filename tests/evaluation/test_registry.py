@@ -89,11 +89,11 @@ def test_a_metric_that_a_reader_does_not_know_is_carried_and_not_believed(tiny, 
     result["metrics"]["Capitals"]["value"] = 0.123
     path.write_text(json.dumps(seal(result)))
     assert not verify_results([path])[0].problems
-    monkeypatch.setattr(registry, "METRICS", (*METRICS, probe()))
+    monkeypatch.setattr(registry, "KNOWN", (*METRICS, probe()))
     assert any("'metrics > Capitals > value' is 0.123" in line for line in verify_results([path])[0].problems)
     newer = (*METRICS, probe(version=2))
-    monkeypatch.setattr(registry, "METRICS", newer)
-    monkeypatch.setattr("salmu_jax.evaluation.result.METRICS", newer)
+    monkeypatch.setattr(registry, "KNOWN", newer)
+    monkeypatch.setattr("salmu_jax.evaluation.result.KNOWN", newer)
     assert leaderboard_row(load_result(path))["Capitals"] is None
     assert leaderboard_intervals(load_result(path))["Capitals"] is None
     assert "not know them: Capitals" in verify_results([path])[0].lines()[0]
@@ -128,7 +128,7 @@ def as_schema_2(path) -> dict:
     """Rewrites a result as schema 2 had it."""
     result = json.loads(path.read_text())
     result = {key: value for key, value in result.items() if key != "metrics"} | {"schema": "salmu_jax.result/2"}
-    del result["protocol"]["metrics"]
+    del result["protocol"]["metrics"], result["protocol"]["probe_form"]
     path.write_text(json.dumps(seal(result)))
     return result
 
