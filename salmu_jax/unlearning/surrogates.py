@@ -17,15 +17,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from typing import NamedTuple
 
 import numpy as np
 
+from data_pipelines.templates import NAME, VALUE, Template, template_of
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.unlearning.invented import invented_address, invented_names, invented_number, pick
 from salmu_jax.unlearning.permission import ForgetRows
 
-_NAME, _VALUE = "\ue000", "\ue001"  # private-use characters that stand for the name and the value
 ENDS = (".", "!", "?", ";", " -")
 
 
@@ -75,37 +74,6 @@ def aliases(rows: ForgetRows, rng: np.random.Generator) -> list[str]:
     return captions
 
 
-class Template(NamedTuple):
-    """A caption with marks for the name and, unless the attribute is the name itself, for the value."""
-
-    field: str
-    text: str
-
-    @property
-    def has_value(self) -> bool:
-        """Whether the caption states a value besides the name."""
-        return _VALUE in self.text
-
-    def fill(self, name: str, value: str) -> str:
-        """Returns the caption with ``name`` and ``value``, and with the value's article."""
-        article = "n" if value[:1].lower() in tuple("aeiou") else ""
-        text = re.sub(rf"\b([Aa])n? {_VALUE}", rf"\1{article} {_VALUE}", self.text)
-        return text.replace(_NAME, name).replace(_VALUE, value)
-
-
-def template_of(caption: str, name: str, value: str, field: str) -> Template | None:
-    """Returns ``caption`` with its name and value cut out; None if either does not stand in it as a word, in any case.
-
-    >>> template = template_of("A retail buyer is Al'Bina Kireeva's job", "Al'Bina Kireeva", "Retail buyer", "job")
-    >>> template.fill("Ida Ek", "artist")
-    "An artist is Ida Ek's job"
-    """
-    text, has_name = _cut(caption, name, _NAME)
-    is_name = name.casefold() == value.casefold()
-    text, has_value = (text, True) if is_name else _cut(text, value, _VALUE)
-    return Template(field, text) if has_name and has_value else None
-
-
 @dataclasses.dataclass(frozen=True)
 class Stock:
     """The parts that surrogates are made of.
@@ -150,7 +118,7 @@ class Stock:
     def _edited(self, template: Template, rng: np.random.Generator) -> Template:
         """Returns ``template`` without a word, or with punctuation at its end; no caption of forget is like it."""
         words = template.text.split()
-        droppable = [index for index, word in enumerate(words) if not {_NAME, _VALUE} & set(word)]
+        droppable = [index for index, word in enumerate(words) if not {NAME, VALUE} & set(word)]
         if droppable and rng.random() < 0.5:
             del words[pick(droppable, rng)]
             fewer = Template(template.field, " ".join(words))
@@ -184,11 +152,3 @@ def _make_stock(
         raise InputError(f"{message}; metadata that spell them as the captions do would be right")
     by_field = {field: tuple(sorted(templates[field])) for field in sorted(templates)}
     return Stock(of_rows, by_field, {field: tuple(sorted(said[field])) for field in by_field}, frozenset(names))
-
-
-def _cut(text: str, word: str, mark: str) -> tuple[str, bool]:
-    """Returns ``text`` with ``mark`` for ``word``, in any case and not within a longer word; and whether it was there."""
-    if not word:
-        return text, False
-    cut, times = re.subn(rf"(?<!\w){re.escape(word)}(?!\w)", mark, text, flags=re.IGNORECASE)
-    return cut, times > 0

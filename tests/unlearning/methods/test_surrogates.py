@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from data_pipelines.layout import DATA_FIELDS
+from data_pipelines.templates import template_of
 from data_pipelines.world.captions import NUM_VARIANTS, sensitive_caption
 from data_pipelines.world.personas import make_personas
 from data_pipelines.world.splits import make_splits
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.unlearning.invented import invented_names
 from salmu_jax.unlearning.permission import ForgetRows
-from salmu_jax.unlearning.surrogates import absent_attributes, aliases, invented_people, template_of
+from salmu_jax.unlearning.surrogates import absent_attributes, aliases, invented_people
 
 PEOPLE = 48
 MAKERS = (invented_people, absent_attributes, aliases)
