@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from patience import DEADLINE, PATIENT_XLA
 
+from data_pipelines.builders import open_source
 from salmu_jax import cli
 from salmu_jax.training.checkpoint import load_model
 
@@ -200,3 +201,38 @@ def test_a_method_of_a_file_runs_and_is_watched_over_two_processes_as_in_one(tra
     assert run.wait() == [2, 2], [run.said(0), run.said(1)]
     assert run.said()[-1] == "salmu: salmu/holdout_identity: this run may not read it; it may read salmu/forget"
     assert not (directories[1] / "models" / "curious").exists()
+
+
+@pytest.mark.slow
+def test_a_hostile_method_finds_no_holdout_on_either_of_two_processes(trained, tmp_path, monkeypatch):
+    """It looks through arguments, paths, frames and live objects, and patches the metrics on import."""
+    workdir = shutil.copytree(trained, tmp_path / "hidden-run")
+    loot = tmp_path / "elsewhere" / "loot.jsonl"
+    loot.parent.mkdir()
+    monkeypatch.setenv("LOOT", str(loot))
+    method = f"{ROOT / 'tests' / 'cli' / 'hostile_method.py'}:Hostile"
+    run = Run(
+        tmp_path,
+        2,
+        ("unlearn", "--method", method, "--workdir", workdir),
+        ("evaluate", "--model", "hostile_method", "--workdir", workdir),
+    )
+    assert run.wait() == [0, 0], [run.said(0), run.said(1)]
+
+    processes = [json.loads(line) for line in loot.read_text().splitlines()]
+    searches = [set(process["rows"]) for process in processes if "rows" in process]
+    assert len(searches) == 2  # one in each process of the run
+    for rows in searches:
+        assert captions(workdir, "forget") <= rows  # so the search is one that finds something
+        for split in ("holdout_association", "holdout_identity", "retain_synth"):
+            assert not captions(workdir, split) & rows
+    assert all("salmu_jax.unlearning.child" in process["command"] for process in processes)
+    assert [text for process in processes for text in process["texts"] if "hidden-run" in text] == []
+    result = json.loads(
+        (workdir / "results" / "hostile_method.json").read_text()
+    )  # which patched metrics would have ended
+    assert result["efficacy"]["1.1_RetFail"]["MRR"] > 0
+
+
+def captions(workdir: Path, split: str) -> set[str]:
+    return {row["text"] for row in open_source(workdir / "datasets", "salmu", split)}
