@@ -10,7 +10,7 @@ import optax
 
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.limits import Limits
-from salmu_jax.training.optimizer import AdamW, make_optimizer
+from salmu_jax.training.optimizer import WARMUP_FRACTION, AdamW, decay_mask, make_optimizer, warmup_cosine
 from salmu_jax.unlearning.transforms import make_link
 
 EPOCHS = Limits(0, 1_000_000)
@@ -77,3 +77,16 @@ def base_optimizer(hyper: Hyper) -> optax.GradientTransformationExtraArgs:
     """Returns the end of a method's chain: the links of ``hyper.chain``, clipping if asked for, and scheduled AdamW."""
     optimizer = optax.with_extra_args_support(make_optimizer(hyper, hyper.total_steps))
     return optax.chain(*map(make_link, hyper.chain), optimizer) if hyper.chain else optimizer
+
+
+def sgd_optimizer(hyper: Hyper, momentum: float) -> optax.GradientTransformationExtraArgs:
+    """Returns the end of a chain for methods published with SGD, as PyTorch's: weight decay is added to the gradient.
+
+    The links, the clipping, the schedule and the leaves that decay are those of :func:`base_optimizer`.
+    """
+    clip = [optax.clip_by_global_norm(hyper.clip_norm)] if hyper.clip_norm else []
+    warmup = int(hyper.total_steps * WARMUP_FRACTION) if hyper.warmup_steps is None else hyper.warmup_steps
+    schedule = warmup_cosine(hyper.learning_rate, warmup, hyper.total_steps)
+    decay = optax.add_decayed_weights(hyper.weight_decay, decay_mask)
+    sgd = optax.chain(*map(make_link, hyper.chain), *clip, decay, optax.sgd(schedule, momentum or None))
+    return optax.with_extra_args_support(sgd)

@@ -24,6 +24,11 @@ def contrastive(model: Bound, image: jax.Array, text: jax.Array) -> jax.Array:
     return contrastive_loss(image, text, model.logit_scale)
 
 
+def mean_similarity(image: jax.Array, text: jax.Array) -> jax.Array:
+    """Returns ``mean_i <I_i, T_i>``, the mean cosine of matching pairs, a scalar."""
+    return jnp.mean(jnp.sum(image * text, axis=-1))
+
+
 def mse(a: jax.Array, b: jax.Array | float) -> jax.Array:
     """Returns the mean over *all* entries of ``(a - b)^2``, a scalar."""
     return jnp.mean(jnp.square(a - b))

@@ -16,6 +16,7 @@ from salmu_jax.unlearning.methods.direct_similarity_minimisation import DirectSi
 from salmu_jax.unlearning.methods.finetuning import Finetuning
 from salmu_jax.unlearning.methods.generic_captions import GenericCaptions
 from salmu_jax.unlearning.methods.lora_subtract import LoraSubtract
+from salmu_jax.unlearning.methods.munba import MUNBa
 from salmu_jax.unlearning.methods.negative_gradient import NegativeGradient
 from salmu_jax.unlearning.methods.no_op import NoOp
 from salmu_jax.unlearning.methods.pinned_surrogates import PinnedSurrogates
@@ -24,6 +25,7 @@ from salmu_jax.unlearning.methods.relearn import Relearn
 from salmu_jax.unlearning.methods.salun import SalUn
 from salmu_jax.unlearning.methods.scrub import Scrub
 from salmu_jax.unlearning.methods.shuffled_captions import ShuffledCaptions
+from salmu_jax.unlearning.methods.ssd import SSD
 from salmu_jax.unlearning.methods.text_projection import TextProjection
 from salmu_jax.unlearning.methods.vlunlearn import VLUnlearn
 
@@ -40,6 +42,8 @@ METHODS: dict[str, type[Method]] = {
         Delete,
         DescentToDelete,
         SalUn,
+        SSD,
+        MUNBa,
         Scrub,
         LoraSubtract,
         TextProjection,

@@ -350,7 +350,7 @@ def test_every_method_runs(name, tmp_path):
     fields = {"learning_rate": 1e-4} | ({"epochs": 0.5} if method.takes_steps() else {})
     counts = {"batches": 2, "pool": 16}  # of options that say how much is prepared
     fields["options"] = {option: counts[option] for option in counts if hasattr(method, option)}
-    looks_inside = re.search(r"models\.features|clip\.init", inspect.getsource(inspect.getmodule(method)))
+    looks_inside = re.search(r"models\.features|clip\.init|in_proj", inspect.getsource(inspect.getmodule(method)))
     model = (Clip(TINY), random_params(Clip(TINY))) if looks_inside else (CLIP, PARAMS)
     params, manifest, _ = unlearn(tmp_path, name, fields, model=model)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))

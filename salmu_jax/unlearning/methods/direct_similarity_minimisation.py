@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
-import jax.numpy as jnp
 
 from salmu_jax.unlearning.hyper import PUBLISHED_FORGET_ONLY, Hyper
+from salmu_jax.unlearning.losses import mean_similarity
 from salmu_jax.unlearning.method import Bound, Method, Pairs, StepInfo
 from salmu_jax.unlearning.streams import Forget, Stream
 
@@ -30,4 +30,4 @@ class DirectSimilarityMinimisation(Method):
         self, batch: Mapping[str, Pairs], model: Bound, reference: Bound, info: StepInfo
     ) -> dict[str, jax.Array]:
         image, text = model.encode_pairs(batch["forget"])
-        return {"forgetting": jnp.mean(jnp.sum(image * text, axis=-1))}
+        return {"forgetting": mean_similarity(image, text)}
