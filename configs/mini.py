@@ -26,6 +26,7 @@ def get_config():
     config = base_config()
     config.name = "mini"
     config.workdir = "runs/mini"
+    config.models = ("clean", "compromised", "retrained")
 
     config.world.personas = 96
     config.world.pairs_per_association = 3
@@ -41,7 +42,7 @@ def get_config():
     config.data.cache_decoded = True
     config.data.augment = False
 
-    config.train.epochs = 16.08  # 1,220 steps of Clean and 1,480 of Compromised
+    config.train.epochs = 16.08  # 1,220 steps of Clean, 1,480 of Compromised, 1,350 of Retrained
     config.train.batch_size = 160
     config.train.learning_rate = 4e-3
     config.train.warmup_steps = 50

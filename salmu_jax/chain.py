@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from salmu_jax import config as config_lib
+from salmu_jax import foundation
+from salmu_jax.foundation import COMPROMISED
 from salmu_jax.runtime import contents, distributed, files, host
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.identity import code
 from salmu_jax.runtime.messages import listed
 from salmu_jax.runtime.workspace import Workspace
 from salmu_jax.unlearning import view
-from salmu_jax.unlearning.runs import COMPROMISED, FOUNDATION, Run
+from salmu_jax.unlearning.runs import Run
 from salmu_jax.unlearning.selectors import Selector
 
 Describe = Callable[[Run], Mapping[str, Any]]
@@ -108,9 +110,9 @@ class Chain:
 
         workspace = self.workspace
         directory = workspace.model(name)
-        stage = f"pretrain {name}" if name in FOUNDATION else f"unlearn {name}"
+        stage = f"pretrain {name}" if name in foundation.NAMES else f"unlearn {name}"
         command = self.command(name)
-        of_others = self.config.world_dir and name in FOUNDATION  # published models belong to published data
+        of_others = self.config.world_dir and name in foundation.NAMES  # published models belong to published data
         need(directory, command, f"or 'salmu import FILE --as {name}'" if of_others else "")
         manifest = read_manifest(directory)
         imported = "source" in manifest
@@ -122,7 +124,7 @@ class Chain:
                 problems.append(f"is the model {manifest.get('name')!r}, not {name!r}")
             made = manifest.get("data") if isinstance(manifest.get("data"), dict) else {}
             problems += [f"was made of other data ({key})" for key in data if key in made and made[key] != data[key]]
-            if name in FOUNDATION:
+            if name in foundation.NAMES:
                 config = manifest.get("config") if isinstance(manifest.get("config"), dict) else {}
                 seed = config.get("seed", self.config.seed)
                 if seed != self.config.seed:
@@ -160,7 +162,7 @@ class Chain:
         run = self.run(name)
         if run is not None:
             return run.command
-        return f"salmu pretrain --model {name}" if name in FOUNDATION else f"salmu unlearn --method {name}"
+        return f"salmu pretrain --model {name}" if name in foundation.NAMES else f"salmu unlearn --method {name}"
 
     def retain_splits(self, run: Run) -> list[str]:
         """Returns the splits that ``run`` may read besides forget, if they were built."""
@@ -262,14 +264,14 @@ class Chain:
         manifest = self._manifest(name)
         if not manifest:
             return ["its model's manifest cannot be read"], f"make the model again, then {evaluate}"
-        if "source" not in manifest and name not in FOUNDATION:
+        if "source" not in manifest and name not in foundation.NAMES:
             again = f"'{self.command(name)}', then {evaluate}"
             if parent := self._other_parent(manifest):
                 return [f"its parent is not the present {_shown(parent)}"], again
             run = self.run(name)
             if run and (reasons := self._unlearned_otherwise(run, manifest)):
                 return reasons, again
-        if name in FOUNDATION and "source" not in manifest:
+        if name in foundation.NAMES and "source" not in manifest:
             fields = self.pretrain_fields(name, self.data("salmu", "retain_pairs"))
             if reasons := self.currency.changes(f"pretrain {name}", fields):
                 return reasons, f"'salmu pretrain --model {name}', then {evaluate}"
@@ -305,7 +307,7 @@ def parent_name(manifest: Mapping[str, Any]) -> str:
 
 
 def _shown(model: str) -> str:
-    return "Compromised" if model == COMPROMISED else model
+    return foundation.TITLES.get(model, model)
 
 
 def need(path: Path, command: str, otherwise: str = "") -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from salmu_jax import __version__
+from salmu_jax import __version__, foundation
 from salmu_jax.runtime import console, host, interrupts
 from salmu_jax.runtime.errors import InputError, disk_refusals
 from salmu_jax.runtime.paths import local_path, model_path
@@ -332,7 +332,7 @@ COMMANDS: dict[str, Command] = {
         needs_model=False,
     ),
     "pretrain": _stage(
-        "train the foundation models, clean and compromised",
+        "train the foundation models: clean, compromised and, where the config names it, retrained",
         _pretrain,
         MODELS,
         *UNFINISHED,
@@ -434,7 +434,7 @@ COMMANDS: dict[str, Command] = {
             option("--output", metavar="DIR", help="the model directory to make"),
             option(
                 "--as",
-                choices=("clean", "compromised"),
+                choices=foundation.NAMES,
                 dest="model",
                 help="instead, the model of a work directory that the stages then start from; with --config",
             ),

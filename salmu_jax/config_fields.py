@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from salmu_jax import foundation
 from salmu_jax.runtime.limits import ADAMW, AT_LEAST_ONE, NOT_NEGATIVE, Limits
 from salmu_jax.runtime.paths import local_path, model_path, storage_path
 
@@ -219,9 +220,9 @@ class Config:
     workdir: str = field("runs/salmu", "every output goes below it", path=model_path)
     seed: int = field(42, "of the foundation models: their order of pairs, crops and first weights", _SEED)
     models: tuple[str, ...] = field(
-        ("clean", "compromised"),
-        "which foundation models 'pretrain' trains",
-        choices=("clean", "compromised"),
+        foundation.REQUIRED,
+        "which foundation models 'pretrain' trains; with 'retrained', 'bench' and the report have it too",
+        choices=foundation.NAMES,
     )
     world_dir: str = field(
         "", "a directory in the released layout; empty: a world is made, from the fields of 'world'", path=local_path

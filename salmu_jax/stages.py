@@ -1,6 +1,6 @@
 """Runs the stages of the benchmark; each reads the directories of earlier stages and writes its own.
 
-    generate -> build -> pretrain (clean, compromised) -> unlearn (a method each) -> evaluate (a model each) -> report
+    generate -> build -> pretrain (a foundation model each) -> unlearn (a method each) -> evaluate (a model each) -> report
 
 Every stage can be run alone; if its input is missing, it says which stage makes it. An output is reused if it was made from
 the same values, code and inputs, and is intact (``identity.py``). Inputs are checked before they are used: data, the parent
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from salmu_jax import config as config_lib
+from salmu_jax import foundation
 from salmu_jax.chain import need
 from salmu_jax.runtime import contents, distributed, files, processes
 from salmu_jax.runtime.errors import InputError
@@ -25,7 +26,6 @@ from salmu_jax.runtime.identity import Identity, code
 from salmu_jax.runtime.text import safe_text, safe_value
 from salmu_jax.runtime.workspace import Workspace, provenance, say
 from salmu_jax.unlearn_stage import Unlearning
-from salmu_jax.unlearning.runs import FOUNDATION
 
 if TYPE_CHECKING:
     from salmu_jax.training.states import States
@@ -43,6 +43,7 @@ class Stages:
         self.unlearning = Unlearning(workspace, self._states)
         self.chain = self.unlearning.chain
         self.runs = self.unlearning.runs
+        self.foundation = foundation.chosen(workspace.config.models)
         self._cache: Any = None
         self._evaluator_of_all: Any = None
 
@@ -117,14 +118,14 @@ class Stages:
     # Making the models --------------------------------------------------------------------------------------------------
 
     def pretrain(self, name: str, profile: bool = False) -> None:
-        """Trains a foundation model: 'clean' on the retain pairs, 'compromised' on these and the sensitive pairs."""
+        """Trains a foundation model on the splits that ``foundation.py`` lists."""
         from data_pipelines.input import PairSource
         from salmu_jax.evaluation.during_training import make_evaluation
         from salmu_jax.training.pretrain import pretrain
 
         workspace, config = self.workspace, self.config
-        if name not in FOUNDATION:
-            raise InputError(f"unknown foundation model {name!r}; there are: {', '.join(FOUNDATION)}", "--model")
+        if name not in foundation.NAMES:
+            raise InputError(f"unknown foundation model {name!r}; there are: {', '.join(foundation.NAMES)}", "--model")
         if self.chain.imported(name):
             say(f"pretrain {name}: not needed, {workspace.model(name)} was imported")
             return
@@ -133,11 +134,11 @@ class Stages:
         inputs = [workspace.datasets]
         with workspace.stage(f"pretrain {name}", workspace.model(name), fields, inputs=inputs) as identity:
             if identity:
-                splits = ["retain_pairs/train"] if data["retain_pairs"] else []
-                splits += ["salmu/retain_synth", *(["salmu/sensitive"] if name == "compromised" else [])]
+                splits = foundation.BY_NAME[name].splits
+                absent = () if data["retain_pairs"] else (foundation.RETAIN_PAIRS,)
                 pretrain(
                     config,
-                    PairSource.open(workspace.datasets, splits),
+                    PairSource.open(workspace.datasets, [split for split in splits if split not in absent]),
                     workspace.model(name),
                     self._states(f"pretrain {name}", name, identity),
                     name=name,
@@ -310,7 +311,7 @@ class Stages:
         this process computes nothing until all models are finished.
         """
         runs = self.unlearning.choose()
-        self._apart(("generate",), ("build",), *(("pretrain", name) for name in FOUNDATION))
+        self._apart(("generate",), ("build",), *(("pretrain", name) for name in self.foundation))
         for run in runs:
             self.unlearning.make(run)
         for name in self.all_models():
@@ -364,13 +365,13 @@ class Stages:
 
     def all_models(self) -> list[str]:
         """Returns the names of the foundation models and of the config's runs."""
-        return [*FOUNDATION, *self.runs]
+        return [*self.foundation, *self.runs]
 
     def _check_known(self, name: str) -> None:
         """Raises InputError for an invalid model name."""
         from salmu_jax.unlearning.isolation import method_names
 
-        known = dict.fromkeys([*FOUNDATION, *self.runs, *method_names()])
+        known = dict.fromkeys([*foundation.NAMES, *self.runs, *method_names()])
         if name not in known and not self.unlearning.is_there(name):
             raise InputError(f"unknown model {safe_text(name, 80)!r}; there are: {', '.join(known)}", "--model")
 
@@ -404,7 +405,7 @@ class Stages:
         from salmu_jax.unlearning.isolation import method_names
 
         names = dict.fromkeys(method_names(), "a method") | dict.fromkeys(self.runs, "a run")
-        return names | dict.fromkeys([*FOUNDATION, *self.config.models], "a foundation model")
+        return names | dict.fromkeys(foundation.NAMES, "a foundation model")
 
 
 @contextlib.contextmanager

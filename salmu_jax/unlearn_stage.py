@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from salmu_jax import config as config_lib
+from salmu_jax import foundation
 from salmu_jax.chain import Chain
+from salmu_jax.foundation import COMPROMISED
 from salmu_jax.runtime import distributed, files
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.identity import Identity
@@ -18,7 +20,7 @@ from salmu_jax.runtime.messages import did_you_mean, listed
 from salmu_jax.runtime.text import safe_text
 from salmu_jax.runtime.workspace import Workspace, provenance
 from salmu_jax.unlearning import view
-from salmu_jax.unlearning.runs import FOUNDATION, Run, names_of, read_runs, run_named, with_parents
+from salmu_jax.unlearning.runs import Run, names_of, read_runs, run_named, with_parents
 
 if TYPE_CHECKING:
     from salmu_jax.training.states import States
@@ -98,10 +100,13 @@ class Unlearning:
         return "/" not in name and name not in (".", "..") and (self.workspace.model(name) / "manifest.json").is_file()
 
     def _check_parent(self, run: Run) -> None:
-        """Raises InputError if no stage makes the parent of a run, and it is not there either."""
+        """Raises InputError if no method may read the parent of a run, or if no stage makes it and it is not there either."""
         name = run.parent
-        if name not in FOUNDATION and name not in self.runs and not self.is_there(name):
-            there = [*FOUNDATION, *(other for other in self.runs if other != run.name)]
+        if name != COMPROMISED and name in foundation.NAMES:
+            message = f"{foundation.TITLES[name]} is what methods are judged by, so none may read it; name compromised"
+            raise InputError(f"{message}, or the run of another method", f"{run.where}.parent")
+        if name != COMPROMISED and name not in self.runs and not self.is_there(name):
+            there = [COMPROMISED, *(other for other in self.runs if other != run.name)]
             hint = did_you_mean(name, there) or f"there are: {listed(there)}"
             raise InputError(f"no model {safe_text(name, 80)!r} to start from; {hint}", f"{run.where}.parent")
 

@@ -178,7 +178,7 @@ def test_an_override_with_a_group_replaces_the_group(tmp_path):
         ("models={[]: 1}", "has to be a tuple"),
         (
             "models=()",
-            "field 'models' is empty; 'clean' and 'compromised' are possible, written \"('clean', 'compromised')\"",
+            "field 'models' is empty; 'clean' and 'compromised' and 'retrained' are possible, written \"('clean', ",
         ),
         ("models=('clean')", "or \"('clean',)\" with its comma for one alone"),
         ("models=('clean', 'clean')", "with a name twice"),

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from salmu_jax.evaluation.checks import REFERENCES, Result, is_copy_by_declaration
+from salmu_jax.evaluation.checks import Result, is_copy_by_declaration
 from salmu_jax.evaluation.registry import COLUMNS
 from salmu_jax.evaluation.rows import RowScores
+from salmu_jax.foundation import REQUIRED
 from salmu_jax.runtime.messages import listed
 from salmu_jax.runtime.nested import flatten
 from salmu_jax.runtime.text import safe_text
@@ -25,8 +26,8 @@ _COPIED = 0.02  # the share of rows equal bit for bit that chance does not expla
 _LINEAR = 1e-10  # below 1, of the correlation of two columns of which one is a linear function of the other
 
 
-def missing_references(models: Sequence[str], references: Collection[str] = REFERENCES) -> list[str]:
-    """Returns which of the references, Clean and Compromised by default, are missing from ``models``."""
+def missing_references(models: Sequence[str], references: Collection[str] = REQUIRED) -> list[str]:
+    """Returns which of the references, by default those that every board needs, are missing from ``models``."""
     return [model for model in references if model not in models]
 
 

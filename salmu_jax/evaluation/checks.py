@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from salmu_jax.evaluation import draws, statistics
+from salmu_jax import foundation
+from salmu_jax.evaluation import draws
 from salmu_jax.evaluation.caveats import TIES, caveats
 from salmu_jax.evaluation.data import FIELDS
 from salmu_jax.evaluation.registry import REQUIRED, columns_of, measured
@@ -21,11 +22,10 @@ from salmu_jax.evaluation.schema import SCHEMAS
 from salmu_jax.runtime.messages import listed
 from salmu_jax.runtime.text import safe_text
 
-REFERENCES = tuple(reference.name for reference in statistics.REFERENCES)
+REFERENCES = foundation.NAMES
 DATA = ("salmu", "zeroshot")  # the built data sets that an evaluation reads
 TOLERANCE = 1e-9  # of means and intervals: another machine may sum in another order
 COSINE_SLACK = 1e-5  # of a cosine beyond 1, by the rounding of float32
-SENSITIVE = ("salmu/sensitive", "salmu/forget", "salmu/holdout_association", "salmu/holdout_identity")
 _PERMITTED = ("salmu/forget", "salmu/retain_synth", "retain_pairs/train")  # what a method may read
 
 Result = Mapping[str, Any]
@@ -188,11 +188,10 @@ def lineage_problems(result: Result, references: Sequence[str] = REFERENCES) -> 
         yield "the checkpoint names no parent; a method's model descends from the Compromised one"
     if read is None:
         return
-    secrets = [split for split in read if split in SENSITIVE]
-    if model in references[1:2] and not secrets:
-        yield f"{model!r} has read none of {', '.join(SENSITIVE)}"
-    if model in references[:1] and secrets:
-        yield f"{model!r} has read {', '.join(secrets)}"
+    if known := foundation.BY_NAME.get(model):
+        yield from (f"{model!r} has read none of {', '.join(parts)}" for parts in known.unread(read))
+        if others := known.not_its_own(read):
+            yield f"{model!r} has read {', '.join(others)}"
     if model not in references and (seen := [split for split in read if split not in _PERMITTED]):
         yield f"the method read {', '.join(map(safe_text, seen[:5]))}; it may read {', '.join(_PERMITTED)}"
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from salmu_jax.evaluation.statistics import CLEAN, COMPROMISED, FIGURES, STATISTICS, TITLES, Figures
+from salmu_jax.evaluation.statistics import FIGURES, STATISTICS, Figures
 from salmu_jax.evaluation.verdicts import (
     FAILURE,
     FAILURE_MODES,
@@ -24,6 +24,7 @@ from salmu_jax.evaluation.verdicts import (
     names_of,
     rules_of,
 )
+from salmu_jax.foundation import CLEAN, COMPROMISED, TITLES
 
 Intervals = Mapping[str, tuple[float, float]]
 

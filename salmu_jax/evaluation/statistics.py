@@ -12,25 +12,14 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from salmu_jax.foundation import CLEAN, COMPROMISED
+
 Figures = Mapping[str, Any]  # a figure a key: a float, or float64 [B], its bootstrap samples; None where not measured
 
-CLEAN, COMPROMISED = "clean", "compromised"
-
-
-class Reference(NamedTuple):
-    """A model that others are judged against: its name in a result, its title, and what its figures are the target of."""
-
-    name: str
-    title: str
-    target_of: str
-
-
-REFERENCES = (Reference(CLEAN, "Clean", "efficacy"), Reference(COMPROMISED, "Compromised", "utility"))
-TITLES = {reference.name: reference.title for reference in REFERENCES}
 
 # How a figure is called in a sentence, and with how many decimals it is shown.
 FIGURES = {

@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors.numpy import save_file
 
-from salmu_jax.evaluation import checks
+from salmu_jax import foundation
 from salmu_jax.interop import huggingface, parity, sealed
 from salmu_jax.interop.card import model_card
 from salmu_jax.interop.foreign import FORMATS, describe, differences, load_foreign, seal_of
@@ -110,16 +110,18 @@ def _refuse_another(name: str, source: str, source_format: str | None) -> None:
     """Raises InputError, before weights are read, if an export says that it is not the foundation model ``name``."""
     seal = seal_of(source, source_format)
     said, read = str(seal.get("name")), seal.get("splits_read")
-    if said.rpartition("-")[2] in set(checks.REFERENCES) - {name}:
+    if said.rpartition("-")[2] in set(foundation.NAMES) - {name}:
         raise InputError(
             f"is an export of {safe_text(said, 60)}, by the {sealed.FILE} beside it, not of {name}", source
         )
     if read is None:
         return
-    sensitive = [split for split in read if split in checks.SENSITIVE]
-    if (name == "compromised") != bool(sensitive):
-        found = f"on {', '.join(sensitive)}" if sensitive else f"on none of {', '.join(checks.SENSITIVE)}"
-        raise InputError(f"was trained {found}, by the {sealed.FILE} beside it, so that it is not {name}", source)
+    model = foundation.BY_NAME[name]
+    found = [f"on none of {', '.join(parts)}" for parts in model.unread(read)]
+    found += [f"on {split}" for split in model.not_its_own(read)]
+    if found:
+        wrong = f"was trained {' and '.join(found)}"
+        raise InputError(f"{wrong}, by the {sealed.FILE} beside it, so that it is not {name}", source)
 
 
 def _refuse_occupied(output: Path) -> None:

@@ -1,4 +1,4 @@
-"""Computes intervals of the difference of each result to Clean and to Compromised, over the same rows."""
+"""Computes intervals of the difference of each result to each reference, over the same rows."""
 
 from __future__ import annotations
 

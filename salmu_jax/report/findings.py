@@ -23,8 +23,9 @@ Row = dict[str, Any]
 
 def findings(leaderboard: dict[str, Any]) -> list[str]:
     """Returns plain sentences, the most telling first. Which of them appear depends on the results."""
-    clean, compromised = leaderboard["rows"][:2]
-    methods = [row for row in leaderboard["rows"][2:] if not row["control"]]
+    references = {row["role"]: row for row in leaderboard["rows"]}
+    clean, compromised = (references[role] for role in ("clean", "compromised"))
+    methods = [row for row in leaderboard["rows"] if row["role"] == "method" and not row["control"]]
     sentences = [_memorised(clean, compromised)]
     if methods:
         sentences += _graded(methods)

@@ -13,6 +13,7 @@ from salmu_jax.evaluation.checks import REFERENCES
 from salmu_jax.evaluation.result import leaderboard_row, result_files
 from salmu_jax.evaluation.rows import TARGETS, RowScores
 from salmu_jax.evaluation.verify import Verified, verify_results
+from salmu_jax.foundation import REQUIRED
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.messages import listed
 from salmu_jax.runtime.text import safe_text
@@ -59,17 +60,17 @@ def choose(
     Raises InputError for a requested model without a result, or if a reference is missing or not requested.
     """
     if requested is not None:
-        if absent := [name for name in REFERENCES if name not in requested]:
+        if absent := [name for name in REQUIRED if name not in requested]:
             more = " ".join(f"--model {name}" for name in absent)
-            raise InputError(f"every model is judged by {' and '.join(REFERENCES)}; add {more}", "--model")
+            raise InputError(f"every model is judged by {' and '.join(REQUIRED)}; add {more}", "--model")
         missing = [name for name in requested if not (directory / f"{name}.json").is_file()]
         names = list(dict.fromkeys(requested))
     else:
         there = {path.stem for path in result_files(directory, say)}
         elsewhere = sorted(there - set(known) - set(configured) - set(REFERENCES))
         names = [name for name in [*dict.fromkeys([*REFERENCES, *configured]), *elsewhere] if name in there]
-        missing = [name for name in REFERENCES if name not in there]
-        if absent := [name for name in configured if name not in there and name not in REFERENCES]:
+        missing = [name for name in REQUIRED if name not in there]
+        if absent := [name for name in configured if name not in there and name not in REQUIRED]:
             say(f"report: no result of {', '.join(absent)}; 'salmu evaluate' makes them")
         if others := sorted(there - set(names)):
             say(f"report: left out {', '.join(others)}, which the config does not run; --model takes them in")

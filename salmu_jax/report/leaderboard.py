@@ -1,4 +1,4 @@
-"""Builds the leaderboard: comparable results side by side, Clean and Compromised first, methods in a documented order."""
+"""Builds the leaderboard: comparable results side by side, the references first, methods in a documented order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from salmu_jax.evaluation.metric import Metric
 from salmu_jax.evaluation.registry import BY_KEY, METRICS, PROBES, same_form
 from salmu_jax.evaluation.result import leaderboard_intervals, leaderboard_row
 from salmu_jax.evaluation.rows import RowScores
-from salmu_jax.evaluation.statistics import TITLES
 from salmu_jax.evaluation.verdicts import (
     CATASTROPHIC,
     FAILURE_MODES,
@@ -30,6 +29,7 @@ from salmu_jax.evaluation.verdicts import (
     definition,
     threshold,
 )
+from salmu_jax.foundation import TITLES
 from salmu_jax.report.titles import row_title, run_record, title_of
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.files import sha256_json
@@ -37,7 +37,7 @@ from salmu_jax.runtime.files import sha256_json
 SCHEMA = "salmu_jax.leaderboard/2"
 CONTROLS = ("no_op", "random_weights")  # methods that calibrate the board: nothing unlearned, everything destroyed
 ORDERING = (
-    "Clean and Compromised come first; then methods by grade (precise, nearly precise, imprecise, undetermined, and those "
+    "The references come first; then methods by grade (precise, nearly precise, imprecise, undetermined, and those "
     "with a failure), then by the number of failures (a partial one counts half), then by the distance of (forgetting, "
     "utility kept) from the ideal point (1, 1), then by name. Forgetting is the share of the leakage removed. Utility kept "
     "is the mean of three shares: of Compromised's GenKnow, and of the similarity and the retrieval kept on the worse-off "
@@ -54,7 +54,7 @@ def build_leaderboard(results: Sequence[dict[str, Any]], rows: Mapping[str, RowS
     what all rows share.
 
     Args:
-      results: contents of result files; ``clean`` and ``compromised`` among them, in any order.
+      results: contents of result files in any order, those of the required references among them.
       rows: the row scores of each, by model. Without them no statistic has an interval, and no verdict is called uncertain.
 
     Raises:
@@ -63,13 +63,13 @@ def build_leaderboard(results: Sequence[dict[str, Any]], rows: Mapping[str, RowS
     check_comparable(results)
     by_model = {result["model"]: result for result in results}
     figures = {model: evidence.figures(result) for model, result in by_model.items()}
-    anchors = {name: figures[name] for name in REFERENCES}
+    anchors = {name: figures[name] for name in REFERENCES if name in figures}
     intervals = _intervals(by_model, figures, rows) if rows else {}
     found = {
         model: _row(result, figures[model], intervals.get(model, {}), anchors, by_model["clean"]["protocol"])
         for model, result in by_model.items()
     }
-    references = [found[name] for name in REFERENCES]
+    references = [found[name] for name in anchors]
     methods = [row for model, row in found.items() if model not in REFERENCES]
     methods.sort(key=lambda row: (*_severity(row), round(row["distance_to_ideal"], 9), row["model"]))
     for rank, row in enumerate(methods, start=1):
@@ -101,8 +101,8 @@ def _intervals(
     rows: Mapping[str, RowScores],
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """Returns the intervals of each method's statistics, by model; those of the references say nothing."""
-    anchors = {name: figures[name] for name in REFERENCES}
-    scores = {name: rows[name] for name in REFERENCES}
+    anchors = {name: figures[name] for name in REFERENCES if name in figures}
+    scores = {name: rows[name] for name in anchors}
     return {
         model: evidence.statistic_intervals(figures[model], anchors, rows[model], scores, result["protocol"])
         for model, result in results.items()

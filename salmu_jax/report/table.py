@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from salmu_jax.evaluation.statistics import REFERENCES
 from salmu_jax.evaluation.verdicts import PRECISE
+from salmu_jax.foundation import BY_NAME
 from salmu_jax.report.titles import row_title
 from salmu_jax.runtime.text import safe_text
 
@@ -29,7 +29,6 @@ _HEADS = {
     "VisIdInt": ("VisId", "Int"),
     "FragSim": ("Frag", "Sim"),
 }
-_TARGET_OF = {reference.name: reference.target_of for reference in REFERENCES}
 _RESET, _BOLD, _DIM, _GREEN, _YELLOW = "\033[0m", "\033[1m", "\033[2m", "\033[32m", "\033[33m"
 
 
@@ -57,7 +56,8 @@ def format_table(leaderboard: dict[str, Any], *, colour: bool = False) -> str:
         lines.append(line("model" if part else "", cells, "verdict" if part else ""))
     rule = "-" * max(len(lines[-1]), 130)
     lines.append(rule)
-    for index, row in enumerate(leaderboard["rows"]):
+    references = sum(row["role"] != "method" for row in leaderboard["rows"])
+    for number, row in enumerate(leaderboard["rows"], start=1):
         cells = [f"{_figure(row['metrics'][metric['key']]):>{_CELL}}" for metric in metrics]
         text, style = _verdict(row)
         names = textwrap.wrap(row_title(row), _NAME - 1) or [""]
@@ -73,7 +73,7 @@ def format_table(leaderboard: dict[str, Any], *, colour: bool = False) -> str:
                 head = _BOLD if row["role"] != "method" else ""
                 plain = f"{head}{plain[:_NAME]}{_RESET}{plain[_NAME:verdict_start]}{style}{verdict}{_RESET}"
             lines.append(plain)
-        if index == 1:
+        if number == references:
             lines.append(rule)
     lines.append(rule)
     legend = (
@@ -125,7 +125,7 @@ def _figure(value: float | None) -> str:
 def _verdict(row: dict[str, Any]) -> tuple[str, str]:
     """Returns the verdict's words and how they are set off."""
     if row["role"] != "method":
-        return f"target of {_TARGET_OF[row['role']]}", _DIM
+        return f"target of {BY_NAME[row['role']].target_of}", _DIM
     doubtful = {one["verdict"] for one in row["straddles"] if one["holds"]}
     verdicts = [f"{name} (?)" if name in doubtful else name for name in row["verdicts"]]
     return ", ".join(verdicts), _GREEN if row["grade"] == PRECISE else _YELLOW

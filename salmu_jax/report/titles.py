@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from salmu_jax.evaluation.checks import REFERENCES
+from salmu_jax.foundation import TITLES
 from salmu_jax.runtime.text import safe_text
 
 NAME_LIMIT = 64  # characters of a name
 
 # Titles of models whose results have no run record: the references, and methods of results of schema 2.
 _TITLES = {
-    "clean": "Clean",
-    "compromised": "Compromised",
+    **TITLES,
     "finetuning": "Finetuning",
     "negativegradient": "Negative Gradient",
     "shuffledcaptions": "Shuffled Captions",

@@ -140,7 +140,7 @@ def no_split(split: str, there: Collection[str], where: str | os.PathLike) -> In
     has = ", ".join(there)
     if "sensitive" in there:
         has += (
-            ", as the repository for training: unlearning and evaluation need a build from that for evaluation"
+            ", as the repository for training: unlearning, evaluation and Retrained need a build from that for evaluation"
             " (salmubench-512-redistributed), which has forget and the holdouts"
         )
     return InputError(f"no split '{split}'; it has {has}", where)

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from salmu_jax import config as config_lib
+from salmu_jax import foundation
+from salmu_jax.foundation import COMPROMISED
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.messages import did_you_mean, listed
 from salmu_jax.runtime.paths import local_path
@@ -27,8 +29,6 @@ from salmu_jax.runtime.text import safe_text
 from salmu_jax.unlearning.selectors import Selector
 from salmu_jax.unlearning.view import PERMITTED_RETAIN
 
-FOUNDATION = ("clean", "compromised")
-COMPROMISED = "compromised"
 METHODS, RUNS = "unlearn.methods", "unlearn.runs"
 
 _SEEDS = 2**32
@@ -169,7 +169,7 @@ def _read(config: Any, name: str, fields: Mapping[str, Any], where: str) -> Run:
     if not re.fullmatch(r"[A-Za-z0-9][\w-]{0,63}", name, re.ASCII):
         allowed = "64 letters, digits, '_' and '-' at most can, a letter or a digit first"
         raise InputError(f"{safe_text(name, 80)!r} cannot name a run; {allowed}", where)
-    if name.lower() in FOUNDATION:
+    if name.lower() in foundation.NAMES:
         raise InputError(f"{name!r} is the name of a foundation model; take another for a run", where)
     method = fields.get("method")
     if not isinstance(method, str) or not method:

@@ -19,7 +19,7 @@ from patience import DEADLINE
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CONFIG = HERE / "quick.py"
-FOUNDATION = ("clean", "compromised")
+FOUNDATION = ("clean", "compromised", "retrained")
 METHODS = ("delete", "descent_to_delete")
 
 

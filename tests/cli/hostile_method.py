@@ -66,26 +66,38 @@ def _everything_named() -> set[str]:
     return {text for text in found if "/" in text and "\n" not in text and len(text) < 1000}
 
 
-def _rows(texts: Iterable[str]) -> set[str]:
-    """The captions in all data sets that lie at, below or just above the paths among ``texts``."""
-    from data_pipelines.builders.source import RecordSource
-
+def _places(texts: Iterable[str]) -> list[Path]:
+    """The directories among ``texts``, and those just above them."""
     places: set[Path] = set()
     for text in texts:
         path = Path(text)
         if not path.is_relative_to(sys.base_prefix) and not path.is_relative_to("/proc") and os.path.exists(path):
             places |= {path.absolute(), *list(path.absolute().parents)[:3]}
+    return [place for place in places if place.is_dir() and len(place.parts) > 2 and "site-packages" not in place.parts]
+
+
+def _rows(texts: Iterable[str]) -> set[str]:
+    """The captions in all data sets that lie at, below or just above the paths among ``texts``."""
+    from data_pipelines.builders.source import RecordSource
+
     patterns = ("", "*/", "*/*/", "*/*/*/")
-    directories = [
-        place for place in places if place.is_dir() and len(place.parts) > 2 and "site-packages" not in place.parts
-    ]
     infos = {
-        info for place in directories for pattern in patterns for info in place.glob(f"{pattern}dataset_info.json")
+        info for place in _places(texts) for pattern in patterns for info in place.glob(f"{pattern}dataset_info.json")
     }
     found: set[str] = set()
     for info in infos:
         for split in json.loads(info.read_text())["splits"]:
             found.update(row["text"] for row in RecordSource(info.parent, split["name"]) if "text" in row)
+    return found
+
+
+def _models(texts: Iterable[str]) -> set[str]:
+    """The digests in all manifests of models that lie at, below or just above the paths among ``texts``."""
+    found: set[str] = set()
+    for directory in _places(texts):
+        for pattern in ("", "*/", "*/*/"):
+            for path in directory.glob(f"{pattern}manifest.json"):
+                found.add(str(json.loads(path.read_text()).get("digest")))
     return found
 
 
@@ -119,5 +131,5 @@ class Hostile(DescentToDelete):
         while frame is not None:
             texts.update(text for value in list(frame.f_locals.values()) for text in _texts(value))
             frame = frame.f_back
-        _tell(texts=sorted(texts), rows=sorted(_rows(texts)))
+        _tell(texts=sorted(texts), rows=sorted(_rows(texts)), models=sorted(_models(texts)))
         return super().prepare(ctx)

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-FOUNDATION = ("clean", "compromised")
+FOUNDATION = ("clean", "compromised", "retrained")
 METHODS = ("delete", "descent_to_delete")
 MODELS = (*FOUNDATION, *METHODS)
 STAGES = (
@@ -78,6 +78,7 @@ def test_splits_are_a_permission(bench):
     sensitive = ["salmu/forget", "salmu/holdout_association", "salmu/holdout_identity"]
     assert read("clean") == ["retain_pairs/train", "salmu/retain_synth"]
     assert read("compromised") == ["retain_pairs/train", "salmu/retain_synth", *sensitive]
+    assert read("retrained") == ["retain_pairs/train", "salmu/retain_synth", *sensitive[1:]]
     assert read("delete") == ["salmu/forget", "salmu/retain_synth"]
     assert read("descent_to_delete") == ["salmu/forget"]
 

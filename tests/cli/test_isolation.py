@@ -83,6 +83,17 @@ def test_its_code_is_loaded_nowhere_but_in_its_own_processes(attacked):
     assert all("salmu_jax.unlearning.child" in process["command"] for process in loot)
 
 
+def test_no_model_but_its_parent_is_within_its_reach(attacked):
+    workdir, loot = attacked
+    found = set(loot[-1]["models"])
+    digests = {
+        name: json.loads((workdir / "models" / name / "manifest.json").read_text())["digest"]
+        for name in ("clean", "compromised", "retrained")
+    }
+    assert digests["compromised"] in found  # so the search is one that finds something
+    assert not found & {digests["clean"], digests["retrained"]}
+
+
 def test_the_manifest_says_what_was_read_and_how_it_ran(attacked):
     manifest = json.loads((attacked[0] / "models" / "hostile" / "manifest.json").read_text())
     assert manifest["splits_read"] == ["salmu/forget"]

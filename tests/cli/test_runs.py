@@ -102,6 +102,14 @@ def test_a_run_of_a_parent_that_has_changed_is_stale_and_refused(finished, salmu
     ("arguments", "words"),
     [
         (["--run", "nobody"], ["--run: the config has no run 'nobody'", "delete-s1, relearned"]),
+        (
+            ["--config.unlearn.runs.relearned.parent=clean"],
+            ["runs.relearned.parent: Clean is what methods are judged by"],
+        ),
+        (
+            ["--config.unlearn.runs.relearned.parent=retrained"],
+            ["runs.relearned.parent: Retrained is what methods are judged by, so none may read it; name compromised"],
+        ),
         (["--config.unlearn.runs.relearned.parent=nobody"], ["runs.relearned.parent: no model 'nobody' to start from"]),
         (["--config.unlearn.runs.delete-s1.parent=relearned"], ["go round in a circle: delete-s1 -> relearned ->"]),
         (["--config.unlearn.runs.Delete.method=delete"], ["unlearn.runs.Delete: and unlearn.methods.delete would be"]),

@@ -8,8 +8,9 @@ import math
 import documents
 import pytest
 
+from salmu_jax import foundation
 from salmu_jax.evaluation.judging import judge
-from salmu_jax.evaluation.statistics import FIGURES, REFERENCES, STATISTICS
+from salmu_jax.evaluation.statistics import FIGURES, STATISTICS
 from salmu_jax.evaluation.verdicts import FAILURE_MODES, GRADES, MEANINGS, RULES, definition, names_of, rules_of
 
 # benchmark, section 5: RetFail MRR, GenKnow, InterIdSim, IntraIdSim
@@ -146,7 +147,7 @@ def test_every_rule_of_the_table_is_needed():
         ideally = {other.statistic: other.holds(ideal[other.statistic]) for other in rules_of(rule.name)}
         assert all(ideally.values()) == (rule.kind != "failure")
         assert rule.meaning
-        assert set(rule.references) <= {reference.name for reference in REFERENCES}
+        assert set(rule.references) <= set(foundation.NAMES)
     assert {*names_of("failure")} == {*FAILURE_MODES}
     assert {*GRADES} - {*names_of("grade")} == {"imprecise"}
 

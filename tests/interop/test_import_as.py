@@ -130,6 +130,7 @@ def test_a_model_that_is_another_by_what_it_says_of_itself_is_refused(run, sourc
 
 
 CLEAN, COMPROMISED = ["salmu/retain_synth"], ["salmu/retain_synth", "salmu/forget"]
+RETRAINED = [*CLEAN, "salmu/holdout_association", "salmu/holdout_identity"]
 
 
 @pytest.mark.parametrize("alone", [False, True])
@@ -145,6 +146,12 @@ CLEAN, COMPROMISED = ["salmu/retain_synth"], ["salmu/retain_synth", "salmu/forge
             "clean",
             "was trained on salmu/forget, by the salmu.json beside it",
         ),
+        (
+            {"name": "x", "splits_read": COMPROMISED},
+            "retrained",
+            "was trained on none of salmu/holdout_association and",
+        ),
+        ({"name": "compromised"}, "retrained", "is an export of compromised, by the salmu.json beside it"),
     ],
 )
 def test_an_export_of_the_other_is_refused_before_its_weights_are_read(seal, name, said, alone, run, source, tmp_path):
@@ -160,7 +167,11 @@ def test_an_export_of_the_other_is_refused_before_its_weights_are_read(seal, nam
 def test_an_export_of_the_right_one_is_taken(run, source, tmp_path):
     run("--output", tmp_path / "plain", source=source)
     digest = read_manifest(tmp_path / "plain")["digest"]
-    for name, said, read in (("clean", "clean", CLEAN), ("compromised", "mine", COMPROMISED)):
+    for name, said, read in (
+        ("clean", "clean", CLEAN),
+        ("compromised", "mine", COMPROMISED),
+        ("retrained", "retrained", RETRAINED),
+    ):
         sealed.seal(source, [open_clip.WEIGHTS], {"digest": digest, "name": said, "splits_read": read})
         assert run(*into(tmp_path, name))[0] == 0
 

@@ -99,6 +99,7 @@ def test_a_cycle_of_parents_is_named(length):
         ({"-a": {"method": "delete"}}, "unlearn.runs.-a: '-a' cannot name a run"),
         ({"x" * 65: {"method": "delete"}}, f"unlearn.runs.{'x' * 65}: '{'x' * 65}' cannot name a run"),
         ({"Clean": {"method": "delete"}}, "unlearn.runs.Clean: 'Clean' is the name of a foundation model"),
+        ({"retrained": {"method": "delete"}}, "unlearn.runs.retrained: 'retrained' is the name of a foundation model"),
         (
             {"cliperase": {"method": "delete"}},
             "unlearn.runs.cliperase: and unlearn.methods.cliperase would be two runs",

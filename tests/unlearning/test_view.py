@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+from salmu_jax import foundation
 from salmu_jax.runtime import contents, files
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.unlearning import view
@@ -32,18 +33,19 @@ def write_dataset(datasets, name, splits):
 
 @pytest.fixture
 def workdir(tmp_path):
-    """A work directory with built data and a Compromised model, as far as a view looks at them."""
+    """A work directory with built data and the foundation models, as far as a view looks at them."""
     root = tmp_path / "work"
     write_dataset(root / "datasets", "salmu", ROWS)
     write_dataset(root / "datasets", "retain_pairs", {"train": [7]})
     write_dataset(root / "datasets", "zeroshot", {"test": [7]})
     contents.write_contents(root / "datasets", "datasets")
-    model = root / "models" / "compromised"
-    (model / "params" / "d").mkdir(parents=True)
-    (model / "params" / "d" / "array").write_text("weights")
-    manifest = {"schema": "salmu_jax.model/1", "digest": "abc", "architecture": {"width": 1}, "leaves": {}}
-    told = {"name": "compromised", "config": {"workdir": str(root)}, "command": f"salmu pretrain --workdir {root}"}
-    files.write_json(model / "manifest.json", {**manifest, **told})
+    for name in foundation.NAMES:
+        model = root / "models" / name
+        (model / "params" / "d").mkdir(parents=True)
+        (model / "params" / "d" / "array").write_text(name)
+        manifest = {"schema": "salmu_jax.model/1", "digest": "abc", "architecture": {"width": 1}, "leaves": {}}
+        told = {"name": name, "config": {"workdir": str(root)}, "command": f"salmu pretrain --workdir {root}"}
+        files.write_json(model / "manifest.json", {**manifest, **told})
     return root
 
 
