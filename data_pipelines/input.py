@@ -31,6 +31,8 @@ from salmu_jax.models.tokenizer import ClipTokenizer
 from salmu_jax.runtime import host, interrupts
 from salmu_jax.runtime.errors import InputError
 
+AUGMENT = {"scale": (0.9, 1.0), "ratio": (3 / 4, 4 / 3)}  # OpenCLIP's RandomResizedCrop
+
 _CROPS = 0x43524F50  # keeps the draws of crops apart from all others of the same seed
 _ENDLESS = 1 << 48  # parts of batches in the stream
 _CHUNK = 128  # examples read and decoded at a time when a cache is filled

@@ -13,7 +13,7 @@ from salmu_jax import config as config_lib
 from salmu_jax import foundation
 from salmu_jax.chain import Chain
 from salmu_jax.foundation import COMPROMISED
-from salmu_jax.runtime import distributed, files
+from salmu_jax.runtime import console, distributed, files
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.identity import Identity
 from salmu_jax.runtime.messages import did_you_mean, listed
@@ -24,6 +24,10 @@ from salmu_jax.unlearning.runs import Run, names_of, read_runs, run_named, with_
 
 if TYPE_CHECKING:
     from salmu_jax.training.states import States
+
+WITHOUT_RETAIN = (
+    "warning: the method trains on no retain pairs, and nothing else holds the model in place; see its GenKnow"
+)
 
 
 class Unlearning:
@@ -75,6 +79,8 @@ class Unlearning:
         record = _record(run, method, parent["digest"], pairs, retain)
         with workspace.stage(f"unlearn {name}", workspace.model(name), fields, inputs=inputs, asked=asked) as identity:
             if identity:
+                if method["trains_without_retain"] and distributed.is_main():
+                    console.complain(f"unlearn {name}: {WITHOUT_RETAIN}")
                 isolation.unlearn(
                     workspace,
                     run,
@@ -149,5 +155,6 @@ def _record(
         "forget": run.forget.to_json(),
         "forget_rows": forget_rows,
         "retain": list(retain) if "retain" in method["needs"] else [],
+        "trains_without_retain": method["trains_without_retain"],
         "code": files.sha256_file(run.file) if run.file else None,
     }

@@ -132,7 +132,7 @@ def _run_facts(site: Site, row: Row) -> list[dict[str, Any]]:
         {"label": "Seed", "text": run.get("seed")},
         {"label": "Forgets", "text": describe_selector(run.get("forget")) if run else None},
         {"label": "Rows to forget", "text": run.get("forget_rows")},
-        {"label": "Retains", "text": run.get("retain")},
+        {"label": "Retains", "text": _retains(run)},
         {"label": "Splits read", "text": checkpoint.get("splits_read")},
         {"label": "Method's file", "text": run.get("code")},
         {"label": "Isolation", "text": checkpoint.get("isolation") or run.get("isolation")},
@@ -142,6 +142,16 @@ def _run_facts(site: Site, row: Row) -> list[dict[str, Any]]:
 
 def _row(site: Site, one: str) -> Row:
     return next(row for row in site.board["rows"] if row["model"] == one)
+
+
+def _retains(run: Mapping[str, Any]) -> Any:
+    """Returns the retain splits of a run, or a note where it trained without any."""
+    without = run.get("trains_without_retain") is True
+    return (
+        "nothing: the method trains on no retain pairs, which may cost general knowledge"
+        if without
+        else run.get("retain")
+    )
 
 
 def _settings(run: Mapping[str, Any]) -> list[dict[str, Any]]:

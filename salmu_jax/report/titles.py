@@ -19,12 +19,15 @@ _TITLES = {
     "shuffledcaptions": "Shuffled Captions",
     "genericcaptions": "Generic Captions",
     "directsimilarityminimisation": "Direct Similarity Minimisation",
-    "cliperase": "CLIPErase",
-    "delete": "DELETE",
+    "cliperase": "CLIPErase (SALMU)",
+    "delete": "DELETE (SALMU)",
     "vlunlearn": "VLUnlearn",
     "multidelete": "MultiDelete",
     "descenttodelete": "Descent to Delete",
 }
+
+# Titles that methods of these names had before the papers' own forms were there under them.
+_RENAMED = {("cliperase", "CLIPErase"): _TITLES["cliperase"], ("delete", "DELETE"): _TITLES["delete"]}
 
 
 def run_record(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,11 +42,12 @@ def title_of(result: Mapping[str, Any]) -> str:
 
     No method can take the title of a reference: it keeps the name of its model, and says what it is.
     """
-    model, title = result["model"], run_record(result).get("title")
+    model, record = result["model"], run_record(result)
+    title = record.get("title")
     if model in REFERENCES:
         return display_name(model)
     if isinstance(title, str) and title.strip() and _key(title) not in REFERENCES:
-        return safe_text(title.strip(), NAME_LIMIT)
+        return _RENAMED.get((str(record.get("method")), title.strip())) or safe_text(title.strip(), NAME_LIMIT)
     if _key(model) not in REFERENCES:
         return display_name(model)
     return f"method {safe_text(model, NAME_LIMIT)}"

@@ -16,7 +16,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from data_pipelines.input import DecodedCache, PairSource, training_batches
+from data_pipelines.input import AUGMENT, DecodedCache, PairSource, training_batches
 from salmu_jax.config import to_json
 from salmu_jax.models.build import input_manifest, make_clip, make_tokenizer
 from salmu_jax.models.clip import Clip
@@ -39,7 +39,6 @@ from salmu_jax.training.watch import Evaluate, Watch
 from salmu_jax.training.writers import import_wandb, make_writers
 
 INIT_PURPOSE = 1  # folded into the config's seed, one constant a purpose
-AUGMENT = {"scale": (0.9, 1.0), "ratio": (3 / 4, 4 / 3)}  # OpenCLIP's RandomResizedCrop
 
 MakeEvaluation = Callable[[Clip, Mesh], Evaluate]
 

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterable, Sequence
 
 from salmu_jax.unlearning import registry
-from salmu_jax.unlearning.hyper import Hyper
+from salmu_jax.unlearning.hyper import BUDGETS, Hyper
 from salmu_jax.unlearning.method import Method
 from salmu_jax.unlearning.options import describe_options
 from salmu_jax.unlearning.streams import step_sizes
@@ -41,6 +41,12 @@ def describe_method(name: str) -> str:
     for preset, hyper in method.presets.items():
         different = "; ".join(_changes(method.defaults, hyper)) or "the defaults"
         lines += [f"Preset {preset!r} (unlearn.methods.{method.name}.preset={preset})", f"{_INDENT}{different}", ""]
+    if method.takes_steps():
+        lines += [
+            f"Budgets (unlearn.methods.{method.name}.budget=NAME), with any preset, instead of epochs",
+            *_columns([(name, f"epochs {_written(passes)}") for name, passes in BUDGETS.items()]),
+            "",
+        ]
     return "\n".join([*lines, "Reference", *_paragraph(method.reference)])
 
 

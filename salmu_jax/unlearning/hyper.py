@@ -14,6 +14,8 @@ from salmu_jax.training.optimizer import WARMUP_FRACTION, AdamW, decay_mask, mak
 from salmu_jax.unlearning.transforms import make_link
 
 EPOCHS = Limits(0, 1_000_000)
+# SALMUBench's budgets: passes over the forget pairs, so that all methods see as many of them.
+BUDGETS = {"1x": 1.0, "2x": 2.0, "5x": 5.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Hyper(AdamW):
       epochs: passes over the forget pairs; a run's ``total_steps`` follow from it and from its number of pairs.
       total_steps: length of the schedule. 19,050 = 10 passes over 30,468 forget pairs, 16 per step. 0: no steps.
       batch_size: rows per step, shared evenly by the method's streams without ``per_step``.
+      augment: training images are random crops of 90 to 100 % of their area, not the centre; see ``training/pretrain.py``.
+      clean_captions: training captions lose their punctuation, see ``captions.py``.
       chain: transforms of ``transforms.py`` to put before the base optimizer, each a name, or a mapping of its name as
         ``link`` and its arguments: ``{"link": "pull_to_reference", "strength": 0.1}``.
       options: the method's own fields, such as the weights of its loss terms.
@@ -42,6 +46,8 @@ class Hyper(AdamW):
     epochs: float = 10.0
     total_steps: int = 19_050
     batch_size: int = 32
+    augment: bool = False
+    clean_captions: bool = False
     chain: Sequence[str | Mapping[str, Any]] = ()
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -51,6 +57,9 @@ class Hyper(AdamW):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise InputError(f"must be a whole number of at least {low}, not {value!r}", field)
+        for field in _LATER_FIELDS:
+            if not isinstance(getattr(self, field), bool):
+                raise InputError(f"must be True or False, not {getattr(self, field)!r}", field)
         is_number = isinstance(self.epochs, int | float) and not isinstance(self.epochs, bool)
         if not is_number or not EPOCHS.allow(self.epochs):
             raise InputError(f"must be a finite number, {EPOCHS}, and not {self.epochs!r}", "epochs")
@@ -68,9 +77,25 @@ class Hyper(AdamW):
             raise InputError(f"must map names to values, not {self.options!r}", "options")
         object.__setattr__(self, "options", dict(self.options))
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns all fields, for records; those of :data:`_LATER_FIELDS` only where they are set."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if value or name not in _LATER_FIELDS}
+
+
+# Fields that records of earlier versions lack, for which they mean False: equal settings have equal records.
+_LATER_FIELDS = ("augment", "clean_captions")
 
 # Also 10 passes, all 32 pairs of a step being forget pairs.
 PUBLISHED_FORGET_ONLY = Hyper(total_steps=9_530)
+
+
+def baseline_presets(published: Hyper) -> dict[str, Hyper]:
+    """Returns the presets of a published baseline: ``published``, and ``code`` with what its code does besides.
+
+    The benchmark's fork trains on cleaned captions and on random crops. Neither is in the paper.
+    """
+    return {"published": published, "code": dataclasses.replace(published, augment=True, clean_captions=True)}
 
 
 def base_optimizer(hyper: Hyper) -> optax.GradientTransformationExtraArgs:

@@ -103,7 +103,7 @@ def unlearn(
             "reference": method.reference,
             **dataclasses.asdict(method),
         },
-        "hyper": dataclasses.asdict(hyper),
+        "hyper": hyper.to_json(),
         "trainable": [list(rule) for rule in plan.trainable],
         "steps": hyper.total_steps,
         "drawn": list(permission.drawn),
@@ -126,6 +126,7 @@ def _inputs(
         field = f"{plan.where}.batch_size" if stream.per_step is None else f"{plan.where} stream {name!r}"
         mesh_lib.check_batch_size(plan.sizes[name], mesh, field)
     size = clip.config.image_size
+    cache = None if plan.hyper.augment else cache  # which holds one crop of each image
     rows = [plan.sizes[name] for name, stream in plan.streams.items() if stream.has_images]
     workers = host.decoding_workers(
         config.data.workers,
@@ -134,7 +135,16 @@ def _inputs(
         cached=cache is not None,
         streams=max(len(rows), 1),
     )
-    return Inputs(permission, make_tokenizer(clip), size, seed, cache, workers)
+    return Inputs(
+        permission,
+        make_tokenizer(clip),
+        size,
+        seed,
+        cache,
+        workers,
+        augment=plan.hyper.augment,
+        clean_captions=plan.hyper.clean_captions,
+    )
 
 
 def _start(

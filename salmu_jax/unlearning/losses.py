@@ -29,6 +29,31 @@ def mean_similarity(image: jax.Array, text: jax.Array) -> jax.Array:
     return jnp.mean(jnp.sum(image * text, axis=-1))
 
 
+def contrastive_rows(model: Bound, image: jax.Array, text: jax.Array) -> jax.Array:
+    """Returns the loss of each pair, float32 [B], whose mean is :func:`contrastive`.
+
+    InfoNCE: half of the cross-entropy of the pair's row of the logits plus half of its column's. Sigmoid: the sum of its row.
+    """
+    logits = in_batch_logits(model, image, text)
+    if "logit_bias" in model.params:
+        logits = logits + model.params["logit_bias"]
+        return jnp.sum(jax.nn.softplus(jnp.where(_own(logits), -logits, logits)), axis=1)
+    return -jnp.mean(own_log_probabilities(logits), axis=0)
+
+
+def in_batch_logits(model: Bound, image: jax.Array, text: jax.Array) -> jax.Array:
+    """Returns the scaled cosine of every image with every caption, [B, B], at the temperature of ``model``."""
+    return jnp.exp(model.logit_scale) * similarities(image, text)
+
+
+def own_log_probabilities(logits: jax.Array) -> jax.Array:
+    """Returns the log-probability of each image's own caption, and of each caption's own image, [2, B].
+
+    They are the diagonal of the log-softmax of ``logits`` [B, B] over rows, and over columns.
+    """
+    return jnp.stack([jnp.diagonal(jax.nn.log_softmax(logits, axis)) for axis in (1, 0)])
+
+
 def mse(a: jax.Array, b: jax.Array | float) -> jax.Array:
     """Returns the mean over *all* entries of ``(a - b)^2``, a scalar."""
     return jnp.mean(jnp.square(a - b))
@@ -61,3 +86,25 @@ def in_batch_kl(start: jax.Array, logits: jax.Array) -> jax.Array:
         return jnp.mean(jnp.sum(jnp.exp(log_p0) * (log_p0 - log_p), axis))
 
     return (divergence(1) + divergence(0)) / 2
+
+
+def masked_kl(start: jax.Array, logits: jax.Array) -> jax.Array:
+    """Returns :func:`in_batch_kl` from ``start`` without its diagonal, so that no own caption has any probability in it.
+
+    A batch of one pair has no other caption to point to: 0, with gradient 0. Zhou et al., "Decoupled Distillation to Erase",
+    CVPR 2025, whose classes are here the captions, and the images, of a batch.
+    """
+    if len(start) == 1:
+        return 0.0 * jnp.sum(logits)
+    own = _own(start)
+
+    def divergence(axis: int) -> jax.Array:
+        log_p0, log_p = jax.nn.log_softmax(jnp.where(own, -jnp.inf, start), axis), jax.nn.log_softmax(logits, axis)
+        return jnp.mean(jnp.sum(jnp.where(own, 0, jnp.exp(log_p0) * (log_p0 - log_p)), axis))
+
+    return (divergence(1) + divergence(0)) / 2
+
+
+def _own(matrix: jax.Array) -> jax.Array:
+    """Returns where the pairs themselves stand in a [B, B] matrix, bool."""
+    return jnp.eye(len(matrix), dtype=bool)

@@ -8,17 +8,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from salmu_jax.runtime.errors import InputError
-from salmu_jax.runtime.messages import did_you_mean
+from salmu_jax.runtime.messages import did_you_mean, listed
 from salmu_jax.training.loop import steps_of
 from salmu_jax.unlearning import registry
 from salmu_jax.unlearning.freeze import FREEZE, TRAIN, Rules
-from salmu_jax.unlearning.hyper import EPOCHS, Hyper
+from salmu_jax.unlearning.hyper import BUDGETS, EPOCHS, Hyper
 from salmu_jax.unlearning.method import Method
 from salmu_jax.unlearning.options import describe_options
+from salmu_jax.unlearning.permission import RETAIN
 from salmu_jax.unlearning.streams import Stream, forget_step_size, step_sizes
 
 # The fields of a method in a config. The number of steps follows from 'epochs'.
-FIELDS = ("preset", *(field.name for field in dataclasses.fields(Hyper) if field.name != "total_steps"), "freeze")
+FIELDS = (
+    "preset",
+    "budget",
+    *(field.name for field in dataclasses.fields(Hyper) if field.name != "total_steps"),
+    "freeze",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +51,17 @@ class Plan:
         """The streams of the method, by name."""
         return self.method.make_streams()
 
+    @property
+    def trains_without_retain(self) -> bool:
+        """Whether it takes steps, and neither they nor ``prepare`` get anything of retain."""
+        return bool(self.hyper.total_steps) and RETAIN not in needs(self.method)
+
 
 def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int, where: str = "") -> Plan:
     """Reads the fields of a method in a config: those of ``Hyper`` (except ``total_steps``), and also
 
     ``preset``: the method's settings to start from, instead of its defaults;
+    ``budget``: one of :data:`~salmu_jax.unlearning.hyper.BUDGETS`, instead of ``epochs``;
     ``freeze``: regular expressions over the paths of the trainable tree; matching leaves are not trained.
 
     ``name`` is one of the registry, or ``FILE.py:CLASS``; ``where`` names the fields in errors (``unlearn.methods.NAME``).
@@ -59,8 +71,10 @@ def make_plan(name: str, fields: Mapping[str, Any], forget_pairs: int, where: st
     method = registry.get(name)
     where = where or f"unlearn.methods.{name}"
     _check_names(method, fields, where)
-    values = {key: value for key, value in fields.items() if key not in ("preset", "freeze")}
+    values = {key: value for key, value in fields.items() if key not in ("preset", "budget", "freeze")}
     try:
+        if "budget" in fields:
+            values["epochs"] = _budget(method, fields)
         base = _preset(method, fields["preset"]) if "preset" in fields else method.defaults
         # A method without steps by default takes some only if asked to.
         values.setdefault("epochs", base.epochs if base.total_steps else 0.0)
@@ -85,11 +99,17 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "name": method.name,
         "title": method.title,
         "reference": method.reference,
-        "needs": sorted({stream.reads for stream in plan.streams.values()}),
+        "needs": needs(method),
         "options": dataclasses.asdict(method),
-        "hyper": dataclasses.asdict(plan.hyper),
+        "hyper": plan.hyper.to_json(),
         "trainable": [list(rule) for rule in plan.trainable],
+        "trains_without_retain": plan.trains_without_retain,
     }
+
+
+def needs(method: Method) -> list[str]:
+    """Returns which of ``forget`` and ``retain`` the streams of a method read."""
+    return sorted({stream.reads for stream in method.make_streams().values()})
 
 
 def _check_names(method: Method, fields: Mapping[str, Any], where: str) -> None:
@@ -107,10 +127,32 @@ def _check_names(method: Method, fields: Mapping[str, Any], where: str) -> None:
 
 
 def _preset(method: Method, name: Any) -> Hyper:
-    if not isinstance(name, str) or name not in method.presets:
-        known = f"there are {', '.join(method.presets)}" if method.presets else f"{method.name} has none"
-        raise InputError(f"no preset {name!r}; {did_you_mean(str(name), method.presets) or known}", "preset")
-    return method.presets[name]
+    """Returns one of the method's presets. Raises InputError for any other, saying whose it is, and which there are."""
+    if isinstance(name, str) and name in method.presets:
+        return method.presets[name]
+    own = f"{method.name} has {', '.join(method.presets) or 'none'}"
+    others = [
+        other for other, kind in registry.METHODS.items() if name in (*kind.presets,) and kind is not type(method)
+    ]
+    if name in (*BUDGETS,):
+        answer = f"it is a budget, which goes with any preset: budget={name}"
+    elif others:
+        answer = f"it is one of {listed(others, 3)}; {own}"
+    else:
+        answer = did_you_mean(str(name), method.presets) or own
+    raise InputError(f"no preset {name!r}; {answer}", "preset")
+
+
+def _budget(method: Method, fields: Mapping[str, Any]) -> float:
+    """Returns the passes over forget of a budget. Raises InputError for an unknown one, and where it means nothing."""
+    budget = fields["budget"]
+    if budget not in (*BUDGETS,):
+        raise InputError(f"no budget {budget!r}; there are {', '.join(BUDGETS)}, in passes over forget", "budget")
+    if "epochs" in fields:
+        raise InputError(f"is {budget}, and epochs is {fields['epochs']!r}: both say how long; leave one out", "budget")
+    if not method.takes_steps():
+        raise InputError(f"{method.name} takes no steps, so that no budget applies; leave it out", "budget")
+    return BUDGETS[budget]
 
 
 def _rules(freeze: Any, where: str) -> Rules:

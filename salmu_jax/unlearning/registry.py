@@ -9,16 +9,21 @@ from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.messages import did_you_mean
 from salmu_jax.unlearning import user_methods
 from salmu_jax.unlearning.method import Method
+from salmu_jax.unlearning.methods.alignment_calibration import AlignmentCalibration
 from salmu_jax.unlearning.methods.cliperase import CLIPErase
+from salmu_jax.unlearning.methods.cliperase_paper import CLIPErasePaper
 from salmu_jax.unlearning.methods.delete import Delete
+from salmu_jax.unlearning.methods.delete_paper import DeletePaper
 from salmu_jax.unlearning.methods.descent_to_delete import DescentToDelete
 from salmu_jax.unlearning.methods.direct_similarity_minimisation import DirectSimilarityMinimisation
 from salmu_jax.unlearning.methods.finetuning import Finetuning
 from salmu_jax.unlearning.methods.generic_captions import GenericCaptions
+from salmu_jax.unlearning.methods.gradient_projection import GradientProjection
 from salmu_jax.unlearning.methods.lora_subtract import LoraSubtract
 from salmu_jax.unlearning.methods.munba import MUNBa
 from salmu_jax.unlearning.methods.negative_gradient import NegativeGradient
 from salmu_jax.unlearning.methods.no_op import NoOp
+from salmu_jax.unlearning.methods.npo import NPO
 from salmu_jax.unlearning.methods.pinned_surrogates import PinnedSurrogates
 from salmu_jax.unlearning.methods.random_weights import RandomWeights
 from salmu_jax.unlearning.methods.relearn import Relearn
@@ -41,10 +46,15 @@ METHODS: dict[str, type[Method]] = {
         CLIPErase,
         Delete,
         DescentToDelete,
+        CLIPErasePaper,
+        DeletePaper,
         SalUn,
         SSD,
         MUNBa,
         Scrub,
+        NPO,
+        AlignmentCalibration,
+        GradientProjection,
         LoraSubtract,
         TextProjection,
         PinnedSurrogates,

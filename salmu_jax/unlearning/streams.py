@@ -21,12 +21,13 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from data_pipelines.input import DecodedCache, PairSource, training_batches
+from data_pipelines.input import AUGMENT, DecodedCache, PairSource, training_batches
 from data_pipelines.order import shuffled
 from salmu_jax.models.tokenizer import ClipTokenizer
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.loop import derived_seed
 from salmu_jax.training.nonfinite import Numbered
+from salmu_jax.unlearning.captions import CleaningTokenizer
 from salmu_jax.unlearning.method import Pairs
 from salmu_jax.unlearning.permission import FORGET, RETAIN, ForgetRows, Permission
 
@@ -49,6 +50,7 @@ class Inputs:
       seed: the run's seed, which determines all draws.
       cache: keeps decoded images in memory.
       workers: processes that decode for each stream of images; 0: threads of this process.
+      augment, clean_captions: as in :class:`~salmu_jax.unlearning.hyper.Hyper`, of all streams. A cache excludes ``augment``.
     """
 
     permission: Permission
@@ -57,6 +59,13 @@ class Inputs:
     seed: int
     cache: DecodedCache | None = None
     workers: int = 0
+    augment: bool = False
+    clean_captions: bool = False
+
+    @property
+    def stream_tokenizer(self) -> ClipTokenizer:
+        """The tokenizer of what streams draw."""
+        return CleaningTokenizer.like(self.tokenizer) if self.clean_captions else self.tokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -229,7 +238,7 @@ class Surrogates(Stream):
             if not more:
                 raise InputError(f"made {len(texts):,} captions of {self.count:,}, and then none", _where(name))
             texts += more
-        pool, seed = inputs.tokenizer(texts[: self.count]), self._seed(name, inputs)
+        pool, seed = inputs.stream_tokenizer(texts[: self.count]), self._seed(name, inputs)
 
         def draw(first_step: int, host: int, hosts: int) -> Iterator[Drawn]:
             rows = size // hosts
@@ -325,11 +334,12 @@ def _from_source(
 ) -> Iterator[dict[str, Any]]:
     return training_batches(
         source,
-        tokenizer=inputs.tokenizer,
+        tokenizer=inputs.stream_tokenizer,
         image_size=inputs.image_size,
         batch_size=size,
         seed=seed,
         start_step=first_step,
+        augment=AUGMENT if images and inputs.augment else None,
         cache=inputs.cache,
         num_workers=inputs.workers if images else 0,
         host_index=host,
@@ -347,7 +357,7 @@ def _caption_a_row(make: MakeCaptions, name: str, inputs: Inputs) -> np.ndarray:
     wanted = len(inputs.permission.rows)
     if len(texts) != wanted:
         raise InputError(f"made {len(texts):,} captions of {wanted:,} forget rows; one per row is needed", _where(name))
-    return inputs.tokenizer(texts)
+    return inputs.stream_tokenizer(texts)
 
 
 def _made(make: MakeCaptions, name: str, inputs: Inputs, rng: np.random.Generator) -> list[str]:

@@ -311,7 +311,7 @@ def test_a_checkpoint_from_elsewhere_is_evaluated_under_its_name(salmu, bench, r
     finished = salmu.run("report", "--workdir", run_copy)
     assert finished.status == 0, finished.err
     assert "report: no result of delete; 'salmu evaluate' makes them" in finished.out
-    assert any(line.startswith("DELETE ") for line in finished.out.splitlines())  # as its run record calls it
+    assert any(line.startswith("DELETE (SALMU) ") for line in finished.out.splitlines())  # as its run record calls it
     finished = salmu.run("verify", run_copy / "results", config=None)
     assert finished.status == 0, finished.out
 

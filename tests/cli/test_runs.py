@@ -50,7 +50,7 @@ def test_the_record_of_a_run_is_in_its_model_and_its_result(finished):
     assert 0 < second["run"]["forget_rows"] < first["run"]["forget_rows"] == 36
     assert second["steps"] == -(-second["run"]["forget_rows"] // 16)  # a pass is over the selected rows
     run = first["run"]
-    assert (run["name"], run["method"], run["title"], run["code"]) == ("delete-s1", "delete", "DELETE", None)
+    assert (run["name"], run["method"], run["title"], run["code"]) == ("delete-s1", "delete", "DELETE (SALMU)", None)
     assert run["retain"] == ["salmu/retain_synth"]
     assert run["hyper"]["learning_rate"] == 1e-3
     for name in (*RUNS, "delete"):

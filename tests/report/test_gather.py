@@ -130,7 +130,9 @@ def test_a_model_whose_descent_nobody_recorded_is_named_on_the_board(results):
     assert not any("descends" in caveat for caveat in build_leaderboard(results)["caveats"])
     result["provenance"]["checkpoint"]["parent"] = None
     caveats = build_leaderboard(results)["caveats"]
-    assert any(caveat.startswith("What the model of DELETE descends from is not recorded") for caveat in caveats)
+    assert any(
+        caveat.startswith("What the model of DELETE (SALMU) descends from is not recorded") for caveat in caveats
+    )
 
 
 class Source(list):
@@ -244,7 +246,7 @@ def test_results_of_several_people_share_a_board(people):
     # Three seeds of two methods each, and one of a third; options of their own, so nobody's are mixed.
     assert sorted(len(group["members"]) for group in groups) == [1] * 3 + [3] * 6
     assert all(len(group["submitters"]) == 1 for group in groups)
-    for alike in ("DELETE", "CLIPErase"):
+    for alike in ("DELETE (SALMU)", "CLIPErase (SALMU)"):
         variants = [group["variant"] for group in groups if group["title"] == alike]
         assert sorted(variants) == ["learning rate 1e-05", "learning rate 2e-05", "learning rate 3e-05"]
 
@@ -342,7 +344,7 @@ def test_the_command_reports_files_of_several_people(people, tmp_path, capsys):
     given = [str(path) for path in sorted(people.glob("*/results"))]
     assert cli.main(["report", *given, "--output", str(out), "--title", "Three people"]) == 0
     said = capsys.readouterr().out
-    assert "DELETE (learning rate" in " ".join(said.split())
+    assert "DELETE (SALMU)" in " ".join(said.split())
     assert said.rstrip().endswith(f"The page: {out / 'index.html'}")
     assert "<h1>Three people</h1>" in (out / "index.html").read_text()
     board = json.loads((out / "leaderboard.json").read_text())

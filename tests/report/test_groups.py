@@ -110,7 +110,7 @@ def test_no_method_takes_the_title_of_a_reference(build_result):
     result = build_result("delete")
     for title in ("Clean", " com-promised "):
         result["provenance"]["checkpoint"]["run"] = {"title": title}
-        assert title_of(result) == "DELETE"
+        assert title_of(result) == "DELETE (SALMU)"
     result["model"] = "c-lean"
     assert title_of(result) == "method c-lean"
     result["provenance"]["checkpoint"]["run"] = {"title": "My \u202emethod"}
@@ -118,8 +118,16 @@ def test_no_method_takes_the_title_of_a_reference(build_result):
     assert title_of(build_result("clean")) == "Clean"
 
 
+@pytest.mark.parametrize(("name", "title"), [("cliperase", "CLIPErase"), ("delete", "DELETE")])
+def test_results_of_before_the_papers_forms_keep_apart_from_them(name, title, build_result):
+    result = build_result("delete")
+    for method, expected in ((name, f"{title} (SALMU)"), (f"{name}_paper", title), ("mine.py:Mine", title)):
+        result["provenance"]["checkpoint"]["run"] = {"title": title, "method": method}
+        assert title_of(result) == expected
+
+
 def test_display_names():
-    assert display_name("clip_erase") == display_name("cliperase") == "CLIPErase"
+    assert display_name("clip_erase") == display_name("cliperase") == "CLIPErase (SALMU)"
     assert display_name("my_new_method") == "my new method"
 
 

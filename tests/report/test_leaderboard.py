@@ -123,7 +123,7 @@ def test_skipped_genknow_is_none_everywhere(build_result):
     for row in board["rows"]:
         assert row["metrics"]["GenKnow"] is None
         assert row["genknow_kept"] is None
-    assert "-1" not in format_table(board).split("CLIPErase")[1].splitlines()[0]
+    assert "-1" not in format_table(board).split("CLIPErase (SALMU)")[1].splitlines()[0]
 
 
 @pytest.mark.parametrize(
@@ -173,10 +173,10 @@ def test_table_is_aligned_and_narrow_enough(results):
     lines = format_table(board).splitlines()
     assert max(map(len, lines)) <= WIDTH
     assert "\033" not in format_table(board)
-    starts = ("Clean ", "Compromised ", "CLIPErase ", "DELETE ")
+    starts = ("Clean ", "Compromised ", "CLIPErase (SALMU) ", "DELETE (SALMU) ")
     rows = {start.strip(): next(line for line in lines if line.startswith(start)) for start in starts}
     assert len({line.index("|") for line in rows.values()}) == 1
-    assert rows["CLIPErase"].split()[1:] == [
+    assert rows["CLIPErase (SALMU)"].split()[2:] == [
         "0.0030", "0.0000", "0.1080", "0.8280", "0.1060", "0.0650", "|",
         "0.6160", "0.1250", "0.1170", "0.5700", "0.5100", "over-generalised",
     ]  # fmt: skip
@@ -228,7 +228,10 @@ def test_findings_are_computed_from_the_results(results, build_result):
     assert "52 times Clean's 0.0070" in text[0]
     assert text[1].startswith("precise is precise. What was asked for is forgotten, and the rest is kept: at least 99%")
     joined = " ".join(text)
-    assert "DELETE removes 100% of the leakage, and leaves nothing of what Compromised learnt of a holdout" in joined
+    assert (
+        "DELETE (SALMU) removes 100% of the leakage, and leaves nothing of what Compromised learnt of a holdout"
+        in joined
+    )
     assert "Direct Similarity Minimisation breaks the model: general knowledge falls from 0.624 to 0.098" in joined
     assert "Finetuning leaves 57% of the leakage in place" in joined
     assert "VLUnlearn keeps 11% of the similarity on the worse-off holdout but only 1% of the retrieval" in joined

@@ -192,6 +192,10 @@ def test_a_models_page_says_how_it_was_made_and_measured(report_page, results, b
     ):  # fmt: skip
         assert expected in text, expected
     assert 'href="compromised.html"' in raw
+    result["provenance"]["checkpoint"]["run"].update(retain=[], trains_without_retain=True)
+    write_report(out, build_entries(results), samples, title="t", run=run)
+    raw = (out / "models" / "delete.html").read_text()
+    assert "nothing: the method trains on no retain pairs" in " ".join(_Page(raw).text.split())
 
 
 def test_bars_are_distances_from_the_target():
@@ -376,7 +380,7 @@ def test_everything_can_be_reached_and_used_by_keyboard(browser, peoples_page):
             break
         if focused("id") == "filter":
             press("delete ada")
-            assert _models(browser) == ["Clean", "Compromised", "DELETE"]
+            assert _models(browser) == ["Clean", "Compromised", "DELETE (SALMU)"]
             assert browser.find_element("css selector", "output").text == "1 of 9"
             press(Keys.BACKSPACE * 10)
             assert len(_models(browser)) == 11

@@ -21,8 +21,8 @@ from salmu_jax.runtime.files import write_bytes
 PEOPLE = ("ada", "bo", "chen", "dana", "eli")
 # method: title, how near an image is to its caption in forget, and in what is to stay
 METHODS = {
-    "delete": ("DELETE", 0.25, 0.45),
-    "cliperase": ("CLIPErase", 0.2, 0.5),
+    "delete": ("DELETE (SALMU)", 0.25, 0.45),
+    "cliperase": ("CLIPErase (SALMU)", 0.2, 0.5),
     "finetuning": ("Finetuning", 1.2, 1.7),
     "negative_gradient": ("Negative Gradient", -0.3, -0.1),
     "salun": ("SalUn", 0.5, 1.1),

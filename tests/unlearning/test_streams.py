@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -14,6 +15,7 @@ from salmu_jax.models.clip import Clip
 from salmu_jax.models.zoo import architecture
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.loop import derived_seed
+from salmu_jax.unlearning.captions import CleaningTokenizer, clean_caption
 from salmu_jax.unlearning.method import Bound
 from salmu_jax.unlearning.permission import Permission
 from salmu_jax.unlearning.streams import (
@@ -138,6 +140,45 @@ def test_draws_follow_the_seed_and_the_streams_own_name():
     alone = first(make_batches({"forget": STREAMS["forget"]}, batch_size=4).whole(), 3)
     for one, two in zip(usual, alone, strict=True):
         assert_equal({"forget": one["forget"]}, two)
+
+
+def cleaned(**settings):
+    inputs = dataclasses.replace(make_inputs(), **settings)
+    return next(Batches(STREAMS, step_sizes(STREAMS, 8), inputs)()).arrays
+
+
+def test_captions_of_all_streams_are_cleaned_if_asked_for():
+    rows = [{**row, "text": row["text"].replace(",", "!"), "generic_caption": "(x)"} for row in forget_rows(12)]
+    permission = Permission(PairSource([Records("salmu/forget", rows)]), retain_source())
+    batch = cleaned(permission=permission, clean_captions=True)
+    for tokens in (batch["forget"].tokens, batch["forget"].others["alias"], batch["invented"].tokens):
+        assert (tokens != TOKENIZER(["!"])[0, 1]).all()
+    own = {tuple(row) for row in batch["forget"].tokens}
+    assert own <= {tuple(row) for row in TOKENIZER([clean_caption(row["text"]) for row in rows])}
+    np.testing.assert_array_equal(batch["forget"].others["generic"], TOKENIZER(["x"] * 4))
+    unchanged = cleaned()["retain"].tokens  # has nothing to clean
+    np.testing.assert_array_equal(batch["retain"].tokens, unchanged)
+
+
+def test_a_cleaned_caption_is_that_of_the_baselines_code():
+    assert clean_caption('Mail "a.b@c.com": now!~#1;(2)*\n  x,y-z?') == "Mail a b@c com now 1 2 x,y-z?"
+    assert clean_caption(" ".join(map(str, range(60)))) == " ".join(map(str, range(50)))
+    like = CleaningTokenizer.like(TOKENIZER)
+    np.testing.assert_array_equal(like(["a.b"]), TOKENIZER(["a b"]))
+    assert like != TOKENIZER  # a cache of token rows must not take one for the other
+    with pytest.raises(TypeError):
+        like("a.b")
+
+
+def test_crops_follow_the_seed_and_the_step_and_leave_the_rest_alone():
+    plain, first, again = cleaned(), cleaned(augment=True), cleaned(augment=True)
+    for name in ("forget", "retain"):
+        np.testing.assert_array_equal(first[name].images, again[name].images)
+        assert (first[name].images != plain[name].images).any()
+        np.testing.assert_array_equal(first[name].tokens, plain[name].tokens)
+    assert first["texts"].images is None
+    others = next(Batches(STREAMS, step_sizes(STREAMS, 8), dataclasses.replace(make_inputs(7), augment=True))())
+    assert (others.arrays["forget"].images != first["forget"].images).any()
 
 
 def test_an_alias_stays_with_its_row():

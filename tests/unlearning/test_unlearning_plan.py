@@ -9,8 +9,9 @@ import pytest
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.unlearning import registry
 from salmu_jax.unlearning.freeze import FREEZE, TRAIN
-from salmu_jax.unlearning.hyper import Hyper
+from salmu_jax.unlearning.hyper import BUDGETS, Hyper
 from salmu_jax.unlearning.plan import describe_plan, make_plan
+from salmu_jax.unlearning.streams import forget_step_size
 
 PUBLISHED_FORGET = 30_468
 
@@ -85,7 +86,7 @@ def test_every_field_of_hyper_but_the_steps_can_be_set():
             {"forgetting_wieght": 1.0},
             "{}: no field 'forgetting_wieght'; did you mean 'options.forgetting_weight'?",
         ),
-        ("cliperase", {"xyzzy": 1}, "{}: no field 'xyzzy'; known: preset, learning_rate, "),
+        ("cliperase", {"xyzzy": 1}, "{}: no field 'xyzzy'; known: preset, budget, learning_rate, "),
         ("cliperase", {"options": {"retention": 1.0}}, "{}: options.retention: cliperase has no option 'retention'; "),
         ("cliperase", {"options": {"retention_weight": "1"}}, "{}: options.retention_weight: must be of type float"),
         ("finetuning", {"options": {"x": 1}}, "{}: options.x: finetuning has no option 'x'; it has none"),
@@ -113,7 +114,37 @@ def test_every_field_of_hyper_but_the_steps_can_be_set():
             "{}: batch_size: 7 pairs per step are shared by forget and retain; a multiple of 2",
         ),
         ("cliperase", {"preset": "publishd"}, "{}: preset: no preset 'publishd'; did you mean 'published'?"),
-        ("cliperase", {"preset": 3}, "{}: preset: no preset 3; there are published"),
+        ("cliperase", {"preset": 3}, "{}: preset: no preset 3; cliperase has published, code"),
+        ("cliperase", {"preset": ["code"]}, "{}: preset: no preset ['code']; did you mean 'code'?"),
+        (
+            "cliperase",
+            {"preset": "slug"},
+            "{}: preset: no preset 'slug'; it is one of salun; cliperase has published, ",
+        ),
+        (
+            "salun",
+            {"preset": "code"},
+            "no preset 'code'; it is one of finetuning, negative_gradient, shuffled_captions, and",
+        ),
+        ("no_op", {"preset": "anything"}, "{}: preset: no preset 'anything'; no_op has none"),
+        (
+            "cliperase",
+            {"preset": "2x"},
+            "{}: preset: no preset '2x'; it is a budget, which goes with any preset: budget=2x",
+        ),
+        ("cliperase", {"budget": "3x"}, "{}: budget: no budget '3x'; there are 1x, 2x, 5x, in passes over forget"),
+        ("cliperase", {"budget": 2}, "{}: budget: no budget 2; there are 1x, 2x, 5x"),
+        (
+            "cliperase",
+            {"budget": "2x", "epochs": 3},
+            "{}: budget: is 2x, and epochs is 3: both say how long; leave one out",
+        ),
+        (
+            "descent_to_delete",
+            {"budget": "1x"},
+            "{}: budget: descent_to_delete takes no steps, so that no budget applies",
+        ),
+        ("cliperase", {"augment": 1}, "{}: augment: must be True or False, not 1"),
         ("cliperase", {"chain": "ascend"}, "{}: chain: must be a list of links, not 'ascend'"),
         ("cliperase", {"chain": ["asend"]}, "{}: chain: unknown link 'asend'; did you mean 'ascend'?"),
         ("cliperase", {"chain": [{"link": "gaussian_noise"}]}, "{}: chain: the link gaussian_noise needs 'sigma'"),
@@ -150,6 +181,36 @@ def test_a_preset_is_what_a_run_begins_with(name):
         assert dataclasses.replace(plan, total_steps=hyper.total_steps) == hyper
         changed = make_plan(name, {"preset": preset, "weight_decay": 0.5}, PUBLISHED_FORGET).hyper
         assert dataclasses.replace(changed, weight_decay=hyper.weight_decay) == plan
+
+
+@pytest.mark.parametrize("name", [name for name, method in registry.METHODS.items() if method.takes_steps()])
+def test_a_budget_shows_every_method_as_many_forget_pairs(name):
+    """Up to the last batch; whatever the settings are otherwise, which stay as they are."""
+    for budget, passes in BUDGETS.items():
+        plan = make_plan(name, {"budget": budget}, PUBLISHED_FORGET)
+        rows = forget_step_size(plan.streams, plan.sizes, plan.hyper.batch_size)
+        assert 0 <= plan.hyper.total_steps * rows - passes * PUBLISHED_FORGET < rows
+        assert plan.hyper == make_plan(name, {"epochs": passes}, PUBLISHED_FORGET).hyper
+        for preset, hyper in registry.get(name).presets.items():
+            both = make_plan(name, {"budget": budget, "preset": preset}, PUBLISHED_FORGET).hyper
+            assert dataclasses.replace(both, epochs=hyper.epochs, total_steps=hyper.total_steps) == hyper
+
+
+def test_who_trains_without_retain_is_told():
+    without = {name for name in registry.METHODS if make_plan(name, {}, 160).trains_without_retain}
+    assert {"negative_gradient", "shuffled_captions", "delete_paper", "direct_similarity_minimisation"} <= without
+    # A closed form takes no steps; LoRA's retain is for prepare alone; pins are captions of retain.
+    assert not without & {"cliperase", "no_op", "descent_to_delete", "text_projection", "lora_subtract"}
+    assert not without & {"pinned_surrogates", "finetuning", "npo"}
+    assert describe_plan(make_plan("relearn", {}, 160))["trains_without_retain"]
+
+
+def test_settings_of_before_there_were_crops_have_the_record_that_they_had():
+    plain = describe_plan(make_plan("cliperase", {}, 160))["hyper"]
+    assert not {"augment", "clean_captions"} & set(plain)
+    assert set(plain) == {field.name for field in dataclasses.fields(Hyper)} - {"augment", "clean_captions"}
+    code = describe_plan(make_plan("cliperase", {"preset": "code"}, 160))["hyper"]
+    assert code == {**plain, "augment": True, "clean_captions": True}
 
 
 def test_links_of_a_config_are_kept_as_they_were_given():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import decimal
+import re
 
 import jax
 import numpy as np
@@ -60,12 +61,30 @@ def test_published_hyper_parameters(name):
     assert all(value == 1.0 for option, value in vars(method).items() if option.endswith("_weight"))
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_code_of_the_baselines_crops_and_cleans_besides(name):
+    method = registry.get(name)
+    more = {"code": dataclasses.replace(method.defaults, augment=True, clean_captions=True)} if method.streams else {}
+    assert method.presets == {"published": method.defaults, **more}
+
+
+@pytest.mark.parametrize("ours", ["cliperase", "delete"])
+def test_two_methods_of_one_name_are_told_apart(ours):
+    """The benchmark's form and the paper's: by title, summary and reference."""
+    theirs = f"{ours}_paper"
+    assert registry.get(ours).title == f"{registry.get(theirs).title} (SALMU)"
+    for one, other in ((ours, theirs), (theirs, ours)):
+        assert re.search(rf"\b{other}\b", describe_method(one).partition("Reference")[2])
+    assert "SALMUBench" in describe_method(ours)
+    assert "the paper's form" in describe_method(theirs)
+
+
 def test_methods_are_listed_and_described_by_the_command(capsys):
     assert cli.main(["methods"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(registry.METHODS)
     assert cli.main(["methods", "delete", "vlunlearn"]) == 0
     shown = capsys.readouterr().out
-    assert shown.index("delete: DELETE\n") < shown.index("vlunlearn: VLUnlearn (MultiDelete)\n")
+    assert shown.index("delete: DELETE (SALMU)\n") < shown.index("vlunlearn: VLUnlearn (MultiDelete)\n")
     assert cli.main(["methods", "delte"]) == 2
     assert "did you mean 'delete'?" in capsys.readouterr().err
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import jax
 
-from salmu_jax.unlearning.hyper import Hyper
+from salmu_jax.unlearning.hyper import Hyper, baseline_presets
 from salmu_jax.unlearning.losses import contrastive
 from salmu_jax.unlearning.method import Bound, Method, Pairs, StepInfo
 from salmu_jax.unlearning.streams import Retain, Stream, Texts
@@ -22,7 +22,7 @@ class Finetuning(Method):
     title: ClassVar[str] = "Finetuning"
     reference: ClassVar[str] = "Golatkar et al., Eternal Sunshine of the Spotless Net, CVPR 2020 (baseline)"
     formula: ClassVar[str] = "retention   L_CLIP(I_R, T_R)"
-    presets: ClassVar[Mapping[str, Hyper]] = {"published": Hyper()}
+    presets: ClassVar[Mapping[str, Hyper]] = baseline_presets(Hyper())
     # The forget half of the batch counts its epochs, as published. Nobody reads it, so that no image has to be decoded.
     streams: ClassVar[Mapping[str, Stream]] = {"forget": Texts(of="forget"), "retain": Retain()}
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import jax
 
-from salmu_jax.unlearning.hyper import PUBLISHED_FORGET_ONLY, Hyper
+from salmu_jax.unlearning.hyper import PUBLISHED_FORGET_ONLY, Hyper, baseline_presets
 from salmu_jax.unlearning.losses import contrastive
 from salmu_jax.unlearning.method import Bound, Method, Pairs, StepInfo
 from salmu_jax.unlearning.streams import Forget, Stream
@@ -23,7 +23,7 @@ class GenericCaptions(Method):
     reference: ClassVar[str] = "SALMUBench, CVPR 2026 (baseline)"
     formula: ClassVar[str] = "forgetting   L_CLIP(I_F, G_F), G: the generic captions"
     defaults: ClassVar[Hyper] = PUBLISHED_FORGET_ONLY
-    presets: ClassVar[Mapping[str, Hyper]] = {"published": PUBLISHED_FORGET_ONLY}
+    presets: ClassVar[Mapping[str, Hyper]] = baseline_presets(PUBLISHED_FORGET_ONLY)
     streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget(others={"generic": "generic_caption"})}
 
     def objectives(

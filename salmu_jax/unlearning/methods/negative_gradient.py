@@ -9,7 +9,7 @@ from typing import ClassVar
 import jax
 import optax
 
-from salmu_jax.unlearning.hyper import PUBLISHED_FORGET_ONLY, Hyper, base_optimizer
+from salmu_jax.unlearning.hyper import PUBLISHED_FORGET_ONLY, Hyper, base_optimizer, baseline_presets
 from salmu_jax.unlearning.losses import contrastive
 from salmu_jax.unlearning.method import Bound, Method, Pairs, StepInfo
 from salmu_jax.unlearning.streams import Forget, Stream
@@ -25,7 +25,7 @@ class NegativeGradient(Method):
     reference: ClassVar[str] = "Golatkar et al., Eternal Sunshine of the Spotless Net, CVPR 2020 (baseline)"
     formula: ClassVar[str] = "forgetting   L_CLIP(I_F, T_F), maximised"
     defaults: ClassVar[Hyper] = PUBLISHED_FORGET_ONLY
-    presets: ClassVar[Mapping[str, Hyper]] = {"published": PUBLISHED_FORGET_ONLY}
+    presets: ClassVar[Mapping[str, Hyper]] = baseline_presets(PUBLISHED_FORGET_ONLY)
     streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget()}
 
     def objectives(

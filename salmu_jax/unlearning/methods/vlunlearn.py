@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import jax
 
-from salmu_jax.unlearning.hyper import Hyper
+from salmu_jax.unlearning.hyper import Hyper, baseline_presets
 from salmu_jax.unlearning.losses import both_directions, fuse, mse, similarities
 from salmu_jax.unlearning.method import Bound, Method, Pairs, StepInfo, option
 from salmu_jax.unlearning.streams import Forget, Retain, Stream
@@ -27,7 +27,7 @@ class VLUnlearn(Method):
         unimodal     w_u [MSE(I_R, I0_R) + MSE(T_R, T0_R)]
         S = I T^T, pi: a permutation of the batch, drawn every step, 0: the start model
     """
-    presets: ClassVar[Mapping[str, Hyper]] = {"published": Hyper()}
+    presets: ClassVar[Mapping[str, Hyper]] = baseline_presets(Hyper())
     streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget(), "retain": Retain()}
 
     decoupling_weight: float = option(1.0, help="weight of the decoupling term")
