@@ -81,7 +81,8 @@ def compare(
         raise InputError(problem.replace("those of 'clean'", "those of the first result"), where)
     protocol = first["protocol"]
     pairs = []
-    for metric in comparable(protocol, second["protocol"]):
+    whole = [metric for metric in comparable(protocol, second["protocol"]) if not metric.of]
+    for metric in whole:
         with metric.named():
             samples = metric.sample(first_rows, protocol), metric.sample(second_rows, protocol)
         if len(samples[0].values):

@@ -94,6 +94,7 @@ class Metric:
       extra: where results have had the value since schema 2, below ``extra``.
       slack: ``slack(rows, protocol)``: by how much the value may differ on another machine; None: by rounding alone.
       by_form: whether it depends on ``settings.probe_form``. Values of two forms are not compared.
+      of: the key of the metric that this one restricts to a subset of people (``subsets.py``); None: it is no such one.
       version: of the definition. Values of two versions are not compared; raise it when a value would change.
     """
 
@@ -112,6 +113,7 @@ class Metric:
     extra: tuple[str, ...] | None = None
     slack: Callable[[Mapping[str, np.ndarray], Mapping[str, Any]], float] | None = None
     by_form: bool = False
+    of: str | None = None
     version: int = 1
 
     def value(self, rows: Mapping[str, np.ndarray], protocol: Mapping[str, Any]) -> float | None:

@@ -26,6 +26,7 @@ from salmu_jax.evaluation.metrics import (
     visidint,
 )
 from salmu_jax.evaluation.rows import DATA_COLUMNS, Column
+from salmu_jax.evaluation.subsets import with_subsets
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.text import safe_text
 
@@ -47,7 +48,7 @@ METRICS: tuple[Metric, ...] = (
 )
 # The metrics of each probe, which are measured where ``evaluate.probes`` names it.
 PROBES: dict[str, tuple[Metric, ...]] = {}
-KNOWN: tuple[Metric, ...] = (*METRICS, *(metric for probe in PROBES.values() for metric in probe))
+KNOWN: tuple[Metric, ...] = with_subsets((*METRICS, *(metric for probe in PROBES.values() for metric in probe)))
 BY_KEY: dict[str, Metric] = {metric.key: metric for metric in KNOWN}
 # The figures of the released evaluator's structure, in the order of the leaderboard.
 RELEASED: tuple[Metric, ...] = tuple(metric for metric in METRICS if metric.released)
@@ -57,7 +58,8 @@ SCHEMA_2: dict[str, int] = {metric.key: 1 for metric in REQUIRED}
 
 
 def chosen(options: Any) -> tuple[Metric, ...]:
-    """Returns what an evaluation measures: all of :data:`METRICS`, then the probes that ``options.probes`` names.
+    """Returns what an evaluation measures: all of :data:`METRICS`, then the probes that ``options.probes`` names, and then
+    both by subsets of people.
 
     ``options`` is the config's section ``evaluate``. The order is that of :data:`PROBES`. Raises InputError for an unknown
     probe.
@@ -65,7 +67,8 @@ def chosen(options: Any) -> tuple[Metric, ...]:
     if strange := [name for name in options.probes if name not in PROBES]:
         possible = ", ".join(PROBES) or "none"
         raise InputError(f"names no probe {safe_text(strange[0], 40)!r}; there are: {possible}", "evaluate.probes")
-    return (*METRICS, *(metric for name, probe in PROBES.items() if name in options.probes for metric in probe))
+    probes = (metric for name, probe in PROBES.items() if name in options.probes for metric in probe)
+    return with_subsets((*METRICS, *probes))
 
 
 def versions(metrics: Sequence[Metric]) -> dict[str, int]:

@@ -71,7 +71,8 @@ def page_names(ids: Sequence[str]) -> dict[str, str]:
 
 def digits(key: str) -> int:
     """Returns how many digits a metric is shown with: RetFail's are small, and so are those of probes."""
-    return 4 if key.startswith("RetFail") or key in _PROBED else 3
+    of = key.partition("@")[0]
+    return 4 if of.startswith("RetFail") or of in _PROBED else 3
 
 
 def chip(row: Row, verdict: str) -> dict[str, Any]:
