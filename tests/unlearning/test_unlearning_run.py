@@ -14,13 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fake_pairs import forget_source, retain_source
+from out_of_bounds import DATA_OF_THE_EVALUATION, TouchedError, out_of_bounds
 from random_models import random_params
 
+from data_pipelines.input import PairSource
 from salmu_jax.config import base_config
 from salmu_jax.models.clip import Clip, ClipConfig, l2_normalize
 from salmu_jax.models.zoo import architecture
 from salmu_jax.runtime.errors import InputError, Preempted
 from salmu_jax.runtime.identity import Identity
+from salmu_jax.training import checkpoint
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.states import States
 from salmu_jax.unlearning import loop, registry
@@ -343,16 +346,57 @@ def test_an_interrupted_run_resumes_with_the_same_bits(tmp_path, monkeypatch):
     assert bits(resumed) == bits(whole)
 
 
+@pytest.mark.parametrize(
+    "touch",
+    [
+        lambda ctx, elsewhere: ctx.permission.split("salmu/holdout_association"),
+        lambda ctx, elsewhere: ctx.encode_images("salmu/holdout_identity"),
+        lambda ctx, elsewhere: PairSource.open(elsewhere / "datasets", ["salmu/holdout_identity"]),
+        lambda ctx, elsewhere: checkpoint.load_model(elsewhere / "models" / "clean", CLIP.config),
+        lambda ctx, elsewhere: (elsewhere / "models" / "clean" / "array").read_bytes(),
+        lambda ctx, elsewhere: list(elsewhere.iterdir()),
+        lambda ctx, elsewhere: next(DATA_OF_THE_EVALUATION.rglob("*.json")).read_text(),
+    ],
+    ids=["holdout", "its images", "its data set", "Clean", "its file", "the work directory", "the evaluation's data"],
+)
+def test_a_method_that_touches_what_it_may_not_read_fails_at_the_touch(touch, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "work"
+    (elsewhere / "models" / "clean").mkdir(parents=True)
+    (elsewhere / "models" / "clean" / "array").write_text("weights")
+
+    @dataclasses.dataclass(frozen=True)
+    class Reaching(Projection):
+        name: ClassVar[str] = "reaching"
+
+        def prepare(self, ctx):
+            touch(ctx, elsewhere)
+            return super().prepare(ctx)
+
+    register(monkeypatch, Reaching)
+    with out_of_bounds(elsewhere), pytest.raises((TouchedError, InputError), match=r"may not read|work|json"):
+        unlearn(tmp_path / "run", "reaching", {})
+
+
 @pytest.mark.parametrize("name", registry.METHODS)
 def test_every_method_runs(name, tmp_path):
-    """Two steps, or none; nothing but the parameters has to be finite, and what is read is what is declared."""
+    """Two steps, or none, with the image tower frozen: it keeps every bit, and all parameters are finite.
+
+    What is read is what is declared, and nothing else of ours is touched.
+    """
     method = registry.get(name)
     fields = {"learning_rate": 1e-4} | ({"epochs": 0.5} if method.takes_steps() else {})
     counts = {"batches": 2, "pool": 16}  # of options that say how much is prepared
     fields["options"] = {option: counts[option] for option in counts if hasattr(method, option)}
     looks_inside = re.search(r"models\.features|clip\.init|in_proj", inspect.getsource(inspect.getmodule(method)))
     model = (Clip(TINY), random_params(Clip(TINY))) if looks_inside else (CLIP, PARAMS)
-    params, manifest, _ = unlearn(tmp_path, name, fields, model=model)
+    with out_of_bounds(tmp_path / "work"):
+        try:
+            params, manifest, _ = unlearn(tmp_path / "run", name, {**fields, "freeze": ["visual/.*"]}, model=model)
+        except InputError as error:  # the method trains something that has no image tower
+            if type(method).parametrise is Method.parametrise or "matches no parameter" not in str(error):
+                raise
+            params, manifest, _ = unlearn(tmp_path / "run", name, fields, model=model)
+    assert bits(params["visual"]) == bits(model[1]["visual"])
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
     reads = {stream.reads for stream in method.make_streams().values()}
     assert ("salmu/forget" in manifest["drawn"]) >= ("forget" in reads)  # prepare may read it besides
