@@ -11,6 +11,8 @@ import yaml
 from salmu_jax import commands
 from salmu_jax.config import load_config
 from salmu_jax.evaluation import verdicts
+from salmu_jax.unlearning import registry
+from salmu_jax.unlearning.plan import needs
 
 ROOT = documents.ROOT
 PAGES = {str(path.relative_to(ROOT)): path for path in documents.DOCUMENTS}
@@ -72,6 +74,15 @@ def test_the_examples_of_methods_are_there():
     examples = re.findall(r"`(\w+\.py)`", documents.section("docs/methods.md", "## Examples to read"))
     assert len(examples) > 10
     assert [name for name in examples if not (ROOT / "salmu_jax" / "unlearning" / "methods" / name).is_file()] == []
+
+
+def test_the_table_of_methods_is_that_of_the_registry():
+    table = documents.section("docs/methods.md", "## The methods").partition("\n\n**")[0]
+    expected = ["| name | title | steps | reads | presets |", "|---|---|---|---|---|"]
+    for name, method in registry.METHODS.items():
+        steps, presets = "yes" if method.takes_steps() else "", ", ".join(f"`{preset}`" for preset in method.presets)
+        expected.append(f"| `{name}` | {method.title} | {steps} | {', '.join(needs(method()))} | {presets} |")
+    assert [line for line in table.splitlines() if line.startswith("|")] == expected, "\n".join(expected)
 
 
 def test_the_citation_names_this_version_and_licence():

@@ -19,7 +19,7 @@ from salmu_jax.unlearning.streams import Forget, Retain, Stream
 
 @dataclasses.dataclass(frozen=True)
 class Delete(Method):
-    """Drives all similarities of the forget batch to 0 and keeps those of the retain batch (MSE): no distillation.
+    """Drives all similarities of the forget batch to 0 and keeps those of the retain batch: SALMUBench's form.
 
     This is the baseline of SALMUBench's tables, CLIPErase (SALMU) without consistency, and not the paper's DELETE.
     """
