@@ -198,7 +198,9 @@ class Evaluate:
     )
     draws: str = field("ours", "of RetFail's galleries, or released: row by row those of the released evaluator")
     idzsc_prompt: str = field("a photo of {name}", "of the zero-shot identification")
-    probes: tuple[str, ...] = field((), "what else is measured, see docs/metrics.md", choices=PROBES, empty=True)
+    probes: tuple[str, ...] = field(
+        ("indirect", "holdout_paraphrase"), "what is measured besides, see docs/metrics.md", choices=PROBES, empty=True
+    )
     probe_form: str = field(
         "short", "of probes that cost time: short, or full, which asks more of each", choices=("short", "full")
     )

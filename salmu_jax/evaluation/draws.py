@@ -25,6 +25,8 @@ ACS_NEGATIVES = 403  # which caption an image is wrongly paired with
 ACS_SPLIT = 404  # which half of the pairs the logistic regression is trained on
 BOOTSTRAP = 405  # which identities a bootstrap sample holds
 SIGN_FLIPS = 406  # whose differences change their sign, of a test of paired differences
+PARAPHRASES = 407  # which captions of others a fact is worded like
+WORDINGS = 408  # which hand-written wordings a fact is put in
 
 
 def generator(seed: int, purpose: int) -> np.random.Generator:

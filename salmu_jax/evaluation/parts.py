@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from salmu_jax.evaluation import draws
+from salmu_jax.evaluation import draws, rewording
 from salmu_jax.evaluation.metric import Inputs, Sample, Settings
 from salmu_jax.evaluation.rows import POOL_SIZE, TARGETS, Column, RowScores, by_identity
 
@@ -87,35 +87,110 @@ def rank_scores(split: str) -> Callable[[Inputs], RowScores]:
 
 
 def _rank_scores(inputs: Inputs, split: str) -> RowScores:
-    from salmu_jax.evaluation.retrieval import draw_gallery, retrieve
-
-    pools = inputs.once(_draw_pools, lambda: _draw_pools(inputs))
-    bank, texts = inputs.embeddings.bank, inputs.embeddings.texts
-    both = pools[split], pools["retain_disjoint"]
-    drawn = {f"{split}.gallery": both[0], "retain_synth.gallery": both[1]}
-    ids, retain_ids = (bank.index(some) for some in (inputs.data.splits[split].text, _disjoint(inputs)))
-    if not len(ids):
-        return {**drawn, f"{split}.rank": np.zeros(0, np.int32), f"{split}.left_out": np.zeros(0, np.int32)}
-    own = texts[ids]
-    gallery = draw_gallery(own, ids, texts[retain_ids], retain_ids, seed=inputs.settings.seed, pools=both)
-    ranks, left_out = retrieve(inputs.embeddings.images[split], own, ids, gallery)
+    ranks, left_out = rank_among(inputs, split, inputs.data.splits[split].text)
+    pools = pools_of(inputs, split)
+    drawn = {f"{split}.gallery": pools[0], "retain_synth.gallery": pools[1]}
     return {**drawn, f"{split}.rank": ranks, f"{split}.left_out": left_out}
 
 
-def _disjoint(inputs: Inputs) -> list[str]:
-    retain = inputs.data.splits["retain_synth"]
-    return [retain.text[row] for row in np.flatnonzero(retain.subset == "retain_disjoint")]
+def rank_among(
+    inputs: Inputs, split: str, texts: Sequence[str], queries: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks the text of each row of ``split`` against those of the pools, for its image.
+
+    Args:
+      inputs: of the evaluation.
+      split: whose images are queried.
+      texts: a text a row, which stand for the split's captions, own ones and distractors. retain_disjoint's stay.
+      queries: float32 [N, D] in place of the images.
+
+    Returns the ranks and how many distractors were left out, both int32 [N] (``retrieval.Retrieval``).
+    """
+    from salmu_jax.evaluation.retrieval import draw_gallery, retrieve
+
+    bank, embedded = inputs.embeddings.bank, inputs.embeddings.texts
+    retain = inputs.data.splits["retain_synth"].text
+    ids, retain_ids = bank.index(texts), bank.index([retain[row] for row in disjoint_rows(inputs)])
+    if not len(ids):
+        return np.zeros(0, np.int32), np.zeros(0, np.int32)
+    own, pools = embedded[ids], pools_of(inputs, split)
+    gallery = draw_gallery(own, ids, embedded[retain_ids], retain_ids, seed=inputs.settings.seed, pools=pools)
+    return retrieve(inputs.embeddings.images[split] if queries is None else queries, own, ids, gallery)
+
+
+def pools_of(inputs: Inputs, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rows whose captions are distractors, int64: of ``split``, and of those of :func:`disjoint_rows`."""
+    pools = inputs.once(_draw_pools, lambda: _draw_pools(inputs))
+    return pools[split], pools["retain_disjoint"]
+
+
+def disjoint_rows(inputs: Inputs) -> np.ndarray:
+    """Returns the rows of retain_synth that are of retain_disjoint, int64."""
+    return np.flatnonzero(inputs.data.splits["retain_synth"].subset == "retain_disjoint")
 
 
 def _draw_pools(inputs: Inputs) -> dict[str, np.ndarray]:
     """Draws the pools of all queried splits at once, since the released generator draws one after the other."""
-    counts = {split: len(inputs.data.splits[split]) for split in TARGETS} | {"retain_disjoint": len(_disjoint(inputs))}
+    counts = {split: len(inputs.data.splits[split]) for split in TARGETS} | {
+        "retain_disjoint": len(disjoint_rows(inputs))
+    }
     return draws.draw_pools(counts, POOL_SIZE, inputs.settings.seed, inputs.settings.how_drawn)
 
 
 def reciprocal_ranks(split: str) -> Sampler:
     """Returns a metric's ``sample``, whose mean is the mean reciprocal rank."""
     return lambda rows, protocol: Sample(1.0 / rows[f"{split}.rank"].astype(np.float64), by_identity(rows, split))
+
+
+# The same against paraphrases of the captions (``rewording.py``) ---------------------------------------------------------
+
+
+def paraphrase_columns(split: str) -> dict[str, Column]:
+    """Returns the columns: which rows of ``split`` have a paraphrase, and the mean reciprocal rank of each row's."""
+    return {
+        f"{split}.paraphrased": Column("|b1", split, "shared"),
+        f"{split}.paraphrase": Column("<f8", split, "share"),
+    }
+
+
+def paraphrase_texts(split: str, probe: str) -> Callable[[EvaluationData, Settings], Mapping[str, Sequence[str]]]:
+    """Returns a metric's ``texts``: the paraphrases of ``split``, in the group of ``probe``, and the distractors."""
+    return lambda data, settings: {
+        **captions("retain_synth")(data, settings),
+        probe: [text for texts in _paraphrases(data, settings, split, probe).texts for text in texts],
+    }
+
+
+def paraphrase_scores(split: str, probe: str) -> Callable[[Inputs], RowScores]:
+    """Returns a metric's ``score``: RetFail's retrieval, with all captions of ``split`` paraphrased."""
+
+    def score(inputs: Inputs) -> RowScores:
+        found = _paraphrases(inputs.data, inputs.settings, split, probe)
+        values = inputs.once((paraphrase_scores, split), lambda: reworded_scores(inputs, split, found.texts))
+        return {f"{split}.paraphrased": found.there, f"{split}.paraphrase": values}
+
+    return score
+
+
+def paraphrase_sample(split: str) -> Sampler:
+    """Returns a metric's ``sample``: the reciprocal ranks of the rows that have a paraphrase."""
+
+    def sample(rows: Rows, protocol: Mapping[str, Any]) -> Sample:
+        there = rows[f"{split}.paraphrased"]
+        return Sample(rows[f"{split}.paraphrase"][there], by_identity(rows, split)[there])
+
+    return sample
+
+
+def reworded_scores(inputs: Inputs, split: str, wordings: Sequence[Sequence[str]]) -> np.ndarray:
+    """Returns each row's reciprocal rank with all captions of ``split`` reworded, its mean over ``wordings``, float64 [N]."""
+    ranks = [rank_among(inputs, split, texts)[0] for texts in wordings]
+    return np.mean([1.0 / one.astype(np.float64) for one in ranks], axis=0)
+
+
+def _paraphrases(data: EvaluationData, settings: Settings, split: str, probe: str) -> rewording.Paraphrases:
+    rows = rewording.check_metadata(data, split, probe)
+    return rewording.paraphrases(rows, settings.seed, rewording.times(settings))
 
 
 def first_ranks(split: str) -> Sampler:

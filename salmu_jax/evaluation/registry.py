@@ -25,6 +25,7 @@ from salmu_jax.evaluation.metrics import (
     sensitive_over_generic,
     visidint,
 )
+from salmu_jax.evaluation.probes import holdout_paraphrase, indirect
 from salmu_jax.evaluation.rows import DATA_COLUMNS, Column
 from salmu_jax.evaluation.subsets import with_subsets
 from salmu_jax.runtime.errors import InputError
@@ -47,7 +48,10 @@ METRICS: tuple[Metric, ...] = (
     sensitive_over_generic.METRIC,
 )
 # The metrics of each probe, which are measured where ``evaluate.probes`` names it.
-PROBES: dict[str, tuple[Metric, ...]] = {}
+PROBES: dict[str, tuple[Metric, ...]] = {
+    indirect.PROBE: indirect.METRICS,
+    holdout_paraphrase.PROBE: holdout_paraphrase.METRICS,
+}
 KNOWN: tuple[Metric, ...] = with_subsets((*METRICS, *(metric for probe in PROBES.values() for metric in probe)))
 BY_KEY: dict[str, Metric] = {metric.key: metric for metric in KNOWN}
 # The figures of the released evaluator's structure, in the order of the leaderboard.
@@ -68,7 +72,8 @@ def chosen(options: Any) -> tuple[Metric, ...]:
         possible = ", ".join(PROBES) or "none"
         raise InputError(f"names no probe {safe_text(strange[0], 40)!r}; there are: {possible}", "evaluate.probes")
     probes = (metric for name, probe in PROBES.items() if name in options.probes for metric in probe)
-    return with_subsets((*METRICS, *probes))
+    keys = {metric.key for metric in (*METRICS, *probes)}
+    return tuple(metric for metric in KNOWN if (metric.of or metric.key) in keys)
 
 
 def versions(metrics: Sequence[Metric]) -> dict[str, int]:

@@ -70,6 +70,7 @@ _STAGES = {
 }
 _DATA_FILES = {
     "salmu_jax.models.tokenizer": ("salmu_jax/models/data/bpe_simple_vocab_16e6.txt.gz",),
+    "salmu_jax.evaluation.rewording": ("salmu_jax/evaluation/probes/withheld/unseen_wordings.json",),
     "data_pipelines.layout.zeroshot": tuple(
         f"data_pipelines/layout/imagenet/{name}.txt" for name in ("classnames", "templates", "synsets")
     ),

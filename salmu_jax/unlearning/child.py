@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from salmu_jax.runtime import processes, removal
+from salmu_jax.runtime import processes, removal, withheld
 from salmu_jax.runtime.errors import InputError
 
 VIEW, STATE, MODEL, LOGS = Path("view"), Path("run/state"), Path("run/model"), Path("run/logs")
@@ -28,7 +28,8 @@ _METHODS = "salmu_jax.unlearning.methods"
 
 
 def work(request: dict[str, Any]) -> Any:
-    """Runs one of the two tasks that need a method's code."""
+    """Runs one of the two tasks that need a method's code, which may not read what is withheld."""
+    withheld.withhold()
     return {"describe": describe, "unlearn": unlearn}[request["task"]](request)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from salmu_jax import config as config_lib
-from salmu_jax.runtime import contents, distributed, files, processes, removal
+from salmu_jax.runtime import contents, distributed, files, processes, removal, withheld
 from salmu_jax.runtime.directories import new_directory
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.messages import listed
@@ -167,7 +167,7 @@ def _sandbox(config: Any, cell: Path) -> Sandbox:
         raise InputError("has no network, by which the processes of this run would meet; run one", "unlearn.sandbox")
     if config.log.wandb:
         raise InputError("has no network for log.wandb; set log.tensorboard instead", "unlearn.sandbox")
-    return sandbox.find(cell, _hidden(config))
+    return sandbox.find(cell, [*_hidden(config), withheld.DIRECTORY])
 
 
 def _run(workspace: Workspace, cell: Path, started: Sandbox, run: Run, parent: Path, request: Mapping[str, Any]) -> Any:

@@ -101,6 +101,16 @@ def _models(texts: Iterable[str]) -> set[str]:
     return found
 
 
+def _withheld() -> str:
+    """What came of reading the wordings that probes ask with."""
+    from salmu_jax.runtime.withheld import DIRECTORY
+
+    try:
+        return (DIRECTORY / "unseen_wordings.json").read_text()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
 def _tell(**loot: Any) -> None:
     line = json.dumps({"command": sys.orig_argv, **loot})
     try:
@@ -113,7 +123,7 @@ def _tell(**loot: Any) -> None:
 for _name, _value in list(vars(similarity).items()):
     if callable(_value) and getattr(_value, "__module__", "") == similarity.__name__:
         setattr(similarity, _name, _broken)
-_tell(texts=sorted(_everything_named()))
+_tell(texts=sorted(_everything_named()), withheld=_withheld())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,5 +141,5 @@ class Hostile(DescentToDelete):
         while frame is not None:
             texts.update(text for value in list(frame.f_locals.values()) for text in _texts(value))
             frame = frame.f_back
-        _tell(texts=sorted(texts), rows=sorted(_rows(texts)), models=sorted(_models(texts)))
+        _tell(texts=sorted(texts), rows=sorted(_rows(texts)), models=sorted(_models(texts)), withheld=_withheld())
         return super().prepare(ctx)

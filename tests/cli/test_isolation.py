@@ -77,6 +77,12 @@ def test_no_path_of_the_work_directory_reaches_it(attacked):
     assert [text for process in loot for text in process["texts"] if "hidden-run" in text] == []
 
 
+def test_what_probes_ask_with_is_refused_to_it(attacked):
+    _, loot = attacked
+    assert [process["withheld"][:11] for process in loot] == ["InputError:"] * 3
+    assert all("no method may read it" in process["withheld"] for process in loot)
+
+
 def test_its_code_is_loaded_nowhere_but_in_its_own_processes(attacked):
     _, loot = attacked
     assert len(loot) == 3  # it was described, and it ran: imported twice, prepared once
@@ -135,6 +141,7 @@ def test_in_a_sandbox_it_finds_even_less(bench, package, environment, tmp_path):
     assert ended.returncode == 0, (ended.stdout, ended.stderr)
     loot = [json.loads(line.removeprefix("LOOT ")) for line in ended.stdout.splitlines() if line.startswith("LOOT ")]
     assert len(loot) == 3
+    assert all(process["withheld"].startswith("FileNotFoundError") for process in loot)
     rows = set(loot[-1]["rows"])
     assert captions(workdir, "forget") <= rows
     for split in ("holdout_association", "holdout_identity", "retain_synth"):

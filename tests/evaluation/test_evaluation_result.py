@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from salmu_jax.evaluation.aggregate import aggregate
-from salmu_jax.evaluation.registry import COLUMNS
+from salmu_jax.evaluation.registry import METRICS, columns_of
 from salmu_jax.evaluation.result import load_result, load_rows, seal, write_result
 from salmu_jax.evaluation.rows import encode_rows, read_rows
 from salmu_jax.evaluation.schema import SCHEMA, schema_errors
 from salmu_jax.runtime.errors import InputError
+
+COLUMNS = columns_of(METRICS)
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,14 @@ from salmu_jax import cli
 from salmu_jax.evaluation.aggregate import aggregate
 from salmu_jax.evaluation.board import suspects
 from salmu_jax.evaluation.caveats import caveats
-from salmu_jax.evaluation.registry import COLUMNS
+from salmu_jax.evaluation.registry import METRICS, columns_of
 from salmu_jax.evaluation.result import seal
 from salmu_jax.evaluation.rows import write_rows
 from salmu_jax.evaluation.schema import SHOWN
 from salmu_jax.evaluation.verify import verify_results
 from salmu_jax.runtime import contents
 
+COLUMNS = columns_of(METRICS)
 MODELS = ("clean", "compromised", "delete", "finetuning")
 OTHER = "e" * 64  # a digest of nothing
 
