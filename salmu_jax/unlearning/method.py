@@ -42,7 +42,8 @@ class Pairs(NamedTuple):
 
     images: jax.Array | None  # uint8 [B, H, W, 3]; None for captions alone
     tokens: jax.Array  # int32 [B, T]
-    others: Mapping[str, jax.Array] = {}  # int32 [B, T] each: further captions of the same images, by name
+    others: Mapping[str, jax.Array] = {}  # int32 [B, T] or [B, K, T] each: further captions of the same images, by name
+    numbers: Mapping[str, jax.Array] = {}  # float32 [B] each: what the metadata say of each row, by name
 
 
 class StepInfo(NamedTuple):

@@ -7,7 +7,8 @@ A batch is a dictionary of :class:`~salmu_jax.unlearning.method.Pairs` under the
 name and the step: not on the number of hosts or workers, on other streams, or on where a run resumed.
 
 Functions that make captions are pure, ``make(rows, rng) -> list[str]``. They see the metadata of the forget pairs
-(:class:`~salmu_jax.unlearning.permission.ForgetRows`) and a generator of the seed and the stream's name.
+(:class:`~salmu_jax.unlearning.permission.ForgetRows`) and a generator of the seed and the stream's name. For ``others``, such
+a function may make several captions per row, a tuple of the same length for every row.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from salmu_jax.unlearning.method import Pairs
 from salmu_jax.unlearning.permission import FORGET, RETAIN, ForgetRows, Permission
 
 GENERIC = "generic_caption"
-MakeCaptions = Callable[[ForgetRows, np.random.Generator], Sequence[str]]
+MakeCaptions = Callable[[ForgetRows, np.random.Generator], Sequence[str] | Sequence[Sequence[str]]]
+MakeNumbers = Callable[[ForgetRows], Sequence[float] | np.ndarray]
 Drawn = tuple[Pairs, np.ndarray | None]  # a batch, and the positions of its examples in their source
 Open = Callable[[int, int, int], Iterator[Drawn]]  # (first step, host, number of hosts): a host's share of every batch
 
@@ -115,7 +117,7 @@ class _Pairs(Stream):
 
     has_images: ClassVar[bool] = True
 
-    # name: "generic_caption", or (for forget pairs) a function that makes one caption per row.
+    # name: "generic_caption", or (for forget pairs) a function that makes one caption per row, or a tuple of several.
     others: Mapping[str, str | MakeCaptions] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -133,31 +135,54 @@ class _Pairs(Stream):
         generic = [other for other, what in self.others.items() if what == GENERIC]
         source = inputs.permission.split(self.reads).with_texts(*([GENERIC] if generic else []))
         made = {
-            other: _caption_a_row(make, f"{name}.{other}", inputs)
+            other: _captions_a_row(make, f"{name}.{other}", inputs)
             for other, make in self.others.items()
             if callable(make)
         }
-        seed = self._seed(name, inputs)
+        numbers, seed = self._numbers(name, inputs), self._seed(name, inputs)
 
         def draw(first_step: int, host: int, hosts: int) -> Iterator[Drawn]:
             for batch in _from_source(source, size, seed, inputs, first_step, host, hosts, images=True):
                 others: dict[str, Any] = {other: batch["generic_tokens"] for other in generic}
                 others |= {other: tokens[batch["index"]] for other, tokens in made.items()}
-                yield Pairs(batch["images"], batch["tokens"], others), batch["index"]
+                of_rows = {number: values[batch["index"]] for number, values in numbers.items()}
+                yield Pairs(batch["images"], batch["tokens"], others, of_rows), batch["index"]
 
         return draw
+
+    def _numbers(self, name: str, inputs: Inputs) -> dict[str, np.ndarray]:
+        """Returns a number for each row of the source, float32 [N] each, by name."""
+        return {}
 
 
 @dataclasses.dataclass(frozen=True)
 class Forget(_Pairs):
-    """Pairs to forget. ``others`` adds captions to each: ``generic_caption``, or captions made by a function."""
+    """Pairs to forget.
+
+    Attributes:
+      others: adds captions to each: ``generic_caption``, or captions made by a function.
+      numbers: adds numbers to each, made by pure functions of the rows: whether a person is to be forgotten whole, say.
+    """
 
     purpose: ClassVar[int] = 2
     usual_name: ClassVar[str] = FORGET
 
+    numbers: Mapping[str, MakeNumbers] = dataclasses.field(default_factory=dict)
+
     @property
     def reads(self) -> str:
         return FORGET
+
+    def _numbers(self, name: str, inputs: Inputs) -> dict[str, np.ndarray]:
+        found, rows = {}, inputs.permission.rows
+        for number, make in self.numbers.items():
+            values = np.asarray(make(rows), np.float32)
+            if values.shape != (len(rows),) or not np.isfinite(values).all():
+                shape = list(values.shape)
+                message = f"made {shape} for {len(rows):,} forget rows; a finite number per row is needed"
+                raise InputError(message, _where(f"{name}.{number}"))
+            found[number] = values
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -351,17 +376,28 @@ def _from_source(
 # Captions that functions make ----------------------------------------------------------------------------------------------
 
 
-def _caption_a_row(make: MakeCaptions, name: str, inputs: Inputs) -> np.ndarray:
-    """Returns the tokens, int32 [N, T], of one caption for each of the N forget rows."""
-    texts = _made(make, name, inputs, _generator(name, inputs))
+def _captions_a_row(make: MakeCaptions, name: str, inputs: Inputs) -> np.ndarray:
+    """Returns the tokens of one caption for each of the N forget rows, int32 [N, T], or of K for each, [N, K, T]."""
+    made: Any = make(inputs.permission.rows, _generator(name, inputs))
+    if isinstance(made, str):
+        raise InputError("has to make a list of texts", _where(name))
+    made = list(made)
     wanted = len(inputs.permission.rows)
-    if len(texts) != wanted:
-        raise InputError(f"made {len(texts):,} captions of {wanted:,} forget rows; one per row is needed", _where(name))
-    return inputs.stream_tokenizer(texts)
+    if len(made) != wanted:
+        raise InputError(f"made {len(made):,} captions of {wanted:,} forget rows; one per row is needed", _where(name))
+    several = all(isinstance(row, list | tuple) for row in made)
+    if several and len(set(map(len, made))) > 1:
+        raise InputError("made more captions of some rows than of others; as many of each are needed", _where(name))
+    texts = _checked([text for row in made for text in row] if several else made, name)
+    tokens = inputs.stream_tokenizer(texts)
+    return tokens.reshape(wanted, -1, tokens.shape[-1]) if several else tokens
 
 
 def _made(make: MakeCaptions, name: str, inputs: Inputs, rng: np.random.Generator) -> list[str]:
-    texts: Any = make(inputs.permission.rows, rng)
+    return _checked(make(inputs.permission.rows, rng), name)
+
+
+def _checked(texts: Any, name: str) -> list[str]:
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise InputError("has to make a list of texts", _where(name))
     return list(texts)

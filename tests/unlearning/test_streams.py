@@ -181,6 +181,23 @@ def test_crops_follow_the_seed_and_the_step_and_leave_the_rest_alone():
     assert (others.arrays["forget"].images != first["forget"].images).any()
 
 
+def test_a_row_keeps_its_several_captions_and_its_number():
+    def both(rows, rng):
+        return [(text, f"{text} {rng.integers(9)}") for text in rows.text]
+
+    def length(rows):
+        return [len(text) for text in rows.text]
+
+    streams = {"forget": Forget(others={"both": both}, numbers={"length": length})}
+    inputs = make_inputs()
+    batch = next(Batches(streams, {"forget": 4}, inputs)()).arrays["forget"]
+    assert batch.others["both"].shape == (4, 2, 32)
+    np.testing.assert_array_equal(batch.others["both"][:, 0], batch.tokens)
+    assert batch.numbers["length"].dtype == np.float32
+    lengths = {tuple(TOKENIZER([text])[0]): len(text) for text in inputs.permission.rows.text}
+    assert batch.numbers["length"].tolist() == [lengths[tuple(row)] for row in batch.tokens]
+
+
 def test_an_alias_stays_with_its_row():
     seen = {}
     for batch in first(make_batches().whole(), 9):
@@ -328,6 +345,14 @@ def test_streams_that_cannot_be(stream, answer):
         (
             Forget(others={"alias": lambda rows, rng: ["one"]}),
             "stream 'a.alias': made 1 captions of 12 forget rows; one per row",
+        ),
+        (
+            Forget(others={"alias": lambda rows, rng: [("one",), *[("one", "two")] * 11]}),
+            "stream 'a.alias': made more captions of some rows than of others",
+        ),
+        (
+            Forget(numbers={"odd": lambda rows: [1.0]}),
+            r"stream 'a.odd': made \[1\] for 12 forget rows; a finite number per row",
         ),
         (Forget(others={"alias": lambda rows, rng: "one"}), "stream 'a.alias': has to make a list of texts"),
         (Forget(others={"alias": lambda rows, rng: [1] * 12}), "stream 'a.alias': has to make a list of texts"),
