@@ -19,7 +19,7 @@ from salmu_jax.unlearning.streams import Forget, Retain, Stream
 
 @dataclasses.dataclass(frozen=True)
 class CLIPErase(Method):
-    """Drives all similarities of the forget batch to 0; keeps those of the retain batch, and its embeddings: SALMUBench's form.
+    """Drives all similarities of the forget batch to 0; keeps the retain batch's, and its embeddings: SALMUBench's form.
 
     This is the baseline of SALMUBench's tables, not the paper's CLIPErase.
     """
