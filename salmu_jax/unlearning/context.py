@@ -108,6 +108,28 @@ class Context:
         compiled = jax.jit(add, donate_argnums=3, out_shardings=shardings)
         return zeros, lambda *rest: compiled(closed.consts, self.params, key, *rest)
 
+    def compute(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Returns ``function(*arguments)``, trees of arrays, compiled once for the devices of all hosts.
+
+        The function may close over arrays, such as those of :attr:`params`. The result is sharded like parameters.
+        """
+        with mesh_lib.use(self.mesh):
+            # What it closes over becomes arguments, see _sum.
+            closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+
+            def run(consts: Any, leaves: Any) -> Any:
+                return jax.tree.unflatten(
+                    jax.tree.structure(shapes), jax.core.eval_jaxpr(closed.jaxpr, consts, *leaves)
+                )
+
+            compiled = jax.jit(run, out_shardings=mesh_lib.param_shardings(shapes, self.mesh))
+            return compiled(closed.consts, jax.tree.leaves(arguments))
+
+    def stacked(self, count: int) -> dict[str, Pairs]:
+        """Returns the first ``count`` batches of the method's streams on the devices, batches being the leading axis."""
+        stack = jax.tree.map(lambda *leaves: np.stack(leaves), *self.batches(count))
+        return jax.device_put(stack, mesh_lib.batch_sharding(self.mesh, leading=1))
+
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embeds captions with the start model: float32 [N, D], L2-normalised."""
         tokens = self.stream_batches.inputs.tokenizer(list(texts))

@@ -10,9 +10,10 @@ frozen leaves as well.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import flax.traverse_util
 import jax
 import optax
 
@@ -77,3 +78,15 @@ def trainable_part(tree: Any, labels: Any) -> Any:
 def merge(trainable: Any, params: Any, labels: Any) -> Any:
     """``params`` with its trainable leaves taken from ``trainable``; the frozen ones are the very same arrays."""
     return jax.tree.map(lambda label, new, old: new if label == TRAIN else old, labels, trainable, params)
+
+
+def take(params: Any, paths: Iterable[str]) -> Any:
+    """Returns the part of a nested dictionary that has the leaves at ``paths``, and no others."""
+    flat = flax.traverse_util.flatten_dict(params, sep="/")
+    return flax.traverse_util.unflatten_dict({path: flat[path] for path in paths}, sep="/")
+
+
+def put(part: Any, params: Any) -> Any:
+    """Returns ``params``, a nested dictionary, with the leaves of ``part`` in their places."""
+    flat, new = (flax.traverse_util.flatten_dict(tree, sep="/") for tree in (params, part))
+    return flax.traverse_util.unflatten_dict(flat | new, sep="/")

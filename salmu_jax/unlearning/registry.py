@@ -19,9 +19,11 @@ from salmu_jax.unlearning.methods.direct_similarity_minimisation import DirectSi
 from salmu_jax.unlearning.methods.finetuning import Finetuning
 from salmu_jax.unlearning.methods.generic_captions import GenericCaptions
 from salmu_jax.unlearning.methods.gradient_projection import GradientProjection
+from salmu_jax.unlearning.methods.lip import Lip
 from salmu_jax.unlearning.methods.lora_subtract import LoraSubtract
 from salmu_jax.unlearning.methods.munba import MUNBa
 from salmu_jax.unlearning.methods.negative_gradient import NegativeGradient
+from salmu_jax.unlearning.methods.negmerge import NegMerge
 from salmu_jax.unlearning.methods.no_op import NoOp
 from salmu_jax.unlearning.methods.npo import NPO
 from salmu_jax.unlearning.methods.pinned_surrogates import PinnedSurrogates
@@ -30,9 +32,12 @@ from salmu_jax.unlearning.methods.relearn import Relearn
 from salmu_jax.unlearning.methods.salun import SalUn
 from salmu_jax.unlearning.methods.scrub import Scrub
 from salmu_jax.unlearning.methods.shuffled_captions import ShuffledCaptions
+from salmu_jax.unlearning.methods.slug import SLUG
 from salmu_jax.unlearning.methods.ssd import SSD
+from salmu_jax.unlearning.methods.task_vector import TaskVector
 from salmu_jax.unlearning.methods.text_projection import TextProjection
 from salmu_jax.unlearning.methods.vlunlearn import VLUnlearn
+from salmu_jax.unlearning.methods.weight_soup import WeightSoup
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
@@ -50,7 +55,12 @@ METHODS: dict[str, type[Method]] = {
         DeletePaper,
         SalUn,
         SSD,
+        SLUG,
         MUNBa,
+        Lip,
+        TaskVector,
+        NegMerge,
+        WeightSoup,
         Scrub,
         NPO,
         AlignmentCalibration,

@@ -14,7 +14,7 @@ from salmu_jax.unlearning.options import describe_options
 # A mask that is prepared; phases; a parametrisation; a closed form; captions without images. Each takes half a minute.
 CHOSEN = ("salun", "scrub", "lora_subtract", "text_projection", "pinned_surrogates")
 NAMES = tuple(registry.METHODS) if os.environ.get("SALMU_ALL_METHODS") else CHOSEN
-FEWER = {"batches": 4, "pool": 64}  # of options that say how much is prepared
+FEWER = {"batches": 4, "pool": 64, "count": 2}  # of options that say how much is prepared
 
 
 def fields(name):

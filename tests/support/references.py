@@ -3,6 +3,8 @@
 import jax
 import numpy as np
 
+from salmu_jax.unlearning.method import Bound
+
 
 def contrastive(image, text, log_scale):
     """Symmetric InfoNCE, the matching caption being on the diagonal."""
@@ -56,3 +58,23 @@ def central_differences(function, params, step=1e-6):
             gradient[index] = (ends[0] - ends[1]) / (2 * step)
         gradients.append(gradient)
     return jax.tree.unflatten(structure, gradients)
+
+
+def assert_terms(method, table, expected, *, info=None, params=None):
+    """The terms of ``method`` on a table model, and their gradient, against ``expected(params) -> terms``, within 1e-6."""
+    clip, default, reference_params, batch = table
+    params = default if params is None else params
+
+    def total(params):
+        terms = method.objectives(batch, Bound(clip, params), Bound(clip, reference_params), info)
+        return sum(terms.values()), terms
+
+    (_, terms), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(params)
+    wanted = expected(params)
+    assert terms.keys() == wanted.keys()
+    for name, value in wanted.items():
+        np.testing.assert_allclose(terms[name], value, rtol=1e-6, atol=1e-7)
+    numeric = central_differences(lambda params: sum(expected(params).values()), params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    ours, theirs = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (gradient, numeric))
+    assert np.linalg.norm(ours - theirs) < 1e-6 * np.linalg.norm(theirs)

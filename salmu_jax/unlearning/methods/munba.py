@@ -7,16 +7,16 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import optax
 
 from salmu_jax.models.clip import Params
 from salmu_jax.runtime.errors import InputError
+from salmu_jax.unlearning.freeze import parameter_paths, put, take
 from salmu_jax.unlearning.hyper import Hyper, base_optimizer, sgd_optimizer
 from salmu_jax.unlearning.losses import contrastive
-from salmu_jax.unlearning.method import Bind, Bound, Method, Pairs, StepInfo, option
+from salmu_jax.unlearning.method import Bind, Bound, Method, Pairs, StepInfo, identity, option
 from salmu_jax.unlearning.streams import Forget, Retain, Stream
 
 _ATTENTION = re.compile(r".*/(in_proj|out_proj)/(kernel|bias)")
@@ -53,13 +53,14 @@ class MUNBa(Method):
 
         Raises InputError for a model without attention layers.
         """
-        flat = flax.traverse_util.flatten_dict(params, sep="/")
-        chosen = {path: leaf for path, leaf in flat.items() if not self.attention_only or _ATTENTION.fullmatch(path)}
+        if not self.attention_only:
+            return params, identity
+        chosen = [path for path in parameter_paths(params) if _ATTENTION.fullmatch(path)]
         if not chosen:
             raise InputError(
                 "the model has no attention layers; false would train everything", "options.attention_only"
             )
-        return flax.traverse_util.unflatten_dict(chosen, sep="/"), _replaced
+        return take(params, chosen), put
 
     def objectives(
         self, batch: Mapping[str, Pairs], model: Bound, reference: Bound, info: StepInfo
@@ -106,8 +107,3 @@ def bargain(first: str, second: str) -> optax.GradientTransformationExtraArgs:
         return jax.tree.map(lambda a, b: shares[0] * a + shares[1] * b, *pair), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
-
-
-def _replaced(trainable: Params, params: Params) -> Params:
-    flatten = flax.traverse_util.flatten_dict
-    return flax.traverse_util.unflatten_dict(flatten(params, sep="/") | flatten(trainable, sep="/"), sep="/")
