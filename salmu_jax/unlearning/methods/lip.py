@@ -66,7 +66,7 @@ class Lip(Method):
         mean = ctx.mean(gradient, self.batches)
         sizes = ctx.gather(jax.jit(lambda tree: jax.tree.map(lambda leaf: jnp.mean(jnp.abs(leaf)), tree))(mean))
         flat = flax.traverse_util.flatten_dict(sizes, sep="/")
-        chosen = {}
+        chosen: dict[str, Any] = {}
         for tower in _TOWERS:
             largest = sorted((path for path in flat if path.startswith(f"{tower}/")), key=lambda path: -flat[path])
             chosen |= {path: flat[path] for path in largest[: self.layers]}
