@@ -1,7 +1,7 @@
 """Collects what verdicts rest on: the figures of a result, and intervals of the normalised statistics.
 
-The intervals are those of a paired bootstrap. Each sample draws the same identities (GenKnow: images) for a method, Clean and
-Compromised, and the statistic is computed within the sample. What the models share cancels, and the sampling error of the
+The intervals are those of a paired bootstrap. Each sample draws the same identities (GenKnow: images) for a method and
+the references, and the statistic is computed within the sample. What the models share cancels, and the sampling error of the
 references counts.
 """
 
@@ -24,7 +24,7 @@ from salmu_jax.evaluation.statistics import FIGURES, STATISTICS
 def figures(result: Mapping[str, Any]) -> dict[str, float | None]:
     """Returns the figures that verdicts use, from a result; None for one that was not measured or is not finite."""
     row = leaderboard_row(result)
-    found = {key: row[key] for key in FIGURES}
+    found = {key: row.get(key) for key in FIGURES}  # probes may not be known, or not measured
     return {key: None if x is None or not math.isfinite(x) else float(x) for key, x in found.items()}
 
 
@@ -51,8 +51,9 @@ def statistic_intervals(
     samples: dict[str, dict[str, np.ndarray]] = {name: {} for name in ("", *names)}
     for key, known in values.items():
         if known is not None:
-            drawn = _joint_samples(key, [rows, *reference_rows.values()], protocol)
-            for column, name in enumerate(samples):
+            have = [name for name in names if references[name].get(key) is not None]
+            drawn = _joint_samples(key, [rows, *(reference_rows[name] for name in have)], protocol)
+            for column, name in enumerate(["", *have]):
                 samples[name][key] = drawn[:, column]
     tail = (1 - intervals.LEVEL) / 2
     found = {}

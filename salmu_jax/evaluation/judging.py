@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from salmu_jax.evaluation.statistics import FIGURES, STATISTICS, Figures
 from salmu_jax.evaluation.verdicts import (
-    FAILURE,
     FAILURE_MODES,
     GRADE,
     GRADES,
@@ -16,13 +15,17 @@ from salmu_jax.evaluation.verdicts import (
     LABEL,
     MEANINGS,
     MILDER,
+    PROBED_BY,
     RULES,
     UNDETERMINED,
     Rule,
+    cases_of,
     join,
     lines_of,
     names_of,
+    qualified,
     rules_of,
+    unqualified,
 )
 from salmu_jax.foundation import CLEAN, COMPROMISED, TITLES
 
@@ -52,13 +55,15 @@ class Judgement:
     """The verdicts on a method: its failures, or else its grade, or ``undetermined``.
 
     ``reasons``: a sentence with figures for each verdict, which also says where an interval straddles a line. ``grade``:
-    None where there is a failure or something was not measured. ``labels``: verdicts of the kind ``label``. ``statistics``:
-    None where not defined. ``intervals``: those of statistics that were given.
+    None where there is a failure or something was not measured. Its verdict is qualified (``precise as far as measured``)
+    where ``unprobed`` names what could show that it is superficial, and was not measured. ``labels``: verdicts of the kind
+    ``label``. ``statistics``: None where not defined. ``intervals``: those of statistics that were given.
     """
 
     verdicts: tuple[str, ...]
     reasons: tuple[str, ...]
     grade: str | None
+    unprobed: tuple[str, ...]
     labels: tuple[str, ...]
     statistics: dict[str, float | None]
     intervals: dict[str, tuple[float, float]]
@@ -71,10 +76,11 @@ def judge(values: Figures, intervals: Intervals, references: Mapping[str, Figure
     Args:
       values: the model's figures, by the keys of :data:`salmu_jax.evaluation.statistics.FIGURES`; None: not measured.
       intervals: of *statistics*, by name, as :func:`salmu_jax.evaluation.evidence.statistic_intervals` returns them.
-      references: the figures of Clean and Compromised, by name. Where Clean's are not known, its level is taken as 0.
+      references: the figures of Clean, Compromised and, where it was trained, Retrained, by name. Where Clean's are not
+        known, its level is taken as 0.
     """
     case = _Case(values, intervals, references)
-    grade = None
+    grade, unprobed = None, case.unprobed()
     if case.found["leakage_removed"] is None:
         reasons = {UNDETERMINED: case.no_leakage()}
         doubts: list[str] = []
@@ -88,12 +94,13 @@ def judge(values: Figures, intervals: Intervals, references: Mapping[str, Figure
         else:
             grade = next(name for name in GRADES if name == IMPRECISE or case.holds(name))
             doubts += [name for name in GRADES[: GRADES.index(grade) + 1] if case.uncertain(name)]
-            reasons = {grade: case.why_graded(grade)}
+            reasons = {qualified(grade) if unprobed else grade: case.why_graded(grade)}
     straddles = case.straddles(doubts)
     return Judgement(
         verdicts=tuple(reasons),
         reasons=_with_doubts(reasons, straddles),
         grade=grade,
+        unprobed=unprobed if grade else (),
         labels=tuple(name for name in names_of(LABEL) if case.holds(name)),
         statistics={name: None if found is None else found[0] for name, found in case.found.items()},
         intervals=case.intervals,
@@ -105,9 +112,10 @@ def _with_doubts(reasons: Mapping[str, str], straddles: Sequence[Straddle]) -> t
     """Returns the reasons, each with what is uncertain of its verdict; the last one with what is not ruled out."""
     sentences = dict(reasons)
     for name in sentences:
-        if own := [straddle.describe() for straddle in straddles if straddle.verdict == name]:
+        if own := [straddle.describe() for straddle in straddles if straddle.verdict == unqualified(name)]:
             sentences[name] += f" Not certain: {join(own)}."
-    if others := [straddle.describe() for straddle in straddles if straddle.verdict not in sentences]:
+    said = {unqualified(name) for name in sentences}
+    if others := [straddle.describe() for straddle in straddles if straddle.verdict not in said]:
         sentences[[*sentences][-1]] += f" Not ruled out: {join(others)}."
     return tuple(sentences.values())
 
@@ -130,9 +138,8 @@ class _Case:
         return surely != self._decide(name, lambda rule: any(self._truths(rule)))
 
     def _decide(self, name: str | None, truth: Callable[[Rule], bool]) -> bool:
-        rules = rules_of(name) if name else ()
-        together = any if rules and rules[0].kind == FAILURE else all
-        return bool(rules) and together(self.found[rule.statistic] is not None and truth(rule) for rule in rules)
+        cases = cases_of(name) if name else ()
+        return any(all(self.found[rule.statistic] is not None and truth(rule) for rule in case) for case in cases)
 
     def _value(self, rule: Rule) -> float:
         found = self.found[rule.statistic]
@@ -177,13 +184,16 @@ class _Case:
         )
 
     def why_failed(self, name: str) -> str:
-        """Returns the meaning of a failure, and each of its rules that holds, with figures."""
-        facts = [
-            self._fact(rule.statistic, f", {rule.line()}")
-            for rule in rules_of(name)
-            if self.found[rule.statistic] and rule.holds(self._value(rule))
+        """Returns the meaning of a failure, and each rule of its cases that hold, with figures."""
+        held = [
+            case for case in cases_of(name) if all(self.found[r.statistic] and r.holds(self._value(r)) for r in case)
         ]
+        facts = dict.fromkeys(self._fact(rule.statistic, f", {rule.line()}") for case in held for rule in case)
         return f"{MEANINGS[name]}: {'; '.join(facts)}."
+
+    def unprobed(self) -> tuple[str, ...]:
+        """Returns what could show that a model is superficial, and was not measured."""
+        return tuple(title for name, title in PROBED_BY.items() if self.found[name] is None)
 
     def why_graded(self, name: str) -> str:
         """Returns the meaning of a grade, the statistics that grades ask for, and what the next better grade would ask."""
@@ -192,6 +202,9 @@ class _Case:
         for better in GRADES[: GRADES.index(name)][-1:]:
             missed = [rule.describe() for rule in rules_of(better) if not rule.holds(self._value(rule))]
             sentence += f" {better.capitalize()} asks for {join(missed)}."
+        if unprobed := self.unprobed():
+            verb = "was" if len(unprobed) == 1 else "were"
+            sentence += f" This is as far as measured: {join(unprobed)} {verb} not."
         return sentence
 
     def _fact(self, statistic: str, line: str = "") -> str:
@@ -201,7 +214,8 @@ class _Case:
         value, key = found
         title, digits = FIGURES[key]
         said = STATISTICS[statistic].say(value, key, lines_of(statistic))
-        levels = {name: self._references.get(name, {}).get(key) for name in STATISTICS[statistic].references}
+        names = STATISTICS[statistic].names_of_references(key, self._references)
+        levels = {name: self._references.get(name, {}).get(key) for name in names}
         others = ", ".join(f"{TITLES[name]} {x:.{digits}f}" for name, x in levels.items() if x is not None)
         own = f"{self._values[key]:.{digits}f}" if title in said else f"{title} {self._values[key]:.{digits}f}"
         return f"{said}{line} ({own}; {others})"

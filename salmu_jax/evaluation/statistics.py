@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from salmu_jax.foundation import CLEAN, COMPROMISED
+from salmu_jax.evaluation.subsets import PART, WHOLE, on_subset
+from salmu_jax.foundation import CLEAN, COMPROMISED, RETRAINED
 
 Figures = Mapping[str, Any]  # a figure a key: a float, or float64 [B], its bootstrap samples; None where not measured
 
@@ -29,6 +30,9 @@ FIGURES = {
     "IntraIdSim": ("IntraIdSim", 3),
     "InterIdRet_MRR": ("retrieval MRR on holdout_identity", 4),
     "IntraIdRet_MRR": ("retrieval MRR on holdout_association", 4),
+    "RetFail_MRR@part": ("RetFail MRR of people forgotten in part", 4),
+    "IndirectLeak@whole": ("IndirectLeak of people forgotten whole", 4),
+    "Relearn@whole": ("Relearn of people forgotten whole", 4),
 }
 
 
@@ -36,14 +40,14 @@ FIGURES = {
 class Statistic:
     """A normalised figure; of several figures the lowest value counts, that of the worse-off holdout.
 
-    ``formula`` takes a model's figure and those of ``references``, and gives nan where it is not defined. ``unit`` is
-    ``share``, ``points`` or ``ratio``. ``asked`` names the statistic in a rule, ``said`` states it of ``{figure}``; both
-    hold ``{}``, the place of a value.
+    ``formula`` takes a model's figure and those of ``references``, and gives nan where it is not defined. Of a reference that
+    is a tuple of names, the first counts whose figure is known. ``unit`` is ``share``, ``points`` or ``ratio``. ``asked``
+    names the statistic in a rule, ``said`` states it of ``{figure}``; both hold ``{}``, the place of a value.
     """
 
     name: str
     figures: tuple[str, ...]
-    references: tuple[str, ...]
+    references: tuple[str | tuple[str, ...], ...]
     unit: str
     formula: Callable[..., Any]
     asked: str
@@ -56,12 +60,21 @@ class Statistic:
         """
         found = {}
         for key in self.figures:
-            levels = [references.get(name, {}).get(key) for name in self.references]
+            levels = [references.get(name, {}).get(key) for name in self.names_of_references(key, references)]
             if self.references[0] == CLEAN and levels[0] is None:
                 levels[0] = 0.0
             if values.get(key) is not None and all(level is not None for level in levels):
                 found[key] = self.formula(values[key], *levels)
         return found
+
+    def names_of_references(self, key: str, references: Mapping[str, Figures]) -> list[str]:
+        """Returns which reference counts in each place for a figure: of several, the first that has it, else the last."""
+        chosen = []
+        for entry in self.references:
+            names = (entry,) if isinstance(entry, str) else entry
+            known = (name for name in names if references.get(name, {}).get(key) is not None)
+            chosen.append(next(known, names[-1]))
+        return chosen
 
     def worst(self, values: Figures, references: Mapping[str, Figures]) -> tuple[float, str] | None:
         """Returns the statistic and the figure that it is of, from plain floats; None where it is not defined."""
@@ -129,6 +142,7 @@ def _points_lost(value: Any, compromised: Any) -> Any:
 
 
 _BOTH = (CLEAN, COMPROMISED)
+_NEAREST = (RETRAINED, CLEAN)  # Retrained where it was trained: for people forgotten whole, Clean is nearly as good
 
 STATISTICS = {
     statistic.name: statistic
@@ -186,6 +200,51 @@ STATISTICS = {
             formula=_share,
             asked="{} times Compromised's similarity on the worse-off holdout",
             said="{figure} is {} times Compromised's",
+        ),
+        Statistic(
+            name="indirect_left",
+            figures=(on_subset("IndirectLeak", WHOLE),),
+            references=(_NEAREST, COMPROMISED),
+            unit="share",
+            formula=_kept,
+            asked="{} of the leakage left to indirect queries",
+            said="{} of the leakage is left to indirect queries",
+        ),
+        Statistic(
+            name="relearn_left",
+            figures=(on_subset("Relearn", WHOLE),),
+            references=(_NEAREST, COMPROMISED),
+            unit="share",
+            formula=_kept,
+            asked="{} of the leakage back after relearning",
+            said="{} of the leakage is back after relearning",
+        ),
+        Statistic(
+            name="found_in_part",
+            figures=(on_subset("RetFail_MRR", PART),),
+            references=(CLEAN, RETRAINED),
+            unit="share",
+            formula=_kept,
+            asked="{} of what Retrained finds of people forgotten in part",
+            said="{} of what Retrained finds of people forgotten in part is found",
+        ),
+        Statistic(
+            name="similarity_kept_in_part",
+            figures=("IntraIdSim",),
+            references=_BOTH,
+            unit="share",
+            formula=_kept,
+            asked="{} of the similarity kept on holdout_association",
+            said="{figure} keeps {} of Compromised's lead over Clean",
+        ),
+        Statistic(
+            name="retrieval_kept_in_part",
+            figures=("IntraIdRet_MRR",),
+            references=_BOTH,
+            unit="share",
+            formula=_kept,
+            asked="{} of the retrieval kept on holdout_association",
+            said="{figure} keeps {} of Compromised's lead over Clean",
         ),
     )
 }

@@ -1,6 +1,6 @@
 """Lists the verdicts and the rules that decide them: failures, grades and labels.
 
-* A **failure** applies if one of its rules holds. A method may show several.
+* A **failure** applies if one of its rules holds, or all of its rules with the same ``case``. A method may show several.
 * A **grade** applies if all of its rules hold and there is no failure. ``imprecise`` has no rules: it is what is left.
 * A **label** applies if all of its rules hold, whatever the failures.
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from salmu_jax.evaluation.statistics import STATISTICS
 
@@ -21,6 +22,8 @@ INEFFECTIVE = "ineffective"
 CATASTROPHIC = "catastrophic"
 OVER_GENERALISED = "over-generalised"
 PARTLY_OVER_GENERALISED = "partly over-generalised"
+SUPERFICIAL = "superficial"
+OVER_FORGOTTEN = "over-forgotten in part"
 PRECISE = "precise"
 NEARLY_PRECISE = "nearly precise"
 IMPRECISE = "imprecise"
@@ -33,14 +36,24 @@ MEANINGS = {
     CATASTROPHIC: "What the model knew of the rest of the world is damaged",
     OVER_GENERALISED: "Associations that were not to be forgotten are gone too",
     PARTLY_OVER_GENERALISED: "Associations that were not to be forgotten are weakened too",
+    SUPERFICIAL: "The secrets are hidden, and not gone: other wordings or a little fine-tuning find them",
+    OVER_FORGOTTEN: "Of people forgotten in part, less is left than without ever having learnt what was to be forgotten",
     PRECISE: "What was asked for is forgotten, and the rest is kept",
     NEARLY_PRECISE: "No failure, and at most twice the losses of a precise method",
     IMPRECISE: "No failure, but more is left or lost than in a nearly precise method",
     UTILITY_EFFICIENT: "Much is forgotten at little cost in general knowledge",
 }
-FAILURE_MODES = (INEFFECTIVE, CATASTROPHIC, OVER_GENERALISED, PARTLY_OVER_GENERALISED)
+FAILURE_MODES = (INEFFECTIVE, CATASTROPHIC, OVER_GENERALISED, PARTLY_OVER_GENERALISED, SUPERFICIAL, OVER_FORGOTTEN)
+PARTIAL = (PARTLY_OVER_GENERALISED, OVER_FORGOTTEN)  # failures that count half
 GRADES = (PRECISE, NEARLY_PRECISE, IMPRECISE)  # the best first
-MILDER = {PARTLY_OVER_GENERALISED: OVER_GENERALISED}  # is not said beside the failure that it is a milder form of
+# Failures that are not said beside one that says it already: a milder form, or what RetFail itself finds.
+MILDER = {
+    PARTLY_OVER_GENERALISED: OVER_GENERALISED,
+    OVER_FORGOTTEN: OVER_GENERALISED,
+    SUPERFICIAL: INEFFECTIVE,
+}
+PROBED_BY = {"indirect_left": "indirect queries", "relearn_left": "relearning"}  # without which a grade is qualified
+_QUALIFIED = " as far as measured"
 
 _WORDS = {"<": "less than", "<=": "at most", ">": "more than", ">=": "at least"}
 _ROUNDING = 1e-9  # of a statistic: 0.638 - 0.628 is not quite 1 point
@@ -56,11 +69,13 @@ class Rule:
     comparison: str
     threshold: float
     meaning: str
+    case: str = ""
 
     @property
     def references(self) -> tuple[str, ...]:
         """Returns the models that the statistic is normalised by."""
-        return STATISTICS[self.statistic].references
+        entries = STATISTICS[self.statistic].references
+        return tuple(name for entry in entries for name in ((entry,) if isinstance(entry, str) else entry))
 
     def holds(self, value: float) -> bool:
         """Returns whether a value of the statistic is on the verdict's side of the line."""
@@ -140,6 +155,53 @@ RULES = (
         0.80,
         "Where 'nearly precise' ends. Retrieval falls to two thirds in methods whose mean similarity stands at 97 %.",
     ),
+    Rule(
+        SUPERFICIAL,
+        FAILURE,
+        "indirect_left",
+        ">",
+        0.05,
+        "Half of what 'ineffective' allows of RetFail, above the reference. Of two models of a study that RetFail could not "
+        "tell from Clean, other wordings found 18 and 38 %.",
+    ),
+    Rule(
+        SUPERFICIAL,
+        FAILURE,
+        "relearn_left",
+        ">",
+        0.05,
+        "The same after fine-tuning on a tenth of forget. In the study, CLIPErase stands at 5 %, the other published methods "
+        "that forget at two thirds and more.",
+    ),
+    Rule(
+        OVER_FORGOTTEN,
+        FAILURE,
+        "found_in_part",
+        "<",
+        0.75,
+        "Less than Retrained finds, which has never seen what was to be forgotten. A quarter is about the error of its own "
+        "figure with some thirty people.",
+        case="similarity",
+    ),
+    Rule(
+        OVER_FORGOTTEN,
+        FAILURE,
+        "similarity_kept_in_part",
+        "<",
+        0.90,
+        "Where 'partly over-generalised' begins: what was to be kept of these people suffers with it.",
+        case="similarity",
+    ),
+    Rule(OVER_FORGOTTEN, FAILURE, "found_in_part", "<", 0.75, "As above.", case="retrieval"),
+    Rule(
+        OVER_FORGOTTEN,
+        FAILURE,
+        "retrieval_kept_in_part",
+        "<",
+        0.80,
+        "Where 'partly over-generalised' begins, by retrieval.",
+        case="retrieval",
+    ),
     Rule(PRECISE, GRADE, "leakage_removed", ">=", 0.99, "The paper's limit of utility-efficient deletion."),
     Rule(
         PRECISE,
@@ -181,6 +243,27 @@ def rules_of(name: str) -> tuple[Rule, ...]:
     return tuple(rule for rule in RULES if rule.name == name)
 
 
+def cases_of(name: str) -> tuple[tuple[Rule, ...], ...]:
+    """Returns the cases of a verdict: it applies if all rules of one of them hold. A grade or a label has one case."""
+    rules = rules_of(name)
+    if not rules or rules[0].kind != FAILURE:
+        return (rules,) if rules else ()
+    cases: dict[Any, list[Rule]] = {}
+    for number, rule in enumerate(rules):
+        cases.setdefault(rule.case or number, []).append(rule)
+    return tuple(map(tuple, cases.values()))
+
+
+def qualified(grade: str) -> str:
+    """Returns the verdict of a grade that rests on no probes: ``precise as far as measured``."""
+    return grade + _QUALIFIED
+
+
+def unqualified(verdict: str) -> str:
+    """Returns a verdict without the qualification of its grade."""
+    return verdict.removesuffix(_QUALIFIED)
+
+
 def names_of(kind: str) -> tuple[str, ...]:
     """Returns the verdicts of a kind that have rules, in the order of the table."""
     return tuple(dict.fromkeys(rule.name for rule in RULES if rule.kind == kind))
@@ -202,7 +285,8 @@ def definition(name: str) -> str:
     if not rules:
         return f"{MEANINGS[name]}."
     if rules[0].kind == FAILURE:
-        return f"{MEANINGS[name]}: {' or '.join(rule.describe() for rule in rules)}."
+        cases = [" and ".join(rule.describe() for rule in case) for case in cases_of(name)]
+        return f"{MEANINGS[name]}: {', or '.join(cases) if rules[0].case else ' or '.join(cases)}."
     return f"{MEANINGS[name]}: {join([rule.describe() for rule in rules])}."
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from salmu_jax.evaluation import intervals
 from salmu_jax.evaluation.checks import REFERENCES
 from salmu_jax.evaluation.compare import row_differences
-from salmu_jax.evaluation.metric import Sample
+from salmu_jax.evaluation.metric import Metric, Sample
 from salmu_jax.evaluation.registry import comparable, measured
+from salmu_jax.foundation import RETRAINED
 from salmu_jax.report.gather import Entry
 
 Intervals = dict[str, dict[str, tuple[float, float]]]  # reference -> metric -> (low, high)
@@ -17,34 +18,43 @@ Intervals = dict[str, dict[str, tuple[float, float]]]  # reference -> metric -> 
 def difference_intervals(entries: Sequence[Entry]) -> dict[str, Intervals]:
     """Returns the 95 % interval of each result less each reference, by the entry's id.
 
-    There are intervals of the metrics that have a target and that both have in the same form.
+    There are intervals of the metrics that both have in the same form: of those with a target, and for Retrained of all, by
+    subset of people too. The other references are compared with Retrained alone.
 
     As in ``salmu compare``, the difference is that of the means over rows (``row_micro``), and identities are resampled in
     both models alike. There are none where the protocol has no bootstrap.
     """
-    references = {entry.id: (entry, _samples(entry)) for entry in entries if entry.id in REFERENCES}
-    return {
-        entry.id: {name: _compare(entry, *other) for name, other in references.items()}
-        for entry in entries
-        if entry.id not in references
-    }
+    samples = {entry.id: _samples(entry) for entry in entries if entry.id in REFERENCES}
+    references = [entry for entry in entries if entry.id in samples]
+    found: dict[str, Intervals] = {}
+    for entry in entries:
+        own = samples.get(entry.id) or _samples(entry)
+        against = [r for r in references if r is not entry and (entry.id not in samples or r.id == RETRAINED)]
+        found[entry.id] = {other.id: _compare(entry, own, other, samples[other.id]) for other in against}
+    return found
 
 
 def _samples(entry: Entry) -> dict[str, Sample]:
     protocol = entry.result["protocol"]
     if not protocol["bootstrap"]:
         return {}
-    return {metric.key: metric.sample(entry.rows, protocol) for metric in measured(protocol) if metric.target}
+    return {metric.key: metric.sample(entry.rows, protocol) for metric in measured(protocol)}
 
 
-def _compare(entry: Entry, reference: Entry, samples: dict[str, Sample]) -> dict[str, tuple[float, float]]:
-    protocol, own = entry.result["protocol"], _samples(entry)
+def _compare(
+    entry: Entry, own: dict[str, Sample], reference: Entry, others: dict[str, Sample]
+) -> dict[str, tuple[float, float]]:
+    protocol = entry.result["protocol"]
     found = {}
-    alike = {metric.key for metric in comparable(protocol, reference.result["protocol"])}
-    for key in own.keys() & samples.keys() & alike:
-        differences = row_differences(own[key], samples[key])
-        if len(differences):
-            found[key] = intervals.clustered_interval(
-                differences, own[key].clusters, seed=protocol["seed"], samples=protocol["bootstrap"]
-            )
+    for metric in comparable(protocol, reference.result["protocol"]):
+        if metric.key in own and metric.key in others and _is_asked(metric, reference):
+            differences = row_differences(own[metric.key], others[metric.key])
+            if len(differences):
+                found[metric.key] = intervals.clustered_interval(
+                    differences, own[metric.key].clusters, seed=protocol["seed"], samples=protocol["bootstrap"]
+                )
     return found
+
+
+def _is_asked(metric: Metric, reference: Entry) -> bool:
+    return reference.id == RETRAINED or (metric.target is not None and metric.of is None)

@@ -13,7 +13,9 @@ from salmu_jax.evaluation.verdicts import (
     OVER_GENERALISED,
     PARTLY_OVER_GENERALISED,
     definition,
+    qualified,
     threshold,
+    unqualified,
 )
 from salmu_jax.report.titles import row_title
 from salmu_jax.runtime.messages import listed
@@ -45,12 +47,12 @@ def _memorised(clean: Row, compromised: Row) -> str:
 def _graded(methods: Sequence[Row]) -> list[str]:
     """Says which methods have a grade, and what it asks for; or that none is free of failures."""
     sentences = []
-    for grade in GRADES:
-        if rows := [row for row in methods if row["grade"] == grade]:
+    for verdict in (verdict for grade in GRADES for verdict in (grade, qualified(grade))):
+        if rows := [row for row in methods if verdict in row["verdicts"]]:
             names = listed((row_title(row) for row in rows), 5)
-            doubt = ", though not with certainty" if any(_doubtful(row, grade) for row in rows) else ""
+            doubt = ", though not with certainty" if any(_doubtful(row, unqualified(verdict)) for row in rows) else ""
             verb = "is" if len(rows) == 1 else "are"
-            sentences.append(f"{names} {verb} {grade}{doubt}. {definition(grade)}")
+            sentences.append(f"{names} {verb} {verdict}{doubt}. {definition(unqualified(verdict))}")
     if not sentences and len(methods) > 1:
         sentences.append(f"None of the {len(methods)} methods is seen to avoid all failure modes.")
     return sentences

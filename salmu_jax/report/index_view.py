@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from salmu_jax.evaluation.verdicts import FAILURE_MODES, UNDETERMINED
+from salmu_jax.evaluation.registry import BY_KEY
+from salmu_jax.evaluation.subsets import PART, WHOLE
+from salmu_jax.evaluation.verdicts import FAILURE_MODES, UNDETERMINED, unqualified
+from salmu_jax.foundation import BY_NAME, TITLES
 from salmu_jax.report import charts
+from salmu_jax.report.distances import ALL, PEOPLE
 from salmu_jax.report.findings import findings
 from salmu_jax.report.groups import grouped
 from salmu_jax.report.site import Board, Row, Site, digits, doubtful, histograms, reasons, verdict_style
@@ -16,7 +20,12 @@ from salmu_jax.report.table import describe_measurement
 from salmu_jax.report.titles import row_title
 
 FEW = 24  # groups; with more, the charts of each are left to the models' pages
-_SHAPES = ("triangle", "square", "diamond", "diamond")
+# The figures of the first page by people: what to forget, asked in three ways, and what to keep.
+_COMPACT = (
+    *((key, people) for key in ("RetFail_MRR", "IndirectLeak", "Relearn") for people in (WHOLE, PART)),
+    *((key, ALL) for key in ("ACS", "GenKnow", "InterIdSim", "IntraIdSim", "InterIdRet_MRR", "IntraIdRet_MRR")),
+)
+_SHAPES = ("triangle", "square", "diamond", "diamond", "hexagon", "pentagon")
 
 
 def index_view(site: Site) -> dict[str, Any]:
@@ -48,6 +57,7 @@ def index_view(site: Site) -> dict[str, Any]:
         "moved": [_moved(site, group) for group in methods] if few else [],
         "attributes": _attributes(site, groups) if few else None,
         "probes": _probes(board, groups),
+        "distances": _distances(board, groups, rows),
         "measured": describe_measurement(board),
         "ordering": board["ordering"],
         "notice": [caveat for caveat in board["caveats"] if "not the paper" in caveat.lower()],
@@ -85,11 +95,12 @@ def _group_view(
                 "verdict": one["verdict"],
                 "style": verdict_style(one["verdict"]),
                 "share": f"{one['seeds']} of {count}" if one["seeds"] < count else "",
-                "doubt": one["verdict"] in doubtful(typical),
+                "doubt": unqualified(one["verdict"]) in doubtful(typical),
             }
             for one in group["verdicts"]
         ],
         "control": typical["control"],
+        "target_of": BY_NAME[group["role"]].target_of if group["role"] in BY_NAME else "",
         "labels": typical["labels"],
         "reasons": reasons(typical),
         "confirmed_by": list(dict.fromkeys(name for one in group["members"] for name in rows[one]["confirmed_by"])),
@@ -131,7 +142,7 @@ def off_target(value: float | None, key: str, target: str, references: Mapping[s
 
 def _legend() -> list[tuple[str, str, str]]:
     """Returns the marks of the scatter: outline, class and meaning."""
-    marks = [("circle", "clean", "Clean"), ("circle", "compromised", "Compromised"), ("star", "good", "no failure")]
+    marks = [("circle", name, title) for name, title in TITLES.items()] + [("star", "good", "no failure")]
     marks += [(shape, verdict_style(mode), mode) for shape, mode in zip(_SHAPES, FAILURE_MODES, strict=True)]
     marks.append(("cross", "", "several failures"))
     return [(charts.mark_path(shape), style, label) for shape, style, label in marks]
@@ -216,6 +227,25 @@ def _probes(board: Board, groups: Sequence[Mapping[str, Any]]) -> list[dict[str,
         }
         for name, metrics in board["probes"].items()
     ]
+
+
+def _distances(board: Board, groups: Sequence[Mapping[str, Any]], rows: Mapping[str, Row]) -> dict[str, Any]:
+    """Returns a few distances to Retrained of the median result of every group, of what any of them has measured."""
+    found = {group["key"]: rows[group["typical"]].get("to_retrained") or {} for group in groups}
+    columns = [(key, people) for key, people in _COMPACT if any(people in one.get(key, {}) for one in found.values())]
+    table = [
+        {**group, "cells": [_distance(found[group["key"]], key, people) for key, people in columns]}
+        for group in groups
+        if found[group["key"]]
+    ]
+    heads = [{"title": BY_KEY[key].title, "people": "" if people == ALL else PEOPLE[people]} for key, people in columns]
+    return {"note": "", **(board.get("retrained") or {}), "columns": heads, "rows": table}
+
+
+def _distance(found: Mapping[str, Any], key: str, people: str) -> dict[str, Any]:
+    one = found.get(key, {}).get(people) or {"difference": None, "interval": None}
+    ends = one["interval"]
+    return {**one, "digits": digits(key), "sure": bool(ends) and not ends[0] <= 0 <= ends[1]}
 
 
 def _heat(value: float | None, largest: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from salmu_jax.evaluation import evidence
@@ -21,6 +21,7 @@ from salmu_jax.evaluation.verdicts import (
     GRADES,
     INEFFECTIVE,
     OVER_GENERALISED,
+    PARTIAL,
     PARTLY_OVER_GENERALISED,
     REFERENCE,
     RULES,
@@ -28,6 +29,7 @@ from salmu_jax.evaluation.verdicts import (
     Rule,
     definition,
     threshold,
+    unqualified,
 )
 from salmu_jax.foundation import TITLES
 from salmu_jax.report.titles import row_title, run_record, title_of
@@ -37,11 +39,11 @@ from salmu_jax.runtime.files import sha256_json
 SCHEMA = "salmu_jax.leaderboard/2"
 CONTROLS = ("no_op", "random_weights")  # methods that calibrate the board: nothing unlearned, everything destroyed
 ORDERING = (
-    "The references come first; then methods by grade (precise, nearly precise, imprecise, undetermined, and those "
-    "with a failure), then by the number of failures (a partial one counts half), then by the distance of (forgetting, "
-    "utility kept) from the ideal point (1, 1), then by name. Forgetting is the share of the leakage removed. Utility kept "
-    "is the mean of three shares: of Compromised's GenKnow, and of the similarity and the retrieval kept on the worse-off "
-    "holdout. All are clipped to [0, 1]."
+    "The references come first; then methods by grade (precise, nearly precise, imprecise, undetermined, and those with a "
+    "failure; of one grade, those that were not probed last), then by the number of failures (a partial one counts half), "
+    "then by the distance of (forgetting, utility kept) from the ideal point (1, 1), then by name. Forgetting is the share of "
+    "the leakage removed. Utility kept is the mean of three shares: of Compromised's GenKnow, and of the similarity and the "
+    "retrieval kept on the worse-off holdout. All are clipped to [0, 1]."
 )
 
 
@@ -62,11 +64,12 @@ def build_leaderboard(results: Sequence[dict[str, Any]], rows: Mapping[str, RowS
     """
     check_comparable(results)
     by_model = {result["model"]: result for result in results}
-    figures = {model: evidence.figures(result) for model, result in by_model.items()}
+    alike = {model: _alike(result["protocol"], by_model["clean"]["protocol"]) for model, result in by_model.items()}
+    figures = {model: _only(alike[model], evidence.figures(result)) for model, result in by_model.items()}
     anchors = {name: figures[name] for name in REFERENCES if name in figures}
     intervals = _intervals(by_model, figures, rows) if rows else {}
     found = {
-        model: _row(result, figures[model], intervals.get(model, {}), anchors, by_model["clean"]["protocol"])
+        model: _row(result, figures[model], intervals.get(model, {}), anchors, alike[model])
         for model, result in by_model.items()
     }
     references = [found[name] for name in anchors]
@@ -133,11 +136,10 @@ def _row(
     figures: Mapping[str, float | None],
     intervals: Mapping[str, tuple[float, float]],
     references: Mapping[str, Mapping[str, float | None]],
-    protocol: Mapping[str, Any],
+    alike: Collection[str],
 ) -> dict[str, Any]:
-    """Returns a row. A probe in another form than in ``protocol``, Clean's, counts as not measured."""
+    """Returns a row. A metric that is not in ``alike`` counts as not measured."""
     model = result["model"]
-    alike = {key: same_form(metric, result["protocol"], protocol) for key, metric in BY_KEY.items()}
     judgement = judge(figures, intervals, references)
     statistics = judgement.statistics
     utility, removed = _utility(statistics), min(max(statistics["leakage_removed"] or 0.0, 0.0), 1.0)
@@ -154,6 +156,7 @@ def _row(
         "verdicts": verdicts,
         "reasons": reasons,
         "grade": None if model in REFERENCES else judgement.grade,
+        "unprobed": [] if model in REFERENCES else list(judgement.unprobed),
         "labels": [] if model in REFERENCES else list(judgement.labels),
         "straddles": [] if model in REFERENCES else [_straddle(one) for one in judgement.straddles],
         "statistics": statistics,
@@ -164,8 +167,8 @@ def _row(
         "retrieval_kept": statistics["retrieval_kept"],
         "utility_kept": utility,
         "distance_to_ideal": math.hypot(1 - removed, 1 - (utility or 0.0)),
-        "metrics": {key: _number(value) if alike[key] else None for key, value in leaderboard_row(result).items()},
-        "intervals": {key: ends if alike[key] else None for key, ends in leaderboard_intervals(result).items()},
+        "metrics": _only(alike, {key: _number(value) for key, value in leaderboard_row(result).items()}),
+        "intervals": _only(alike, leaderboard_intervals(result)),
         "retrieval": result["extra"]["retrieval"],
         "provenance": {
             "checkpoint": provenance.get("checkpoint"),
@@ -174,6 +177,15 @@ def _row(
             "command": provenance.get("command"),
         },
     }
+
+
+def _alike(protocol: Mapping[str, Any], clean: Mapping[str, Any]) -> set[str]:
+    """Returns the keys of the metrics that a result has not measured in another form than Clean."""
+    return {key for key, metric in BY_KEY.items() if same_form(metric, protocol, clean)}
+
+
+def _only(keys: Collection[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value if key in keys else None for key, value in values.items()}
 
 
 def _metric(metric: Metric) -> dict[str, Any]:
@@ -193,11 +205,12 @@ def _probes(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]
     return {name: metrics for name, metrics in found.items() if metrics}
 
 
-def _severity(row: Mapping[str, Any]) -> tuple[int, float]:
-    """Returns the place of the grade, 0 for the best, and how many failures there are: a partial one counts half."""
-    failures = [0.5 if name == PARTLY_OVER_GENERALISED else 1.0 for name in row["verdicts"] if name in FAILURE_MODES]
+def _severity(row: Mapping[str, Any]) -> tuple[int, bool, float]:
+    """Returns the place of the grade, 0 for the best, whether it is qualified, and how many failures there are."""
+    failures = [0.5 if name in PARTIAL else 1.0 for name in row["verdicts"] if name in FAILURE_MODES]
     places = [*GRADES, UNDETERMINED]
-    return len(places) if failures else places.index(row["verdicts"][0]), sum(failures)
+    place = len(places) if failures else places.index(unqualified(row["verdicts"][0]))
+    return place, bool(row["unprobed"]), sum(failures)
 
 
 def _utility(statistics: Mapping[str, float | None]) -> float | None:

@@ -6,9 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from salmu_jax.evaluation.registry import BY_KEY
 from salmu_jax.evaluation.statistics import STATISTICS
 from salmu_jax.evaluation.verdicts import Rule
+from salmu_jax.foundation import RETRAINED
 from salmu_jax.report import charts
+from salmu_jax.report.distances import PEOPLE
 from salmu_jax.report.gather import Entry
 from salmu_jax.report.groups import describe_selector
 from salmu_jax.report.site import (
@@ -53,6 +56,7 @@ def model_view(site: Site, row: Row) -> dict[str, Any]:
         "settings": _settings(row["run"] or {}),
         "siblings": _siblings(site, group, row, rows) if len(group["members"]) > 1 else [],
         "figures": [_figure(site, row, metric, references) for metric in _metrics(site, row)],
+        "retrained": _to_retrained(site, row),
         "fields": _fields(site, entry, references),
         "field_metrics": _FIELD_METRICS,
         "panels": [
@@ -71,7 +75,8 @@ def _statistics(row: Row, rules: Sequence[Mapping[str, Any]]) -> list[dict[str, 
     found = []
     for name, statistic in STATISTICS.items():
         value, ends = row["statistics"].get(name), row["statistic_intervals"].get(name)
-        lines = [rule for rule in rules if rule["statistic"] == name]
+        drawn = [rule for rule in rules if rule["statistic"] == name]
+        lines = list({(rule["name"], rule["threshold"]): rule for rule in drawn}.values())  # one of two cases is enough
         limits = [rule["threshold"] for rule in lines]
         found.append(
             {
@@ -209,6 +214,19 @@ def _figure(site: Site, row: Row, metric: Mapping[str, Any], references: Mapping
         "differences": compared if row["role"] == "method" else [],
         "strip": charts.strip(value, interval, clean, compromised) if row["role"] == "method" else {},
     }
+
+
+def _to_retrained(site: Site, row: Row) -> dict[str, Any] | None:
+    """Returns the distance of every figure to Retrained's, a row a metric and group of people; None in its own page."""
+    if row["role"] == RETRAINED:
+        return None
+    found = row.get("to_retrained") or {}
+    table = [
+        {**one, "title": BY_KEY[key].title, "people": PEOPLE[people], "digits": digits(key)}
+        for key, by_people in found.items()
+        for people, one in by_people.items()
+    ]
+    return {"note": "", **(site.board.get("retrained") or {}), "rows": table}
 
 
 def _fields(site: Site, entry: Entry, references: Mapping[str, Row]) -> list[dict[str, Any]]:

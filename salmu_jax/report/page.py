@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from salmu_jax.report.differences import difference_intervals
+from salmu_jax.report.distances import add_distances
 from salmu_jax.report.gather import Entry
 from salmu_jax.report.groups import add_groups
 from salmu_jax.report.index_view import index_view
@@ -64,8 +65,9 @@ def write_report(
       OSError: the directory cannot be written.
     """
     out_dir = Path(out_dir)
-    board = build_board(entries)
-    site = make_site(board, entries, difference_intervals(entries))
+    differences = difference_intervals(entries)
+    board = add_distances(build_board(entries), differences)
+    site = make_site(board, entries, differences)
     pages = render_pages(site, samples, title=title, run=run)
     with new_directory(out_dir) as partial:
         write_json(partial / "leaderboard.json", board)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from salmu_jax.evaluation.registry import PROBES
-from salmu_jax.evaluation.verdicts import FAILURE_MODES, PRECISE, UNDETERMINED
+from salmu_jax.evaluation.verdicts import FAILURE_MODES, PRECISE, UNDETERMINED, unqualified
 from salmu_jax.report import charts
 from salmu_jax.report.gather import Entry
 from salmu_jax.report.titles import row_title
@@ -76,7 +76,12 @@ def digits(key: str) -> int:
 
 
 def chip(row: Row, verdict: str) -> dict[str, Any]:
-    return {"verdict": verdict, "style": verdict_style(verdict), "share": "", "doubt": verdict in doubtful(row)}
+    return {
+        "verdict": verdict,
+        "style": verdict_style(verdict),
+        "share": "",
+        "doubt": unqualified(verdict) in doubtful(row),
+    }
 
 
 def reasons(row: Row) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from salmu_jax.evaluation.verdicts import PRECISE
+from salmu_jax.evaluation.verdicts import PRECISE, unqualified
 from salmu_jax.foundation import BY_NAME
 from salmu_jax.report.titles import row_title
 from salmu_jax.runtime.text import safe_text
@@ -127,5 +127,5 @@ def _verdict(row: dict[str, Any]) -> tuple[str, str]:
     if row["role"] != "method":
         return f"target of {BY_NAME[row['role']].target_of}", _DIM
     doubtful = {one["verdict"] for one in row["straddles"] if one["holds"]}
-    verdicts = [f"{name} (?)" if name in doubtful else name for name in row["verdicts"]]
-    return ", ".join(verdicts), _GREEN if row["grade"] == PRECISE else _YELLOW
+    verdicts = [f"{name} (?)" if unqualified(name) in doubtful else name for name in row["verdicts"]]
+    return ", ".join(verdicts), _GREEN if PRECISE in row["verdicts"] else _YELLOW

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from planted import Behaviour, plant, planted_data, share_of_people, share_of_rows
+from planted import Behaviour, plant, planted_data, share_in_part, share_of_people, share_of_rows
 
 from salmu_jax.evaluation.protocol import describe_protocol, make_result, score_rows
+from salmu_jax.evaluation.registry import METRICS
+from salmu_jax.evaluation.subsets import with_subsets
 from salmu_jax.report.leaderboard import build_leaderboard
 
+MEASURED = with_subsets(METRICS)
 NOTHING = {"forget": 0.0, "holdout_association": 0.0, "holdout_identity": 0.0}
 MODELS = {
     "clean": Behaviour(**NOTHING, noise=2),
     "compromised": Behaviour(),
+    # Finds a fifth of what is to be forgotten of people whose other associations it knows.
+    "retrained": Behaviour(forget=share_in_part(1 / 5), noise=4),
     # Forgets exactly what it was asked to.
     "surgeon": Behaviour(forget=0.0),
     # Leaves one pair in seventy, and loses a fourteenth of a holdout.
@@ -24,6 +29,9 @@ MODELS = {
     "erases_everybody": Behaviour(**NOTHING),
     "erases_the_persons": Behaviour(forget=0.0, holdout_association=0.0),
     "erases_a_third": Behaviour(forget=0.0, holdout_identity=share_of_rows(2 / 3)),
+    # Erases what was to be kept of people forgotten in part with what was not; and the same, but for what Retrained finds.
+    "leaves_a_scar": Behaviour(forget=0.0, holdout_association=share_of_rows(2 / 3)),
+    "leaves_no_scar": Behaviour(forget=share_in_part(1 / 5), holdout_association=share_of_rows(2 / 3)),
     # Every image of a holdout still lies near its caption, but nearer to another.
     "hidden_damage": Behaviour(forget=0.0, shadowed=1.0),
     "drives_apart": Behaviour(-0.5, -0.5, -0.5, opposed=True),
@@ -32,16 +40,18 @@ MODELS = {
     "on_the_line": Behaviour(forget=0.0, holdout_identity=share_of_people(0.9)),
 }
 PLANTED = {
-    "surgeon": ["precise"],
-    "careful": ["nearly precise"],
-    "careless": ["imprecise"],
+    "surgeon": ["precise as far as measured"],
+    "careful": ["nearly precise as far as measured"],
+    "careless": ["imprecise as far as measured"],
     "no_op": ["ineffective"],
     "half_done": ["ineffective"],
     "forgets_the_world": ["catastrophic"],
     "erases_everybody": ["over-generalised"],
     "erases_the_persons": ["over-generalised"],
     "erases_a_third": ["partly over-generalised"],
-    "hidden_damage": ["partly over-generalised"],
+    "leaves_a_scar": ["partly over-generalised", "over-forgotten in part"],
+    "leaves_no_scar": ["partly over-generalised"],
+    "hidden_damage": ["partly over-generalised", "over-forgotten in part"],
     "drives_apart": ["catastrophic", "over-generalised"],
     "random_weights": ["catastrophic", "over-generalised"],
 }
@@ -55,9 +65,9 @@ def board(tiny):
     results, rows = [], {}
     for model, behaviour in MODELS.items():
         settings = tiny.asked()["settings"]
-        rows[model] = score_rows(data, plant(data, bank, behaviour), settings)
-        protocol = describe_protocol(data, rows[model], settings, bootstrap=200)
-        results.append(make_result(model, rows[model], protocol, {"versions": {}, "data": {}}))
+        rows[model] = score_rows(data, plant(data, bank, behaviour), settings, MEASURED)
+        protocol = describe_protocol(data, rows[model], settings, MEASURED, bootstrap=200)
+        results.append(make_result(model, rows[model], protocol, {"versions": {}, "data": {}}, MEASURED))
     return build_leaderboard(results, rows)
 
 
@@ -83,6 +93,12 @@ def test_the_statistics_are_the_planted_ones(by_model):
     assert found["hidden_damage"]["similarity_kept"] == pytest.approx(0.68 / 0.7, abs=1e-4)
     assert found["hidden_damage"]["retrieval_kept"] == pytest.approx(0.5, abs=0.05)
     assert found["erases_the_persons"]["similarity_kept"] == pytest.approx(0, abs=1e-4)  # the worse of the two holdouts
+    assert found["retrained"]["found_in_part"] == 1
+    assert found["compromised"]["found_in_part"] == pytest.approx(5, abs=0.1)
+    assert found["leaves_a_scar"]["found_in_part"] == pytest.approx(0, abs=0.02)
+    assert found["leaves_no_scar"]["found_in_part"] == pytest.approx(1, abs=0.02)
+    assert found["leaves_a_scar"]["similarity_kept_in_part"] == pytest.approx(2 / 3, abs=0.01)
+    assert found["erases_a_third"]["similarity_kept_in_part"] == pytest.approx(1, abs=1e-4)
     assert found["drives_apart"]["alignment"] == pytest.approx(-(0.3 + 0.7 * 0.5) / (0.3 + 0.7 * 0.7), abs=1e-4)
 
 
@@ -108,6 +124,6 @@ def test_only_what_is_on_the_line_is_uncertain(by_model):
 
 def test_the_board_orders_them_by_grade_failures_and_distance(board):
     order = [row["model"] for row in board["rows"] if row["model"] != "on_the_line"]
-    assert order[:5] == ["clean", "compromised", "surgeon", "careful", "careless"]
-    assert set(order[5:7]) == {"erases_a_third", "hidden_damage"}  # half a failure
+    assert order[:6] == ["clean", "compromised", "retrained", "surgeon", "careful", "careless"]
+    assert set(order[6:8]) == {"erases_a_third", "leaves_no_scar"}  # half a failure
     assert set(order[-2:]) == {"drives_apart", "random_weights"}  # two

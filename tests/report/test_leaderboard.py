@@ -32,7 +32,7 @@ def test_references_come_first_and_methods_in_the_documented_order(results):
     assert [row["rank"] for row in board["rows"]] == [None, None, *range(1, 8)]
     verdicts = {row["model"]: row["verdicts"] for row in board["rows"]}
     assert verdicts["clean"] == verdicts["compromised"] == ["reference"]
-    assert verdicts["precise"] == ["precise"]
+    assert verdicts["precise"] == ["precise as far as measured"]
     assert verdicts["finetuning"] == ["ineffective", "partly over-generalised"]
     assert verdicts["clip_erase"] == ["over-generalised"]
     assert verdicts["negative_gradient"] == ["catastrophic", "over-generalised"]
@@ -51,8 +51,8 @@ def test_a_grade_comes_before_a_failure_however_near_the_ideal(results, build_re
     made = [{**build_result("precise", figures), "model": model} for model, figures in methods.items()]
     rows = build_leaderboard([*made, *references])["rows"][2:]
     assert [(row["model"], row["verdicts"]) for row in rows] == [
-        ("nearly", ["nearly precise"]),
-        ("imprecise", ["imprecise"]),
+        ("nearly", ["nearly precise as far as measured"]),
+        ("imprecise", ["imprecise as far as measured"]),
         ("partly", ["partly over-generalised"]),
     ]
     assert rows[1]["distance_to_ideal"] > 0
@@ -226,7 +226,9 @@ def test_table_survives_a_terminal_without_unicode(results, build_result):
 def test_findings_are_computed_from_the_results(results, build_result):
     text = findings(build_leaderboard(results))
     assert "52 times Clean's 0.0070" in text[0]
-    assert text[1].startswith("precise is precise. What was asked for is forgotten, and the rest is kept: at least 99%")
+    assert text[1].startswith(
+        "precise is precise as far as measured. What was asked for is forgotten, and the rest is kept: "
+    )
     joined = " ".join(text)
     assert (
         "DELETE (SALMU) removes 100% of the leakage, and leaves nothing of what Compromised learnt of a holdout"
@@ -250,9 +252,9 @@ def test_what_an_interval_leaves_open_is_said_in_table_and_findings(results):
     row = next(row for row in board["rows"] if row["model"] == "precise")
     row["straddles"] = [{"verdict": "precise", "holds": True}]
     assert "straddles" not in format_table(build_leaderboard(results))
-    assert "precise (?)" in format_table(board)
+    assert format_table(board).count("(?)") == 2  # the verdict's, and the legend's
     assert "straddles its line" in " ".join(format_table(board).split())
-    assert findings(board)[1].startswith("precise is precise, though not with certainty.")
+    assert findings(board)[1].startswith("precise is precise as far as measured, though not with certainty.")
 
 
 def test_controls_are_known_by_their_method(results, build_result):

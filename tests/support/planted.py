@@ -64,6 +64,17 @@ def share_of_people(share: float, strong: float = STRENGTH, weak: float = 0.0) -
     return each
 
 
+def share_in_part(share: float, strong: float = STRENGTH, weak: float = 0.0) -> Strength:
+    """Returns the same, of the rows of people forgotten in part; those of people forgotten whole are ``weak``."""
+
+    def each(rng: np.random.Generator, rows: Any) -> np.ndarray:
+        in_part = np.flatnonzero(rows.subset == "forget_association")
+        chosen = rng.permutation(in_part)[: round(share * len(in_part))]
+        return np.where(np.isin(np.arange(len(rows)), chosen), strong, weak)
+
+    return each
+
+
 def planted_data(identities: int = 30) -> EvaluationData:
     """Returns a tiny world of ``identities`` people, a third of each kind, and a zero-shot task of 400 images."""
     pixels = bytes(tiny_world.SIZE * tiny_world.SIZE * 3)
