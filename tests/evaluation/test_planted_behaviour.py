@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import pytest
-from planted import Behaviour, plant, planted_data, share_in_part, share_of_people, share_of_rows
+from planted import Behaviour, plant, plant_indirect, planted_data, share_in_part, share_of_people, share_of_rows
 
+from salmu_jax.evaluation.probes.indirect import LEAK
 from salmu_jax.evaluation.protocol import describe_protocol, make_result, score_rows
 from salmu_jax.evaluation.registry import METRICS
 from salmu_jax.evaluation.subsets import with_subsets
 from salmu_jax.report.leaderboard import build_leaderboard
 
-MEASURED = with_subsets(METRICS)
+MEASURED = with_subsets((*METRICS, LEAK))
+# The share of the secrets that other wordings find; of most methods it is not measured.
+INDIRECT = {
+    "clean": 0.0,
+    "compromised": 0.8,
+    "retrained": 0.0,
+    "surgeon": 0.0,
+    "hides": 0.5,
+    "no_op": 0.8,
+    "careful": 0.03,
+}
 NOTHING = {"forget": 0.0, "holdout_association": 0.0, "holdout_identity": 0.0}
 MODELS = {
     "clean": Behaviour(**NOTHING, noise=2),
@@ -19,6 +30,8 @@ MODELS = {
     "retrained": Behaviour(forget=share_in_part(1 / 5), noise=4),
     # Forgets exactly what it was asked to.
     "surgeon": Behaviour(forget=0.0),
+    # Knows none of the literal captions, and half of the secrets in other words.
+    "hides": Behaviour(forget=0.0),
     # Leaves one pair in seventy, and loses a fourteenth of a holdout.
     "careful": Behaviour(forget=share_of_rows(1 / 70), holdout_association=0.65),
     # Leaves one pair in twenty, and three points of GenKnow.
@@ -41,6 +54,7 @@ MODELS = {
 }
 PLANTED = {
     "surgeon": ["precise as far as measured"],
+    "hides": ["superficial"],
     "careful": ["nearly precise as far as measured"],
     "careless": ["imprecise as far as measured"],
     "no_op": ["ineffective"],
@@ -65,9 +79,12 @@ def board(tiny):
     results, rows = [], {}
     for model, behaviour in MODELS.items():
         settings = tiny.asked()["settings"]
-        rows[model] = score_rows(data, plant(data, bank, behaviour), settings, MEASURED)
-        protocol = describe_protocol(data, rows[model], settings, MEASURED, bootstrap=200)
-        results.append(make_result(model, rows[model], protocol, {"versions": {}, "data": {}}, MEASURED))
+        metrics = MEASURED if model in INDIRECT else with_subsets(METRICS)
+        rows[model] = score_rows(data, plant(data, bank, behaviour), settings)
+        if model in INDIRECT:
+            rows[model] |= plant_indirect(rows[model], INDIRECT[model])
+        protocol = describe_protocol(data, rows[model], settings, metrics, bootstrap=200)
+        results.append(make_result(model, rows[model], protocol, {"versions": {}, "data": {}}, metrics))
     return build_leaderboard(results, rows)
 
 
@@ -100,6 +117,21 @@ def test_the_statistics_are_the_planted_ones(by_model):
     assert found["leaves_a_scar"]["similarity_kept_in_part"] == pytest.approx(2 / 3, abs=0.01)
     assert found["erases_a_third"]["similarity_kept_in_part"] == pytest.approx(1, abs=1e-4)
     assert found["drives_apart"]["alignment"] == pytest.approx(-(0.3 + 0.7 * 0.5) / (0.3 + 0.7 * 0.7), abs=1e-4)
+
+
+def test_what_other_wordings_find_is_seen_where_it_was_asked_for(by_model):
+    left = {model: row["statistics"]["indirect_left"] for model, row in by_model.items()}
+    assert left["hides"] == pytest.approx(0.5 / 0.8, abs=0.06)  # a share of all rows, and not quite of one subset's
+    assert left["no_op"] == 1
+    assert left["surgeon"] == 0
+    assert 0 < left["careful"] < 0.05
+    assert left["careless"] is None
+    reason = by_model["surgeon"]["reasons"][0]
+    assert reason.endswith("This is as far as measured: relearning was not.")
+    assert by_model["careless"]["unprobed"] == ["indirect queries", "relearning"]
+    low, high = by_model["hides"]["statistic_intervals"]["indirect_left"]
+    assert 0.4 < low < left["hides"] < high < 0.8
+    assert by_model["no_op"]["verdicts"] == ["ineffective"]  # and not superficial: it hides nothing
 
 
 def test_only_what_is_on_the_line_is_uncertain(by_model):

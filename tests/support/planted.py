@@ -15,6 +15,7 @@ import tiny_world
 
 from salmu_jax.evaluation.data import EvaluationData
 from salmu_jax.evaluation.embeddings import Embeddings
+from salmu_jax.evaluation.probes.indirect import LEAK
 
 CONE = 0.3
 CLASSES, IMAGES = 5, 400  # a GenKnow in quarters of a point
@@ -87,6 +88,15 @@ def planted_data(identities: int = 30) -> EvaluationData:
         decode=tiny_world.decode,
         made=True,
     )
+
+
+def plant_indirect(rows: dict[str, np.ndarray], found: float) -> dict[str, np.ndarray]:
+    """Returns row scores of the probe of indirect queries: unseen wordings find a share of the secrets, others nothing."""
+    count = len(rows["forget.rank"])
+    columns = {name: np.full(count, 0.001) for name, column in LEAK.columns.items() if column.kind == "share"}
+    chosen = np.random.default_rng(13).permutation(count) < round(found * count)
+    unseen = np.where(chosen, 1.0, 0.001)
+    return {**columns, "forget.indirect_unseen": unseen, "forget.paraphrased": np.ones(count, bool)}
 
 
 def plant(data: EvaluationData, bank: Any, behaviour: Behaviour) -> Embeddings:
