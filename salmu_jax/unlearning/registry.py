@@ -34,6 +34,7 @@ from salmu_jax.unlearning.methods.scrub import Scrub
 from salmu_jax.unlearning.methods.shuffled_captions import ShuffledCaptions
 from salmu_jax.unlearning.methods.slug import SLUG
 from salmu_jax.unlearning.methods.ssd import SSD
+from salmu_jax.unlearning.methods.targeted_forgetting import TargetedForgetting
 from salmu_jax.unlearning.methods.task_vector import TaskVector
 from salmu_jax.unlearning.methods.text_projection import TextProjection
 from salmu_jax.unlearning.methods.vlunlearn import VLUnlearn
@@ -61,6 +62,7 @@ METHODS: dict[str, type[Method]] = {
         TaskVector,
         NegMerge,
         WeightSoup,
+        TargetedForgetting,
         Scrub,
         NPO,
         AlignmentCalibration,

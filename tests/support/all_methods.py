@@ -1,6 +1,7 @@
 """A config of the tiny world in which methods take a few steps, if they take any.
 
-They are those that use each part of the contract; with ``SALMU_ALL_METHODS=1`` in the environment, all of the registry.
+They are those that use each part of the contract; with ``SALMU_ALL_METHODS=1`` in the environment, all of the registry, and
+with ``SALMU_ALL_METHODS=salun,scrub`` these.
 """
 
 import os
@@ -13,8 +14,15 @@ from salmu_jax.unlearning.options import describe_options
 
 # A mask that is prepared; phases; a parametrisation; a closed form; captions without images. Each takes half a minute.
 CHOSEN = ("salun", "scrub", "lora_subtract", "text_projection", "pinned_surrogates")
-NAMES = tuple(registry.METHODS) if os.environ.get("SALMU_ALL_METHODS") else CHOSEN
-FEWER = {"batches": 4, "pool": 64, "count": 2}  # of options that say how much is prepared
+ASKED = os.environ.get("SALMU_ALL_METHODS", "")
+NAMES = tuple(registry.METHODS) if ASKED == "1" else tuple(ASKED.split(",")) if ASKED else CHOSEN
+FEWER = {
+    "batches": 4,
+    "pool": 64,
+    "count": 2,
+    "trial_batches": 2,
+    "trials": 4,
+}  # of options that say how much is prepared
 
 
 def fields(name):

@@ -18,6 +18,7 @@ from salmu_jax.runtime.errors import InputError
 from salmu_jax.unlearning.context import Context
 from salmu_jax.unlearning.hyper import Hyper, base_optimizer
 from salmu_jax.unlearning.losses import contrastive
+from salmu_jax.unlearning.low_rank import add_branches, draw_branches
 from salmu_jax.unlearning.method import Bind, Bound, Method, Pairs, StepInfo, option
 from salmu_jax.unlearning.streams import Forget, Retain, Stream
 from salmu_jax.unlearning.subspaces import quiet_projection
@@ -72,13 +73,8 @@ class LoraSubtract(Method):
         ``down`` is ``P A``: :meth:`transform` keeps it in the range of ``P``. ``up`` begins at 0, so that a frozen branch
         subtracts nothing. The cosine of a branch of zeros has no gradient: the contrastive loss makes the first step.
         """
-        kernels, factors = _flat(params), {}
-        for index, path in enumerate(sorted(prepared)):
-            rows, columns = kernels[path].shape
-            drawn = jax.random.normal(jax.random.fold_in(rng, index), (rows, self.rank)) / np.sqrt(rows)
-            factors[f"{path}/down"] = prepared[path] @ drawn
-            factors[f"{path}/up"] = jnp.zeros((self.rank, columns))
-        return flax.traverse_util.unflatten_dict(factors, sep="/"), _add_branches
+        factors = draw_branches(params, prepared, self.rank, rng)
+        return _project(prepared, factors), add_branches
 
     def objectives(
         self, batch: Mapping[str, Pairs], model: Bound, reference: Bound, info: StepInfo
@@ -107,24 +103,22 @@ def _flat(tree: Params) -> dict[str, Any]:
     return flax.traverse_util.flatten_dict(tree, sep="/")
 
 
-def _add_branches(trainable: Params, params: Params) -> Params:
-    parts, whole = _flat(trainable), _flat(params)
-    for path in {part.rpartition("/")[0] for part in parts}:
-        whole[path] = whole[path] + parts[f"{path}/down"] @ parts[f"{path}/up"]
-    return flax.traverse_util.unflatten_dict(whole, sep="/")
-
-
 def _project_down() -> optax.GradientTransformationExtraArgs:
     def update(updates: Any, state: Any, params: Any = None, *, prepared: Mapping[str, Any], **extra: Any) -> Any:
         del params, extra
-
-        def project(path: Any, leaf: jax.Array) -> jax.Array:
-            kernel, _, part = jax.tree_util.keystr(path, simple=True, separator="/").rpartition("/")
-            return prepared[kernel] @ leaf if part == "down" else leaf
-
-        return jax.tree_util.tree_map_with_path(project, updates), state
+        return _project(prepared, updates), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+def _project(projections: Mapping[str, Any], factors: Any) -> Any:
+    """Returns ``factors`` with each ``down`` in the range of the projection of its matrix."""
+
+    def project(path: Any, leaf: jax.Array) -> jax.Array:
+        kernel, _, part = jax.tree_util.keystr(path, simple=True, separator="/").rpartition("/")
+        return projections[kernel] @ leaf if part == "down" else leaf
+
+    return jax.tree_util.tree_map_with_path(project, factors)
 
 
 def _inputs(model: Bound, pairs: Pairs) -> Inputs:
