@@ -18,7 +18,7 @@ from salmu_jax.runtime.limits import ADAMW, AT_LEAST_ONE, NOT_NEGATIVE, Limits
 from salmu_jax.runtime.paths import local_path, model_path, storage_path
 
 _SEED = Limits(0, 2**32 - 1)
-PROBES = ("indirect", "holdout_paraphrase")  # those of evaluation/registry.py
+PROBES = ("indirect", "holdout_paraphrase", "membership", "which_forgotten")  # those of evaluation/registry.py
 _EPOCHS = Limits(0, 1_000_000, low_open=True)
 
 
@@ -199,7 +199,10 @@ class Evaluate:
     draws: str = field("ours", "of RetFail's galleries, or released: row by row those of the released evaluator")
     idzsc_prompt: str = field("a photo of {name}", "of the zero-shot identification")
     probes: tuple[str, ...] = field(
-        ("indirect", "holdout_paraphrase"), "what is measured besides, see docs/metrics.md", choices=PROBES, empty=True
+        ("indirect", "holdout_paraphrase", "membership", "which_forgotten"),
+        "what is measured besides, see docs/metrics.md",
+        choices=PROBES,
+        empty=True,
     )
     probe_form: str = field(
         "short", "of probes that cost time: short, or full, which asks more of each", choices=("short", "full")

@@ -171,7 +171,10 @@ def test_an_override_with_a_group_replaces_the_group(tmp_path):
         ("datasets_dir=gs://bucket/data", "field 'datasets_dir': is 'gs://bucket/data'; a directory or file of this"),
         ("unlearn.runs=3", "is 3, but has to be a group of fields, such as unlearn.runs.NAME.epochs=3"),
         ("unlearn.run.a.method=delete", "no field 'unlearn.run.a.method' in the config; did you mean"),
-        ("evaluate.probes=('none',)", "field 'evaluate.probes' holds 'none'; 'indirect' and 'holdout_paraphrase' are"),
+        (
+            "evaluate.probes=('none',)",
+            "field 'evaluate.probes' holds 'none'; 'indirect' and 'holdout_paraphrase' and 'membership'",
+        ),
         ("evaluate.probe_form=all", "field 'evaluate.probe_form' is 'all'; 'short' and 'full' are possible"),
         ("data.augment=1", "field 'data.augment' is 1 (int), but has to be a bool"),
         ("models=clean", "field 'models' is 'clean' (str), but has to be a tuple"),

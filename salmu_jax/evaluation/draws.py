@@ -27,6 +27,10 @@ BOOTSTRAP = 405  # which identities a bootstrap sample holds
 SIGN_FLIPS = 406  # whose differences change their sign, of a test of paired differences
 PARAPHRASES = 407  # which captions of others a fact is worded like
 WORDINGS = 408  # which hand-written wordings a fact is put in
+MATCHED_FOLDS = 410  # which people of a split are judged together by an attack
+MATCHED_NAMES = 411  # whose surname and whose values the matched non-members get
+WEAK_BATCHES = 412  # the order of the rows that the weakly supervised attack learns from
+GUESSED_FOLDS = 413  # which people are judged together when it is guessed who was forgotten
 
 
 def generator(seed: int, purpose: int) -> np.random.Generator:
