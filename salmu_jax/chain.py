@@ -233,10 +233,17 @@ class Chain:
             "architecture": contents.architecture_digest(manifest),
             "parent": manifest.get("parent"),
             "run": manifest.get("run"),
+            "compromised": self._moved_towards(),
             **config_lib.identity_section(self.config, "model", "evaluate"),
             "environment": host.numeric_environment(),
             "code": code("evaluate"),
         }
+
+    def _moved_towards(self) -> str | None:
+        """Returns the digest of the Compromised that a probe moves the evaluated model towards; None without either."""
+        if "weights" not in self.config.evaluate.probes:
+            return None
+        return distributed.from_main(lambda: self._manifest(COMPROMISED).get("digest"))
 
     def check_fresh(self, results: Mapping[str, Mapping[str, Any]]) -> None:
         """Raises InputError naming the results that do not belong to the present models, parents, data and config.

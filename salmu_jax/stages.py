@@ -28,6 +28,7 @@ from salmu_jax.runtime.workspace import Workspace, provenance, say
 from salmu_jax.unlearn_stage import Unlearning
 
 if TYPE_CHECKING:
+    from salmu_jax.evaluation.variants import Other
     from salmu_jax.training.states import States
 
 
@@ -46,6 +47,7 @@ class Stages:
         self.foundation = foundation.chosen(workspace.config.models)
         self._cache: Any = None
         self._evaluator_of_all: Any = None
+        self._compromised_models: dict[str, Other] = {}  # the latest, by its digest
 
     # Making the data ----------------------------------------------------------------------------------------------------
 
@@ -227,7 +229,10 @@ class Stages:
                 _, params, manifest = load_model(directory, clip.config)
             tokenizer = make_tokenizer(clip)
             label, digest = f"evaluate {name}", manifest["digest"]
-            embeddings = evaluator.embed(label, clip, params, tokenizer, digest, rerun=workspace.rerun)
+            other = self._compromised(clip, manifest, data) if fields["compromised"] else None
+            measured = evaluator.measure(
+                label, clip, params, tokenizer, digest, compromised=other, rerun=workspace.rerun
+            )
 
             def score() -> None:
                 result = evaluate(
@@ -241,8 +246,10 @@ class Stages:
                     bootstrap=config.evaluate.bootstrap,
                     how_drawn=config.evaluate.draws,
                     probe_form=config.evaluate.probe_form,
+                    relearn_rates=config.evaluate.relearn_rates,
                     metrics=chosen(config.evaluate),
-                    embeddings=embeddings,
+                    embeddings=measured.embeddings,
+                    variants=measured.variants,
                     provenance={
                         **provenance(config_lib.to_json(config)),
                         "checkpoint": {
@@ -251,11 +258,25 @@ class Stages:
                             "architecture": contents.architecture_digest(manifest),
                         },
                         "data": evaluator.digests,
+                        **({"compromised": other.digest} if other else {}),
                     },
                 )
                 write_result(workspace.result(name), *result)
 
             distributed.from_main(score)
+
+    def _compromised(self, clip: Any, manifest: Mapping[str, Any], data: Mapping[str, str | None]) -> Other | None:
+        """Returns the Compromised of this workspace, to move variants towards; None if it has another architecture."""
+        from salmu_jax.evaluation.variants import Other
+        from salmu_jax.training.checkpoint import load_model
+
+        theirs = self.chain.trusted(foundation.COMPROMISED, data)
+        if contents.architecture_digest(theirs) != contents.architecture_digest(manifest):
+            return None
+        if theirs["digest"] not in self._compromised_models:
+            params = load_model(self.workspace.model(foundation.COMPROMISED), clip.config)[1]
+            self._compromised_models = {theirs["digest"]: Other(theirs["digest"], params)}
+        return self._compromised_models[theirs["digest"]]
 
     def report(self, names: Sequence[str] | None = None) -> Path:
         """Prints the table and writes ``leaderboard.json`` and the page, for ``names`` or all results; returns the page."""

@@ -68,6 +68,9 @@ def row_problems(rows: RowScores, protocol: Mapping[str, Any]) -> Iterator[str]:
     spared = ~rows["forget.has_generic"] & (rows["forget.generic"] != 0)
     yield from _rows_where(spared, rows["forget.generic"], "forget.generic", "0, as there is no generic caption")
     yield from draw_problems(rows, protocol)
+    for metric in measured(protocol):
+        if metric.check:
+            yield from metric.check(rows, protocol)
 
 
 def computable(rows: RowScores) -> bool:

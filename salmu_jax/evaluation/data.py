@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from salmu_jax.runtime.errors import InputError
 if TYPE_CHECKING:
     from salmu_jax.evaluation.metric import Metric, Settings
 
-Value = TypeVar("Value")
 SPLITS = ("forget", "holdout_association", "holdout_identity", "retain_synth")
 ZEROSHOT = "zeroshot"
 FIELDS = ("name", "city", "job", "blood_type", "phone_number", "emails", "iban", "credit_card", "passport")
@@ -92,7 +91,6 @@ class EvaluationData:
         self._task = task
         self._banks: dict[Hashable, TextBank] = {}
         self._tokens: dict[Hashable, np.ndarray] = {}
-        self._kept: dict[Hashable, Any] = {}
         if not len(self.images["forget"]):
             raise InputError("has no rows; RetFail is measured on it, it needs at least one", "split forget")
         if task and (not task["templates"] or any("{c}" not in template for template in task["templates"])):
@@ -180,18 +178,21 @@ class EvaluationData:
             self._banks[key] = collect(self, metrics, settings)
         return self._banks[key]
 
+    def bank_of(
+        self, texts: Callable[[EvaluationData, Settings], Mapping[str, Sequence[str]]], settings: Settings
+    ) -> TextBank:
+        """Returns the bank of the groups ``texts(self, settings)``, as one stream (kept for the next model)."""
+        key = (texts, settings)
+        if key not in self._banks:
+            self._banks[key] = TextBank({"": texts(self, settings).values()})
+        return self._banks[key]
+
     def tokens(self, tokenizer: Any, bank: TextBank, stream: Stream) -> np.ndarray:
         """Returns the token rows of a stream of ``bank``, int32 [U, L] (kept for the next model with an equal tokenizer)."""
         key = (bank, stream, tokenizer)
         if key not in self._tokens:
             self._tokens[key] = np.asarray(tokenizer(list(bank.texts[stream.start : stream.stop])), np.int32)
         return self._tokens[key]
-
-    def once(self, name: Hashable, compute: Callable[[], Value]) -> Value:
-        """Returns ``compute()``, called once for all models: what follows from these data and ``name`` alone."""
-        if name not in self._kept:
-            self._kept[name] = compute()
-        return self._kept[name]
 
     def core_texts(self) -> tuple[list[str], list[str]]:
         """Returns CoreAssoc's two bare texts of each forget row: ``{name} {value}`` and ``{value} {name}``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from salmu_jax.evaluation.data import EvaluationData
 from salmu_jax.evaluation.embedding_cache import Parts, Range
 from salmu_jax.evaluation.encode import Bucket, Encoder, buckets
 from salmu_jax.evaluation.metric import Metric, Settings
+from salmu_jax.evaluation.pixels import ImageStore
 from salmu_jax.evaluation.texts import Stream as TextStream
 from salmu_jax.evaluation.texts import TextBank
 from salmu_jax.runtime import distributed, files
@@ -59,9 +60,7 @@ def embed(
     label: str = "",
     say: Say = lambda line: None,
 ) -> Embeddings | None:
-    """Encodes the images of ``data`` and the texts of ``metrics``. All processes have to call it; process 0 gets them all.
-
-    Other processes get None.
+    """Encodes the images of ``data`` and the texts of ``metrics``. All processes have to call it; only process 0 gets them.
 
     Args:
       metrics, settings: what is measured, which decides the texts.
@@ -74,35 +73,63 @@ def embed(
     Raises:
       InputError: the data were opened at another image size than the model's, or embeddings are no unit vectors.
     """
+    where: dict[str, Any] = {"batch_size": batch_size, "directory": directory, "label": label, "say": say}
+    return encode(clip, params, tokenizer, data, list(data.images), lambda: data.text_bank(metrics, settings), **where)
+
+
+def encode(
+    clip: Any,
+    params: Params,
+    tokenizer: Any,
+    data: EvaluationData,
+    splits: Sequence[str],
+    texts: Callable[[], TextBank],
+    *,
+    batch_size: int,
+    directory: Path | None,
+    label: str = "",
+    say: Say = lambda line: None,
+) -> Embeddings | None:
+    """Encodes the images of ``splits``, then those texts. Other arguments, result and errors are as in :func:`embed`.
+
+    ``texts`` is called when the images are encoded: the columns of records are kept while images are read.
+    """
     if clip.config.image_size != data.image_size:
         raise InputError(f"the data were loaded at {data.image_size} px, the model takes {clip.config.image_size} px")
     run = _Run(Encoder(clip, params, batch_size), directory, label, say)
-    stores = list(data.images.values())
-    bounds = [0, *itertools.accumulate(map(len, stores))]
+    by_split = _encode_images(run, {name: data.images[name] for name in splits})
+    return _encode_texts(run, clip, tokenizer, data, texts(), directory, by_split)
+
+
+def _encode_images(run: _Run, stores: Mapping[str, ImageStore]) -> dict[str, np.ndarray]:
+    """Encodes the images of all splits as one stream; returns them by split."""
+    ends = dict(zip(stores, itertools.accumulate(map(len, stores.values())), strict=True))
+    starts = {name: end - len(stores[name]) for name, end in ends.items()}
 
     def pixels(start: int, stop: int) -> np.ndarray:
-        parts = [
-            store.batch(max(start - first, 0), min(stop - first, len(store)))
-            for store, first in zip(stores, bounds, strict=False)
-            if start < first + len(store) and first < stop
-        ]
-        return np.concatenate(parts)
+        within = [name for name in stores if start < ends[name] and starts[name] < stop]
+        bounds = [(name, max(start, starts[name]), min(stop, ends[name])) for name in within]
+        return np.concatenate([stores[name].batch(*(row - starts[name] for row in rows)) for name, *rows in bounds])
 
     def place(row: int) -> str:
-        return next(name for name, end in zip(data.images, bounds[1:], strict=True) if row < end)
+        return next(name for name, end in ends.items() if row < end)
 
-    images = run.encode("images", [("images", bounds[-1], "image", pixels, place)])
-    by_split = {
-        name: images[first : first + len(store)]
-        for (name, store), first in zip(data.images.items(), bounds, strict=False)
-    }
+    images = run.encode("images", [("images", max(ends.values()), "image", pixels, place)])
+    return {name: images[starts[name] : end] for name, end in ends.items()}
 
-    bank = data.text_bank(metrics, settings)  # only now: the columns of records are kept while images are read
-    order = [
-        (stream, bucket)
-        for stream in bank.streams
-        for bucket in _buckets(clip, tokenizer, data, bank, stream, directory)
-    ]
+
+def _encode_texts(
+    run: _Run,
+    clip: Any,
+    tokenizer: Any,
+    data: EvaluationData,
+    bank: TextBank,
+    directory: Path | None,
+    images: dict[str, np.ndarray],
+) -> Embeddings | None:
+    """Encodes the texts of ``bank``; process 0 gets the embeddings of these and of ``images``."""
+    found = {stream: _buckets(clip, tokenizer, data, bank, stream, directory) for stream in bank.streams}
+    order = [(stream, bucket) for stream, buckets in found.items() for bucket in buckets]
 
     def captions(stream: TextStream, bucket: Bucket) -> Callable[[int, int], np.ndarray]:
         return lambda start, stop: data.tokens(tokenizer, bank, stream)[bucket.index[start:stop], : bucket.length]
@@ -121,7 +148,7 @@ def embed(
     if not distributed.is_main():
         return None
     _restore_order(texts, np.concatenate([stream.start + bucket.index for stream, bucket in order]))
-    return Embeddings(by_split, texts, bank)
+    return Embeddings(images, texts, bank)
 
 
 def encode_texts(

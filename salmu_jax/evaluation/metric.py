@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from salmu_jax.evaluation.rows import Column, RowScores
+from salmu_jax.evaluation.variants import Series, VariantScores
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.messages import first_line
 from salmu_jax.runtime.text import safe_text
@@ -32,26 +33,30 @@ class Settings(NamedTuple):
 
     ``seed``: of every draw. ``idzsc_prompt``: a text with ``{name}``. ``how_drawn``: RetFail's galleries, one of
     :data:`salmu_jax.evaluation.draws.DRAWS`. ``probe_form``: how much of the probes is measured, one of :data:`FORMS`.
+    ``relearn_rates``: the learning rates of relearning, in increasing order.
     """
 
     seed: int
     idzsc_prompt: str
     how_drawn: str = "ours"
     probe_form: str = SHORT
+    relearn_rates: tuple[float, ...] = (1e-6, 1e-5, 1e-4)
 
 
 def settings_of(options: Any) -> Settings:
     """Returns the settings of a config's section ``evaluate``."""
-    return Settings(options.seed, options.idzsc_prompt, options.draws, options.probe_form)
+    rates = tuple(options.relearn_rates)
+    return Settings(options.seed, options.idzsc_prompt, options.draws, options.probe_form, rates)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Inputs:
-    """What scores are computed from: the data, one model's embeddings of them, and the settings."""
+    """What scores are computed from: the data, one model's embeddings of them, the settings, and the scores of variants."""
 
     data: EvaluationData
     embeddings: Embeddings
     settings: Settings
+    variants: VariantScores = dataclasses.field(default_factory=dict)
     _kept: dict[Hashable, Any] = dataclasses.field(default_factory=dict)
 
     def once(self, name: Hashable, compute: Callable[[], Value]) -> Value:
@@ -95,6 +100,10 @@ class Metric:
       slack: ``slack(rows, protocol)``: by how much the value may differ on another machine; None: by rounding alone.
       by_form: whether it depends on ``settings.probe_form``. Values of two forms are not compared.
       of: the key of the metric that this one restricts to a subset of people (``subsets.py``); None: it is no such one.
+      only_full: whether only the full form measures it.
+      variants: ``variants(settings)``: the models made from the evaluated one that it is measured on (``variants.py``), whose
+        scores are in ``inputs.variants``; None: none.
+      check: ``check(rows, protocol)`` yields a line for each thing that its columns cannot be; None: nothing to check.
       version: of the definition. Values of two versions are not compared; raise it when a value would change.
     """
 
@@ -114,6 +123,9 @@ class Metric:
     slack: Callable[[Mapping[str, np.ndarray], Mapping[str, Any]], float] | None = None
     by_form: bool = False
     of: str | None = None
+    only_full: bool = False
+    variants: Callable[[Settings], Sequence[Series]] | None = None
+    check: Callable[[Mapping[str, np.ndarray], Mapping[str, Any]], Iterator[str]] | None = None
     version: int = 1
 
     def value(self, rows: Mapping[str, np.ndarray], protocol: Mapping[str, Any]) -> float | None:

@@ -109,32 +109,47 @@ def rank_among(
     from salmu_jax.evaluation.retrieval import draw_gallery, retrieve
 
     bank, embedded = inputs.embeddings.bank, inputs.embeddings.texts
-    retain = inputs.data.splits["retain_synth"].text
-    ids, retain_ids = bank.index(texts), bank.index([retain[row] for row in disjoint_rows(inputs)])
+    ids, pools = bank.index(texts), pools_of(inputs, split)
+    retain_ids = np.zeros(len(disjoint_rows(inputs.data)), np.int32)
+    retain_ids[pools[1]] = bank.index(_disjoint_gallery(inputs.data, pools[1]))  # the others are in no gallery
     if not len(ids):
         return np.zeros(0, np.int32), np.zeros(0, np.int32)
-    own, pools = embedded[ids], pools_of(inputs, split)
+    own = embedded[ids]
     gallery = draw_gallery(own, ids, embedded[retain_ids], retain_ids, seed=inputs.settings.seed, pools=pools)
     return retrieve(inputs.embeddings.images[split] if queries is None else queries, own, ids, gallery)
 
 
+def rank_texts(split: str) -> Callable[[EvaluationData, Settings], Mapping[str, Sequence[str]]]:
+    """Returns what the ranks of ``split`` need of texts and no more: its captions, and retain_disjoint's in the gallery."""
+
+    def texts(data: EvaluationData, settings: Settings) -> Mapping[str, Sequence[str]]:
+        drawn = _draw_pools(data, settings)["retain_disjoint"]
+        return {split: data.splits[split].text, "gallery": _disjoint_gallery(data, drawn)}
+
+    return texts
+
+
 def pools_of(inputs: Inputs, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns the rows whose captions are distractors, int64: of ``split``, and of those of :func:`disjoint_rows`."""
-    pools = inputs.once(_draw_pools, lambda: _draw_pools(inputs))
+    pools = inputs.once(_draw_pools, lambda: _draw_pools(inputs.data, inputs.settings))
     return pools[split], pools["retain_disjoint"]
 
 
-def disjoint_rows(inputs: Inputs) -> np.ndarray:
+def disjoint_rows(data: EvaluationData) -> np.ndarray:
     """Returns the rows of retain_synth that are of retain_disjoint, int64."""
-    return np.flatnonzero(inputs.data.splits["retain_synth"].subset == "retain_disjoint")
+    return np.flatnonzero(data.splits["retain_synth"].subset == "retain_disjoint")
 
 
-def _draw_pools(inputs: Inputs) -> dict[str, np.ndarray]:
+def _disjoint_gallery(data: EvaluationData, drawn: np.ndarray) -> list[str]:
+    """Returns the captions of the ``drawn`` rows of retain_disjoint."""
+    captions = data.splits["retain_synth"].text
+    return [captions[row] for row in disjoint_rows(data)[drawn]]
+
+
+def _draw_pools(data: EvaluationData, settings: Settings) -> dict[str, np.ndarray]:
     """Draws the pools of all queried splits at once, since the released generator draws one after the other."""
-    counts = {split: len(inputs.data.splits[split]) for split in TARGETS} | {
-        "retain_disjoint": len(disjoint_rows(inputs))
-    }
-    return draws.draw_pools(counts, POOL_SIZE, inputs.settings.seed, inputs.settings.how_drawn)
+    counts = {split: len(data.splits[split]) for split in TARGETS} | {"retain_disjoint": len(disjoint_rows(data))}
+    return draws.draw_pools(counts, POOL_SIZE, settings.seed, settings.how_drawn)
 
 
 def reciprocal_ranks(split: str) -> Sampler:

@@ -21,6 +21,8 @@ from salmu_jax.evaluation.metric import SHORT, Inputs, Metric, Settings
 from salmu_jax.evaluation.registry import METRICS, columns_of, versions
 from salmu_jax.evaluation.result import SCHEMA, load_result, write_result
 from salmu_jax.evaluation.rows import SUBSETS, RowScores, lengths, subset_rows
+from salmu_jax.evaluation.variant_scores import measure_variants
+from salmu_jax.evaluation.variants import Evaluated, VariantScores, asked
 from salmu_jax.runtime.errors import InputError
 
 __all__ = ["IDZSC_PROMPT", "EvaluationData", "check_prompt", "evaluate", "load_result", "write_result"]
@@ -46,11 +48,13 @@ def evaluate(
     idzsc_prompt: str = IDZSC_PROMPT,
     how_drawn: str = "ours",
     probe_form: str = SHORT,
+    relearn_rates: Sequence[float] = (1e-6, 1e-5, 1e-4),
     metrics: Sequence[Metric] = METRICS,
     batch_size: int = 256,
     bootstrap: int = 1000,
     provenance: Mapping[str, Any],
     embeddings: Embeddings | None = None,
+    variants: VariantScores | None = None,
 ) -> Evaluation:
     """Measures one model: all metrics, their intervals and breakdowns, and the row scores they come from.
 
@@ -62,24 +66,29 @@ def evaluate(
       idzsc_prompt: a text with ``{name}``.
       how_drawn: RetFail's galleries, one of :data:`salmu_jax.evaluation.draws.DRAWS`.
       probe_form: how much of the probes is measured, ``short`` or ``full``.
+      relearn_rates: the learning rates of relearning, three in increasing order.
       metrics: what is measured (:func:`registry.chosen`), those of the released structure among them.
       batch_size: rows that a device encodes at a time.
       bootstrap: samples of each interval; 0 for none.
       provenance: kept in the result, with the time of day and the seconds taken added.
-      embeddings: the model's, of these data, metrics and prompt; None: they are computed here, by this process alone.
+      embeddings: the model's, of these data, metrics and prompt; None: they are computed here, by this process alone,
+        and so are the variants.
+      variants: the scores of the variants that the metrics ask for (:func:`variant_scores.measure_variants`).
 
     Raises:
       InputError: a prompt without ``{name}``, another image size, embeddings that are not finite, or a metric that fails.
     """
     started = time.monotonic()
     check_prompt(idzsc_prompt)
-    settings = Settings(seed, idzsc_prompt, how_drawn, probe_form)
+    settings = Settings(seed, idzsc_prompt, how_drawn, probe_form, tuple(relearn_rates))
     if embeddings is None:
         try:
             embeddings = embed(clip, params, tokenizer, data, metrics=metrics, settings=settings, batch_size=batch_size)
+            model = Evaluated(clip, params, tokenizer, data, settings)
+            variants = measure_variants(model, asked(metrics, settings), batch_size=batch_size)
         except InputError as error:
             raise InputError(str(error), f"model {model_name!r}") from error
-    rows = score_rows(data, embeddings, settings, metrics)
+    rows = score_rows(data, embeddings, settings, metrics, variants)
     protocol = describe_protocol(data, rows, settings, metrics, bootstrap=bootstrap)
     result = make_result(model_name, rows, protocol, provenance, metrics)
     result["provenance"].setdefault("seconds", round(time.monotonic() - started, 3))
@@ -107,13 +116,17 @@ def make_result(
 
 
 def score_rows(
-    data: EvaluationData, embeddings: Embeddings, settings: Settings, metrics: Sequence[Metric] = METRICS
+    data: EvaluationData,
+    embeddings: Embeddings,
+    settings: Settings,
+    metrics: Sequence[Metric] = METRICS,
+    variants: VariantScores | None = None,
 ) -> RowScores:
     """Measures every row of every split: the arrays of ``registry.columns_of(metrics)``.
 
     Raises InputError naming a metric that fails, or whose scores are not the columns that it declares.
     """
-    inputs = Inputs(data, embeddings, settings)
+    inputs = Inputs(data, embeddings, settings, variants or {})
     rows = _describe_rows(data)
     for metric in metrics:
         with metric.named():
@@ -126,7 +139,8 @@ def score_rows(
         rows |= scores
     columns = columns_of(metrics)
     rows = {name: np.asarray(rows[name]).astype(column.dtype, copy=False) for name, column in columns.items()}
-    expected = lengths({"rows": _count_rows(rows), "genknow": _describe_task(data)})
+    described = {"rows": _count_rows(rows), "genknow": _describe_task(data), "probe_form": settings.probe_form}
+    expected = lengths(described)
     for metric in metrics:
         for name, column in metric.columns.items():
             if rows[name].shape != (expected[column.length],):

@@ -15,7 +15,7 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import PIL
@@ -29,11 +29,20 @@ from salmu_jax.evaluation.encode import default_rows
 from salmu_jax.evaluation.loading import load_evaluation_data
 from salmu_jax.evaluation.metric import settings_of
 from salmu_jax.evaluation.registry import chosen
+from salmu_jax.evaluation.variant_scores import measure_variants
+from salmu_jax.evaluation.variants import Evaluated, Other, VariantScores, asked
 from salmu_jax.runtime import contents, distributed, files, host
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.text import safe_text
 
 Say = Callable[[str], None]
+
+
+class Measured(NamedTuple):
+    """What a model's scores are computed from, in process 0; others get None and nothing."""
+
+    embeddings: Embeddings | None
+    variants: VariantScores
 
 
 class Evaluator:
@@ -78,12 +87,21 @@ class Evaluator:
             )
         return self._data[image_size]
 
-    def embed(
-        self, label: str, clip: Any, params: Any, tokenizer: Any, checkpoint: str, *, rerun: bool = False
-    ) -> Embeddings | None:
-        """Returns the embeddings of a model in process 0, None in others.
+    def measure(
+        self,
+        label: str,
+        clip: Any,
+        params: Any,
+        tokenizer: Any,
+        checkpoint: str,
+        *,
+        compromised: Other | None = None,
+        rerun: bool = False,
+    ) -> Measured:
+        """Returns what a model's scores are computed from.
 
-        ``checkpoint`` is the digest of its parameters. ``rerun`` computes them even if they are in the cache.
+        ``checkpoint`` is the digest of its parameters. ``compromised`` is what variants may be moved towards. ``rerun``
+        computes everything even if it is in the cache.
         """
         size = clip.config.image_size
         key = {
@@ -111,22 +129,20 @@ class Evaluator:
             distributed.from_main(claim)
             data = self.data(size)
             before = data.counts.decoded
-            embeddings = embed(
-                clip,
-                params,
-                tokenizer,
-                data,
-                metrics=chosen(self._options),
-                settings=settings_of(self._options),
-                batch_size=self._options.batch_size or default_rows(clip),
-                directory=directory,
-                label=label,
-                say=lambda line: self._say(f"{label}: {line}"),
-            )
+            metrics, settings = chosen(self._options), settings_of(self._options)
+            where: dict[str, Any] = {
+                "batch_size": self._options.batch_size or default_rows(clip),
+                "directory": directory,
+                "label": label,
+                "say": lambda line: self._say(f"{label}: {line}"),
+            }
+            embeddings = embed(clip, params, tokenizer, data, metrics=metrics, settings=settings, **where)
             total = sum(map(len, data.images.values()))
             self._say(f"{label}: {data.counts.decoded - before:,} of {total:,} images decoded for it")
+            model = Evaluated(clip, params, tokenizer, data, settings, compromised)
+            variants = measure_variants(model, asked(metrics, settings), **where)
             distributed.from_main(self._prune)
-        return embeddings
+        return Measured(embeddings, variants)
 
     def _decide(self, image_size: int) -> bool:
         """Returns whether decoded pixels are kept on the disk."""

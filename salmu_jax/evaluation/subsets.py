@@ -85,4 +85,6 @@ def _restrict(metric: Metric, subset: str) -> Metric:
         released_rows=None,
         extra=None,
         skipped=None,
+        variants=None,
+        check=None,
     )

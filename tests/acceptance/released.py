@@ -137,7 +137,9 @@ def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any
             figures[model] = leaderboard_row(load_result(workspace.result(name)))
             clip, params, manifest = load_foreign(path, architecture=options.architecture)
             evaluator = stages.evaluator()
-            embeddings = evaluator.embed(f"ACS {model}", clip, params, make_tokenizer(clip), manifest["digest"])
+            embeddings = evaluator.measure(
+                f"ACS {model}", clip, params, make_tokenizer(clip), manifest["digest"]
+            ).embeddings
             captions = embeddings.of(evaluator.data(clip.config.image_size).splits["forget"].text)
             candidates[model] = acs_candidates(embeddings.images["forget"], captions, config.evaluate.seed)
     return figures, candidates

@@ -157,7 +157,11 @@ def _reverse_score(inputs: Inputs) -> RowScores:
     """Ranks each forget caption's image among the images of the pools; those with the same caption are left out."""
     from salmu_jax.evaluation.retrieval import draw_gallery, retrieve
 
-    rows, retain, chosen = inputs.data.splits[_SPLIT], inputs.data.splits["retain_synth"], parts.disjoint_rows(inputs)
+    rows, retain, chosen = (
+        inputs.data.splits[_SPLIT],
+        inputs.data.splits["retain_synth"],
+        parts.disjoint_rows(inputs.data),
+    )
     images, ids = inputs.embeddings.images, inputs.embeddings.bank.index(rows.text)
     retain_ids = inputs.embeddings.bank.index([retain.text[row] for row in chosen])
     gallery = draw_gallery(
