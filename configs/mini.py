@@ -52,6 +52,8 @@ def get_config():
     config.train.steps_per_call = 10
     config.train.save_every = 100
 
+    config.evaluate.relearn_rates = (1e-4, 3e-4, 1e-3)
+
     config.unlearn.retain = ("salmu/retain_synth", "retain_pairs/train")
     config.unlearn.steps_per_call = 10
     config.unlearn.save_every = 50

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import inspect
+import math
 import runpy
 import sys
 import traceback
@@ -21,6 +22,7 @@ from ml_collections import ConfigDict
 
 from salmu_jax.config_fields import Field, Names, declared
 from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.limits import Limits
 from salmu_jax.runtime.messages import did_you_mean
 from salmu_jax.runtime.nested import flatten
 from salmu_jax.runtime.paths import local_path
@@ -182,7 +184,9 @@ def _check_fields(values: Mapping[str, Any], schema: Mapping[str, Any], where: s
             raise InputError(_unknown(field, schema), where)
         _check_type(field, value, schema[field], where)
         known = _FIELDS[field]
-        if known.limits is not None and not known.limits.allow(value):
+        if isinstance(value, tuple | list) and not known.choices:
+            _check_numbers(field, value, where)
+        elif known.limits is not None and not known.limits.allow(value):
             raise InputError(f"field {field!r} is {value!r}, but has to be {known.limits}", where)
         if known.choices:
             _check_choices(field, value, where)
@@ -221,6 +225,16 @@ def _check_type(field: str, value: Any, default: Any, where: str) -> None:
         )
     if right is float and not abs(value) <= sys.float_info.max:  # NaN is not, nor a whole number of 400 digits
         raise InputError(f"field {field!r} is {value!r}, but has to be a finite number", where)
+
+
+def _check_numbers(field: str, value: Sequence[Any], where: str) -> None:
+    """Checks a tuple of numbers: as many as in the default, within the limits, in increasing order."""
+    default, limits = _FIELDS[field].default, _FIELDS[field].limits or Limits(-math.inf)
+    right = len(value) == len(default) and all(type(one) in (int, float) for one in value)
+    right = right and all(limits.allow(one) and math.isfinite(one) for one in value)
+    if not right or sorted(set(value)) != list(value):
+        wanted = f'{len(default)} increasing numbers, each {limits}, such as "{default!r}"'
+        raise InputError(f"field {field!r} is {value!r}, but has to be {wanted}", where)
 
 
 def _check_choices(field: str, value: Any, where: str) -> None:

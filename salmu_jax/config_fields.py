@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from salmu_jax import foundation
-from salmu_jax.runtime.limits import ADAMW, AT_LEAST_ONE, NOT_NEGATIVE, Limits
+from salmu_jax.runtime.limits import ADAMW, AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Limits
 from salmu_jax.runtime.paths import local_path, model_path, storage_path
 
 _SEED = Limits(0, 2**32 - 1)
-PROBES = ("indirect", "holdout_paraphrase", "membership", "which_forgotten")  # those of evaluation/registry.py
+PROBES = ("indirect", "holdout_paraphrase", "relearn", "weights")  # those of evaluation/registry.py
 _EPOCHS = Limits(0, 1_000_000, low_open=True)
 
 
@@ -26,9 +26,10 @@ class Field(NamedTuple):
     """A declared field.
 
     Attributes:
-      default: its default, whose type is that of the field; a tuple holds elements of ``choices``.
+      default: its default, whose type is that of the field; a tuple holds elements of ``choices``, or, without these, as many
+        numbers as the default, in increasing order.
       meaning: what it means, in a few words.
-      limits: the range of a number; None: checked where it is used.
+      limits: the range of a number, or of each of a tuple; None: checked where it is used.
       choices: the possible values of a text, or elements of a tuple (no duplicates).
       path: checks and expands a path; an empty one is left alone if it is the default.
       empty: whether a tuple may be empty.
@@ -199,13 +200,15 @@ class Evaluate:
     draws: str = field("ours", "of RetFail's galleries, or released: row by row those of the released evaluator")
     idzsc_prompt: str = field("a photo of {name}", "of the zero-shot identification")
     probes: tuple[str, ...] = field(
-        ("indirect", "holdout_paraphrase", "membership", "which_forgotten"),
-        "what is measured besides, see docs/metrics.md",
-        choices=PROBES,
-        empty=True,
+        ("indirect", "holdout_paraphrase"), "what is measured besides, see docs/metrics.md", choices=PROBES, empty=True
     )
     probe_form: str = field(
         "short", "of probes that cost time: short, or full, which asks more of each", choices=("short", "full")
+    )
+    relearn_rates: tuple[float, ...] = field(
+        (1e-6, 1e-5, 1e-4),
+        "three learning rates of the probe 'relearn', of which the strongest counts; small towers need larger ones",
+        POSITIVE,
     )
     bootstrap: int = field(1_000, "resamples of the identities, for the intervals", Limits(1, 1_000_000))
 

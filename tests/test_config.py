@@ -172,9 +172,14 @@ def test_an_override_with_a_group_replaces_the_group(tmp_path):
         ("unlearn.runs=3", "is 3, but has to be a group of fields, such as unlearn.runs.NAME.epochs=3"),
         ("unlearn.run.a.method=delete", "no field 'unlearn.run.a.method' in the config; did you mean"),
         (
-            "evaluate.probes=('none',)",
-            "field 'evaluate.probes' holds 'none'; 'indirect' and 'holdout_paraphrase' and 'membership'",
+            "evaluate.relearn_rates=(1e-4,)",
+            'has to be 3 increasing numbers, each above 0, such as "(1e-06, 1e-05, 0.0001)"',
         ),
+        ("evaluate.relearn_rates=(1e-4, 1e-3, 1e-3)", "has to be 3 increasing numbers"),
+        ("evaluate.relearn_rates=(0, 1e-4, 1e-3)", "has to be 3 increasing numbers"),
+        ("evaluate.relearn_rates=(1e-4, 1e-3, True)", "has to be 3 increasing numbers"),
+        ("evaluate.relearn_rates=(1e-4, 1e-3, 1e999)", "has to be 3 increasing numbers"),
+        ("evaluate.probes=('none',)", "field 'evaluate.probes' holds 'none'; 'indirect' and 'holdout_paraphrase' and"),
         ("evaluate.probe_form=all", "field 'evaluate.probe_form' is 'all'; 'short' and 'full' are possible"),
         ("data.augment=1", "field 'data.augment' is 1 (int), but has to be a bool"),
         ("models=clean", "field 'models' is 'clean' (str), but has to be a tuple"),
@@ -375,6 +380,9 @@ def test_overrides_come_back(plain, data):
             value = data.draw(st.sampled_from(DECLARED[field].choices))
         elif isinstance(default, str):
             value = data.draw(st.text("aé 日'\"({[=,", min_size=1).filter(str.strip))
+        elif not DECLARED[field].choices:
+            numbers = st.lists(st.floats(1e-9, 1e6), min_size=len(default), max_size=len(default), unique=True)
+            value = tuple(sorted(data.draw(numbers)))
         else:
             choices, fewest = DECLARED[field].choices, int(not DECLARED[field].empty)
             value = tuple(data.draw(st.lists(st.sampled_from(choices), min_size=fewest, unique=True)))

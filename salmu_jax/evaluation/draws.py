@@ -27,10 +27,9 @@ BOOTSTRAP = 405  # which identities a bootstrap sample holds
 SIGN_FLIPS = 406  # whose differences change their sign, of a test of paired differences
 PARAPHRASES = 407  # which captions of others a fact is worded like
 WORDINGS = 408  # which hand-written wordings a fact is put in
-MATCHED_FOLDS = 410  # which people of a split are judged together by an attack
-MATCHED_NAMES = 411  # whose surname and whose values the matched non-members get
-WEAK_BATCHES = 412  # the order of the rows that the weakly supervised attack learns from
-GUESSED_FOLDS = 413  # which people are judged together when it is guessed who was forgotten
+RELEARN_ROWS = 421  # the forget rows that a model is fine-tuned on again
+RELEARN_IDENTITIES = 422  # the identities whose forget rows it is fine-tuned on
+RELEARN_ORDER = 423  # the order of these rows
 
 
 def generator(seed: int, purpose: int) -> np.random.Generator:
@@ -77,6 +76,16 @@ def draw_negatives(rows: int, seed: int) -> np.ndarray:
     definition ("a caption from a random permutation").
     """
     return generator(seed, ACS_NEGATIVES).permutation(rows)
+
+
+def draw_part(labels: np.ndarray, share: float, seed: int, purpose: int) -> np.ndarray:
+    """Draws a share of the distinct ``labels`` [N], at least one, and returns which rows have them: bool [N].
+
+    A smaller share is part of a larger one. Labels count by their order alone, so numbers and names give the same rows.
+    """
+    kinds, owner = np.unique(labels, return_inverse=True)
+    order = generator(seed, purpose).permutation(len(kinds))
+    return np.isin(owner, order[: max(1, round(share * len(kinds)))])
 
 
 def draw_halves(positives: int, negatives: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

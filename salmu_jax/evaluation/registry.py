@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from salmu_jax.evaluation.metric import Metric
+from salmu_jax.evaluation.metric import FULL, Metric
 from salmu_jax.evaluation.metrics import (
     acs,
     assocstr,
@@ -25,7 +25,7 @@ from salmu_jax.evaluation.metrics import (
     sensitive_over_generic,
     visidint,
 )
-from salmu_jax.evaluation.probes import holdout_paraphrase, indirect, membership, which_forgotten
+from salmu_jax.evaluation.probes import holdout_paraphrase, indirect, relearn, weights
 from salmu_jax.evaluation.rows import DATA_COLUMNS, Column
 from salmu_jax.evaluation.subsets import with_subsets
 from salmu_jax.runtime.errors import InputError
@@ -51,8 +51,8 @@ METRICS: tuple[Metric, ...] = (
 PROBES: dict[str, tuple[Metric, ...]] = {
     indirect.PROBE: indirect.METRICS,
     holdout_paraphrase.PROBE: holdout_paraphrase.METRICS,
-    membership.PROBE: membership.METRICS,
-    which_forgotten.PROBE: (which_forgotten.METRIC,),
+    relearn.PROBE: relearn.METRICS,
+    weights.PROBE: weights.METRICS,
 }
 KNOWN: tuple[Metric, ...] = with_subsets((*METRICS, *(metric for probe in PROBES.values() for metric in probe)))
 BY_KEY: dict[str, Metric] = {metric.key: metric for metric in KNOWN}
@@ -73,8 +73,9 @@ def chosen(options: Any) -> tuple[Metric, ...]:
     if strange := [name for name in options.probes if name not in PROBES]:
         possible = ", ".join(PROBES) or "none"
         raise InputError(f"names no probe {safe_text(strange[0], 40)!r}; there are: {possible}", "evaluate.probes")
-    probes = (metric for name, probe in PROBES.items() if name in options.probes for metric in probe)
-    keys = {metric.key for metric in (*METRICS, *probes)}
+    probes = [metric for name, probe in PROBES.items() if name in options.probes for metric in probe]
+    asked = [metric for metric in probes if options.probe_form == FULL or not metric.only_full]
+    keys = {metric.key for metric in (*METRICS, *asked)}
     return tuple(metric for metric in KNOWN if (metric.of or metric.key) in keys)
 
 

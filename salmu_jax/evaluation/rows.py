@@ -80,6 +80,8 @@ def lengths(protocol: Mapping[str, Any]) -> dict[str, int]:
         **{f"gallery_{split}": min(POOL_SIZE, rows[split]) for split in TARGETS},
         "gallery_retain_synth": min(POOL_SIZE, rows["retain_disjoint"]),
         "images": protocol["genknow"]["images"],
+        "relearn_rates": 3,
+        "relearn_curves": 3 * 10 if protocol.get("probe_form") == "full" else 1 * 4,  # points of the curve of each rate
     }
 
 

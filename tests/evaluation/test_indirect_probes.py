@@ -154,7 +154,7 @@ def test_probes_change_no_embedding_and_no_figure_of_the_others(data):
 
 def test_a_config_chooses_probes_by_name():
     def options(*probes):
-        return dataclasses.make_dataclass("Options", ["probes"])(probes)
+        return dataclasses.make_dataclass("Options", ["probes", "probe_form"])(probes, "short")
 
     assert [metric for metric in chosen(options()) if not metric.of] == list(METRICS)
     both = chosen(options("holdout_paraphrase", "indirect"))

@@ -12,10 +12,11 @@ from salmu_jax.evaluation.subsets import with_subsets
 from salmu_jax.report.leaderboard import build_leaderboard
 
 MEASURED = with_subsets((*METRICS, LEAK))
-# The share of the secrets that other wordings find; of most models it is not measured. Clean stands in for Retrained.
+# The share of the secrets that other wordings find; of most methods it is not measured.
 INDIRECT = {
     "clean": 0.0,
     "compromised": 0.8,
+    "retrained": 0.0,
     "surgeon": 0.0,
     "hides": 0.5,
     "no_op": 0.8,
