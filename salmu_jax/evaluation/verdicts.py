@@ -179,8 +179,8 @@ RULES = (
         "found_in_part",
         "<",
         0.75,
-        "Less than Retrained finds, which has never seen what was to be forgotten. A quarter is about the error of its own "
-        "figure with some thirty people.",
+        "Less than Retrained finds, which has never seen what was to be forgotten. The quarter is tolerance: Retrained's own "
+        "figure is that of one training run and of the people of one world.",
         case="similarity",
     ),
     Rule(

@@ -24,21 +24,24 @@ def difference_intervals(entries: Sequence[Entry]) -> dict[str, Intervals]:
     As in ``salmu compare``, the difference is that of the means over rows (``row_micro``), and identities are resampled in
     both models alike. There are none where the protocol has no bootstrap.
     """
-    samples = {entry.id: _samples(entry) for entry in entries if entry.id in REFERENCES}
-    references = [entry for entry in entries if entry.id in samples]
+    references = [entry for entry in entries if entry.id in REFERENCES]
+    of_all = any(entry.id == RETRAINED for entry in references)
+    samples = {entry.id: _samples(entry, of_all) for entry in references}
     found: dict[str, Intervals] = {}
     for entry in entries:
-        own = samples.get(entry.id) or _samples(entry)
+        own = samples.get(entry.id) or _samples(entry, of_all)
         against = [r for r in references if r is not entry and (entry.id not in samples or r.id == RETRAINED)]
         found[entry.id] = {other.id: _compare(entry, own, other, samples[other.id]) for other in against}
     return found
 
 
-def _samples(entry: Entry) -> dict[str, Sample]:
+def _samples(entry: Entry, of_all: bool) -> dict[str, Sample]:
+    """Returns the samples of all metrics of a result, or of those with a target alone."""
     protocol = entry.result["protocol"]
     if not protocol["bootstrap"]:
         return {}
-    return {metric.key: metric.sample(entry.rows, protocol) for metric in measured(protocol)}
+    asked = [metric for metric in measured(protocol) if of_all or _has_target(metric)]
+    return {metric.key: metric.sample(entry.rows, protocol) for metric in asked}
 
 
 def _compare(
@@ -47,7 +50,7 @@ def _compare(
     protocol = entry.result["protocol"]
     found = {}
     for metric in comparable(protocol, reference.result["protocol"]):
-        if metric.key in own and metric.key in others and _is_asked(metric, reference):
+        if metric.key in own and metric.key in others and (reference.id == RETRAINED or _has_target(metric)):
             differences = row_differences(own[metric.key], others[metric.key])
             if len(differences):
                 found[metric.key] = intervals.clustered_interval(
@@ -56,5 +59,5 @@ def _compare(
     return found
 
 
-def _is_asked(metric: Metric, reference: Entry) -> bool:
-    return reference.id == RETRAINED or (metric.target is not None and metric.of is None)
+def _has_target(metric: Metric) -> bool:
+    return metric.target is not None and metric.of is None
