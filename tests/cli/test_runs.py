@@ -37,6 +37,14 @@ def test_runs_are_made_after_their_parents_and_nothing_is_made_again(finished):
     assert not list((workdir / "models").glob("*.state"))
 
 
+def test_a_run_that_trains_on_no_retain_pairs_is_warned_of(finished):
+    workdir, made = finished
+    warned = [line for line in made.complaints if "no retain pairs" in line]
+    assert [line.partition(": warning:")[0] for line in warned] == ["unlearn relearned"]
+    found = {name: manifest(workdir, name)["run"]["trains_without_retain"] for name in (*RUNS, "descent_to_delete")}
+    assert found == {"relearned": True, "delete-s1": False, "descent_to_delete": False}
+
+
 def test_the_record_of_a_run_is_in_its_model_and_its_result(finished):
     workdir, _ = finished
     delete, first, second = (manifest(workdir, name) for name in ("delete", "delete-s1", "relearned"))

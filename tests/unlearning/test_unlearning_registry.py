@@ -38,6 +38,7 @@ def test_methods_describe_themselves(name):
     assert method.reference in page
     assert all(f"  {option.name} " in page for option in describe_options(method))
     assert all(f"  {stream} " in page for stream in method.make_streams())
+    assert ("budget=NAME" in page) == method.takes_steps()
     assert f"{name} " in list_methods()
 
 

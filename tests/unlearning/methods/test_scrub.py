@@ -54,6 +54,19 @@ def test_passes_alternate_until_minimising_has_the_last_word(evaluate, table):
     assert maximised == [False, False, True, True, False, False, True] + 5 * [False]
 
 
+def test_a_budget_of_one_epoch_can_be_divided_into_passes(table):
+    clip, params, reference_params, batch = table
+
+    def maximised(epoch, passes):
+        info = StepInfo(jnp.int32(0), jnp.float32(epoch), 100, jax.random.key(0), None)
+        bound = Bound(clip, params), Bound(clip, reference_params)
+        return float(Scrub(passes_per_epoch=passes).objectives(batch, *bound, info)["forgetting"]) != 0
+
+    epochs = [0.1, 0.2, 0.3, 0.4, 0.7, 0.8, 0.9]  # passes 0, 1, 2, 3, 5, 6 and 7 of eight
+    assert [maximised(epoch, 8) for epoch in epochs] == [False, True, False, True, True, False, False]
+    assert not any(maximised(epoch, 1) for epoch in epochs)
+
+
 def test_the_start_model_does_not_diverge_from_itself(evaluate, table):
     reference_params = table[2]
     assert abs(float(evaluate(reference_params, 1)[0]["forgetting"])) < 1e-6
