@@ -6,11 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from references import contrastive, tables
+import torch
+from method_by_hand import unlearn
+from random_models import random_params
+from references import assert_terms, contrastive, tables
+from torch_clip import random_batch
+from torch_method import CONFIG, TorchClip, as_torch
 
+from salmu_jax.models.clip import Clip
 from salmu_jax.unlearning.hyper import Hyper
-from salmu_jax.unlearning.method import Bound, StepInfo
+from salmu_jax.unlearning.method import Bound, Pairs, StepInfo
 from salmu_jax.unlearning.methods.salun import SalUn, largest
+from salmu_jax.unlearning.step import run_key, step_keys
 
 
 def flat(tree):
@@ -70,3 +77,52 @@ def test_updates_are_those_of_adamw_within_the_mask_and_none_outside():
     expected = np.where(mask, -0.1 * (adam + 0.5 * w), 0)
     np.testing.assert_allclose(updates["w"], expected, rtol=1e-4)
     assert (np.asarray(updates["w"])[~mask] == 0).all()
+
+
+def test_loss_and_gradient_of_one_permutation(table):
+    key = jax.random.key(1)
+    permutation = np.asarray(jax.random.permutation(key, 4))
+
+    def expected(params):
+        image, text, scale = tables(params)
+        return {
+            "forgetting": contrastive(image[:4], text[:4][permutation], scale),
+            "retention": 2 * contrastive(image[4:8], text[4:8], scale),
+        }
+
+    info = StepInfo(jnp.int32(0), jnp.float32(0), 1, key, None)
+    assert_terms(SalUn(retention_weight=2.0), table, expected, info=info)
+
+
+def test_an_update_is_that_of_the_published_algorithm():
+    def pairs(seed):
+        images, tokens = random_batch(CONFIG, seed, rows=5)
+        return Pairs(images, tokens)
+
+    params = random_params(Clip(CONFIG), seed=1)
+    batches = [{"forget": pairs(seed), "retain": pairs(seed + 10)} for seed in range(2)]
+    # Adam divides by |g| + eps: a large eps keeps the rounding of small gradients small.
+    settings = {"learning_rate": 0.1, "weight_decay": 0.1, "eps": 0.05}
+    hyper = Hyper(**settings, warmup_steps=0, total_steps=1, options={"batches": 2, "share": 0.4})
+    ours = as_torch(unlearn(SalUn(), hyper, Clip(CONFIG), params, batches))
+
+    model, start, saliency = TorchClip(params), as_torch(params), {}
+    for batch in batches:
+        for name, gradient in model.gradients(model.contrastive(*model.pairs(batch["forget"]))).items():
+            saliency[name] = saliency.get(name, 0) + gradient / 2
+    entries = torch.cat([value.abs().flatten() for value in saliency.values()])
+    threshold = entries.sort(descending=True).values[round(0.4 * len(entries)) - 1]
+
+    image, text = model.pairs(batches[0]["forget"])
+    key, _ = step_keys(run_key(42), 0)
+    wrong = text[torch.tensor(np.array(jax.random.permutation(key, 5)))]
+    loss = model.contrastive(image, wrong) + model.contrastive(*model.pairs(batches[0]["retain"]))
+    gradients = model.gradients(loss)
+    for name, value in start.items():
+        salient = saliency[name].abs() >= threshold
+        g = torch.where(salient, gradients[name], 0)
+        move = 0.1 * (g / (g.abs() + 0.05) + 0.1 * value * (value.ndim > 1))
+        sure = (saliency[name].abs() / threshold - 1).abs() > 1e-3
+        assert sure.double().mean() > 0.98, name
+        torch.testing.assert_close(ours[name][sure], (value - move * salient)[sure], rtol=1e-6, atol=1e-5)
+        assert torch.equal(ours[name][~salient & sure], value[~salient & sure])
