@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from planted import Behaviour, plant, plant_indirect, planted_data, share_in_part, share_of_people, share_of_rows
+from planted import (
+    RELEARN,
+    Behaviour,
+    plant,
+    plant_indirect,
+    plant_relearning,
+    planted_data,
+    share_in_part,
+    share_of_people,
+    share_of_rows,
+)
 
 from salmu_jax.evaluation.probes.indirect import LEAK
 from salmu_jax.evaluation.protocol import describe_protocol, make_result, score_rows
@@ -11,16 +21,17 @@ from salmu_jax.evaluation.registry import METRICS
 from salmu_jax.evaluation.subsets import with_subsets
 from salmu_jax.report.leaderboard import build_leaderboard
 
-MEASURED = with_subsets((*METRICS, LEAK))
-# The share of the secrets that other wordings find; of most methods it is not measured.
-INDIRECT = {
-    "clean": 0.0,
-    "compromised": 0.8,
-    "retrained": 0.0,
-    "surgeon": 0.0,
-    "hides": 0.5,
-    "no_op": 0.8,
-    "careful": 0.03,
+PROBED = with_subsets((*METRICS, LEAK, RELEARN))
+# The shares of the secrets that other wordings find, and that are found after relearning; most models are not probed, and
+# Clean stands in for Retrained.
+PROBES = {
+    "clean": (0.0, 0.0),
+    "compromised": (0.8, 0.8),
+    "surgeon": (0.0, 0.0),
+    "hides": (0.5, 0.0),
+    "comes_back": (0.0, 0.5),
+    "no_op": (0.8, 0.8),
+    "careful": (0.03, 0.0),
 }
 NOTHING = {"forget": 0.0, "holdout_association": 0.0, "holdout_identity": 0.0}
 MODELS = {
@@ -32,6 +43,8 @@ MODELS = {
     "surgeon": Behaviour(forget=0.0),
     # Knows none of the literal captions, and half of the secrets in other words.
     "hides": Behaviour(forget=0.0),
+    # Knows nothing however it is asked, and half of the secrets after a few steps of fine-tuning.
+    "comes_back": Behaviour(forget=0.0),
     # Leaves one pair in seventy, and loses a fourteenth of a holdout.
     "careful": Behaviour(forget=share_of_rows(1 / 70), holdout_association=0.65),
     # Leaves one pair in twenty, and three points of GenKnow.
@@ -53,9 +66,10 @@ MODELS = {
     "on_the_line": Behaviour(forget=0.0, holdout_identity=share_of_people(0.9)),
 }
 PLANTED = {
-    "surgeon": ["precise as far as measured"],
+    "surgeon": ["precise"],
     "hides": ["superficial"],
-    "careful": ["nearly precise as far as measured"],
+    "comes_back": ["superficial"],
+    "careful": ["nearly precise"],
     "careless": ["imprecise as far as measured"],
     "no_op": ["ineffective"],
     "half_done": ["ineffective"],
@@ -79,10 +93,11 @@ def board(tiny):
     results, rows = [], {}
     for model, behaviour in MODELS.items():
         settings = tiny.asked()["settings"]
-        metrics = MEASURED if model in INDIRECT else with_subsets(METRICS)
+        metrics = PROBED if model in PROBES else with_subsets(METRICS)
         rows[model] = score_rows(data, plant(data, bank, behaviour), settings)
-        if model in INDIRECT:
-            rows[model] |= plant_indirect(rows[model], INDIRECT[model])
+        if model in PROBES:
+            worded, back = PROBES[model]
+            rows[model] |= plant_indirect(rows[model], worded) | plant_relearning(rows[model], back)
         protocol = describe_protocol(data, rows[model], settings, metrics, bootstrap=200)
         results.append(make_result(model, rows[model], protocol, {"versions": {}, "data": {}}, metrics))
     return build_leaderboard(results, rows)
@@ -119,15 +134,18 @@ def test_the_statistics_are_the_planted_ones(by_model):
     assert found["drives_apart"]["alignment"] == pytest.approx(-(0.3 + 0.7 * 0.5) / (0.3 + 0.7 * 0.7), abs=1e-4)
 
 
-def test_what_other_wordings_find_is_seen_where_it_was_asked_for(by_model):
+def test_what_is_hidden_is_seen_where_it_was_probed(by_model):
     left = {model: row["statistics"]["indirect_left"] for model, row in by_model.items()}
+    back = {model: row["statistics"]["relearn_left"] for model, row in by_model.items()}
+    assert back["comes_back"] == pytest.approx(0.5, abs=0.05)  # Compromised is at its highest before any step
+    assert (back["hides"], back["no_op"], back["careless"]) == (pytest.approx(0, abs=1e-9), 1, None)
     assert left["hides"] == pytest.approx(0.5 / 0.8, abs=0.06)  # a share of all rows, and not quite of one subset's
     assert left["no_op"] == 1
     assert left["surgeon"] == 0
     assert 0 < left["careful"] < 0.05
     assert left["careless"] is None
-    reason = by_model["surgeon"]["reasons"][0]
-    assert reason.endswith("This is as far as measured: relearning was not.")
+    reason = by_model["careless"]["reasons"][0]
+    assert reason.endswith("This is as far as measured: indirect queries and relearning were not.")
     assert by_model["careless"]["unprobed"] == ["indirect queries", "relearning"]
     low, high = by_model["hides"]["statistic_intervals"]["indirect_left"]
     assert 0.4 < low < left["hides"] < high < 0.8

@@ -16,7 +16,9 @@ import tiny_world
 from salmu_jax.evaluation.data import EvaluationData
 from salmu_jax.evaluation.embeddings import Embeddings
 from salmu_jax.evaluation.probes.indirect import LEAK
+from salmu_jax.evaluation.probes.relearn import METRICS as RELEARNING
 
+RELEARN = RELEARNING[0]  # the headline
 CONE = 0.3
 CLASSES, IMAGES = 5, 400  # a GenKnow in quarters of a point
 WIDTH = 48
@@ -94,9 +96,17 @@ def plant_indirect(rows: dict[str, np.ndarray], found: float) -> dict[str, np.nd
     """Returns row scores of the probe of indirect queries: unseen wordings find a share of the secrets, others nothing."""
     count = len(rows["forget.rank"])
     columns = {name: np.full(count, 0.001) for name, column in LEAK.columns.items() if column.kind == "share"}
-    chosen = np.random.default_rng(13).permutation(count) < round(found * count)
-    unseen = np.where(chosen, 1.0, 0.001)
+    unseen = np.where(_evenly(count, found), 1.0, 0.001)
     return {**columns, "forget.indirect_unseen": unseen, "forget.paraphrased": np.ones(count, bool)}
+
+
+def plant_relearning(rows: dict[str, np.ndarray], back: float) -> dict[str, np.ndarray]:
+    """Returns row scores of relearning: after its steps, a share of the secrets that were held out is found again."""
+    count = len(rows["forget.rank"])
+    held = np.arange(count) >= count // 10
+    found = np.where(_evenly(count, back), 1, 1_000)
+    curve = {name: np.where(held, found, -1).astype(np.int16) for name in RELEARN.columns if ".step_" in name}
+    return {"forget.rank": rows["forget.rank"], **curve}
 
 
 def plant(data: EvaluationData, bank: Any, behaviour: Behaviour) -> Embeddings:
@@ -123,6 +133,12 @@ def plant(data: EvaluationData, bank: Any, behaviour: Behaviour) -> Embeddings:
     right = rng.permutation(len(labels)) < round(behaviour.genknow * len(labels))
     images["zeroshot"] = _in_cone(prompts[np.where(right, labels, (labels + 1) % CLASSES)])
     return Embeddings(images, texts, bank)
+
+
+def _evenly(count: int, share: float) -> np.ndarray:
+    """Returns which of ``count`` rows a share is, bool [count], spread evenly so that every person has its part."""
+    steps = np.floor(share * np.arange(count + 1) + 1e-9)
+    return np.diff(steps) > 0
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
