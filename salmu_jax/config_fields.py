@@ -18,7 +18,8 @@ from salmu_jax.runtime.limits import ADAMW, AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE
 from salmu_jax.runtime.paths import local_path, model_path, storage_path
 
 _SEED = Limits(0, 2**32 - 1)
-PROBES = ("indirect", "holdout_paraphrase", "relearn", "weights")  # those of evaluation/registry.py
+# Those of evaluation/registry.py.
+PROBES = ("indirect", "holdout_paraphrase", "membership", "which_forgotten", "relearn", "weights")
 _EPOCHS = Limits(0, 1_000_000, low_open=True)
 
 
@@ -200,7 +201,10 @@ class Evaluate:
     draws: str = field("ours", "of RetFail's galleries, or released: row by row those of the released evaluator")
     idzsc_prompt: str = field("a photo of {name}", "of the zero-shot identification")
     probes: tuple[str, ...] = field(
-        ("indirect", "holdout_paraphrase"), "what is measured besides, see docs/metrics.md", choices=PROBES, empty=True
+        ("indirect", "holdout_paraphrase", "membership", "which_forgotten"),
+        "what is measured besides, see docs/metrics.md",
+        choices=PROBES,
+        empty=True,
     )
     probe_form: str = field(
         "short", "of probes that cost time: short, or full, which asks more of each", choices=("short", "full")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from patience import DEADLINE, PATIENT_XLA
+import xla_flags
+from patience import DEADLINE
 from PIL import Image
 
 # Below nohup and in a script's background job, Python starts with these ignored, and so would the processes that tests start.
@@ -19,10 +20,9 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
 
-# Before the first import of jax anywhere. The first device alone is used unless a test asks for more. LLVM is not to optimise:
-# most programs run once, and half of the tests' time was its work. (It does in `make test-optimised`.)
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0")
-os.environ["XLA_FLAGS"] += f" {PATIENT_XLA}"
+# Before the first import of jax anywhere. The first device alone is used unless a test asks for more.
+os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 {xla_flags.QUICK}")
+os.environ["XLA_FLAGS"] += f" {xla_flags.PATIENT}"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 # Compilation is most of the time: many tests compile the same small towers. Each worker of pytest-xdist has its own cache:

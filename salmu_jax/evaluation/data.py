@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from salmu_jax.runtime.errors import InputError
 if TYPE_CHECKING:
     from salmu_jax.evaluation.metric import Metric, Settings
 
+Value = TypeVar("Value")
 SPLITS = ("forget", "holdout_association", "holdout_identity", "retain_synth")
 ZEROSHOT = "zeroshot"
 FIELDS = ("name", "city", "job", "blood_type", "phone_number", "emails", "iban", "credit_card", "passport")
@@ -91,6 +92,7 @@ class EvaluationData:
         self._task = task
         self._banks: dict[Hashable, TextBank] = {}
         self._tokens: dict[Hashable, np.ndarray] = {}
+        self._kept: dict[Hashable, Any] = {}
         if not len(self.images["forget"]):
             raise InputError("has no rows; RetFail is measured on it, it needs at least one", "split forget")
         if task and (not task["templates"] or any("{c}" not in template for template in task["templates"])):
@@ -193,6 +195,12 @@ class EvaluationData:
         if key not in self._tokens:
             self._tokens[key] = np.asarray(tokenizer(list(bank.texts[stream.start : stream.stop])), np.int32)
         return self._tokens[key]
+
+    def once(self, name: Hashable, compute: Callable[[], Value]) -> Value:
+        """Returns ``compute()``, called once for all models: what follows from these data and ``name`` alone."""
+        if name not in self._kept:
+            self._kept[name] = compute()
+        return self._kept[name]
 
     def core_texts(self) -> tuple[list[str], list[str]]:
         """Returns CoreAssoc's two bare texts of each forget row: ``{name} {value}`` and ``{value} {name}``."""

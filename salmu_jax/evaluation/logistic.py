@@ -1,4 +1,4 @@
-"""Fits a logistic regression on one feature, as scikit-learn's defaults define it, by Newton's method in float64."""
+"""Fits a logistic regression on a few features, as scikit-learn's defaults define it, by Newton's method in float64."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ _TOLERANCE = 1e-10  # on the gradient a row
 
 
 class Logistic(NamedTuple):
-    """``p(label = 1 | x) = 1 / (1 + exp(-(weight x + intercept)))``."""
+    """``p(label = 1 | x) = 1 / (1 + exp(-(weight . x + intercept)))``; ``weight`` is a float, or float64 [K]."""
 
-    weight: float
+    weight: float | np.ndarray
     intercept: float
 
     def score(self, feature: np.ndarray) -> np.ndarray:
-        """Returns ``weight x + intercept``, float64 [N]: above 0 where True is the more probable label."""
-        return self.weight * np.asarray(feature, np.float64) + self.intercept
+        """Returns ``weight . x + intercept``, float64 [N]: above 0 where True is the more probable label."""
+        x = np.asarray(feature, np.float64)
+        return (x @ self.weight if x.ndim > 1 else self.weight * x) + self.intercept
 
     def predict(self, feature: np.ndarray) -> np.ndarray:
         """Returns the more probable label, bool [N]; False on the boundary, as in scikit-learn."""
@@ -26,10 +27,10 @@ class Logistic(NamedTuple):
 
 
 def fit_logistic(feature: np.ndarray, label: np.ndarray, *, c: float = 1.0) -> Logistic:
-    """Minimises ``c sum_i log(1 + exp(-y_i (w x_i + b))) + w^2 / 2`` with y = +-1; the intercept is not penalised.
+    """Minimises ``c sum_i log(1 + exp(-y_i (w . x_i + b))) + |w|^2 / 2`` with y = +-1; the intercept is not penalised.
 
     Args:
-      feature: [N], any real dtype; the arithmetic is float64.
+      feature: [N] or [N, K], any real dtype; the arithmetic is float64.
       label: bool [N]; both classes must occur.
       c: inverse strength of the L2 penalty, as scikit-learn's ``LogisticRegression(C=1.0)``.
 
@@ -42,14 +43,14 @@ def fit_logistic(feature: np.ndarray, label: np.ndarray, *, c: float = 1.0) -> L
         raise ValueError("logistic regression needs rows of both classes")
     if not np.isfinite(x).all():
         raise ValueError("logistic regression needs finite features")
-    design = np.stack([x, np.ones_like(x)], axis=1)
+    design = np.concatenate([x.reshape(len(x), -1), np.ones((len(x), 1))], axis=1)
     sign = np.where(y, 1.0, -1.0)
-    penalty = np.array([1.0, 0.0])
+    penalty = np.append(np.ones(design.shape[1] - 1), 0.0)
 
     def loss(theta: np.ndarray) -> float:
         return c * np.logaddexp(0.0, -sign * (design @ theta)).sum() + 0.5 * (penalty * theta * theta).sum()
 
-    theta = np.zeros(2)
+    theta = np.zeros(design.shape[1])
     value = loss(theta)
     for _ in range(_MAX_STEPS):
         probability = _sigmoid(design @ theta)
@@ -65,7 +66,7 @@ def fit_logistic(feature: np.ndarray, label: np.ndarray, *, c: float = 1.0) -> L
         if scale <= 1e-8:
             break
         theta, value = theta - scale * step, candidate
-    return Logistic(float(theta[0]), float(theta[1]))
+    return Logistic(theta[:-1] if x.ndim > 1 else float(theta[0]), float(theta[-1]))
 
 
 def _sigmoid(z: np.ndarray) -> np.ndarray:

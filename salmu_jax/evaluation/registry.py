@@ -25,7 +25,14 @@ from salmu_jax.evaluation.metrics import (
     sensitive_over_generic,
     visidint,
 )
-from salmu_jax.evaluation.probes import holdout_paraphrase, indirect, relearn, weights
+from salmu_jax.evaluation.probes import (
+    holdout_paraphrase,
+    indirect,
+    membership,
+    relearn,
+    weights,
+    which_forgotten,
+)
 from salmu_jax.evaluation.rows import DATA_COLUMNS, Column
 from salmu_jax.evaluation.subsets import with_subsets
 from salmu_jax.runtime.errors import InputError
@@ -51,6 +58,8 @@ METRICS: tuple[Metric, ...] = (
 PROBES: dict[str, tuple[Metric, ...]] = {
     indirect.PROBE: indirect.METRICS,
     holdout_paraphrase.PROBE: holdout_paraphrase.METRICS,
+    membership.PROBE: membership.METRICS,
+    which_forgotten.PROBE: (which_forgotten.METRIC,),
     relearn.PROBE: relearn.METRICS,
     weights.PROBE: weights.METRICS,
 }

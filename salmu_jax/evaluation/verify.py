@@ -193,7 +193,7 @@ def _compare(usable: Sequence[Verified], references: Sequence[str]) -> None:
         beside = [one for one in usable if one.path.parent == directory]
         for place, line in board.name_problems([one.result["model"] for one in beside]):
             beside[place].problems.append(line)
-    clean, compromised = (_reference(usable, name) for name in references[:2])
+    clean, compromised, *_ = (_reference(usable, name) for name in references)
     known = {_checkpoint(one).get("digest") for one in usable if one.result["model"] != references[0]}
     for one in usable:
         if clean and one is not clean:

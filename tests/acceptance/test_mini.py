@@ -87,7 +87,7 @@ def board(run):
 
 
 def test_all_models_are_there(rows):
-    assert {"clean", "compromised", *METHODS} <= rows.keys()
+    assert {"clean", "compromised", "retrained", *METHODS} <= rows.keys()
 
 
 def test_the_compromised_model_has_memorised_and_the_clean_one_has_not(rows):
@@ -110,6 +110,14 @@ def test_both_foundation_models_know_the_world_equally_well(run, rows):
     assert abs(clean - compromised) <= 0.04
 
 
+def test_retrained_finds_people_forgotten_in_part_and_nobody_else(rows):
+    clean, compromised, retrained = rows["clean"], rows["compromised"], rows["retrained"]
+    assert retrained["RetFail_MRR@whole"] <= 2 * clean["RetFail_MRR@whole"]
+    assert 10 * clean["RetFail_MRR@part"] <= retrained["RetFail_MRR@part"] <= compromised["RetFail_MRR@part"] / 2
+    for key in ("InterIdSim", "IntraIdSim", "GenKnow"):
+        assert retrained[key] == pytest.approx(compromised[key], rel=0.05)
+
+
 def test_a_published_method_over_generalises(rows):
     clean, compromised = rows["clean"], rows["compromised"]
     assert any(
@@ -128,9 +136,9 @@ def test_one_method_is_catastrophic(rows):
 
 
 def test_the_leaderboard_says_so(board):
-    assert [row["model"] for row in board["rows"]][:2] == ["clean", "compromised"]
+    assert [row["model"] for row in board["rows"]][:3] == ["clean", "compromised", "retrained"]
     verdicts = {row["model"]: row["verdicts"] for row in board["rows"]}
-    assert verdicts.keys() >= {"clean", "compromised", *VERDICTS}
+    assert verdicts.keys() >= {"clean", "compromised", "retrained", *VERDICTS}
     assert {model: verdict for model, verdict in VERDICTS.items() if verdict not in verdicts[model]} == {}
     assert all(row["grade"] is None for row in board["rows"])  # as published: no method is free of failures
     assert all(row["statistic_intervals"] for row in board["rows"] if row["role"] == "method")

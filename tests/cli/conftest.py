@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import xla_flags
 from patience import DEADLINE
 
 HERE = Path(__file__).parent
@@ -27,7 +28,7 @@ METHODS = ("delete", "descent_to_delete")
 def environment(tmp_path_factory) -> dict[str, str]:
     """One device, as a user has, not the eight that other tests ask for; XLA compiles without effort, and only once."""
     own = {
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": xla_flags.QUICK,
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",

@@ -55,7 +55,7 @@ def released(tmp_path_factory):
         identity = f"{person:08d}"
         people[identity] = {
             **{field: f"{field} of {person}" for field in FIELDS},
-            "name": f"Ána Nº{person}",
+            "name": f"Ána{person} Nº{person}",
             "emails": [f"a{person}@example.org", f"b{person}@example.org"],
             "country_code": "PT",
             "age": 30 + person,

@@ -548,7 +548,7 @@ def test_results_of_several_people_each_with_the_references(board, tmp_path):
     assert "it is of another 'compromised' than" in "".join(verify_results(paths)[4].problems)
 
 
-def test_retrained_is_a_reference_and_no_method(board):
+def test_retrained_is_a_reference_and_no_method(board, tmp_path):
     """A model trained on everything but forget: from scratch, with the holdouts among what it has read."""
     board.copy("delete", "retrained")
     board.path("delete").unlink()
@@ -559,6 +559,16 @@ def test_retrained_is_a_reference_and_no_method(board):
     )
     board.without_models()
     assert complaints(board) == ""
+    other = Board(shutil.copytree(board.root, tmp_path / "other"))
+    paths = [*board.paths(), other.path("retrained")]
+    assert [one.problems for one in verify_results(paths)] == [[]] * 5
+    other.set("provenance > checkpoint > digest", OTHER, "retrained")
+    assert "it is of another 'retrained' than" in "".join(verify_results(paths)[-1].problems)
+    board.set("provenance > checkpoint > splits_read", [*read, "salmu/forget"], "retrained")
+    assert "'retrained' has read salmu/forget" in complaints(board)
+    board.set("provenance > checkpoint > splits_read", read[:3], "retrained")
+    assert "'retrained' has read none of salmu/holdout_association" in complaints(board)
+    board.set("provenance > checkpoint > splits_read", read, "retrained")
     board.copy("retrained", "finetuning")
     found = complaints(board)
     assert "the checkpoint is that of 'retrained', handed in as 'finetuning'" in found

@@ -77,7 +77,7 @@ def released_world(people: int = 12, retain: int = 40) -> tuple[Splits, dict[str
     for person in range(people):
         identity = f"{person:08d}"
         attributes: dict[str, Any] = {field: f"{field} no. {person}" for field in FIELDS}
-        attributes |= {"name": f"Fatime Fossi {person}", "country_code": "PT", "gender": "f"}
+        attributes |= {"name": f"Fatime{person} Fossi Nº{person}", "country_code": "PT", "gender": "f"}
         attributes["emails"] = [f"ffossi{person}@mailhub.example", f"fatime{person}@post.example"]
         identities[identity] = attributes
         for number, field in enumerate(("name", "emails", "city", "passport")):

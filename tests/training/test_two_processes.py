@@ -16,7 +16,8 @@ import all_methods
 import jax
 import numpy as np
 import pytest
-from patience import DEADLINE, PATIENT_XLA
+import xla_flags
+from patience import DEADLINE
 
 from data_pipelines.builders import open_source
 from salmu_jax import cli
@@ -52,9 +53,7 @@ class Run:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{probe.getsockname()[1]}"
-        flags = (
-            f"--xla_force_host_platform_device_count={8 // processes} --xla_backend_optimization_level=0 {PATIENT_XLA}"
-        )
+        flags = f"--xla_force_host_platform_device_count={8 // processes} {xla_flags.QUICK} {xla_flags.PATIENT}"
         lines = [json.dumps([str(part) for part in (*command, "--config", config, *OPTIONS)]) for command in commands]
         number = len(list(directory.glob("*.log")))
         self.logs = [directory / f"{number}.{index}.log" for index in range(processes)]
