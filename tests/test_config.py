@@ -409,6 +409,15 @@ def test_any_override_is_taken_or_answered_with_one_line(plain, field, text):
         }
 
 
+def test_another_choice_of_probes_is_another_evaluation(plain):
+    def identity(*overrides):
+        return identity_section(load_config(plain, overrides), "evaluate")
+
+    assert identity("evaluate.probes=()") != identity() != identity("evaluate.probe_form=full")
+    assert identity("evaluate.probes=()")["evaluate"]["probes"] == []
+    assert identity("evaluate.batch_size=3") == identity()
+
+
 def test_sections_are_plain_values_that_follow_the_config(plain):
     config = load_config(plain, ["train.epochs=3"])
     part = section(config, "seed", "train", "models")
