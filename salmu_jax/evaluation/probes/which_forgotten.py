@@ -105,7 +105,7 @@ def _among_gallery(inputs: Inputs, images: np.ndarray, identity: np.ndarray) -> 
     forget, retain = (inputs.data.splits[split] for split in ("forget", "retain_synth"))
     pool, general = parts.pools_of(inputs, "forget")
     texts = [forget.text[row] for row in pool]
-    texts += [retain.text[row] for row in parts.disjoint_rows(inputs)[general]]
+    texts += [retain.text[row] for row in parts.disjoint_rows(inputs.data)[general]]
     about = np.append(forget.identity_id[pool], np.repeat("", len(general)))  # about nobody
     gallery = inputs.embeddings.of(texts)
     highest, mean = (np.zeros(len(images), np.float32) for _ in range(2))
