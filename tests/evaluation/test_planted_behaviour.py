@@ -138,7 +138,7 @@ def test_what_is_hidden_is_seen_where_it_was_probed(by_model):
     left = {model: row["statistics"]["indirect_left"] for model, row in by_model.items()}
     back = {model: row["statistics"]["relearn_left"] for model, row in by_model.items()}
     assert back["comes_back"] == pytest.approx(0.5, abs=0.05)  # Compromised is at its highest before any step
-    assert (back["hides"], back["no_op"], back["careless"]) == (pytest.approx(0, abs=1e-9), 1, None)
+    assert (back["hides"], back["no_op"], back["careless"]) == (pytest.approx(0, abs=1e-3), 1, None)
     assert left["hides"] == pytest.approx(0.5 / 0.8, abs=0.06)  # a share of all rows, and not quite of one subset's
     assert left["no_op"] == 1
     assert left["surgeon"] == 0
