@@ -118,8 +118,8 @@ def test_every_field_of_hyper_but_the_steps_can_be_set():
         ("cliperase", {"preset": ["code"]}, "{}: preset: no preset ['code']; did you mean 'code'?"),
         (
             "cliperase",
-            {"preset": "slug"},
-            "{}: preset: no preset 'slug'; it is one of salun; cliperase has published, ",
+            {"preset": "quick"},
+            "{}: preset: no preset 'quick'; it is one of pinned_surrogates; cliperase has published, ",
         ),
         (
             "salun",

@@ -79,13 +79,14 @@ class TargetedForgetting(Method):
         self, batch: Mapping[str, Pairs], model: Bound, reference: Bound, info: StepInfo
     ) -> dict[str, jax.Array]:
         """Returns ``forgetting`` and ``reminding``; that of the other phase is 0 and costs nothing."""
+        nothing = jnp.zeros_like(model.logit_scale)
 
         def forget() -> dict[str, jax.Array]:
-            return {"forgetting": mean_similarity(*model.encode_pairs(batch["forget"])), "reminding": jnp.float32(0)}
+            return {"forgetting": mean_similarity(*model.encode_pairs(batch["forget"])), "reminding": nothing}
 
         def remind() -> dict[str, jax.Array]:
             loss = contrastive(model, *model.encode_pairs(batch["retain"]))
-            return {"forgetting": jnp.float32(0), "reminding": loss}
+            return {"forgetting": nothing, "reminding": loss}
 
         return jax.lax.cond(info.step < self._first_reminder(info.total_steps), forget, remind)
 
