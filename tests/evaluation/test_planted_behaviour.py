@@ -145,7 +145,7 @@ def test_what_is_hidden_is_seen_where_it_was_probed(by_model):
     assert 0 < left["careful"] < 0.05
     assert left["careless"] is None
     reason = by_model["careless"]["reasons"][0]
-    assert reason.endswith("This is as far as measured: indirect queries and relearning were not.")
+    assert "This is as far as measured: indirect queries and relearning were not." in reason
     assert by_model["careless"]["unprobed"] == ["indirect queries", "relearning"]
     low, high = by_model["hides"]["statistic_intervals"]["indirect_left"]
     assert 0.4 < low < left["hides"] < high < 0.8
