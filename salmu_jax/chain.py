@@ -213,6 +213,7 @@ class Chain:
             "forget": run.forget.to_json(),
             "retain": self.retain_splits(run),
             "seed": run.seed,
+            **({} if run.selected is None else {"sweep": dict(run.selected)}),  # the manifest records it
             **config_lib.identity_section(self.config, "model"),
             "environment": host.numeric_environment(),
             "code": self._code(run),

@@ -162,6 +162,12 @@ def _evaluate(stages: Stages, options: argparse.Namespace) -> None:
         stages.evaluate(name, options.checkpoint, **form)
 
 
+def _sweep(stages: Stages, options: argparse.Namespace) -> None:
+    from salmu_jax import sweep_stage
+
+    sweep_stage.run(stages)
+
+
 def _given(path: str | None, where: str) -> Path | None:
     return None if path is None else model_path(path, where)
 
@@ -348,6 +354,12 @@ COMMANDS: dict[str, Command] = {
             metavar="NAME|FILE.py:CLASS",
             help="only this method, or a class in a file of your own; may be repeated",
         ),
+        *UNFINISHED,
+        computes=False,
+    ),
+    "sweep": _stage(
+        "select options of methods in a validation world made of forget alone: trials, a table, and what was chosen",
+        _sweep,
         *UNFINISHED,
         computes=False,
     ),

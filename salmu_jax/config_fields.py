@@ -218,6 +218,33 @@ class Evaluate:
 
 
 @dataclasses.dataclass(frozen=True)
+class Sweep:
+    """How options of methods are selected, within what methods may read; see docs/sweep.md."""
+
+    name: str = field("sweep", "of its output, WORKDIR/sweep/NAME")
+    methods: Mapping[str, Any] = names(
+        "{method: {field: values}}: a list of values, a range (low, high, scale), or one value", "METHOD.learning_rate"
+    )
+    search: str = field("grid", "all combinations of lists, or random draws", choices=("grid", "random"))
+    trials: int = field(0, "settings of each method that a random search draws", Limits(0, 100_000))
+    budgets: tuple[str, ...] = field(
+        ("1x",), "passes over the pairs to forget, the same for every method", choices=("1x", "2x", "5x")
+    )
+    seeds: int = field(1, "runs of each setting, with the seeds unlearn.seed, unlearn.seed + 1, ...", Limits(1, 1_000))
+    share: float = field(
+        1.0, "of forget's people who make the validation world: fewer are faster", Limits(0, 1, low_open=True)
+    )
+    seed: int = field(42, "of the validation world, and of the draws of a random search", _SEED)
+    probes: tuple[str, ...] = field(
+        ("indirect",), "what is measured of a trial besides the metrics", choices=PROBES, empty=True
+    )
+    rule: str = field(
+        "largest", "what a trial is scored by: its largest shortfall, or the mean", choices=("largest", "mean")
+    )
+    at_a_time: int = field(1, "trials that run side by side, a process each", Limits(1, 1_024), how=True)
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """What the report shows."""
 
@@ -255,6 +282,7 @@ class Config:
     log: Log = dataclasses.field(default_factory=Log)
     unlearn: Unlearn = dataclasses.field(default_factory=Unlearn)
     evaluate: Evaluate = dataclasses.field(default_factory=Evaluate)
+    sweep: Sweep = dataclasses.field(default_factory=Sweep)
     report: Report = dataclasses.field(default_factory=Report)
 
 

@@ -13,13 +13,13 @@ import contextlib
 import dataclasses
 import functools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from salmu_jax import config as config_lib
 from salmu_jax import foundation
-from salmu_jax.chain import need
+from salmu_jax.chain import Chain, need
 from salmu_jax.runtime import contents, distributed, files, processes
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.identity import Identity, code
@@ -36,12 +36,16 @@ class Stages:
     """Runs the stages of one workspace. Data that several stages need are loaded once per process.
 
     Modules that take seconds to import are imported by the stages that need them.
+
+    Args:
+      workspace: the work directory, with its config.
+      chain: makes the chain that checks inputs.
     """
 
-    def __init__(self, workspace: Workspace):
+    def __init__(self, workspace: Workspace, chain: Callable[..., Chain] = Chain):
         self.workspace = workspace
         self.config = workspace.config
-        self.unlearning = Unlearning(workspace, self._states)
+        self.unlearning = Unlearning(workspace, self._states, chain)
         self.chain = self.unlearning.chain
         self.runs = self.unlearning.runs
         self.foundation = foundation.chosen(workspace.config.models)

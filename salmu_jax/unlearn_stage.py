@@ -36,13 +36,19 @@ class Unlearning:
     Args:
       workspace: the work directory, with its config.
       states: ``states(label, name, identity)`` are the states of a model under way.
+      chain: makes the chain that checks inputs.
     """
 
-    def __init__(self, workspace: Workspace, states: Callable[[str, str, Identity], States]):
+    def __init__(
+        self,
+        workspace: Workspace,
+        states: Callable[[str, str, Identity], States],
+        chain: Callable[..., Chain] = Chain,
+    ):
         self.workspace = workspace
         self.config = workspace.config
         self.runs = read_runs(workspace.config)
-        self.chain = Chain(workspace, self.runs, self._describe)
+        self.chain = chain(workspace, self.runs, self._describe)
         self._states = states
         self._described: dict[str, tuple[Any, dict[str, Any]]] = {}  # by run: what was asked, and the answer
 
@@ -59,6 +65,8 @@ class Unlearning:
         runs = with_parents(self.runs, chosen if names or methods else self.runs)
         for run in runs:
             self._check_parent(run)
+            if run.sweep and run.selected is None:
+                raise InputError(f"no {run.sweep} yet; 'salmu sweep' makes it", f"{run.where}.sweep")
         self._describe(*runs)
         return runs
 
@@ -137,7 +145,7 @@ class Unlearning:
         if any(self._described.get(name, ((),))[0] != one for name, one in pairs.items()):
             before = {name: (run, self.chain.forget_rows(run)[1]) for name, ((run, _), _) in self._described.items()}
             asked = before | pairs
-            found = distributed.from_main(lambda: isolation.describe(self.config, list(asked.values())))
+            found = distributed.from_main(lambda: isolation.describe(self.workspace, list(asked.values())))
             self._described = {name: (one, found[name]) for name, one in asked.items()}
         return self._described[runs[-1].name][1] if runs else {}
 
@@ -146,9 +154,11 @@ def _record(
     run: Run, method: Mapping[str, Any], parent: str, forget_rows: int, retain: Sequence[str]
 ) -> dict[str, Any]:
     """Returns what the manifest of an unlearned model, and its result, say of the run."""
+    selected = {} if run.selected is None else {"sweep": dict(run.selected)}
     return {
         "name": run.name,
         "method": run.method_name,
+        **selected,
         **{key: method[key] for key in ("title", "reference", "options", "hyper")},
         "seed": run.seed,
         "parent": {"name": run.parent, "digest": parent},

@@ -24,9 +24,20 @@ ALLOWED = {
     "unlearning": ("runtime", "foundation", "config", "models", "data_pipelines", "training", "evaluation"),
     "interop": ("runtime", "foundation", "config", "models", "training", "evaluation"),
     "report": ("runtime", "foundation", "config", "data_pipelines", "evaluation"),
+    "sweep": ("runtime", "config", "data_pipelines", "evaluation", "unlearning"),
 }
 # Modules of which each may import those before it.
-STEERING = ("chain", "unlearn_stage", "stages", "stage_process", "commands", "cli", "__main__")
+STEERING = (
+    "chain",
+    "unlearn_stage",
+    "stages",
+    "stage_process",
+    "sweep_stage",
+    "sweep_process",
+    "commands",
+    "cli",
+    "__main__",
+)
 _PACKAGES = tuple(ALLOWED)
 ALLOWED |= {name: (*_PACKAGES, *STEERING[:number]) for number, name in enumerate(STEERING)}
 

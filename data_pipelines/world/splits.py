@@ -7,6 +7,7 @@ and the others in ``holdout_association``, each with all of its images and capti
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,29 +55,38 @@ def split_counts(count: int) -> tuple[int, int, int]:
 def make_splits(seed: int, count: int) -> Splits:
     """Draws the splits of ``count`` identities from the seed.
 
-    Partial identities are taken in pairs in random order: of the first a random five attributes are in ``forget``, of
-    the second the other four. Each pair thus has every attribute once in ``forget`` and once in
-    ``holdout_association``. An unpaired last one has five in ``forget``, as in the release, where forget_association is
-    the slightly larger half.
+    Partial identities are in random order, and their attributes are halved by :func:`halve`.
     """
     whole, partial, _ = split_counts(count)
     rng = np.random.default_rng([seed, _PURPOSE])
     order = [int(index) for index in rng.permutation(count)]
-    forgotten: dict[int, frozenset[str]] = {}
-    for position, identity in enumerate(order[whole : whole + partial]):
-        if position % 2 == 0:
-            fields = frozenset(
-                DATA_FIELDS[int(index)] for index in rng.permutation(len(DATA_FIELDS))[: (len(DATA_FIELDS) + 1) // 2]
-            )
-        else:
-            fields = frozenset(DATA_FIELDS) - fields
-        forgotten[identity] = fields
+    in_part = order[whole : whole + partial]
+    forgotten = dict(zip(in_part, halve(rng, [DATA_FIELDS] * len(in_part)), strict=True))
     return Splits(
         forget_identity=tuple(sorted(order[:whole])),
         partial=tuple(sorted(forgotten)),
         holdout_identity=tuple(sorted(order[whole + partial :])),
         forgotten_fields=forgotten,
     )
+
+
+def halve(rng: np.random.Generator, attributes: Sequence[Collection[str]]) -> list[frozenset[str]]:
+    """Returns which attributes of each partial identity are in ``forget``, of those that it has, ``attributes``.
+
+    Identities are taken in pairs, each pair with a random order of all attributes: of the first, the first half of its own
+    are in ``forget`` (of nine, five), of the second those after the first half (four). Two identities with the same
+    attributes thus have each of them once in ``forget`` and once in ``holdout_association``. An unpaired last one has the
+    larger half in ``forget``, as in the release, where forget_association is the slightly larger half.
+    """
+    found: list[frozenset[str]] = []
+    order: list[str] = []
+    for position, own in enumerate(attributes):
+        if position % 2 == 0:
+            order = [DATA_FIELDS[int(index)] for index in rng.permutation(len(DATA_FIELDS))]
+        mine = [field for field in order if field in own]
+        half = (len(mine) + 1) // 2
+        found.append(frozenset(mine[half:] if position % 2 else mine[:half]))
+    return found
 
 
 def retain_joint_identities(seed: int, splits: Splits, count: int) -> list[int]:

@@ -37,6 +37,10 @@ class InputError(ValueError):
         super().__init__(safe_text(" ".join(line.split()), limit=None))
 
 
+class Diverged(InputError):
+    """A training whose loss or parameters are no longer finite."""
+
+
 class Preempted(Exception):
     """A signal has stopped a run, whose checkpoint is saved. One line.
 

@@ -43,10 +43,22 @@ class _Sources(NamedTuple):
 # Modules that orchestrate, store, print or watch. Names that end with '.' are packages.
 _STEERING = (
     *("cli", "commands", "config", "config_fields", "chain", "stages", "stage_process", "unlearn_stage"),
+    *("sweep_workspace", "sweep_stage", "sweep_process"),
     *("runtime.", "interop."),
     *(
         f"unlearning.{name}"
-        for name in ("cells", "child", "isolation", "runs", "sandbox", "sandbox_entry", "selectors", "view", "watching")
+        for name in (
+            "cells",
+            "child",
+            "isolation",
+            "runs",
+            "sandbox",
+            "sandbox_entry",
+            "selected",
+            "selectors",
+            "view",
+            "watching",
+        )
     ),
     *(f"training.{name}" for name in ("checkpoint", "chips", "flops", "history", "nonfinite", "observer", "profile")),
     *(f"training.{name}" for name in ("records", "state_store", "states", "stopping", "watch", "writers")),
@@ -66,6 +78,10 @@ _STAGES = {
     "evaluate": _Sources(
         ("salmu_jax.evaluation.protocol", "salmu_jax.evaluation.loading", *_TOKENIZER), (*_BUILDING, *_METHODS)
     ),
+    "validation data": _Sources(
+        ("salmu_jax.sweep.division", "data_pipelines.builders.regroup"), ("data_pipelines.layout.",)
+    ),
+    "sweep": _Sources(("salmu_jax.sweep.record", "salmu_jax.sweep.rule"), ("salmu_jax.unlearning.",)),
     "report": _Sources(("salmu_jax.report.page", "salmu_jax.report.samples"), _BUILDING),
 }
 _DATA_FILES = {
@@ -116,7 +132,7 @@ def code(stage: str, *modules: str, files_of_users: Sequence[Path] = (), root: P
     """Returns ``{file: digest}`` of the code that ``stage`` runs.
 
     Args:
-      stage: ``generate``, ``build``, ``pretrain``, ``unlearn``, ``evaluate`` or ``report``.
+      stage: a key of the table ``_STAGES``.
       modules: further modules that it runs (a method's), with what they import.
       files_of_users: files outside of the packages that it runs; they count by their names, with what they import of the
         packages. What else they import or read is not tracked.

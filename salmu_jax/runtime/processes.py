@@ -5,9 +5,10 @@ the parent ends, however it ends, the child reads end of file and ends too. The 
 a pipe: what the work returned, or its exit status and last line, which the parent raises as its own error.
 Nothing else is exchanged; output and terminal are shared.
 
-SIGINT, SIGTERM and SIGHUP are forwarded to the running child. They end the parent only when :func:`signals_held` ends, so that
-the child's finished outputs are taken over first. A child in a sandbox, which is in namespaces of its own, gets the numbers of
-signals as lines of its standard input and sends them to itself.
+SIGINT, SIGTERM and SIGHUP are forwarded to the running children: threads may each run one, inside a :func:`signals_held` of
+the main thread. They end the parent only when :func:`signals_held` ends, so that finished outputs are taken over first. A
+child in a sandbox, which is in namespaces of its own, gets the numbers of signals as lines of its standard input and sends
+them to itself.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from salmu_jax.runtime import interrupts
-from salmu_jax.runtime.errors import InputError, Preempted, describe_os_error, disk_refusal
+from salmu_jax.runtime.errors import Diverged, InputError, Preempted, describe_os_error, disk_refusal
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -125,7 +126,8 @@ def serve(work: Callable[[dict[str, Any]], Any]) -> None:
         with host.fixed_numerics():
             answer: dict[str, Any] = {"status": 0, "value": work(request)}
     except InputError as error:
-        answer = {"status": 2, "line": str(error), "printed": _is_printed(error)}
+        kind = {"printed": _is_printed(error), "diverged": isinstance(error, Diverged)}
+        answer = {"status": 2, "line": str(error), **kind}
     except Preempted as error:
         answer = {"status": 75, "line": str(error)}
     except interrupts.Terminated as error:
@@ -179,17 +181,17 @@ def signals_held() -> Iterator[_Held]:
 
 
 class _Held:
-    """Holds the signals received so far, and the child that they are forwarded to."""
+    """Holds the signals received so far, and the children that they are forwarded to."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
-        self._process: subprocess.Popen | None = None
-        self._by_input = False
+        self._children: dict[subprocess.Popen, bool] = {}  # whether each is told by its input
 
     def receive(self, number: int, frame: Any = None) -> None:
-        """Handles a signal; the third of the same kind kills the child."""
+        """Handles a signal; the third of the same kind kills the children."""
         self.received.append(number)
-        self._pass(number if self.received.count(number) < 3 else signal.SIGKILL)
+        for process in list(self._children):
+            self._pass(process, number if self.received.count(number) < 3 else signal.SIGKILL)
 
     def refuse_if_stopped(self) -> None:
         """Raises KeyboardInterrupt or Terminated if a signal has asked the run to end."""
@@ -204,19 +206,18 @@ class _Held:
 
         With a ``prefix``, ``process`` is the sandbox, and the child in it is told by its input.
         """
-        self._process, self._by_input = process, bool(prefix)
+        self._children[process] = bool(prefix)
         for number in dict.fromkeys(self.received):
-            self._pass(number)
+            self._pass(process, number)
         try:
             yield
         finally:
-            self._process = None
+            self._children.pop(process, None)
 
-    def _pass(self, number: int) -> None:
-        process = self._process
-        if process is None or process.poll() is not None:
+    def _pass(self, process: subprocess.Popen, number: int) -> None:
+        if process.poll() is not None:
             return
-        if self._by_input and number != signal.SIGKILL:
+        if self._children.get(process) and number != signal.SIGKILL:
             with contextlib.suppress(OSError):
                 os.write(process.stdin.fileno(), b"%d\n" % number)
         else:
@@ -272,7 +273,7 @@ def _outcome(said: str, status: int, label: str, received: Sequence[int]) -> Any
 
         raise RemoteInputError(line)
     if answer["status"] == 2:
-        raise InputError(line)
+        raise Diverged(line) if answer.get("diverged") else InputError(line)
     if answer["status"] == interrupts.TERMINATED:
         raise RemotePreempted(line) if line else interrupts.Terminated(str(answer.get("ended") or stopped))
     if answer["status"] == interrupts.INTERRUPTED:

@@ -82,6 +82,19 @@ class Workspace:
         self.unfinished = ""  # for an unfinished run of another config: resume, restart, or empty to stop
         self._lock: Lock | None = None
 
+    @property
+    def outermost(self) -> Path:
+        """The directory that everything of this work directory lies in: what methods work beside."""
+        return self.root
+
+    @property
+    def hidden(self) -> list[str]:
+        """The directories that must stay hidden from methods."""
+        config = self.config
+        state_dir = "" if "://" in config.train.state_dir else config.train.state_dir
+        named = (config.workdir, config.world_dir, config.zeroshot_dir, config.datasets_dir, state_dir)
+        return [path for path in named if path]
+
     def model(self, name: str) -> Path:
         """Returns the directory of a finished model."""
         return self.root / "models" / name

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from salmu_jax.runtime import distributed, files
-from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.errors import Diverged, InputError
 
 _NAMED = 3  # examples named in the message; the file names all
 _READ = 256  # pairs read at a time, images included
@@ -85,7 +85,7 @@ def report(
         return f" in a batch of {len(rows):,} ({named}{', ...' if len(rows) > _NAMED else ''}; all are in {path})"
 
     where = distributed.from_main(write)
-    kind = InputError if distributed.is_main() else distributed.RemoteInputError
+    kind = Diverged if distributed.is_main() else distributed.RemoteInputError
     return kind(f"{what} at step {step:,}{where}; lower the learning rate (saved states are kept)", label)
 
 

@@ -35,9 +35,12 @@ PLACE = "SALMU_CELLS"  # an environment variable: the directory to make cells in
 _PATIENCE = 30.0  # seconds for a method's process to notice that its run was killed
 
 
-def recover(workspace: Workspace) -> None:
-    """Moves the checkpoints of killed methods back and removes their cells. The work directory must be locked."""
-    for record in (workspace.root / "models").glob("*.cell.json"):
+def recover(workspace: Workspace, name: str = "*") -> None:
+    """Moves the checkpoints of killed methods back and removes their cells, or those of the run ``name`` alone.
+
+    The work directory must be locked.
+    """
+    for record in (workspace.root / "models").glob(f"{name}.cell.json"):
         name = record.name.removesuffix(".cell.json")
         try:
             known = files.read_json(record)
@@ -61,7 +64,7 @@ def open_cell(
     workspace: Workspace, name: str, parent: Path, splits: Sequence[str], method: Path | None = None
 ) -> dict[str, Any]:
     """Makes a cell with a view, and moves a stopped run's checkpoints into it. ``method`` is a user's file."""
-    recover(workspace)
+    recover(workspace, name)  # others may be at work in theirs
     state = workspace.model_state(name)
     if os.path.lexists(state) and not state.is_dir():
         raise InputError("is not a directory, and the states of this method go there; move it away", state)
@@ -148,11 +151,11 @@ def _places_for_cells(workspace: Workspace) -> list[Path]:
     """
     if chosen := os.environ.get(PLACE):
         place = Path(chosen).expanduser().absolute()
-        if place.resolve().is_relative_to(workspace.root.resolve()):
+        if place.resolve().is_relative_to(workspace.outermost.resolve()):
             raise InputError(f"{chosen!r} is in the work directory, which methods are kept apart from", PLACE)
         return [place]
     temporary = [Path(path) for path in (os.environ.get("TMPDIR"), "/tmp") if path]
-    return [workspace.root.resolve().parent, *temporary]
+    return [workspace.outermost.resolve().parent, *temporary]
 
 
 def _is_cell(cell: Path) -> bool:

@@ -22,7 +22,7 @@ from typing import Any
 from salmu_jax import config as config_lib
 from salmu_jax.runtime import contents, distributed, files, processes, removal, withheld
 from salmu_jax.runtime.directories import new_directory
-from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.errors import Diverged, InputError
 from salmu_jax.runtime.messages import listed
 from salmu_jax.runtime.workspace import Workspace
 from salmu_jax.training.states import States
@@ -35,12 +35,13 @@ _CHILD = "salmu_jax.unlearning.child"
 _DECLARED = ("activation", "image", "tokenizer", "method", "hyper", "trainable", "steps", "drawn")
 
 
-def describe(config: Any, runs: Sequence[tuple[Run, int]]) -> dict[str, Any]:
+def describe(workspace: Workspace, runs: Sequence[tuple[Run, int]]) -> dict[str, Any]:
     """Describes the methods of ``runs`` by the runs' names, see :func:`child.describe`, without loading their code here.
 
     Each run comes with the number of forget pairs in a pass. Raises InputError for what is wrong with a method or its fields,
     and if the sandbox that the config asks for does not work.
     """
+    config = workspace.config
     with _empty_directory() as empty:
         asked, places = {}, {}
         for run, pairs in runs:
@@ -50,8 +51,8 @@ def describe(config: Any, runs: Sequence[tuple[Run, int]]) -> dict[str, Any]:
                 places[copy] = run.file
                 asked[run.name]["method"] = f"{copy}:{run.class_name}"
         request = {"task": "describe", "config": _config_for_child(config), "runs": asked}
-        environment = {**clean_environment(_hidden(config)), "JAX_PLATFORMS": "cpu"}
-        prefix = _sandbox(config, Path(empty)).prefix
+        environment = {**clean_environment(workspace.hidden), "JAX_PLATFORMS": "cpu"}
+        prefix = _sandbox(workspace, Path(empty)).prefix
         try:
             return processes.run(_CHILD, request, label="unlearn", prefix=prefix, cwd=empty, environment=environment)
         except InputError as error:
@@ -98,7 +99,7 @@ def unlearn(
         cell = Path(opened["cell"])
         try:
             with removal.named({cell: opened["files"]}, functools.partial(cells.removed_under, name)):
-                started = _sandbox(workspace.config, cell)
+                started = _sandbox(workspace, cell)
                 whole = {**request, "splits": list(splits), **_states(workspace, states)}
                 said = _run(workspace, cell, started, run, parent, whole)
                 device = str(said.get("device") if isinstance(said, dict) else said)[:200]
@@ -148,26 +149,21 @@ def _config_for_child(config: Any) -> dict[str, Any]:
     for field in ("workdir", "world_dir", "zeroshot_dir", "datasets_dir"):
         values[field] = ""
     values["train"]["state_dir"] = ""
-    values["unlearn"]["runs"] = {}  # the run comes with the request
+    values["unlearn"]["runs"] = values["unlearn"]["methods"] = {}  # the run comes with the request
+    values["sweep"]["methods"] = {}
     return values
 
 
-def _hidden(config: Any) -> list[str]:
-    """Returns the config's directories that must stay hidden from methods."""
-    state_dir = "" if "://" in config.train.state_dir else config.train.state_dir
-    named = (config.workdir, config.world_dir, config.zeroshot_dir, config.datasets_dir, state_dir)
-    return [path for path in named if path]
-
-
-def _sandbox(config: Any, cell: Path) -> Sandbox:
+def _sandbox(workspace: Workspace, cell: Path) -> Sandbox:
     """Returns the sandbox that the config asks for. Raises InputError if none works, or if the run needs the network."""
+    config = workspace.config
     if config.unlearn.sandbox == "off":
         return Sandbox("", ())
     if distributed.process_count() > 1:
         raise InputError("has no network, by which the processes of this run would meet; run one", "unlearn.sandbox")
     if config.log.wandb:
         raise InputError("has no network for log.wandb; set log.tensorboard instead", "unlearn.sandbox")
-    return sandbox.find(cell, [*_hidden(config), withheld.DIRECTORY])
+    return sandbox.find(cell, [*workspace.hidden, withheld.DIRECTORY])
 
 
 def _run(workspace: Workspace, cell: Path, started: Sandbox, run: Run, parent: Path, request: Mapping[str, Any]) -> Any:
@@ -193,13 +189,14 @@ def _run(workspace: Workspace, cell: Path, started: Sandbox, run: Run, parent: P
         "distributed": distributed.for_child(),
         **request,
     }
-    how = {"prefix": started.prefix, "cwd": cell, "environment": clean_environment(_hidden(workspace.config))}
+    how = {"prefix": started.prefix, "cwd": cell, "environment": clean_environment(workspace.hidden)}
     try:
         return processes.run(_CHILD, whole, label=f"unlearn {run.name}", **how)
     except distributed.RemoteInputError:
         raise
     except InputError as error:
-        raise InputError(_at_home(str(error), places, cell)) from error
+        kind = Diverged if isinstance(error, Diverged) else InputError
+        raise kind(_at_home(str(error), places, cell)) from error
     except processes.RemotePreempted as error:
         raise processes.RemotePreempted(_at_home(str(error), places, cell)) from error
 

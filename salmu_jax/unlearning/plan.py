@@ -104,6 +104,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "hyper": plan.hyper.to_json(),
         "trainable": [list(rule) for rule in plan.trainable],
         "trains_without_retain": plan.trains_without_retain,
+        "takes_steps": method.takes_steps(),
     }
 
 

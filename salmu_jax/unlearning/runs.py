@@ -5,10 +5,12 @@
         "delete-s1": {"method": "delete", "seed": 1, "epochs": 3},
         "relearned": {"method": "relearn", "parent": "delete-s1", "forget": {"share": 0.1, "by": "identities"}},
         "mine": {"method": "my_method.py:MyMethod"},
+        "selected": {"method": "delete", "sweep": "runs/mini/sweep/sweep"},
     }
 
 Besides ``method``, ``seed``, ``parent``, ``forget`` and ``retain``, a run has the fields of its method: those of ``Hyper``,
-``epochs``, ``freeze`` and ``options``. A run's name is also that of its model, checkpoints, result and logs.
+``epochs``, ``freeze`` and ``options``; or it names the sweep that has chosen them. A run's name is also that of its model,
+checkpoints, result and logs.
 """
 
 from __future__ import annotations
@@ -26,13 +28,15 @@ from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.messages import did_you_mean, listed
 from salmu_jax.runtime.paths import local_path
 from salmu_jax.runtime.text import safe_text
+from salmu_jax.unlearning.selected import read_chosen
 from salmu_jax.unlearning.selectors import Selector
 from salmu_jax.unlearning.view import PERMITTED_RETAIN
 
 METHODS, RUNS = "unlearn.methods", "unlearn.runs"
 
 _SEEDS = 2**32
-_OWN = ("method", "seed", "parent", "forget", "retain")  # the fields of the run itself, not of its method
+_OWN = ("method", "seed", "parent", "forget", "retain", "sweep")  # the fields of the run itself, not of its method
+_OF_SWEEP = ("sweep", "selected")  # attributes that only runs of a sweep's choice have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Run:
       forget: which rows of forget it unlearns.
       retain: the further splits that it may read, if they were built.
       where: the config field that it comes from, for messages.
+      sweep: the directory of the sweep that chose ``fields``; empty: they are the config's.
+      selected: what is recorded of that sweep (name, digest, number of trials); None: there is none, or it is not there yet.
     """
 
     name: str
@@ -58,6 +64,8 @@ class Run:
     forget: Selector = dataclasses.field(default_factory=Selector)
     retain: tuple[str, ...] = PERMITTED_RETAIN[:1]
     where: str = RUNS
+    sweep: str = ""
+    selected: Mapping[str, Any] | None = None
 
     @property
     def file(self) -> Path | None:
@@ -84,6 +92,8 @@ class Run:
     def to_json(self) -> dict[str, Any]:
         """Returns everything that the run was asked to do, as JSON values."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if not self.sweep:
+            values = {name: value for name, value in values.items() if name not in _OF_SWEEP}
         return values | {"fields": dict(self.fields), "forget": self.forget.to_json(), "retain": list(self.retain)}
 
     @classmethod
@@ -171,10 +181,8 @@ def _read(config: Any, name: str, fields: Mapping[str, Any], where: str) -> Run:
         raise InputError(f"{safe_text(name, 80)!r} cannot name a run; {allowed}", where)
     if name.lower() in foundation.NAMES:
         raise InputError(f"{name!r} is the name of a foundation model; take another for a run", where)
-    method = fields.get("method")
-    if not isinstance(method, str) or not method:
-        wrong = f"is {method!r}" if "method" in fields else "is missing"
-        raise InputError(f"{wrong}; the name of a method is needed, or FILE.py:CLASS", f"{where}.method")
+    method = read_method(fields.get("method"), f"{where}.method")
+    own, selected = _fields(name, method, fields, where)
     parent = fields.get("parent", COMPROMISED)
     if not isinstance(parent, str) or not parent:
         raise InputError(f"is {parent!r}; the name of a model is needed, such as compromised", f"{where}.parent")
@@ -183,14 +191,37 @@ def _read(config: Any, name: str, fields: Mapping[str, Any], where: str) -> Run:
         raise InputError(f"is {seed!r}, but has to be a whole number from 0 to {_SEEDS - 1:,}", f"{where}.seed")
     return Run(
         name,
-        _user_file(method, f"{where}.method") if _is_file(method) else method,
-        {key: value for key, value in fields.items() if key not in _OWN},
+        method,
+        own,
         seed,
         parent,
         Selector.read(fields.get("forget", {}), f"{where}.forget"),
         _retain(fields.get("retain", list(config.unlearn.retain)), f"{where}.retain"),
         where,
+        fields.get("sweep", ""),
+        selected,
     )
+
+
+def read_method(method: Any, where: str) -> str:
+    """Returns a method, a user's file with an absolute path. Raises InputError for anything but a text."""
+    if not isinstance(method, str) or not method:
+        wrong = "is missing" if method is None else f"is {method!r}"
+        raise InputError(f"{wrong}; the name of a method is needed, or FILE.py:CLASS", where)
+    return _user_file(method, where) if _is_file(method) else method
+
+
+def _fields(
+    name: str, method: str, fields: Mapping[str, Any], where: str
+) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+    """Returns the fields of a run's method, and what is recorded of the sweep that chose them, if one did."""
+    own = {key: value for key, value in fields.items() if key not in _OWN}
+    if "sweep" not in fields:
+        return own, None
+    if own:
+        message = f"is for the sweep to choose; take out {where}.{next(iter(own))}, or {where}.sweep"
+        raise InputError(message, f"{where}.{next(iter(own))}")
+    return read_chosen(fields["sweep"], name, method, f"{where}.sweep") or ({}, None)
 
 
 def _retain(value: Any, where: str) -> tuple[str, ...]:

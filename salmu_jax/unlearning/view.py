@@ -45,6 +45,20 @@ def build_view(
     forbidden = [split for split in splits if split not in PERMITTED]
     if forbidden:
         raise InputError(f"no method may read {', '.join(forbidden)}; it may read {', '.join(PERMITTED)}", "view")
+    digests = place_splits(directory / "datasets", datasets, splits)
+    digests = {f"datasets/{name}": digest for name, digest in digests.items()}
+    placed = _place_model(parent, directory / "parent")
+    digests |= {f"parent/{name}": digest for name, digest in placed.items()}
+    if method is not None:
+        place_method(method, directory / METHOD)
+    return _write_contents(directory, splits, digests)
+
+
+def place_splits(directory: Path, datasets: Path, splits: Sequence[str]) -> dict[str, str]:
+    """Places ``splits`` of the built ``datasets`` in ``directory``, as complete data sets; returns its files' digests.
+
+    Raises InputError for a split that does not exist, and for a file that changed since it was written.
+    """
     known = contents.read_contents(datasets)
     if known is None:
         raise InputError("holds no readable contents.json; run 'salmu build' again", datasets)
@@ -52,22 +66,32 @@ def build_view(
     for name in dict.fromkeys(split.partition("/")[0] for split in splits):
         wanted = [split.partition("/")[2] for split in splits if split.startswith(f"{name}/")]
         version = _version(datasets, name)
-        target = directory / "datasets" / version.relative_to(datasets)
+        target = directory / version.relative_to(datasets)
         target.mkdir(parents=True)
         for path in _split_files(version, wanted):
-            place = target.relative_to(directory) / path.name
             record = known["files"].get(path.relative_to(datasets).as_posix())
             if record is None:
                 raise InputError("contents.json does not name it; run 'salmu build' again", path)
-            digests[place.as_posix()] = _place(path, directory / place, record["sha256"])
+            place = target / path.name
+            digests[place.relative_to(directory).as_posix()] = _place(path, place, record["sha256"])
         info = files.read_json(version / "dataset_info.json")
         info["splits"] = [split for split in info["splits"] if split["name"] in wanted]
         files.write_json(target / "dataset_info.json", info)
-    placed = _place_model(parent, directory / "parent")
-    digests |= {f"parent/{name}": digest for name, digest in placed.items()}
-    if method is not None:
-        place_method(method, directory / METHOD)
-    return _write_contents(directory, splits, digests)
+    return digests
+
+
+def digest_of_splits(datasets: Path, splits: Sequence[str]) -> str:
+    """Returns one SHA-256 over what ``contents.json`` records of the files of ``splits``, none of which is read."""
+    known = contents.read_contents(datasets)
+    if known is None:
+        raise InputError("holds no readable contents.json; run 'salmu build' again", datasets)
+    found = {}
+    for split in splits:
+        name, _, part = split.partition("/")
+        for path in _split_files(_version(datasets, name), [part]):
+            place = path.relative_to(datasets).as_posix()
+            found[place] = known["files"].get(place)
+    return files.sha256_json(found)
 
 
 def place_method(file: Path, directory: Path) -> Path:

@@ -18,6 +18,7 @@ from salmu_jax import config as config_lib
 from salmu_jax.runtime import contents, files
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.identity import Identity
+from salmu_jax.runtime.workspace import Workspace
 from salmu_jax.training.records import leaf_records, tree_digest
 from salmu_jax.training.states import States
 from salmu_jax.unlearning import cells, child, isolation, registry
@@ -205,13 +206,13 @@ def test_a_place_in_which_no_cell_can_be_made_is_named_with_its_variable(workspa
 def test_no_place_for_temporary_files_is_one_line(monkeypatch):
     monkeypatch.setattr(isolation.tempfile, "tempdir", "/proc")
     with pytest.raises(InputError, match=r"^TMPDIR: no directory for temporary files can be written to; name one \("):
-        isolation.describe(config_lib.base_config(), [])
+        isolation.describe(Workspace(config_lib.base_config()), [])
 
 
 def test_a_users_file_that_is_not_there_is_named(tmp_path):
     run = Run("mine", f"{tmp_path}/mine.py:Mine")
     with pytest.raises(InputError, match=rf"^{tmp_path}/mine.py: no such file or directory"):
-        isolation.describe(config_lib.base_config(), [(run, 36)])
+        isolation.describe(Workspace(config_lib.base_config()), [(run, 36)])
 
 
 def test_cells_lie_elsewhere_if_none_can_be_made_beside_the_work_directory(workspace, tmp_path, monkeypatch):
