@@ -32,6 +32,7 @@ STEERING = (
     "unlearn_stage",
     "stages",
     "stage_process",
+    "sweep_workspace",
     "sweep_stage",
     "sweep_process",
     "commands",

@@ -32,6 +32,8 @@ def workspace(tmp_path):
     (root / "models").mkdir(parents=True)
     return types.SimpleNamespace(
         root=root,
+        outermost=root,
+        hidden=[],
         datasets=root / "datasets",
         world=root / "world",
         config=config_lib.base_config(),
