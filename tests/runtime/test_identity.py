@@ -16,7 +16,7 @@ def checkout(tmp_path_factory):
     """A copy of the packages, to edit."""
     root = tmp_path_factory.mktemp("checkout")
     for package in ("salmu_jax", "data_pipelines"):
-        ignored = shutil.ignore_patterns("__pycache__", "*.json")
+        ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(identity.ROOT / package, root / package, ignore=ignored)
     return root
 
