@@ -16,13 +16,8 @@ from salmu_jax.unlearning.options import describe_options
 CHOSEN = ("salun", "scrub", "lora_subtract", "text_projection", "pinned_surrogates")
 ASKED = os.environ.get("SALMU_ALL_METHODS", "")
 NAMES = tuple(registry.METHODS) if ASKED == "1" else tuple(ASKED.split(",")) if ASKED else CHOSEN
-FEWER = {
-    "batches": 4,
-    "pool": 64,
-    "count": 2,
-    "trial_batches": 2,
-    "trials": 4,
-}  # of options that say how much is prepared
+# Options that say how much is prepared; and Lip's threshold, at which it would stop: this model has learnt nothing.
+FEWER = {"batches": 4, "pool": 64, "count": 2, "trial_batches": 2, "trials": 4, "threshold": 0.0}
 
 
 def fields(name):

@@ -40,7 +40,7 @@ class Lip(Method):
     formula: ClassVar[str] = """
         image   mean_F |I(x) - I(x + e)| / |e|, e: noise on the pixels, each of 0 to 1
         text    mean_F |T(t) - T(t + e)| / |e|, e: noise on the token embeddings
-        until the share of forget images whose own caption is the most similar of the batch is at most threshold
+        until the share of forget images whose own caption is the most similar of the batch is below threshold
         of each tower, the layers with the largest mean |gradient| are trained
     """
     defaults: ClassVar[Hyper] = Hyper(learning_rate=1e-5, weight_decay=0.0)  # ours: the paper's are for classes
@@ -51,7 +51,9 @@ class Lip(Method):
     )
     text_noise: float = option(0.01, help="standard deviation of the noise on a token embedding", low=0, low_open=True)
     layers: int = option(8, help="parameters to train in each tower", low=1)
-    threshold: float = option(0.1, help="share of forget images that may still find their caption", low=0, high=1)
+    threshold: float = option(
+        0.1, help="share of forget images that find their caption at which to stop; 0: never", low=0, high=1
+    )
     batches: int = option(16, help="batches that the gradients are averaged over", low=1)
 
     def prepare(self, ctx: Context) -> dict[str, Any]:
@@ -82,7 +84,7 @@ class Lip(Method):
         """Returns ``image`` and ``text``; both are 0 once the batch is forgotten."""
         cosines = similarities(*model.encode_pairs(batch["forget"]))
         found = jnp.mean(jnp.argmax(cosines, axis=1) == jnp.arange(len(cosines)))
-        going = (found > self.threshold).astype(jnp.float32)
+        going = (found >= self.threshold).astype(jnp.float32)
         return {name: going * term for name, term in self._smoothness(model, batch["forget"], info.rng).items()}
 
     def transform(self, hyper: Hyper) -> optax.GradientTransformationExtraArgs:
