@@ -192,7 +192,7 @@ class Sweep:
         earlier = {path.stem for path in workspace.result("x").parent.glob("*.json")} - {COMPROMISED, *self.trials}
         output = self.root / record.RECORD
         fields = {
-            "results": {name: result["digest"] for name, result in results.items()},
+            "results": {name: files.sha256_json(_measured(result)) for name, result in results.items()},
             "diverged": dict(diverged),
             "earlier": sorted(earlier),
             "asked": _asked(self.around.config),
@@ -278,6 +278,17 @@ def work_on(request: Mapping[str, Any]) -> str:
         if not line:
             sweep.stages.evaluate(run.name)
     return line
+
+
+def _measured(result: Mapping[str, Any]) -> list[Any]:
+    """Returns what a sweep takes from a result: not when it was measured."""
+    protocol = result["protocol"]
+    return [
+        record.figures_of(result),
+        result["provenance"]["checkpoint"]["digest"],
+        protocol["rows"],
+        protocol["gallery"],
+    ]
 
 
 def _asked(config: Any) -> dict[str, Any]:

@@ -134,6 +134,7 @@ def _run_facts(site: Site, row: Row) -> list[dict[str, Any]]:
             "page": site.pages[above] if above else None,
             "digest": digest,
         },
+        {"label": "Settings", "text": _selected(run)},
         {"label": "Seed", "text": run.get("seed")},
         {"label": "Forgets", "text": describe_selector(run.get("forget")) if run else None},
         {"label": "Rows to forget", "text": run.get("forget_rows")},
@@ -143,6 +144,16 @@ def _run_facts(site: Site, row: Row) -> list[dict[str, Any]]:
         {"label": "Isolation", "text": checkpoint.get("isolation") or run.get("isolation")},
     ]
     return [fact for fact in facts if fact["text"] not in (None, "", [], {})]
+
+
+def _selected(run: Mapping[str, Any]) -> str:
+    """Returns which sweep chose a run's settings; nothing if none did."""
+    sweep = run.get("sweep")
+    if not isinstance(sweep, dict):
+        return ""
+    return (
+        f"chosen by the sweep {sweep.get('name')} among {sweep.get('trials')} trials ({str(sweep.get('digest'))[:12]})"
+    )
 
 
 def _row(site: Site, one: str) -> Row:

@@ -17,6 +17,7 @@ from salmu_jax.unlearning.runs import Run
 
 SCHEMA = "salmu_jax.sweep/1"
 TRIALS, RECORD = "trials.jsonl", "sweep.json"
+_VARIES = ("seconds", "diverged")  # what may differ between equal trials: times, and a line that names files
 
 
 def figures_of(result: Mapping[str, Any]) -> dict[str, float | None]:
@@ -53,13 +54,14 @@ def trial_row(
         return {**row, "score": None, "diverged": diverged}
     figures = figures_of(result)
     shortfalls = {level.shortfall.name: level.of(figures) for level in found}
+    if not all(map(math.isfinite, shortfalls.values())):
+        return {**row, "score": None, "diverged": "its result lacks a figure"}
     return {
         **row,
         "score": rule.score(shortfalls, how),
         "shortfalls": shortfalls,
         "figures": figures,
         "checkpoint": result["provenance"]["checkpoint"]["digest"],
-        "result": result["digest"],
     }
 
 
@@ -94,21 +96,26 @@ def write(
     rows: Sequence[Mapping[str, Any]],
     *,
     earlier: int,
+    provenance: Mapping[str, Any],
     **about: Any,
 ) -> dict[str, Any]:
     """Writes ``trials.jsonl``, ``chosen.json`` and, last, ``sweep.json``, whose contents it returns.
+
+    Its ``digest`` is of everything but ``provenance`` and the seconds that trials took: a sweep that was killed and
+    restarted has that of an undisturbed one.
 
     Args:
       directory: of the sweep.
       settings: of each trial; equal ones differ in the seed.
       rows: of each trial, as :func:`trial_row` returns it.
       earlier: how many results of other settings there are: they were seen too.
+      provenance: config, versions, command and time.
       about: what else ``sweep.json`` says, among it its ``name``.
     """
-    trials: dict[tuple[str, str], list[int]] = {}
+    by_setting: dict[tuple[str, str], list[int]] = {}
     for place, setting in enumerate(settings):
-        trials.setdefault((setting.label, setting.key), []).append(place)
-    found = [setting_row(settings[places[0]], [rows[place] for place in places]) for places in trials.values()]
+        by_setting.setdefault((setting.label, setting.key), []).append(place)
+    found = [setting_row(settings[places[0]], [rows[place] for place in places]) for places in by_setting.values()]
     picked = choose(found)
     files.write_bytes(directory / TRIALS, b"".join(json.dumps(row).encode() + b"\n" for row in rows))
     held = {
@@ -116,11 +123,12 @@ def write(
         **about,
         "trials": len(rows),
         "earlier_trials": earlier,
-        "trials_file": {"file": TRIALS, "sha256": files.sha256_file(directory / TRIALS)},
+        "trials_digest": files.sha256_json([{key: row[key] for key in row if key not in _VARIES} for row in rows]),
         "settings": found,
         "chosen": {label: found[place] for label, place in picked.items()},
     }
-    held["digest"] = files.sha256_json(held)
+    trials_file = {"file": TRIALS, "sha256": files.sha256_file(directory / TRIALS)}
+    held |= {"digest": files.sha256_json(held), "provenance": {**provenance, "trials": trials_file}}
     methods = {setting.label: setting.method for setting in settings}
     chosen = {label: {"method": methods[label], **found[place]["run"]} for label, place in picked.items()}
     sweep = {"name": about["name"], "digest": held["digest"], "trials": len(rows) + earlier}

@@ -106,6 +106,7 @@ def test_the_record_chooses_by_means_over_seeds_and_says_among_how_many(tmp_path
         [trial(*each) for each in scores],
         earlier=3,
         name="s",
+        provenance={"command": "salmu sweep"},
         rule={"chooses": "by hand", "shortfalls": [{"name": "leak"}]},
     )
     assert files.read_json(tmp_path / "sweep.json") == held
