@@ -1,41 +1,25 @@
 """Fine-tuning on part of forget equals PyTorch's, on any number of devices, and takes what the seed draws."""
 
 import dataclasses
+import os
+import socket
+import subprocess
+import sys
 import types
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import torch
+from patience import DEADLINE, PATIENT_XLA
+from relearning_inputs import CONFIG, RATE, draw_pairs, drawn_params, relearn
 from torch_clip import random_params, to_torch, torch_loss, torch_model
 
 from salmu_jax.evaluation import draws, relearning
-from salmu_jax.models.clip import Clip, ClipConfig, TowerConfig
 from salmu_jax.training import mesh as mesh_lib
 
-CONFIG = ClipConfig(
-    embed_dim=16,
-    image_size=16,
-    patch_size=8,
-    vision=TowerConfig(width=16, layers=1, heads=2),
-    text=TowerConfig(width=16, layers=1, heads=2),
-    context_length=16,
-    vocab_size=60,
-)
-RATE = 1e-3
-
-
-def draw_pairs(rows: int) -> relearning.Pairs:
-    rng = np.random.default_rng(1)
-    images = rng.integers(0, 256, (rows, 16, 16, 3), dtype=np.uint8)
-    tokens = np.zeros((rows, CONFIG.context_length), np.int32)
-    for row, length in zip(tokens, rng.integers(2, 9, rows), strict=True):
-        row[: length + 2] = [58, *rng.integers(1, 58, length), 59]
-    return relearning.Pairs(images, tokens)
-
-
-def relearn(params, pairs, points=(20,), config=CONFIG, rate=RATE):
-    return dict(relearning.relearn(Clip(config), params, pairs, rate=rate, points=points, seed=42))
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +67,35 @@ def test_one_device_and_eight_give_the_same(params, pairs, after, alone):
     found = relearn(params, pairs)[20]
     for one, eight in zip(jax.tree.leaves(found), jax.tree.leaves(after[20]), strict=True):
         np.testing.assert_allclose(one, eight, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_as_one(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    program = ROOT / "tests" / "support" / "relearning_inputs.py"
+    flags = f"--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0 {PATIENT_XLA}"
+    together = [
+        subprocess.Popen(
+            [sys.executable, program, tmp_path / f"{process}.npz"],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "XLA_FLAGS": flags,
+                "SALMU_COORDINATOR": address,
+                "SALMU_PROCESSES": "2",
+                "SALMU_PROCESS": str(process),
+            },
+        )
+        for process in range(2)
+    ]
+    expected = jax.tree.leaves(relearn(drawn_params(), draw_pairs(150))[20])
+    assert [process.wait(DEADLINE) for process in together] == [0, 0]
+    first, second = (list(np.load(tmp_path / f"{process}.npz").values()) for process in range(2))
+    for one, other, alone in zip(first, second, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_allclose(one, alone, rtol=0, atol=1e-5)
 
 
 def test_devices_that_do_not_divide_a_batch_stay_idle():
