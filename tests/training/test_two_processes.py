@@ -106,14 +106,15 @@ def states(workdir):
 
 def figures(workdir):
     result = json.loads((workdir / "results" / "clean.json").read_text())
-    return {name: result[name] for name in ("efficacy", "utility")} | {"of": result["provenance"]["checkpoint"]}
+    return {name: result[name] for name in ("efficacy", "utility", "metrics")} | {"of": result["provenance"]["checkpoint"]}
 
 
 @pytest.mark.slow
 def test_two_processes_train_stop_go_on_and_evaluate_as_one_does(data, tmp_path):
     alone = shutil.copytree(data, tmp_path / "alone")
     clean = ("--model", "clean", "--workdir")
-    run = Run(tmp_path, 1, ("pretrain", *clean, alone), ("evaluate", *clean, alone))
+    probes = "--config.evaluate.probes=('relearn', 'weights')"
+    run = Run(tmp_path, 1, ("pretrain", *clean, alone), ("evaluate", *clean, alone, probes))
     assert run.wait() == [0], run.said()
     evaluated = shutil.copytree(alone, tmp_path / "evaluated", ignore=shutil.ignore_patterns("results", "evaluate*"))
 
@@ -128,7 +129,7 @@ def test_two_processes_train_stop_go_on_and_evaluate_as_one_does(data, tmp_path)
         f"salmu: pretrain clean: stopped by SIGTERM; the state of step {reached} is saved in"
         f" {next((workdir / 'models' / 'clean.state').iterdir())}, and the same command resumes from it"
     )
-    run = Run(tmp_path, 2, ("pretrain", *clean, workdir), ("evaluate", *clean, evaluated))
+    run = Run(tmp_path, 2, ("pretrain", *clean, workdir), ("evaluate", *clean, evaluated, probes))
     assert run.wait() == [0, 0], [run.said(0), run.said(1)]
     assert f"pretrain clean: resuming at step {reached} of {STEPS}" in run.said()
     assert run.said(1) == []
