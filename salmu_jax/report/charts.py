@@ -205,6 +205,46 @@ def _tick(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".").replace("-", "−") if abs(value) > 1e-9 else "0"
 
 
+# Curves ------------------------------------------------------------------------------------------------------------------
+
+CURVE_WIDTH, CURVE_HEIGHT = 340, 190
+_CURVE_FRAME = Box(left=40, bottom=10, right=330, top=160)  # y grows downwards
+
+
+def curves(
+    own: Mapping[int, float], interval: Mapping[int, Sequence[float]], references: Mapping[str, Mapping[int, float]]
+) -> dict[str, Any]:
+    """Lays out one panel: a figure (upwards, from 0) against steps (across).
+
+    Args:
+      own: the figure of a model at each step.
+      interval: its low and high end at each step; empty: none.
+      references: the figures of others by the style of their line, at steps of their own.
+    """
+    drawn = [own, *references.values()]
+    heights = [*(value for line in drawn for value in line.values()), *(high for _, high in interval.values())]
+    top = max(heights, default=0) * 1.05 or 1.0
+    across = Scale(0, max(max(line, default=0) for line in drawn), _CURVE_FRAME.left, _CURVE_FRAME.right)
+    upwards = Scale(0, top, _CURVE_FRAME.top, _CURVE_FRAME.bottom)
+
+    def line(points: Iterable[tuple[int, float]]) -> str:
+        return "L".join(f"{across(step):g} {upwards(value):g}" for step, value in points)
+
+    highs = [(step, high) for step, (_, high) in interval.items()]
+    lows = [(step, low) for step, (low, _) in reversed(list(interval.items()))]
+    return {
+        "width": CURVE_WIDTH,
+        "height": CURVE_HEIGHT,
+        "frame": _CURVE_FRAME._asdict(),
+        "own": f"M{line(own.items())}",
+        "points": [(across(step), upwards(value)) for step, value in own.items()],
+        "band": f"M{line([*highs, *lows])}z" if interval else "",
+        "references": [(style, f"M{line(points.items())}") for style, points in references.items()],
+        "x_ticks": [(across(step), str(step)) for step in (own if len(own) < 6 else [s for s in own if s % 50 == 0])],
+        "y_ticks": [(upwards(tick), _tick(tick)) for tick in (0.0, *_ticks(0, top))],
+    }
+
+
 # Strips ------------------------------------------------------------------------------------------------------------------
 
 STRIP_WIDTH, STRIP_HEIGHT = 200, 26

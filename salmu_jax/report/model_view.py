@@ -14,6 +14,7 @@ from salmu_jax.report import charts
 from salmu_jax.report.distances import PEOPLE
 from salmu_jax.report.gather import Entry
 from salmu_jax.report.groups import describe_selector
+from salmu_jax.report.recovery import recovery
 from salmu_jax.report.site import (
     Row,
     Site,
@@ -57,6 +58,7 @@ def model_view(site: Site, row: Row) -> dict[str, Any]:
         "siblings": _siblings(site, group, row, rows) if len(group["members"]) > 1 else [],
         "figures": [_figure(site, row, metric, references) for metric in _metrics(site, row)],
         "retrained": _to_retrained(site, row),
+        "recovery": recovery(site, row),
         "fields": _fields(site, entry, references),
         "field_metrics": _FIELD_METRICS,
         "panels": [

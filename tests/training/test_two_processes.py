@@ -106,7 +106,9 @@ def states(workdir):
 
 def figures(workdir):
     result = json.loads((workdir / "results" / "clean.json").read_text())
-    return {name: result[name] for name in ("efficacy", "utility", "metrics")} | {"of": result["provenance"]["checkpoint"]}
+    return {name: result[name] for name in ("efficacy", "utility", "metrics")} | {
+        "of": result["provenance"]["checkpoint"]
+    }
 
 
 @pytest.mark.slow

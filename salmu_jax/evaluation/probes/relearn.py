@@ -135,10 +135,21 @@ def _strongest(curves: np.ndarray) -> int:
     return int(np.argmax(curves[:, 1:].max(axis=1)))
 
 
-def curve(part: Part, rows: Rows, protocol: Mapping[str, Any]) -> dict[int, Sample]:
-    """Returns the reciprocal ranks of the held-out rows at each step of the strongest learning rate, step 0 included."""
+def strongest_rate(part: Part, rows: Rows, protocol: Mapping[str, Any]) -> float:
+    """Returns the learning rate whose curve counts."""
+    if protocol["probe_form"] == SHORT:
+        return float(rows[RATES][1])
+    return float(rows[RATES][_strongest(rows[_curves(part)].reshape(-1, 1 + len(STEPS[FULL])))])
+
+
+def curve(part: Part, rows: Rows, protocol: Mapping[str, Any], chosen: np.ndarray | None = None) -> dict[int, Sample]:
+    """Returns the reciprocal ranks of the held-out rows at each step of the strongest learning rate, step 0 included.
+
+    ``chosen`` bool [N] restricts the rows of forget.
+    """
     steps = STEPS[protocol["probe_form"]]
     held = rows[_rank(part, steps[0])] > 0
+    held = held if chosen is None else held & chosen
     clusters = by_identity(rows, "forget")[held]
     ranks = {0: rows["forget.rank"], **{step: rows[_rank(part, step)] for step in steps}}
     return {step: Sample(1.0 / some[held].astype(np.float64), clusters) for step, some in ranks.items()}
