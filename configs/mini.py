@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from salmu_jax.config import base_config
+from salmu_jax.config_fields import PROBES
 
 # Learning rates suit this size of model: 1e-7, as published, would change nothing in so few steps. Each method has one
 # setting, of 50 to 110 steps, chosen to show how it fails, not for its best figures. VLUnlearn loses more general knowledge
@@ -52,6 +53,7 @@ def get_config():
     config.train.steps_per_call = 10
     config.train.save_every = 100
 
+    config.evaluate.probes = PROBES  # all: on small towers even those that train cost seconds
     config.evaluate.relearn_rates = (1e-4, 3e-4, 1e-3)
 
     config.unlearn.retain = ("salmu/retain_synth", "retain_pairs/train")
