@@ -219,6 +219,35 @@ def _import(options: argparse.Namespace, overrides: list[str]) -> None:
         import_as(options.model, source, workspace, **settings)
 
 
+def _forget(options: argparse.Namespace, overrides: list[str]) -> None:
+    if (options.identity is None) == (options.requests is None):
+        raise InputError("one of them says what is to be forgotten", "--identity or --requests")
+    if options.attribute is not None and options.identity is None:
+        raise InputError("is of the person whom --identity names; in a file, each request has its own", "--attribute")
+    if options.together and options.requests is None:
+        raise InputError("goes with a file of requests, --requests FILE", "--together")
+    from salmu_jax.config import load_config
+    from salmu_jax.deletion.requests import Request, read_requests
+    from salmu_jax.forget_stage import METHOD, Forgetting
+
+    config = load_config(options.config, [*overrides, *_directories(options)])
+    if options.requests is None:
+        where = "--identity" if options.attribute is None else "--attribute"
+        requests = [Request(options.identity, options.attribute, where)]
+    else:
+        requests = read_requests(local_path(options.requests, "--requests"))
+    page = Forgetting(
+        config,
+        model_path(options.checkpoint, "--checkpoint"),
+        requests,
+        model_path(options.output, "--output"),
+        method=options.method or METHOD,
+        several=options.requests is not None,
+        together=options.together,
+    ).run()
+    console.say(f"\nThe page: {page.absolute()}")
+
+
 def _methods(options: argparse.Namespace, overrides: list[str]) -> None:
     from salmu_jax.unlearning.describe import describe_method, list_methods
 
@@ -381,6 +410,20 @@ COMMANDS: dict[str, Command] = {
         IMAGE_SIZE,
         ALLOW_HALF,
         shared=True,
+    ),
+    "forget": Command(
+        "answer deletion requests: unlearn what they name from a checkpoint, and write what was known before and after",
+        (
+            *WORKSPACE,
+            option("--checkpoint", required=True, metavar="DIR", help="a model, such as runs/mini/models/compromised"),
+            option("--identity", metavar="ID", help="the person whom the request is about, by identity_id"),
+            option("--attribute", metavar="NAME", help="only this attribute of the person, such as phone_number"),
+            option("--requests", metavar="FILE", help="instead, many: a JSON list, or an object a line"),
+            option("--together", action="store_true", help="answer all of FILE by one run, instead of a run each"),
+            option("--method", metavar="NAME|FILE.py:CLASS", help="the method (pinned_surrogates)"),
+            option("--output", required=True, metavar="DIR", help="the directory to make"),
+        ),
+        _forget,
     ),
     "report": Command(
         "write the leaderboard and one page per model, for a work directory (--config) or for result files from anybody",

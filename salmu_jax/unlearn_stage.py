@@ -48,7 +48,7 @@ class Unlearning:
         self.workspace = workspace
         self.config = workspace.config
         self.runs = read_runs(workspace.config)
-        self.chain = chain(workspace, self.runs, self._describe)
+        self.chain = chain(workspace, self.runs, self.describe)
         self._states = states
         self._described: dict[str, tuple[Any, dict[str, Any]]] = {}  # by run: what was asked, and the answer
 
@@ -67,7 +67,7 @@ class Unlearning:
             self._check_parent(run)
             if run.sweep and run.selected is None:
                 raise InputError(f"no {run.sweep} yet; 'salmu sweep' makes it", f"{run.where}.sweep")
-        self._describe(*runs)
+        self.describe(*runs)
         return runs
 
     def make(self, run: Run) -> None:
@@ -79,7 +79,7 @@ class Unlearning:
         parent = self.chain.trusted(run.parent, data)
         self._check_architecture(parent, run)
         rows, pairs = self.chain.forget_rows(run)
-        method = self._describe(run)
+        method = self.describe(run)
         if not retain and "retain" in method["needs"]:
             raise InputError(f"none of {', '.join(run.retain)} was built", f"{run.where}.retain")
         fields = self.chain.unlearn_fields(run, method, data, parent["digest"])
@@ -134,7 +134,7 @@ class Unlearning:
         except InputError as error:
             raise InputError(str(error), f"{run.where}.parent") from error
 
-    def _describe(self, *runs: Run) -> dict[str, Any]:
+    def describe(self, *runs: Run) -> dict[str, Any]:
         """Returns a description of the method of the last of ``runs``; those of all are kept.
 
         Each call describes again all that were described before for other data or other fields, since it starts a process.

@@ -23,6 +23,7 @@ ALLOWED = {
     "evaluation": ("runtime", "foundation", "config", "models", "data_pipelines", "training"),
     "unlearning": ("runtime", "foundation", "config", "models", "data_pipelines", "training", "evaluation"),
     "interop": ("runtime", "foundation", "config", "models", "training", "evaluation"),
+    "deletion": ("runtime", "config", "models", "training", "evaluation"),
     "report": ("runtime", "foundation", "config", "data_pipelines", "evaluation"),
     "sweep": ("runtime", "config", "data_pipelines", "evaluation", "unlearning"),
 }
@@ -35,6 +36,7 @@ STEERING = (
     "sweep_workspace",
     "sweep_stage",
     "sweep_process",
+    "forget_stage",
     "commands",
     "cli",
     "__main__",

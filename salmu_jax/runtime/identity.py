@@ -43,7 +43,7 @@ class _Sources(NamedTuple):
 # Modules that orchestrate, store, print or watch. Names that end with '.' are packages.
 _STEERING = (
     *("cli", "commands", "config", "config_fields", "chain", "stages", "stage_process", "unlearn_stage"),
-    *("sweep_workspace", "sweep_stage", "sweep_process"),
+    *("sweep_workspace", "sweep_stage", "sweep_process", "forget_stage"),
     *("runtime.", "interop."),
     *(
         f"unlearning.{name}"
