@@ -159,7 +159,6 @@ def test_a_killed_sweep_ends_with_the_same_table_also_with_two_trials_at_a_time(
             "methods.delete.options.wieght=[1.0]",
             ["sweep.methods.delete: options.wieght: delete has no option 'wieght'"],
         ),
-        ("methods.delete.lr=[1.0]", ["sweep.methods.delete: no field 'lr'"]),
         ("methods.delete.preset=['slug']", ["sweep.methods.delete: preset: no preset 'slug'"]),
         ("methods.delete.learning_rate=[]", ["sweep.methods.delete.learning_rate: is an empty list"]),
         ("methods={}", ["sweep.methods: is empty"]),
