@@ -163,9 +163,9 @@ def _evaluate(stages: Stages, options: argparse.Namespace) -> None:
 
 
 def _sweep(stages: Stages, options: argparse.Namespace) -> None:
-    from salmu_jax import sweep_stage
+    from salmu_jax.sweep_stage import Sweep
 
-    sweep_stage.run(stages)
+    Sweep(stages.workspace).run()
 
 
 def _given(path: str | None, where: str) -> Path | None:

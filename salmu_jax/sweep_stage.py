@@ -294,8 +294,3 @@ def _measured(result: Mapping[str, Any]) -> list[Any]:
 def _asked(config: Any) -> dict[str, Any]:
     """Returns the config's group ``sweep`` without what does not change its result."""
     return config_lib.identity_section(config, "sweep")["sweep"]
-
-
-def run(stages: Stages) -> dict[str, Any]:
-    """Runs the sweep of a config; returns the contents of its ``sweep.json``."""
-    return Sweep(stages.workspace).run()
