@@ -178,6 +178,13 @@ class Unlearn:
     evaluate_every: int = field(
         0, "steps between evaluations on forget and retain pairs; 0: none", NOT_NEGATIVE, how=True
     )
+    cache_reference: str = field(
+        "auto",
+        "look up what the start model makes of fixed rows, instead of computing it in every step: on, off, or auto: where it"
+        " saves time",
+        choices=("auto", "on", "off"),
+        how=True,
+    )
     sandbox: str = field(
         "off", "on: methods run below bwrap or unshare, which hide all but their view", choices=("off", "on"), how=True
     )

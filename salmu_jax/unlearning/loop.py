@@ -1,4 +1,4 @@
-"""Runs an unlearning method, top to bottom: mesh, data, prepare, parametrise, step, loop, finish, checkpoint.
+"""Runs an unlearning method, top to bottom: mesh, data, prepare, parametrise, known embeddings, loop, finish, checkpoint.
 
 What a run may read is a :class:`~salmu_jax.unlearning.permission.Permission`. It runs in a process of its own over a directory
 that holds nothing else, see ``isolation.py``, which also records the splits in the model's manifest.
@@ -34,6 +34,8 @@ from salmu_jax.unlearning.freeze import TRAIN_ALL, Rules, label_parameters, merg
 from salmu_jax.unlearning.method import Bind, Bound, Method, identity
 from salmu_jax.unlearning.permission import Permission
 from salmu_jax.unlearning.plan import Plan
+from salmu_jax.unlearning.reference import MakeReference, knowing
+from salmu_jax.unlearning.reference_cache import remember
 from salmu_jax.unlearning.streams import Batches, Inputs
 from salmu_jax.unlearning.user_methods import failures_of
 from salmu_jax.unlearning.watching import make_watch
@@ -72,13 +74,29 @@ def unlearn(
         start, bind = _start(plan, clip, params, batches, seed, mesh)
         state = step_lib.init_unlearning_state(start, method, hyper, rules, seed)
         state = jax.device_put(state, mesh_lib.param_shardings(state, mesh))
-        step = step_lib.make_unlearning_step(clip, method, hyper, rules, bind=bind, epoch_steps=plan.epoch_steps)
+
+        def make_step(reference: MakeReference = knowing) -> step_lib.Step:
+            return step_lib.make_unlearning_step(
+                clip, method, hyper, rules, bind=bind, epoch_steps=plan.epoch_steps, reference=reference
+            )
+
+        batches.known = remember(
+            config.unlearn.cache_reference,
+            make_step,
+            state,
+            start,
+            clip,
+            batches,
+            hyper.total_steps,
+            mesh,
+            f"unlearn {name}",
+        )
 
         policy = SavePolicy(config.unlearn.save_every, config.train.save_minutes, config.train.keep_last)
         history = loop.History(states.directory / "metrics.jsonl")
         with states.opened(policy, stride=config.unlearn.steps_per_call, other=other) as store:
             state = loop.run(
-                step,
+                make_step(),
                 state,
                 batches,
                 total_steps=hyper.total_steps,

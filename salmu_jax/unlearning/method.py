@@ -44,6 +44,7 @@ class Pairs(NamedTuple):
     tokens: jax.Array  # int32 [B, T]
     others: Mapping[str, jax.Array] = {}  # int32 [B, T] or [B, K, T] each: further captions of the same images, by name
     numbers: Mapping[str, jax.Array] = {}  # float32 [B] each: what the metadata say of each row, by name
+    known: Mapping[str, jax.Array] = {}  # float32 [B, D] or [B, K, D] each, for the step alone: see reference.py
 
 
 class StepInfo(NamedTuple):
@@ -70,7 +71,9 @@ class Bound:
         return self.clip.encode_image(self.params, images)
 
     def encode_text(self, tokens: jax.Array) -> jax.Array:
-        """Embeds int32 [B, T]: L2-normalised float32 [B, D]."""
+        """Embeds int32 [B, T]: L2-normalised float32 [B, D]; or [B, K, T], several captions of a row: [B, K, D]."""
+        if tokens.ndim == 3:
+            return self.encode_text(tokens.reshape(-1, tokens.shape[-1])).reshape(*tokens.shape[:2], -1)
         return self.clip.encode_text(self.params, tokens)
 
     def encode_pairs(self, pairs: Pairs) -> tuple[jax.Array, jax.Array]:

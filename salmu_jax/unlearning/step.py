@@ -16,6 +16,7 @@ from salmu_jax.training.step import MAX_LOGIT_SCALE
 from salmu_jax.unlearning.freeze import TRAIN, TRAIN_ALL, Rules, label_parameters, merge, trainable_part
 from salmu_jax.unlearning.hyper import Hyper
 from salmu_jax.unlearning.method import Bind, Bound, Method, Pairs, StepInfo, identity
+from salmu_jax.unlearning.reference import MakeReference, knowing
 
 # Folded into the seed: one constant per purpose, so that no two share their draws.
 STEP_PURPOSE = 0x57E9
@@ -75,6 +76,7 @@ def make_unlearning_step(
     *,
     bind: Bind = identity,
     epoch_steps: float = 1.0,
+    reference: MakeReference = knowing,
 ) -> Step:
     """Returns the step of ``method``: its terms, their gradients, its transform, one update of the trainable leaves.
 
@@ -90,6 +92,7 @@ def make_unlearning_step(
       rules: which leaves of the trainable tree are trained.
       bind: ``bind(trainable, start params)`` makes full parameters, see :meth:`Method.parametrise`.
       epoch_steps: the steps of a pass over forget, a fraction if they do not divide evenly.
+      reference: makes the start model that ``objectives`` gets; by default it knows what the batch carries.
 
     Raises InputError for options that ``method`` does not have.
     """
@@ -101,11 +104,12 @@ def make_unlearning_step(
         term_rng, transform_rng = step_keys(jax.random.wrap_key_data(state.rng, impl="threefry2x32"), state.step)
         epoch = state.step.astype(jnp.float32) / epoch_steps
         info = StepInfo(state.step, epoch, hyper.total_steps, term_rng, start.prepared)
-        reference = Bound(clip, jax.lax.stop_gradient(start.params))
+        start_model = reference(clip, jax.lax.stop_gradient(start.params), batch)
+        rows = {name: pairs._replace(known={}) for name, pairs in batch.items()}  # the same arrays: it knows them
 
         def terms_of(part: Any) -> Terms:
             model = Bound(clip, full_params(part, start, bind, rules))
-            return _checked(method.objectives(batch, model, reference, info), method)
+            return _checked(method.objectives(rows, model, start_model, info), method)
 
         terms, total, separate = _gradients(terms_of, state.params, method.separate_gradients)
         updates, opt_state = transform.update(

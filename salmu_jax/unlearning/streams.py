@@ -35,7 +35,7 @@ from salmu_jax.unlearning.permission import FORGET, RETAIN, ForgetRows, Permissi
 GENERIC = "generic_caption"
 MakeCaptions = Callable[[ForgetRows, np.random.Generator], Sequence[str] | Sequence[Sequence[str]]]
 MakeNumbers = Callable[[ForgetRows], Sequence[float] | np.ndarray]
-Drawn = tuple[Pairs, np.ndarray | None]  # a batch, and the positions of its examples in their source
+Drawn = tuple[Pairs, np.ndarray]  # a batch, and the positions of its rows in their source, or in their pool
 Open = Callable[[int, int, int], Iterator[Drawn]]  # (first step, host, number of hosts): a host's share of every batch
 
 _MAKE_PURPOSE = 6  # keeps the draws of captions that functions make apart
@@ -269,7 +269,8 @@ class Surrogates(Stream):
             rows = size // hosts
             for step in itertools.count(first_step):
                 positions = (step * hosts + host) * rows + np.arange(rows)
-                yield Pairs(None, pool[shuffled(positions, len(pool), seed)]), None
+                places = shuffled(positions, len(pool), seed)
+                yield Pairs(None, pool[places]), places
 
         return draw
 
@@ -311,6 +312,10 @@ class Batches:
     Args:
       streams, sizes: by name; sizes count the rows of all hosts.
       inputs: what they draw from.
+
+    Attributes:
+      rows: of each stream, how many different ones there are; the first batches of as many hold each of them once.
+      known: embeddings of all of these by the start model, which the batches of steps carry: see ``reference_cache.py``.
     """
 
     def __init__(self, streams: Mapping[str, Stream], sizes: Mapping[str, int], inputs: Inputs):
@@ -323,6 +328,11 @@ class Batches:
             for name, stream in streams.items()
             if not isinstance(stream, Surrogates)
         }
+        self.rows = {
+            name: stream.count if isinstance(stream, Surrogates) else len(self.sources[name])
+            for name, stream in streams.items()
+        }
+        self.known: Mapping[str, Mapping[str, np.ndarray]] = {}
 
     @property
     def rows_per_step(self) -> int:
@@ -331,7 +341,7 @@ class Batches:
 
     def __call__(self, first_step: int = 0) -> Iterator[Numbered]:
         """Yields this process's share of the batch of every step from ``first_step`` on, endlessly."""
-        return self._draw(first_step, jax.process_index(), jax.process_count(), self._of_steps)
+        return self._draw(first_step, jax.process_index(), jax.process_count(), self._of_steps, self.known)
 
     def to_prepare(self) -> Iterator[dict[str, Pairs]]:
         """Yields this process's share of batches of all streams, those for ``prepare`` alone included."""
@@ -341,15 +351,33 @@ class Batches:
         """Yields whole batches of all streams, the same in all processes."""
         return (batch.arrays for batch in self._draw(first_step, 0, 1))
 
-    def _draw(self, first_step: int, host: int, hosts: int, names: Sequence[str] | None = None) -> Iterator[Numbered]:
+    def of_stream(self, name: str) -> Iterator[Drawn]:
+        """Yields whole batches of one stream from the first on, the same in all processes."""
+        return self._opened[name](0, 0, 1)
+
+    @property
+    def of_steps(self) -> tuple[str, ...]:
+        """The streams that a step is given."""
+        return tuple(self._of_steps)
+
+    def _draw(
+        self,
+        first_step: int,
+        host: int,
+        hosts: int,
+        names: Sequence[str] | None = None,
+        known: Mapping[str, Mapping[str, np.ndarray]] = {},
+    ) -> Iterator[Numbered]:
         opened = self._opened if names is None else {name: self._opened[name] for name in names}
         iterators = {name: draw(first_step, host, hosts) for name, draw in opened.items()}
         while True:
             arrays: dict[str, Pairs] = {}
             positions: dict[str, np.ndarray] = {}
             for name, iterator in iterators.items():
-                arrays[name], places = next(iterator)
-                if places is not None:
+                pairs, places = next(iterator)
+                found = {array: embeddings[places] for array, embeddings in known.get(name, {}).items()}
+                arrays[name] = pairs._replace(known=found) if found else pairs
+                if name in self.sources:
                     positions[name] = places
             yield Numbered(arrays, positions)
 

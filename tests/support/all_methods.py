@@ -1,7 +1,7 @@
 """A config of the tiny world in which methods take a few steps, if they take any.
 
 They are those that use each part of the contract; with ``SALMU_ALL_METHODS=1`` in the environment, all of the registry, and
-with ``SALMU_ALL_METHODS=salun,scrub`` these.
+with ``SALMU_ALL_METHODS=salun,scrub`` these. The start model's embeddings are cached.
 """
 
 import os
@@ -32,5 +32,6 @@ def fields(name):
 
 def get_config():
     config = tiny.get_config()
+    config.unlearn.cache_reference = "on"
     config.unlearn.methods = ConfigDict({name: fields(name) for name in NAMES})
     return config
