@@ -49,6 +49,22 @@ def pairs(config: ClipConfig, rows: int, long: bool = False) -> tuple[np.ndarray
     return images, tokens
 
 
+def unlearning_rows(config: ClipConfig, method: str, rows: int) -> dict[str, tuple[np.ndarray | None, np.ndarray]]:
+    """What a step of ``method`` gets: images (None for captions alone) and token rows, ``rows`` of each stream."""
+    pairs_of, captions_of = {
+        "cliperase": (("forget", "retain"), ()),
+        "pinned_surrogates": (("forget",), ("alias", "retain", "invented", "absent")),
+    }[method]
+    names = (*pairs_of, *captions_of)
+    images, tokens = (part.reshape(len(names), rows, *part.shape[1:]) for part in pairs(config, len(names) * rows))
+    return {name: (images[index] if name in pairs_of else None, tokens[index]) for index, name in enumerate(names)}
+
+
+def level(config: ClipConfig) -> np.ndarray:
+    """A stand-in for what Pinned surrogates prepares: float32 [D]."""
+    return embeddings(1, config.embed_dim)[0][0] / 2
+
+
 def embeddings(rows: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Two float32 arrays [rows, width] of unit rows, those of the same index being alike."""
     rng = np.random.default_rng(2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from benchmarks import inputs
-from benchmarks.side import Spec, Task, serve, versions
+from benchmarks.side import UNLEARNING_TASKS, Spec, Task, serve, versions
 from salmu_jax.runtime import host
 
 
@@ -24,6 +24,7 @@ def prepare(spec: Spec) -> Task:
         "preprocess": _preprocess,
         "evaluate": _evaluate,
         "evaluate_cached": _evaluate,
+        **dict.fromkeys(UNLEARNING_TASKS, _unlearn),
     }[spec.name](spec)
     import jax
 
@@ -166,6 +167,12 @@ def _preprocess(spec: Spec) -> Task:
         return [preprocess_eval(file, size) for file in files]
 
     return Task(run, lambda images: inputs.probe([image / 255 for image in images]))
+
+
+def _unlearn(spec: Spec) -> Task:
+    from benchmarks import unlearning_jax
+
+    return unlearning_jax.task(spec, _clip(spec))
 
 
 def _evaluate(spec: Spec) -> Task:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.side import Spec
+from benchmarks.side import UNLEARNING_TASKS, Spec
 from salmu_jax.runtime import files
 
 ROOT = Path(__file__).parent.parent
@@ -38,8 +38,9 @@ TASKS: dict[str, tuple[int, str, int | None, float]] = {
     "preprocess": (32, "image", 1, 1e-2),
     "evaluate": (64, "image", None, 1e-3),
     "evaluate_cached": (64, "image", None, 1e-3),
+    **dict.fromkeys(UNLEARNING_TASKS, (8, "row", None, 1e-3)),
 }
-# Image files to embeddings; measured by benchmarks/evaluate.py.
+# Image files to embeddings; measured by benchmarks/evaluate.py. (UNLEARNING_TASKS are, by benchmarks/unlearning.py.)
 EVALUATION_TASKS = ("evaluate", "evaluate_cached")
 HOST_TASKS = ("tokenizer", "tokenizer_repeated", "preprocess")
 BFLOAT16_TOLERANCE = 0.1
@@ -168,7 +169,7 @@ def line_of(result: dict[str, Any]) -> str:
     quartiles = f"{ratio['first_quartile']:.2f} - {ratio['third_quartile']:.2f}"
     same = "" if result["values"]["equal"] else f"  VALUES DIFFER by {result['values']['max_difference']:.3g}"
     name = f"{result['task']} {result['spec']['batch']}"
-    return f"{name:24} {rates} {unit + 's/s':12} {ratio['median']:6.2f} ({quartiles}){same}"
+    return f"{name:32} {rates} {unit + 's/s':12} {ratio['median']:6.2f} ({quartiles}){same}"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -188,7 +189,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="where to write the JSON")
     options = parser.parse_args(arguments)
     default = [name for name in TASKS if options.device == "cpu" or name not in HOST_TASKS]
-    default = [name for name in default if name not in EVALUATION_TASKS]
+    default = [name for name in default if name not in (*EVALUATION_TASKS, *UNLEARNING_TASKS)]
     options.tasks = options.tasks.split(",") if options.tasks else default
     unknown = [name for name in options.tasks if name not in TASKS]
     if unknown:
@@ -210,7 +211,7 @@ def main(arguments: list[str] | None = None) -> int:
         "versions": {},
         "results": [],
     }
-    print(f"{'':24} {'jax':>10} {'torch':>10} {'':12} torch time / jax time (quartiles)", flush=True)
+    print(f"{'':32} {'jax':>10} {'torch':>10} {'':12} torch time / jax time (quartiles)", flush=True)
     for name in options.tasks:
         rows, _, threads, _ = TASKS[name]
         for batch in options.batches or [rows]:

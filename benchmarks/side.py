@@ -13,6 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+UNLEARNING_TASKS = tuple(
+    method + cached for method in ("cliperase", "pinned_surrogates") for cached in ("", "_cached", "_both_cached")
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
@@ -33,6 +37,14 @@ class Task:
     run: Callable[[int], Any]
     value: Callable[[Any], Any]
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def unlearning_task(name: str) -> tuple[str, bool, bool]:
+    """The method of an unlearning task, and whether our side and PyTorch's look up the start model's embeddings."""
+    for ending, cached in (("_both_cached", (True, True)), ("_cached", (True, False)), ("", (False, False))):
+        if name.endswith(ending):
+            return name.removesuffix(ending), *cached
+    raise AssertionError(name)
 
 
 def versions(*names: str) -> dict[str, str]:

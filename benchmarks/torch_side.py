@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from benchmarks import inputs
-from benchmarks.side import Spec, Task, serve, versions
+from benchmarks.side import UNLEARNING_TASKS, Spec, Task, serve, versions
 from salmu_jax.interop import huggingface, open_clip
 from salmu_jax.interop.mapping import to_state
 from salmu_jax.interop.parity import _let_torchvision_import, _pixels
@@ -41,6 +41,7 @@ def prepare(spec: Spec) -> Task:
         "preprocess": _preprocess,
         "evaluate": _evaluate,
         "evaluate_cached": _evaluate,
+        **dict.fromkeys(UNLEARNING_TASKS, _unlearn),
     }[spec.name](spec)
     facts = {
         "versions": versions("torch", "torchvision", "open_clip_torch", "transformers"),
@@ -63,7 +64,7 @@ class Towers(torch.nn.Module):
 
     def __init__(self, config: ClipConfig):
         super().__init__()
-        params = inputs.parameters(config)
+        self.config, params = config, inputs.parameters(config)
         if HAS_OPEN_CLIP:
             import open_clip as library
 
@@ -129,11 +130,7 @@ def _train(spec: Spec) -> Task:
     optimizer = _adamw(model, kind)
 
     def run(index: int):
-        step = index + 1  # the schedule of salmu_jax.training.optimizer.warmup_cosine, within its warm-up and after it
-        progress = max(0.0, (index - inputs.WARMUP_STEPS) / (inputs.TOTAL_STEPS - inputs.WARMUP_STEPS))
-        warm = step / inputs.WARMUP_STEPS if index < inputs.WARMUP_STEPS else 0.5 * (1 + np.cos(np.pi * progress))
-        for group in optimizer.param_groups:
-            group["lr"] = inputs.LEARNING_RATE * float(warm)
+        _set_rate(optimizer, index)
         optimizer.zero_grad(set_to_none=True)
         loss = forward(pixels, tokens)
         loss.backward()
@@ -144,6 +141,21 @@ def _train(spec: Spec) -> Task:
         return loss
 
     return Task(run, lambda loss: [loss.item()], {"adamw": kind})
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, index: int) -> None:
+    """The schedule of salmu_jax.training.optimizer.warmup_cosine, within its warm-up and after it."""
+    progress = max(0.0, (index - inputs.WARMUP_STEPS) / (inputs.TOTAL_STEPS - inputs.WARMUP_STEPS))
+    warm = (index + 1) / inputs.WARMUP_STEPS if index < inputs.WARMUP_STEPS else 0.5 * (1 + np.cos(np.pi * progress))
+    for group in optimizer.param_groups:
+        group["lr"] = inputs.LEARNING_RATE * float(warm)
+
+
+def _unlearn(spec: Spec) -> Task:
+    from benchmarks import unlearning_torch
+
+    model = Towers(architecture(spec.model)).to(_device(spec))
+    return unlearning_torch.task(spec, model, _faster_adamw, _adamw, _set_rate, _finish)
 
 
 def _adamw(model: torch.nn.Module, kind: str, learning_rate: float = inputs.LEARNING_RATE) -> torch.optim.AdamW:

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from benchmarks.run import add_utilisation, main, parse, summary
+from benchmarks.side import UNLEARNING_TASKS
 
 FACTS = {"evaluate": {"rows_a_device"}, "evaluate_cached": {"rows_a_device"}, "tokenizer": set(), "preprocess": set()}
+FACTS |= {name: set() for name in UNLEARNING_TASKS}
 
 
 @pytest.mark.parametrize(
@@ -15,6 +17,7 @@ FACTS = {"evaluate": {"rows_a_device"}, "evaluate_cached": {"rows_a_device"}, "t
         "matmul,text_long,tokenizer,preprocess",  # together: each time two processes begin
         pytest.param("matmul,train", marks=pytest.mark.slow),
         pytest.param("evaluate,evaluate_cached", marks=pytest.mark.slow),
+        pytest.param("cliperase,pinned_surrogates_cached,pinned_surrogates_both_cached", marks=pytest.mark.slow),
     ],
 )
 def test_both_sides_compute_the_same(tasks, tmp_path, capsys):

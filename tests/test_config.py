@@ -137,7 +137,7 @@ def test_an_override_with_a_group_replaces_the_group(tmp_path):
         ("train={}", "'train' is a group of fields"),
         (
             "unlearn=3",
-            "set one of them with --config.unlearn.FIELD=VALUE: evaluate_every, retain, sandbox, save_every, ",
+            "set one of them with --config.unlearn.FIELD=VALUE: cache_reference, evaluate_every, retain, sandbox, ",
         ),
         ("train.epochs.more=3", "'train.epochs' is a field (a float), not a group of fields; set it with"),
         ("train.epochs={'more': 3}", "set it with --config.train.epochs=VALUE"),
