@@ -49,7 +49,7 @@ def pairs(config: ClipConfig, rows: int, long: bool = False) -> tuple[np.ndarray
     return images, tokens
 
 
-def unlearning_rows(config: ClipConfig, method: str, rows: int) -> dict[str, tuple[np.ndarray | None, np.ndarray]]:
+def unlearning_rows(config: ClipConfig, method: str, rows: int) -> dict[str, tuple[Any, Any]]:
     """What a step of ``method`` gets: images (None for captions alone) and token rows, ``rows`` of each stream."""
     pairs_of, captions_of = {
         "cliperase": (("forget", "retain"), ()),

@@ -12,7 +12,7 @@ from benchmarks import inputs
 from benchmarks.side import Spec, Task, unlearning_task
 from salmu_jax.models.clip import Clip
 from salmu_jax.unlearning.hyper import Hyper
-from salmu_jax.unlearning.method import Pairs, identity
+from salmu_jax.unlearning.method import Bind, Pairs, identity
 from salmu_jax.unlearning.methods.cliperase import CLIPErase
 from salmu_jax.unlearning.methods.pinned_surrogates import PinnedSurrogates
 from salmu_jax.unlearning.reference import IMAGES, Asked, arrays_of, recording
@@ -35,7 +35,8 @@ def task(spec: Spec, clip: Clip) -> Task:
     name, ours_cached, _ = unlearning_task(spec.name)
     method, params = METHODS[name], jax.device_put(inputs.parameters(clip.config))
     batch = jax.device_put(_batch(name, clip, spec.batch))
-    start, bind = Start(params), identity
+    start = Start(params)
+    bind: Bind = identity
     if name == "pinned_surrogates":
         trainable, bind = method.parametrise(params, None, jax.random.key(0))
         start = Start(params, trainable, jnp.asarray(inputs.level(clip.config)))

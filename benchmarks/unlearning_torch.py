@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ IMAGE_TOWER = ("visual", "vision_model", "logit_scale")  # names of OpenCLIP's p
 
 def task(
     spec: Spec,
-    model: torch.nn.Module,
+    model: Any,
     faster_adamw: Callable[..., str],
     make_adamw: Callable[..., torch.optim.Optimizer],
     set_rate: Callable[[torch.optim.Optimizer, int], None],
@@ -71,12 +72,12 @@ def task(
     return Task(run, lambda loss: [loss.item()], {"adamw": kind})
 
 
-def _start_cliperase(start: torch.nn.Module, rows: Rows) -> Embeddings:
+def _start_cliperase(start: Any, rows: Rows) -> Embeddings:
     pixels, tokens = rows["retain"]
     return {"image": start.image(pixels), "text": start.text(tokens)}
 
 
-def _cliperase(model: torch.nn.Module, rows: Rows, before: Embeddings, level: torch.Tensor) -> torch.Tensor:
+def _cliperase(model: Any, rows: Rows, before: Embeddings, level: torch.Tensor) -> torch.Tensor:
     """SALMUBench's CLIPErase: similarities of forget to 0; those of retain, and its embeddings, as they were."""
     mse = torch.nn.functional.mse_loss
     (image_f, text_f), (image_r, text_r) = (
@@ -89,12 +90,12 @@ def _cliperase(model: torch.nn.Module, rows: Rows, before: Embeddings, level: to
     return forgetting + retention + mse(image_r, before["image"]) + mse(text_r, before["text"])
 
 
-def _start_pinned(start: torch.nn.Module, rows: Rows) -> Embeddings:
+def _start_pinned(start: Any, rows: Rows) -> Embeddings:
     pins = {stream: start.text(rows[stream][1]) for stream in ("alias", "retain", "invented", "absent")}
     return {"image": start.image(rows["forget"][0]), **pins}
 
 
-def _pinned(model: torch.nn.Module, rows: Rows, before: Embeddings, level: torch.Tensor) -> torch.Tensor:
+def _pinned(model: Any, rows: Rows, before: Embeddings, level: torch.Tensor) -> torch.Tensor:
     """Pinned surrogates with their default weights; the image tower is frozen, so images are only the start model's."""
     weights = PinnedSurrogates()
 

@@ -11,7 +11,6 @@ What a method asks its reference for is found by tracing its step once; nothing 
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -73,25 +72,21 @@ def remember(
     """
     if mode == "off" or not total_steps:
         return {}
-    with contextlib.ExitStack() as stack:
-        streams: dict[str, Iterator[Drawn]] = {
-            name: stack.enter_context(contextlib.closing(batches.of_stream(name))) for name in batches.of_steps
-        }
-        first = {name: next(iterator) for name, iterator in streams.items()}
-        batch = {name: pairs for name, (pairs, _) in first.items()}
-        found = _candidates(batch, clip, batches, total_steps)
-        if mode == "auto":
-            found = _worth_it(found)
-        if found:
-            with mesh_lib.use(mesh):
-                asked = _asked(make_step, state, batch, start)
-            found = [one for one in found if one.asked in asked]
-        if mode == "auto":
-            found = _worth_it(found)
-        if not found:
-            return {}
-        drawn = {name: itertools.chain([first[name]], iterator) for name, iterator in streams.items()}
-        tables = _encoded(found, drawn, clip, start.params, mesh)
+    streams = {name: batches.of_stream(name) for name in batches.of_steps}
+    first = {name: next(iterator) for name, iterator in streams.items()}
+    batch = {name: pairs for name, (pairs, _) in first.items()}
+    found = _candidates(batch, clip, batches, total_steps)
+    if mode == "auto" and not _pays(found):  # whatever is asked for
+        return {}
+    with mesh_lib.use(mesh):
+        asked = _asked(make_step, state, batch, start)
+    found = [one for one in found if one.asked in asked]
+    if mode == "auto":
+        found = _worth_it(found)
+    if not found:
+        return {}
+    drawn = {name: itertools.chain([first[name]], iterator) for name, iterator in streams.items()}
+    tables = _encoded(found, drawn, clip, start.params, mesh)
     if distributed.is_main():
         images = sum(one.rows for one in found if one.asked.array == IMAGES)
         captions = sum(one.rows * one.copies for one in found if one.asked.array != IMAGES)
@@ -116,13 +111,18 @@ def _candidates(batch: Mapping[str, Any], clip: Clip, batches: Batches, total_st
     return found
 
 
+def _pays(found: Iterable[_Candidate]) -> bool:
+    """Returns whether these save more than compiling an encoder costs."""
+    return sum(max(one.saved, 0) for one in found) > WORTH_A_PROGRAM
+
+
 def _worth_it(found: Iterable[_Candidate]) -> list[_Candidate]:
-    """Returns those that save most and fit into memory; none if together they save less than compiling an encoder costs."""
+    """Returns those that save most and fit into memory; none if together they do not pay."""
     chosen: list[_Candidate] = []
     for one in sorted(found, key=lambda one: one.saved, reverse=True):
         if one.saved > 0 and one.bytes + sum(other.bytes for other in chosen) <= MOST_BYTES:
             chosen.append(one)
-    return chosen if sum(one.saved for one in chosen) > WORTH_A_PROGRAM else []
+    return chosen if _pays(chosen) else []
 
 
 def _asked(

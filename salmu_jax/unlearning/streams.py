@@ -332,7 +332,7 @@ class Batches:
             name: stream.count if isinstance(stream, Surrogates) else len(self.sources[name])
             for name, stream in streams.items()
         }
-        self.known: Mapping[str, Mapping[str, np.ndarray]] = {}
+        self.known: Mapping[str, Mapping[str, Any]] = {}
 
     @property
     def rows_per_step(self) -> int:
@@ -366,7 +366,7 @@ class Batches:
         host: int,
         hosts: int,
         names: Sequence[str] | None = None,
-        known: Mapping[str, Mapping[str, np.ndarray]] = {},
+        known: Mapping[str, Mapping[str, Any]] = {},
     ) -> Iterator[Numbered]:
         opened = self._opened if names is None else {name: self._opened[name] for name in names}
         iterators = {name: draw(first_step, host, hosts) for name, draw in opened.items()}
