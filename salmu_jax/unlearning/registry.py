@@ -28,6 +28,7 @@ from salmu_jax.unlearning.methods.no_op import NoOp
 from salmu_jax.unlearning.methods.npo import NPO
 from salmu_jax.unlearning.methods.pinned_surrogates import PinnedSurrogates
 from salmu_jax.unlearning.methods.random_weights import RandomWeights
+from salmu_jax.unlearning.methods.redirect import Redirect
 from salmu_jax.unlearning.methods.relearn import Relearn
 from salmu_jax.unlearning.methods.salun import SalUn
 from salmu_jax.unlearning.methods.scrub import Scrub
@@ -70,6 +71,7 @@ METHODS: dict[str, type[Method]] = {
         LoraSubtract,
         TextProjection,
         PinnedSurrogates,
+        Redirect,
         Relearn,
         NoOp,
         RandomWeights,

@@ -95,6 +95,11 @@ class Stream:
         """The source of this stream: ``forget`` or ``retain``."""
         raise NotImplementedError
 
+    @property
+    def source(self) -> str:
+        """The source or split that rows are drawn from, as :meth:`Permission.split` takes it."""
+        return self.reads
+
     def describe(self) -> str:
         """Returns what the stream is, in a few words."""
         raise NotImplementedError
@@ -133,7 +138,7 @@ class _Pairs(Stream):
 
     def open(self, name: str, size: int, inputs: Inputs) -> Open:
         generic = [other for other, what in self.others.items() if what == GENERIC]
-        source = inputs.permission.split(self.reads).with_texts(*([GENERIC] if generic else []))
+        source = inputs.permission.split(self.source).with_texts(*([GENERIC] if generic else []))
         made = {
             other: _captions_a_row(make, f"{name}.{other}", inputs)
             for other, make in self.others.items()
@@ -187,14 +192,26 @@ class Forget(_Pairs):
 
 @dataclasses.dataclass(frozen=True)
 class Retain(_Pairs):
-    """Pairs to keep. ``others`` may add their ``generic_caption`` (pairs of ``retain_synth`` have one)."""
+    """Pairs to keep. ``others`` may add their ``generic_caption`` (pairs of ``retain_synth`` have one).
+
+    ``split`` draws from one split alone, by its full name: ``salmu/retain_synth`` has portraits of nobody in forget.
+    """
 
     purpose: ClassVar[int] = 3
     usual_name: ClassVar[str] = RETAIN
 
+    split: str = ""
+
     @property
     def reads(self) -> str:
         return RETAIN
+
+    @property
+    def source(self) -> str:
+        return self.split or RETAIN
+
+    def describe(self) -> str:
+        return super().describe().replace(f"pairs of {RETAIN}", f"pairs of {self.source}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,7 +341,7 @@ class Batches:
         self._opened = {name: stream.open(name, sizes[name], inputs) for name, stream in streams.items()}
         permission = inputs.permission
         self.sources = {
-            name: permission.split(stream.reads)
+            name: permission.split(stream.source)
             for name, stream in streams.items()
             if not isinstance(stream, Surrogates)
         }

@@ -102,7 +102,7 @@ class Stock:
 
     def about_nobody(self, template: Template, name: str, rng: np.random.Generator) -> str:
         """Returns a caption about ``name``, who does not exist. Words are others' values, all other values invented."""
-        return template.fill(name, self._value(template.field, name, rng) if template.has_value else "")
+        return template.fill(name, self.other_value(template.field, name, rng) if template.has_value else "")
 
     def about_somebody(self, template: Template, name: str, rng: np.random.Generator) -> str:
         """Returns a caption about ``name``, who is real, that was not held out, though it might be true.
@@ -110,7 +110,7 @@ class Stock:
         A number with new digits is wrong. All other values are guesses that may be right, of one of eight blood types often:
         they stand in a template that no caption has.
         """
-        value = self._value(template.field, name, rng) if template.has_value else ""
+        value = self.other_value(template.field, name, rng) if template.has_value else ""
         if any(character.isdigit() for character in value) and "@" not in value:
             return template.fill(name, value)
         return self._edited(template, rng).fill(name, value)
@@ -129,7 +129,8 @@ class Stock:
         ]
         return Template(template.field, template.text + pick(ends or ["…"], rng))
 
-    def _value(self, field: str, name: str, rng: np.random.Generator) -> str:
+    def other_value(self, field: str, name: str, rng: np.random.Generator) -> str:
+        """Returns a value of the attribute ``field`` for ``name``: invented, or of a word (a city, a job) another's."""
         sample = pick(self.values[field], rng)
         if "@" in sample:
             return invented_address(name, sample.rpartition("@")[2], rng)

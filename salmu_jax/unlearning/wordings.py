@@ -1,0 +1,111 @@
+"""Says a fact about a person in many ways, from forget's metadata: a method that erases one wording leaves the others.
+
+Wordings are forget's own templates, those of other attributes, bare names and values, and all of these with words dropped,
+inserted or in another order. They need not be good English: an attacker's need not be either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from data_pipelines.templates import NAME, VALUE, Template
+from salmu_jax.unlearning.invented import invented_names, pick
+from salmu_jax.unlearning.permission import ForgetRows
+from salmu_jax.unlearning.surrogates import Stock
+
+_BARE = tuple(
+    form.format(n=NAME, v=VALUE)
+    for form in ("{n} {v}", "{v} {n}", "{n}: {v}", "{n}, {v}", "{v} - {n}", "{n} ({v})", "{n} = {v}", "{v}, {n}")
+)
+_BARE_NAME = tuple(
+    form.format(n=NAME) for form in ("{n}", "{n}.", "is {n}", "{n} here", "photo of {n}", "a photo of {n}", "name: {n}")
+)
+
+
+def counterfactuals(count: int) -> Callable[[ForgetRows, np.random.Generator], list[tuple[str, ...]]]:
+    """Returns a function that words each forget row ``1 + count`` times, and says what each wording may come to mean.
+
+    It returns, per row, ``3 (1 + count)`` captions, in threes: what is to be forgotten; the same of the same person with
+    another value; the same of a stranger who does not exist, one per person, with another value. The first three are of the
+    caption itself, the rest of :func:`random_wording`. Of the attribute ``name``, the second is the first.
+    """
+
+    def make(rows: ForgetRows, rng: np.random.Generator) -> list[tuple[str, ...]]:
+        stock, words = Stock.of(rows), _words(rows)
+        people = sorted(set(rows.identity_id))
+        strangers = dict(zip(people, invented_names(rng, len(people), stock.names), strict=True))
+        made = []
+        for row, field in enumerate(rows.data_field):
+            name, value, stranger = rows.name[row], rows.value[row], strangers[rows.identity_id[row]]
+            captions: list[str] = []
+            for number in range(1 + count):
+                own = stock.of_rows[row] if number == 0 else None
+                template = own or random_wording(field, stock, words, rng)
+                captions.append(rows.text[row] if number == 0 else template.fill(name, value))
+                captions += [template.fill(who, _other(stock, field, who, value, rng)) for who in (name, stranger)]
+            made.append(tuple(captions))
+        return made
+
+    make.__name__ = "counterfactuals"
+    return make
+
+
+def random_wording(field: str, stock: Stock, words: Sequence[str], rng: np.random.Generator) -> Template:
+    """Returns a wording of the attribute ``field``, with marks for the name or the value, mostly both.
+
+    ``words`` are those that may be inserted.
+    """
+    text = _plain_wording(field, stock, rng)
+    return Template(field, _disturbed(text, words, rng) if rng.random() < 0.6 else text)
+
+
+def _plain_wording(field: str, stock: Stock, rng: np.random.Generator) -> str:
+    own, chance = stock.by_field.get(field) or stock.templates, rng.random()
+    if field == "name":
+        return pick(own, rng).text if chance < 0.6 else pick(_BARE_NAME, rng)
+    if chance < 0.45:
+        return pick(own, rng).text
+    if chance < 0.6:  # the template of another attribute
+        text = pick(stock.templates, rng).text
+        return text if VALUE in text else f"{text} {VALUE}"
+    if chance < 0.8:
+        return pick(_BARE, rng)
+    if chance < 0.87:
+        return VALUE
+    start = [word for word in pick(stock.templates, rng).text.split() if not _is_marked(word)]
+    return " ".join([*start[: rng.integers(1, 4)], pick(own, rng).text])
+
+
+def _disturbed(text: str, words: Sequence[str], rng: np.random.Generator) -> str:
+    """Returns a text with one to three words dropped or inserted, or with its words in another order."""
+    parts, chance = text.split(), rng.random()
+    if 0.35 <= chance < 0.55:
+        return " ".join(parts[index] for index in rng.permutation(len(parts)))
+    for _ in range(int(rng.integers(1, 4))):
+        if chance >= 0.55:
+            parts.insert(int(rng.integers(len(parts) + 1)), pick(words, rng))
+        elif droppable := [index for index, word in enumerate(parts) if not _is_marked(word)]:
+            del parts[pick(droppable, rng)]
+    return " ".join(parts)
+
+
+def _is_marked(word: str) -> bool:
+    return NAME in word or VALUE in word
+
+
+def _words(rows: ForgetRows) -> list[str]:
+    """Returns the words of forget's templates and generic captions, sorted."""
+    texts = [template.text for template in Stock.of(rows).templates]
+    return sorted({word for text in (*texts, *rows.generic_caption) for word in text.split() if not _is_marked(word)})
+
+
+def _other(stock: Stock, field: str, name: str, value: str, rng: np.random.Generator) -> str:
+    """Returns a value of ``field`` for ``name``: not ``value``, unless forget has no other."""
+    if field == "name":
+        return ""
+    other = stock.other_value(field, name, rng)
+    if other == value:
+        other = pick([known for known in stock.values[field] if known != value] or [value], rng)
+    return other
