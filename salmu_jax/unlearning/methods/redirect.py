@@ -59,9 +59,7 @@ class Redirect(Method):
         0: the start model
     """
     # For small towers: 1,620 steps over the made world's 1,296 forget pairs.
-    defaults: ClassVar[Hyper] = Hyper(
-        learning_rate=1e-3, epochs=80.0, batch_size=256, weight_decay=0.0, warmup_steps=20
-    )
+    defaults: ClassVar[Hyper] = Hyper(learning_rate=1e-3, epochs=80.0, batch_size=256, weight_decay=0.0)
 
     hinge_weight: float = option(40.0, help="weight of the excess similarity of forget's captions", low=0)
     alias_weight: float = option(4.0, help="weight of the distance from forget's captions to what they may mean", low=0)
