@@ -232,7 +232,7 @@ def _forget(options: argparse.Namespace, overrides: list[str]) -> None:
 
     config = load_config(options.config, [*overrides, *_directories(options)])
     if options.requests is None:
-        where = "--identity" if options.attribute is None else "--attribute"
+        where = "--identity" if options.attribute is None else "--identity and --attribute"
         requests = [Request(options.identity, options.attribute, where)]
     else:
         requests = read_requests(local_path(options.requests, "--requests"))

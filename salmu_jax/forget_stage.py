@@ -15,6 +15,7 @@ Since stages reuse what is complete, the same command goes on wherever it was ki
 
 from __future__ import annotations
 
+import collections
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from salmu_jax.chain import need
 from salmu_jax.deletion import answers
 from salmu_jax.deletion.measures import Measured
 from salmu_jax.deletion.neighbours import People
-from salmu_jax.deletion.requests import Asked, Request, find
+from salmu_jax.deletion.requests import Asked, Association, Request, find
 from salmu_jax.evaluation.probes import indirect, relearn
 from salmu_jax.evaluation.rows import TARGETS
 from salmu_jax.runtime import contents, files
@@ -39,6 +40,9 @@ from salmu_jax.stages import Stages
 from salmu_jax.unlearning import view
 
 METHOD = "pinned_surrogates"  # unless --method names another
+# How many pairs of a request it sees where the config does not say: 300 steps. A single attribute has so few rows that the
+# passes of its own setting would be 5 steps, which hurt what is around it and end before the pins have pulled that back.
+PAIRS = 28_800
 START, REQUEST, TOGETHER = "start", "request", "together"
 ASKED = "asked.json"
 
@@ -91,9 +95,10 @@ class Forgetting:
         self._asked = find(requests, columns)
         self._manifest = read_manifest(checkpoint)
         check_architecture(self._manifest, make_clip(config).config, checkpoint)
-        self._steps = _steps(self._asked, several, together)
+        self._steps = steps_of(self._asked, several, together)
         self._check_output()
-        self._config = _config(config, datasets, output, method, self._steps)
+        rows = collections.Counter(zip(columns["forget"]["identity_id"], columns["forget"]["data_field"], strict=True))
+        self._config = output_config(config, datasets, output, method, self._steps, rows)
         self.workspace = Workspace(self._config)
         self.stages = Stages(self.workspace)
         self.stages.check_config()
@@ -130,7 +135,7 @@ class Forgetting:
         output = self._output
         if output.resolve().is_relative_to(self._checkpoint.resolve()):
             raise InputError("lies in the checkpoint; name a directory elsewhere", output)
-        if not output.exists() or (output.is_dir() and {path.name for path in output.iterdir()} <= {".lock"}):
+        if not output.exists() or (output.is_dir() and _is_empty(output)):
             return
         try:
             found = read_json(output / ASKED)
@@ -174,6 +179,7 @@ class Forgetting:
             value |= {"models": self._models(before, step.run, measured), "made": made}
             files.write_json(output / f"{step.run}.json", value)
             files.write_text(output / f"{step.run}.html", request_page(value, f"{step.run}.json"))
+            say(f"forget {step.run}: {_summed_up(value)}")
             before, earlier = step.run, [*earlier, *step.asked]
         if not self._several:
             return output / f"{REQUEST}.html"
@@ -219,27 +225,56 @@ class Forgetting:
         return People(splits, found.images, lambda texts: encode_texts(clip, params, tokenizer, texts))
 
 
-def _steps(asked: Sequence[Asked], several: bool, together: bool) -> list[Step]:
+def steps_of(asked: Sequence[Asked], several: bool, together: bool) -> list[Step]:
     if together:
         return [Step(TOGETHER, tuple(asked))]
     names = [f"{REQUEST}-{number:03d}" for number in range(1, len(asked) + 1)] if several else [REQUEST]
     return [Step(name, (one,)) for name, one in zip(names, asked, strict=True)]
 
 
-def _config(config: Any, datasets: Path, output: Path, method: str, steps: Sequence[Step]) -> Any:
-    """Returns the config of the output: the given one with its own directory, a run a step, and the probes of an answer."""
+def output_config(
+    config: Any,
+    datasets: Path,
+    output: Path,
+    method: str,
+    steps: Sequence[Step],
+    rows: Mapping[Association, int],
+) -> Any:
+    """Returns the config of the output: the given one with its own directory, a run a step, and the probes of an answer.
+
+    ``rows`` counts the rows of ``forget`` of each (identity, attribute) pair.
+    """
     values = config_lib.to_json(config)
     name = Path(method.rpartition(":")[0]).stem if method.endswith(".py") or ":" in method else method
     fields = values["unlearn"]["methods"].get(name, {})
     runs, parent = {}, START
     for step in steps:
-        forget = {"associations": [list(pair) for pair in answers.associations_of(step.asked)]}
-        runs[step.run] = {**fields, "method": method, "parent": parent, "forget": forget}
+        pairs = answers.associations_of(step.asked)
+        length = {"epochs": PAIRS / sum(rows[pair] for pair in pairs)} if method == METHOD and not fields else {}
+        forget = {"associations": [list(pair) for pair in pairs]}
+        runs[step.run] = {**length, **fields, "method": method, "parent": parent, "forget": forget}
         parent = step.run
     values |= {"workdir": str(output), "datasets_dir": str(datasets.absolute())}
     values["unlearn"] |= {"methods": {}, "runs": runs}
     values["evaluate"]["probes"] = [indirect.PROBE, relearn.PROBE]
     return config_lib.from_json(values)
+
+
+def _is_empty(output: Path) -> bool:
+    """Returns whether a directory holds nothing but what a command leaves that was killed before it had begun."""
+    begun = {".lock", *(path.name for path in files.find_partials(output))}
+    return {path.name for path in output.iterdir()} <= begun
+
+
+def _summed_up(value: Mapping[str, Any]) -> str:
+    """Returns the scores of an answer's three questions in a line."""
+    shown = {
+        key.replace("_", " "): [
+            "not measured" if one[side] is None else f"{one[side]:.4f}" for side in ("before", "after")
+        ]
+        for key, one in value["summary"].items()
+    }
+    return ", ".join(f"{key} {before} -> {after}" for key, (before, after) in shown.items())
 
 
 def _digest(measured: Measured) -> str:

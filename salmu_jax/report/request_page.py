@@ -157,8 +157,7 @@ def _facts(value: Value) -> list[tuple[str, Any]]:
         ("seconds to evaluate", models["seconds"].get("evaluate")),
         ("seed of the method", run["seed"]),
         ("seed of the evaluation", models["evaluate_seed"]),
-        ("checkpoint before", models["before"]["digest"]),
-        ("checkpoint after", models["after"]["digest"]),
+        *((f"model {side}", f"{models[side]['name']}, {models[side]['digest']}") for side in ("before", "after")),
         ("data", models["data"]["salmu"]),
         *_made(value["made"]),
     ]
