@@ -97,6 +97,17 @@ def descent_problems(result: Result, compromised: Result, known: Collection[str 
         yield f"its model's parent is {parent[:12]}..., and nothing says that it descends from Compromised: {again}"
 
 
+def towards_problems(result: Result, compromised: Result) -> Iterator[str]:
+    """Yields a line if the probe of weights has moved the model towards another Compromised than the board's."""
+    moved = result["provenance"].get("compromised")
+    digest = (compromised["provenance"].get("checkpoint") or {}).get("digest")
+    if moved is not None and digest is not None and moved != digest:
+        yield (
+            f"its weights were moved towards {moved[:12]}..., not towards this board's Compromised ({digest[:12]}...):"
+            " evaluate again, or leave it out"
+        )
+
+
 def suspects(results: Sequence[tuple[Result, RowScores]]) -> set[tuple[int, int]]:
     """Returns the pairs of results, by their places (i < j), that :func:`copy_problems` may find something in.
 

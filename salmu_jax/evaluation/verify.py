@@ -202,6 +202,8 @@ def _compare(usable: Sequence[Verified], references: Sequence[str]) -> None:
             one.problems += board.shared_problems(one.rows, clean.rows)
         if compromised and one.result["model"] not in references:
             one.problems += board.descent_problems(one.result, compromised.result, known)
+        if compromised:
+            one.problems += board.towards_problems(one.result, compromised.result)
     _compare_copies(usable, clean, references)
     if clean and compromised and None in [_checkpoint(one).get("splits_read") for one in (clean, compromised)]:
         for one in (clean, compromised):

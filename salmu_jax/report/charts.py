@@ -208,7 +208,7 @@ def _tick(value: float) -> str:
 # Curves ------------------------------------------------------------------------------------------------------------------
 
 CURVE_WIDTH, CURVE_HEIGHT = 340, 190
-_CURVE_FRAME = Box(left=40, bottom=10, right=330, top=160)  # y grows downwards
+_CURVE_FRAME = Box(left=40, bottom=10, right=322, top=160)  # y grows downwards
 
 
 def curves(

@@ -170,3 +170,29 @@ def test_an_overflow_is_no_forgetting(salmu, run_copy, tmp_path):
         )
         finished.assert_bad_input("which is no forgetting")
         assert not (run_copy / "results" / "mine.json").exists()
+
+
+def test_weights_are_moved_towards_the_compromised_of_the_work_directory(salmu, run_copy):
+    """Its digest is recorded; without it, and for another architecture, nothing is measured and nothing fails."""
+    probes = "--config.evaluate.probes=('weights',)"
+    arguments = ("evaluate", "--workdir", run_copy, "--model", "delete", probes)
+
+    def measured():
+        result = load_result(run_copy / "results" / "delete.json")
+        values = {name: result["metrics"][f"RetFail_{name}"]["value"] for name in ("int8", "int4", "towards_25")}
+        return values, result["provenance"].get("compromised")
+
+    assert salmu.run(*arguments).status == 0
+    values, towards = measured()
+    assert None not in values.values()
+    assert towards == load_model(run_copy / "models" / "compromised")[2]["digest"]
+    (run_copy / "results" / "delete.json").unlink()
+    finished = salmu.run(*arguments)
+    assert "3 of 3 variants were measured before" in finished.out, finished
+    assert measured() == (values, towards)
+    shutil.rmtree(run_copy / "models" / "compromised")
+    finished = salmu.run(*arguments)
+    assert finished.status == 0, finished.err
+    without, towards = measured()
+    assert (without.pop("towards_25"), towards) == (None, None)
+    assert without == {name: values[name] for name in without}

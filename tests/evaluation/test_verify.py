@@ -408,6 +408,10 @@ MANIPULATIONS: dict[str, tuple[Callable[[Board], object], str | list[str]]] = {
     "the gallery edited": (lambda b: b.set("protocol > gallery", 2001), "'protocol > gallery' is 2001; the row scores give"),
     "the chance edited": (lambda b: b.set("protocol > genknow > chance", 0.5), "'protocol > genknow > chance' is 0.5"),
     "ranks below the gallery's end": (set_rows("forget.rank", 5, 900), "row scores 'forget.rank' row 5 is 900, not a rank"),
+    "moved towards another compromised": (
+        lambda b: b.set("provenance > compromised", OTHER, "delete"),
+        "its weights were moved towards eeeeeeeeeeee..., not towards this board's Compromised",
+    ),
     "a rank of 0": (set_rows("forget.rank", slice(None), 0), "row scores 'forget.rank' row 0 is 0, not a rank"),
     "cosines of 2 in the rows": (
         set_rows("holdout_identity.similarity", slice(2, 4), 2),
