@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import pytest
 import torch
-from patience import DEADLINE, PATIENT_XLA
+import xla_flags
+from patience import DEADLINE
 from relearning_inputs import CONFIG, RATE, draw_pairs, drawn_params, relearn
 from torch_clip import random_params, to_torch, torch_loss, torch_model
 
@@ -75,7 +76,7 @@ def test_two_processes_give_the_same_as_one(tmp_path):
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     program = ROOT / "tests" / "support" / "relearning_inputs.py"
-    flags = f"--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0 {PATIENT_XLA}"
+    flags = f"--xla_force_host_platform_device_count=4 {xla_flags.QUICK} {xla_flags.PATIENT}"
     together = [
         subprocess.Popen(
             [sys.executable, program, tmp_path / f"{process}.npz"],
