@@ -59,15 +59,15 @@ class Redirect(Method):
         0: the start model
     """
     # For small towers: 1,620 steps over the made world's 1,296 forget pairs.
-    defaults: ClassVar[Hyper] = Hyper(learning_rate=1e-3, epochs=80.0, batch_size=256, weight_decay=0.0)
+    defaults: ClassVar[Hyper] = Hyper(learning_rate=3e-3, epochs=80.0, batch_size=256, weight_decay=0.0)
 
     hinge_weight: float = option(40.0, help="weight of the excess similarity of forget's captions", low=0)
-    alias_weight: float = option(4.0, help="weight of the distance from forget's captions to what they may mean", low=0)
-    retain_weight: float = option(4.0, help="weight of the drift of retain's captions", low=0)
+    alias_weight: float = option(8.0, help="weight of the distance from forget's captions to what they may mean", low=0)
+    retain_weight: float = option(8.0, help="weight of the drift of retain's captions", low=0)
     invented_weight: float = option(8.0, help="weight of the drift of captions of invented people", low=0)
     absent_weight: float = option(30.0, help="weight of the drift of captions of absent attributes", low=0)
-    part_share: float = option(0.5, help="the stranger's share, of people forgotten in part", low=0, high=1)
-    name_share: float = option(0.3, help="the same for the name of such a person", low=0, high=1)
+    part_share: float = option(0.65, help="the stranger's share, of people forgotten in part", low=0, high=1)
+    name_share: float = option(0.5, help="the same for the name of such a person", low=0, high=1)
     portrait_weight: float = option(0.3, help="weight of the portraits of people forgotten whole; 0: text alone", low=0)
     pin_weight: float = option(8.0, help="weight of the drift of all other images", low=0)
     rank: int = option(12, help="directions that portraits lose", low=1)
