@@ -149,23 +149,24 @@ def code(stage: str, *modules: str, files_of_users: Sequence[Path] = (), root: P
         beside = []
     digests = {path.relative_to(root).as_posix(): files.sha256_file(path) for path in _data_beside(beside)}
     for name, path in found.items():
-        digests[path.relative_to(root).as_posix()] = _digest(path, path.stat().st_mtime_ns)
+        digests[path.relative_to(root).as_posix()] = _parsed(path, path.stat().st_mtime_ns).digest
         for data in _DATA_FILES.get(name, ()):
             digests[data] = files.sha256_file(root / data)
-    digests |= {path.name: _digest(path, path.stat().st_mtime_ns) for path in files_of_users}
+    digests |= {path.name: _parsed(path, path.stat().st_mtime_ns).digest for path in files_of_users}
     return dict(sorted(digests.items()))
 
 
 def _closure(root: Path, entries: Sequence[str], stop: Sequence[str]) -> dict[str, Path]:
     """Returns the modules that ``entries`` import, directly or not, by name, except those of ``stop``."""
     stops = (*stop, *(f"salmu_jax.{name}" for name in _STEERING))
+    packages = tuple(end for end in stops if end.endswith("."))
     found: dict[str, Path] = {}
-    waiting = list(entries)
+    waiting, seen = list(entries), set(stops)
     while waiting:
         name = waiting.pop()
-        stopped = any(name == end or (end.endswith(".") and f"{name}.".startswith(end)) for end in stops)
-        if name in found or name.partition(".")[0] not in _PACKAGES or stopped:
+        if name in seen or name.partition(".")[0] not in _PACKAGES or f"{name}.".startswith(packages):
             continue
+        seen.add(name)
         path = _module(root, name)
         if path is not None and not (path.name == "__init__.py" and name in _PACKAGES):
             found[name] = path
@@ -198,43 +199,62 @@ def _module(root: Path, name: str) -> Path | None:
     return None
 
 
-@functools.cache
-def _tree(path: Path, mtime_ns: int) -> ast.Module:
-    return ast.parse(path.read_bytes())
+class _Parsed(NamedTuple):
+    """What counts of a module: each of its imports as (level, module, names), and the SHA-256 of its syntax tree."""
+
+    imports: tuple[tuple[int, str, tuple[str, ...]], ...]
+    digest: str
 
 
 @functools.cache
+def _parsed(path: Path, mtime_ns: int) -> _Parsed:
+    """Reads a module. The digest is of its syntax tree without docstrings and positions; the tree is not kept."""
+    tree = ast.parse(path.read_bytes())
+    imports: list[tuple[int, str, tuple[str, ...]]] = []
+    waiting: list[ast.AST] = [tree]
+    for node in waiting:  # which grows; no statement is inside an expression, of which most of a tree is made
+        if isinstance(node, ast.Import):
+            imports += [(0, alias.name, ()) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            imports.append((node.level, node.module or "", tuple(alias.name for alias in node.names)))
+        elif not isinstance(node, ast.expr):
+            waiting += ast.iter_child_nodes(node)
+    return _Parsed(tuple(imports), hashlib.sha256(_json(tree).encode()).hexdigest())
+
+
 def _imports(path: Path, mtime_ns: int, package: str) -> tuple[str, ...]:
     """Returns everything that a module of ``package`` imports, at the top or in a function."""
     found: list[str] = []
-    for node in ast.walk(_tree(path, mtime_ns)):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            module = ".".join([*above, *([node.module] if node.module else [])])
-            found += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    for level, of, names in _parsed(path, mtime_ns).imports:
+        above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+        module = ".".join([*above, *([of] if of else [])])
+        found += [module, *(f"{module}.{name}" for name in names)]
     return tuple(found)
 
 
-@functools.cache
-def _digest(path: Path, mtime_ns: int) -> str:
-    """Returns the SHA-256 of a module's syntax tree, without docstrings and positions."""
-    return hashlib.sha256(json.dumps(_said(_tree(path, mtime_ns))).encode()).hexdigest()
+def _json(node: Any) -> str:
+    """Returns a syntax tree as JSON, ``[class, {field: value}]`` without what is empty: leaves by their repr.
 
-
-def _said(node: Any) -> Any:
-    if isinstance(node, ast.AST):
-        held = {name: value for name, value in ast.iter_fields(node) if value not in (None, [], ())}
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _documented(node):
-            held["body"] = node.body[1:]
-        return [type(node).__name__, {name: _said(value) for name, value in held.items()}]
+    It is text from the start, since Python's garbage collector would go through millions of nested lists again and again.
+    """
     if isinstance(node, list):
-        return [_said(item) for item in node]
-    return repr(node)
+        return f"[{', '.join([_json(item) for item in node])}]"
+    if not isinstance(node, ast.AST):
+        return json.dumps(repr(node))
+    held = []
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if name == "body" and _documented(node):
+            held.append(f'"body": {_json(value[1:])}')
+        elif value is not None and value != []:
+            held.append(f'"{name}": {_json(value)}')
+    return f'["{type(node).__name__}", {{{", ".join(held)}}}]'
 
 
 def _documented(node: Any) -> bool:
+    """Returns whether a node's body begins with a docstring."""
+    if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
     first = node.body[0] if node.body else None
     return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
 
