@@ -18,7 +18,7 @@ README = documents.read("README.md")
 TABLE = [
     command
     for command in documents.inline_commands(documents.read("docs/commands.md"))
-    if " --config configs/" in command and not {"plan", "--checkpoint"} & set(command.split())
+    if " --config configs/" in command and not {"plan", "sweep", "--checkpoint"} & set(command.split())
 ]
 TINY = str(ROOT / "configs" / "tiny.py")
 STAGES = ["generate", "build", "pretrain", "unlearn", "evaluate", "report"]
