@@ -44,6 +44,16 @@ class Lip(Method):
         of each tower, the layers with the largest mean |gradient| are trained
     """
     defaults: ClassVar[Hyper] = Hyper(learning_rate=1e-5, weight_decay=0.0)  # ours: the paper's are for classes
+    presets: ClassVar[Mapping[str, Hyper]] = {
+        # For the towers of configs/mini.py.
+        "mini": dataclasses.replace(
+            defaults,
+            learning_rate=1e-3,
+            epochs=5.0,
+            batch_size=64,
+            options={"image_noise": 0.3, "text_noise": 0.1, "layers": 4},
+        ),
+    }
     streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget()}
 
     image_noise: float = option(

@@ -42,6 +42,16 @@ class LoraSubtract(Method):
         P: the projection on the directions that together hold at most quiet_energy of H on R
     """
     defaults: ClassVar[Hyper] = Hyper(learning_rate=1e-3, weight_decay=0.0)  # ours: the paper's are not known
+    presets: ClassVar[Mapping[str, Hyper]] = {
+        # For the towers of configs/mini.py.
+        "mini": dataclasses.replace(
+            defaults,
+            learning_rate=1e-2,
+            epochs=5.0,
+            batch_size=64,
+            options={"batches": 20, "quiet_energy": 0.2, "strength": 3.0},
+        ),
+    }
     streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget(), "retain": Retain(prepare_only=True)}
 
     rank: int = option(8, help="rank of a branch", low=1)

@@ -38,7 +38,11 @@ class MUNBa(Method):
     """
     # The paper's CLIP experiments train the attention with SGD, and clip the norm of the gradient.
     defaults: ClassVar[Hyper] = Hyper(learning_rate=0.01, weight_decay=5e-4, clip_norm=1.0, warmup_steps=0)
-    presets: ClassVar[Mapping[str, Hyper]] = {"paper": dataclasses.replace(defaults, batch_size=256)}
+    presets: ClassVar[Mapping[str, Hyper]] = {
+        "paper": dataclasses.replace(defaults, batch_size=256),
+        # For the towers of configs/mini.py.
+        "mini": dataclasses.replace(defaults, learning_rate=0.03, epochs=5.4, batch_size=128),
+    }
     streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget(), "retain": Retain()}
     separate_gradients: ClassVar[tuple[str, ...]] = ("forgetting", "retention")
 

@@ -40,7 +40,13 @@ class NegMerge(Method):
     """
     # Thirty times the steps of task-vector negation.
     defaults: ClassVar[Hyper] = dataclasses.replace(TaskVector.defaults, epochs=252.0, total_steps=60_000)
-    presets: ClassVar[Mapping[str, Hyper]] = {"paper": dataclasses.replace(defaults, warmup_steps=200)}
+    presets: ClassVar[Mapping[str, Hyper]] = {
+        "paper": dataclasses.replace(defaults, warmup_steps=200),
+        # For the towers of configs/mini.py.
+        "mini": Hyper(
+            learning_rate=3e-4, weight_decay=0.0, epochs=12.0, batch_size=64, options={"count": 6, "strength": 3.0}
+        ),
+    }
     streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget()}
 
     count: int = option(30, help="fine-tunes, which share the steps of the run", low=1)

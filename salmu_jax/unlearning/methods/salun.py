@@ -35,7 +35,9 @@ class SalUn(Method):
     """
     presets: ClassVar[Mapping[str, Hyper]] = {
         # SLUG's repository, for CLIP: 1e-6 works too, 1e-5 breaks the model.
-        "slug": Hyper(learning_rate=1e-7, weight_decay=0.1, batch_size=32),
+        "slug": Hyper(learning_rate=1e-7, weight_decay=0.1, batch_size=32, warmup_steps=0),
+        # For the towers of configs/mini.py.
+        "mini": Hyper(learning_rate=3e-4, epochs=5.4, batch_size=128, options={"batches": 20}),
     }
     streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget(), "retain": Retain()}
 

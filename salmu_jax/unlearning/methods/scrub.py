@@ -9,6 +9,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from salmu_jax.unlearning.hyper import Hyper
 from salmu_jax.unlearning.losses import contrastive, in_batch_kl, in_batch_logits
 from salmu_jax.unlearning.method import Bound, Method, Pairs, StepInfo, option
 from salmu_jax.unlearning.streams import Forget, Retain, Stream
@@ -36,6 +37,10 @@ class Scrub(Method):
                                          task         w_t L(I_R, T_R), L: the loss of training
         KL(X): of the in-batch softmaxes, of rows and of columns, of the start model from those of the model, their mean
     """
+    presets: ClassVar[Mapping[str, Hyper]] = {
+        # For the towers of configs/mini.py; 7 passes, of which 3 maximise.
+        "mini": Hyper(learning_rate=3e-4, epochs=7.0, batch_size=128),
+    }
     streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget(), "retain": Retain()}
 
     max_passes: int = option(3, help="passes that maximise (published: 2 or 3)", low=0)

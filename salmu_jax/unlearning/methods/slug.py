@@ -47,6 +47,10 @@ class SLUG(Method):
         forgotten: at most top / B of the forget images find their caption among the top of the B of their batch
     """
     defaults: ClassVar[Hyper] = Hyper(epochs=0, total_steps=0)
+    presets: ClassVar[Mapping[str, Hyper]] = {
+        # For the towers of configs/mini.py.
+        "mini": dataclasses.replace(defaults, batch_size=128, options={"batches": 10, "trial_batches": 4}),
+    }
     streams: ClassVar[Mapping[str, Stream]] = {
         "forget": Forget(prepare_only=True),
         "retain": Retain(prepare_only=True),

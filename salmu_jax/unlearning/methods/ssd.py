@@ -42,6 +42,8 @@ class SSD(Method):
         "paper": defaults,
         # SLUG's repository tries a dampening of 0.1 to 5.
         "slug": dataclasses.replace(defaults, options={"forget_loss": "cosine"}),
+        # For the towers of configs/mini.py.
+        "mini": dataclasses.replace(defaults, batch_size=64, options={"batches": 20}),
     }
     streams: ClassVar[Mapping[str, Stream]] = {
         "forget": Forget(prepare_only=True),

@@ -40,6 +40,16 @@ class TargetedForgetting(Method):
         trained: branches of the matrices with the largest E_F |g|^2 / E_R |g|^2, g: the gradient of the mean similarity
     """
     defaults: ClassVar[Hyper] = Hyper(learning_rate=1e-4, weight_decay=0.0)  # ours: the paper's are for classes
+    presets: ClassVar[Mapping[str, Hyper]] = {
+        # For the towers of configs/mini.py.
+        "mini": dataclasses.replace(
+            defaults,
+            learning_rate=1e-3,
+            epochs=5.4,
+            batch_size=128,
+            options={"batches": 20, "forgetting_steps": 0.25, "decay": 0.9},
+        ),
+    }
     streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget(), "retain": Retain()}
 
     layers: int = option(8, help="matrices with a branch", low=1)

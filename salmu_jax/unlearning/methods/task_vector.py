@@ -34,7 +34,11 @@ class TaskVector(Method):
     defaults: ClassVar[Hyper] = Hyper(
         learning_rate=1e-5, weight_decay=0.1, epochs=8.4, batch_size=128, total_steps=2_000
     )
-    presets: ClassVar[Mapping[str, Hyper]] = {"paper": dataclasses.replace(defaults, warmup_steps=200)}
+    presets: ClassVar[Mapping[str, Hyper]] = {
+        "paper": dataclasses.replace(defaults, warmup_steps=200),
+        # For the towers of configs/mini.py.
+        "mini": Hyper(learning_rate=3e-4, weight_decay=0.0, epochs=3.45, batch_size=64, options={"strength": 3.0}),
+    }
     streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget()}
 
     strength: float = option(1.0, help="how many times the task vector is subtracted", low=0)

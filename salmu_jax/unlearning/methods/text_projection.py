@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -31,6 +32,10 @@ class TextProjection(Method):
         W: the text projection; U: the rank leading eigenvectors of T^T T, T: the start embeddings of all forget captions
     """
     defaults: ClassVar[Hyper] = Hyper(epochs=0, total_steps=0)
+    presets: ClassVar[Mapping[str, Hyper]] = {
+        # For the towers of configs/mini.py.
+        "mini": dataclasses.replace(defaults, options={"rank": 3}),
+    }
 
     rank: int = option(8, help="directions to remove; at most the width of the embeddings", low=1)
     strength: float = option(1.0, help="share of each direction to remove; above 1 it turns round", low=0)

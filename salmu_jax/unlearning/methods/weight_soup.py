@@ -37,6 +37,10 @@ class WeightSoup(Method):
         soup         the mean of theta after 1/points, 2/points, .. of the steps
         then         share soup + (1 - share) theta_0, theta_0: the start model
     """
+    presets: ClassVar[Mapping[str, Hyper]] = {
+        # For the towers of configs/mini.py.
+        "mini": Hyper(learning_rate=3e-4, epochs=5.4, batch_size=128),
+    }
     streams: ClassVar[Mapping[str, Stream]] = {"forget": Forget(), "retain": Retain()}
 
     forgetting_weight: float = option(1.0, help="weight of the similarity of forget pairs", low=0)
