@@ -179,6 +179,7 @@ def test_a_preset_is_what_a_run_begins_with(name):
     for preset, hyper in registry.get(name).presets.items():
         plan = make_plan(name, {"preset": preset}, PUBLISHED_FORGET).hyper
         assert dataclasses.replace(plan, total_steps=hyper.total_steps) == hyper
+        registry.get(name).with_options(plan.options).transform(plan)  # such as: no more fine-tunes than steps
         changed = make_plan(name, {"preset": preset, "weight_decay": 0.5}, PUBLISHED_FORGET).hyper
         assert dataclasses.replace(changed, weight_decay=hyper.weight_decay) == plan
 
