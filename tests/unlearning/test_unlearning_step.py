@@ -66,7 +66,10 @@ def one(batch):
 GRADIENT_METHODS = [
     name
     for name, method in registry.METHODS.items()
-    if method.takes_steps() and method.prepare is Method.prepare and method.parametrise is Method.parametrise
+    if method.takes_steps()
+    and method.prepare is Method.prepare
+    and method.parametrise is Method.parametrise
+    and name != "negmerge"  # whose steps come back to the start model thirty times: test_task_vectors.py
 ]
 
 
@@ -136,7 +139,7 @@ def test_weight_decay_acts_on_matrices_only():
 
     params = {"matrix": jnp.ones((2, 2)), "bias": jnp.ones(2), "logit_scale": jnp.float32(1.0)}
     hyper = dataclasses.replace(HYPER, weight_decay=0.5)
-    states, metrics = run(None, Still(), hyper, params, {"nothing": jnp.zeros((1, 1))}, steps=1)
+    states, metrics = run(None, Still(), hyper, params, {"nothing": Pairs(None, jnp.zeros((1, 1, 1)))}, steps=1)
     np.testing.assert_allclose(states[-1].params["matrix"], 1 - 0.5 * 1e-2, rtol=1e-6)
     assert bits(states[-1].params["bias"]) == bits(params["bias"])
     assert bits(states[-1].params["logit_scale"]) == bits(params["logit_scale"])
