@@ -60,7 +60,8 @@ _FAST_MATH = re.compile(r"--xla_(cpu|gpu)_(enable_)?fast_(math|min_max)\w*(=|$)"
 # XLA flags that no figure depends on, except for the last bits of sums.
 _HARMLESS = re.compile(
     r"--xla_(dump_|force_host_platform_device_count|backend_optimization_level|hlo_profile|gpu_cuda_data_dir"
-    r"|gpu_enable_latency_hiding|gpu_enable_command_buffer|cpu_multi_thread_eigen|cpu_parallel_codegen|\w*autotune|\w*timeout)"
+    r"|gpu_enable_latency_hiding|gpu_enable_command_buffer|cpu_multi_thread_eigen|cpu_parallel_codegen"
+    r"|cpu_use_fusion_emitters|\w*autotune|\w*timeout)"
 )
 _RECORDED = ("LIBTPU_INIT_ARGS", "TF_XLA_FLAGS", "CUBLAS_WORKSPACE_CONFIG")
 

@@ -305,7 +305,7 @@ def test_a_checkpoint_from_elsewhere_is_evaluated_under_its_name(salmu, bench, r
     assert {**found["mine"], "model": "delete", "rows": rows} == found["delete"]
     # Beside the model that it is a copy of it is refused; without it, it is on the board.
     finished = salmu.run("report", "--workdir", run_copy)
-    finished.assert_bad_input("2 of 5 results do not verify (delete, mine)")
+    finished.assert_bad_input("2 of 6 results do not verify (delete, mine)")
     assert "mine.json: it is of the same checkpoint as 'delete'" in finished.out
     (run_copy / "results" / "delete.json").unlink()
     finished = salmu.run("report", "--workdir", run_copy)
@@ -320,7 +320,7 @@ def test_clean_handed_in_as_a_method_is_refused(salmu, bench, run_copy):
     checkpoint = bench[0] / "models" / "clean"
     finished = salmu.run("evaluate", "--workdir", run_copy, "--checkpoint", checkpoint, "--model", "mine")
     assert finished.status == 0, finished.err
-    salmu.run("report", "--workdir", run_copy).assert_bad_input("1 of 5 results do not verify (mine)")
+    salmu.run("report", "--workdir", run_copy).assert_bad_input("1 of 6 results do not verify (mine)")
 
 
 def test_a_damaged_checkpoint(salmu, run_copy):
