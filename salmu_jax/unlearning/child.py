@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,20 +44,24 @@ def describe(request: Mapping[str, Any]) -> dict[str, Any]:
 
     from salmu_jax.config import from_json
     from salmu_jax.models.build import make_clip
-    from salmu_jax.unlearning.freeze import label_parameters
+    from salmu_jax.unlearning.freeze import TRAIN_ALL, label_parameters
     from salmu_jax.unlearning.method import Method
     from salmu_jax.unlearning.plan import describe_plan, make_plan
 
     config = from_json(request["config"])
-    shapes = jax.eval_shape(make_clip(config).init, jax.random.key(0))
+    clip = make_clip(config)
+    shapes = functools.cache(
+        lambda: jax.eval_shape(clip.init, jax.random.key(0))
+    )  # half a second, if any are asked for
     described = {}
     for name, run in request["runs"].items():
         plan = make_plan(run["method"], run["fields"], run["forget_pairs"], run["where"])
         if ":" not in run["method"]:
             _check_module(run["method"], type(plan.method).__module__, run["where"])
         try:
-            if type(plan.method).parametrise is Method.parametrise:  # what others train is known when they run
-                label_parameters(shapes, plan.trainable)
+            # Without rules of the config there is nothing to check; what other methods train is known when they run.
+            if tuple(plan.trainable) != TRAIN_ALL and type(plan.method).parametrise is Method.parametrise:
+                label_parameters(shapes(), plan.trainable)
         except InputError as error:
             raise InputError(str(error), f"{run['where']}.freeze") from error
         described[name] = describe_plan(plan)

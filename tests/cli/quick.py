@@ -14,5 +14,8 @@ def get_config():
         }
     )
     config.unlearn.retain = ("salmu/retain_synth",)
+    # One program for all of a run's calls: a shorter last one would be traced and compiled, too.
+    config.train.steps_per_call = 2
+    config.unlearn.steps_per_call = 1
     config.unlearn.save_every = 2
     return config
