@@ -17,5 +17,5 @@ def get_config():
     # One program for all of a run's calls: a shorter last one would be traced and compiled, too.
     config.train.steps_per_call = 2
     config.unlearn.steps_per_call = 1
-    config.unlearn.save_every = 2
+    config.unlearn.save_every = 4
     return config

@@ -89,7 +89,7 @@ def test_an_interrupt_leaves_nothing_and_the_same_command_goes_on(salmu, bench, 
 def test_a_method_that_is_told_to_end_brings_its_states_home_and_goes_on(salmu, run_copy):
     arguments = ["unlearn", "--method", "delete", "--workdir", run_copy, "--config.unlearn.methods.delete.epochs=20.0"]
     first = salmu.start(*arguments)
-    first.wait_for(lambda: any(run_copy.parent.glob(".salmu-*/run/state/*/5")))
+    first.wait_for(lambda: any(run_copy.parent.glob(".salmu-*/run/state/*/4")))
     os.kill(first.pid, signal.SIGTERM)  # the command alone: it passes the signal on
     ended = first.wait()
     assert ended.status == 75, ended
