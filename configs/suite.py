@@ -5,6 +5,8 @@ few tries with the figures in view: they show what each method does, and rank no
 settings alike (docs/sweep.md).
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import mini
@@ -26,8 +28,8 @@ LATER = (
     "lora_subtract",
     "text_projection",
 )
-_STEPS = {"learning_rate": 3e-4, "epochs": 5.4, "batch_size": 128}
-METHODS = {
+_STEPS: dict[str, Any] = {"learning_rate": 3e-4, "epochs": 5.4, "batch_size": 128}
+METHODS: dict[str, dict[str, Any]] = {
     **{name: fields for name, fields in mini.METHODS.items() if name not in CONTROLS},
     **{name: {"preset": "mini"} for name in LATER},
     **{name: _STEPS for name in ("cliperase_paper", "npo", "alignment_calibration", "gradient_projection")},

@@ -23,7 +23,7 @@ from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.unlearning.hyper import Hyper
 from salmu_jax.unlearning.method import Bound, Pairs
 from salmu_jax.unlearning.permission import ForgetRows, Permission
-from salmu_jax.unlearning.streams import Batches
+from salmu_jax.unlearning.stream_batches import Batches
 
 _BATCHES_A_CALL = 8  # batches of a mean on the devices at a time
 

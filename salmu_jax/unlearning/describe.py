@@ -10,7 +10,7 @@ from salmu_jax.unlearning import registry
 from salmu_jax.unlearning.hyper import BUDGETS, Hyper
 from salmu_jax.unlearning.method import Method
 from salmu_jax.unlearning.options import describe_options
-from salmu_jax.unlearning.streams import step_sizes
+from salmu_jax.unlearning.stream_batches import step_sizes
 
 _INDENT = "  "
 

@@ -31,12 +31,13 @@ from salmu_jax.training.stopping import SavePolicy
 from salmu_jax.unlearning import step as step_lib
 from salmu_jax.unlearning.context import Context
 from salmu_jax.unlearning.freeze import TRAIN_ALL, Rules, label_parameters, merge, trainable_part
+from salmu_jax.unlearning.made_captions import Inputs
 from salmu_jax.unlearning.method import Bind, Bound, Method, identity
 from salmu_jax.unlearning.permission import Permission
 from salmu_jax.unlearning.plan import Plan
 from salmu_jax.unlearning.reference import MakeReference, knowing
 from salmu_jax.unlearning.reference_cache import remember
-from salmu_jax.unlearning.streams import Batches, Inputs
+from salmu_jax.unlearning.stream_batches import Batches
 from salmu_jax.unlearning.user_methods import failures_of
 from salmu_jax.unlearning.watching import make_watch
 

@@ -16,7 +16,8 @@ from salmu_jax.unlearning.hyper import BUDGETS, EPOCHS, Hyper
 from salmu_jax.unlearning.method import Method
 from salmu_jax.unlearning.options import describe_options
 from salmu_jax.unlearning.permission import RETAIN
-from salmu_jax.unlearning.streams import Stream, forget_step_size, step_sizes
+from salmu_jax.unlearning.stream_batches import forget_step_size, step_sizes
+from salmu_jax.unlearning.streams import Stream
 
 # The fields of a method in a config. The number of steps follows from 'epochs'.
 FIELDS = (

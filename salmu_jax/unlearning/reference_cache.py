@@ -27,7 +27,8 @@ from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.flops import forward_flops_per_image, forward_flops_per_text
 from salmu_jax.unlearning.reference import IMAGES, Asked, MakeReference, arrays_of, recording
 from salmu_jax.unlearning.step import Start, Step, UnlearningState
-from salmu_jax.unlearning.streams import Batches, Drawn
+from salmu_jax.unlearning.stream_batches import Batches
+from salmu_jax.unlearning.streams import Drawn
 
 MOST_BYTES = 2**31  # of embeddings on a host, with "auto"
 

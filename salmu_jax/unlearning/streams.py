@@ -2,13 +2,11 @@
 
     streams = {"forget": Forget(), "retain": Retain(), "invented": Surrogates(invented_people, count=20_000, per_step=64)}
 
-A batch is a dictionary of :class:`~salmu_jax.unlearning.method.Pairs` under the same names. Every stream draws from the run's
-:class:`~salmu_jax.unlearning.permission.Permission` and from nothing else. What it draws depends only on the seed, its
-name and the step: not on the number of hosts or workers, on other streams, or on where a run resumed.
+A batch is a dictionary of :class:`~salmu_jax.unlearning.method.Pairs` under the same names (``stream_batches.py``). Every
+stream draws from the run's :class:`~salmu_jax.unlearning.permission.Permission` and from nothing else. What it draws depends
+only on the seed, its name and the step: not on the number of hosts or workers, on other streams, or on where a run resumed.
 
-Functions that make captions are pure, ``make(rows, rng) -> list[str]``. They see the metadata of the forget pairs
-(:class:`~salmu_jax.unlearning.permission.ForgetRows`) and a generator of the seed and the stream's name. For ``others``, such
-a function may make several captions per row, a tuple of the same length for every row.
+``made_captions.py`` has the functions that make captions.
 """
 
 from __future__ import annotations
@@ -19,55 +17,27 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 
-from data_pipelines.input import AUGMENT, DecodedCache, PairSource, training_batches
+from data_pipelines.input import AUGMENT, PairSource, training_batches
 from data_pipelines.order import shuffled
-from salmu_jax.models.tokenizer import ClipTokenizer
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.loop import derived_seed
-from salmu_jax.training.nonfinite import Numbered
-from salmu_jax.unlearning.captions import CleaningTokenizer
+from salmu_jax.unlearning.made_captions import (
+    Inputs,
+    MakeCaptions,
+    captions_a_row,
+    generator_of,
+    make_captions,
+    where_of,
+)
 from salmu_jax.unlearning.method import Pairs
-from salmu_jax.unlearning.permission import FORGET, RETAIN, ForgetRows, Permission
+from salmu_jax.unlearning.permission import FORGET, RETAIN, ForgetRows
 
 GENERIC = "generic_caption"
-MakeCaptions = Callable[[ForgetRows, np.random.Generator], Sequence[str] | Sequence[Sequence[str]]]
 MakeNumbers = Callable[[ForgetRows], Sequence[float] | np.ndarray]
 Drawn = tuple[Pairs, np.ndarray]  # a batch, and the positions of its rows in their source, or in their pool
 Open = Callable[[int, int, int], Iterator[Drawn]]  # (first step, host, number of hosts): a host's share of every batch
-
-_MAKE_PURPOSE = 6  # keeps the draws of captions that functions make apart
-
-
-@dataclasses.dataclass(frozen=True)
-class Inputs:
-    """What streams draw from, and how.
-
-    Attributes:
-      permission: what the run may read.
-      tokenizer: turns captions into token rows.
-      image_size: the side of the images, in pixels.
-      seed: the run's seed, which determines all draws.
-      cache: keeps decoded images in memory.
-      workers: processes that decode for each stream of images; 0: threads of this process.
-      augment, clean_captions: as in :class:`~salmu_jax.unlearning.hyper.Hyper`, of all streams. A cache excludes ``augment``.
-    """
-
-    permission: Permission
-    tokenizer: ClipTokenizer
-    image_size: int
-    seed: int
-    cache: DecodedCache | None = None
-    workers: int = 0
-    augment: bool = False
-    clean_captions: bool = False
-
-    @property
-    def stream_tokenizer(self) -> ClipTokenizer:
-        """The tokenizer of what streams draw."""
-        return CleaningTokenizer.like(self.tokenizer) if self.clean_captions else self.tokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,7 +110,7 @@ class _Pairs(Stream):
         generic = [other for other, what in self.others.items() if what == GENERIC]
         source = inputs.permission.split(self.source).with_texts(*([GENERIC] if generic else []))
         made = {
-            other: _captions_a_row(make, f"{name}.{other}", inputs)
+            other: captions_a_row(make, f"{name}.{other}", inputs)
             for other, make in self.others.items()
             if callable(make)
         }
@@ -185,7 +155,7 @@ class Forget(_Pairs):
             if values.shape != (len(rows),) or not np.isfinite(values).all():
                 shape = list(values.shape)
                 message = f"made {shape} for {len(rows):,} forget rows; a finite number per row is needed"
-                raise InputError(message, _where(f"{name}.{number}"))
+                raise InputError(message, where_of(f"{name}.{number}"))
             found[number] = values
         return found
 
@@ -274,11 +244,11 @@ class Surrogates(Stream):
         return f"{self.count:,} captions that {getattr(self.make, '__name__', 'a function')} makes, without images"
 
     def open(self, name: str, size: int, inputs: Inputs) -> Open:
-        rng, texts = _generator(name, inputs), list[str]()
+        rng, texts = generator_of(name, inputs), list[str]()
         while len(texts) < self.count:
-            more = _made(self.make, name, inputs, rng)
+            more = make_captions(self.make, name, inputs, rng)
             if not more:
-                raise InputError(f"made {len(texts):,} captions of {self.count:,}, and then none", _where(name))
+                raise InputError(f"made {len(texts):,} captions of {self.count:,}, and then none", where_of(name))
             texts += more
         pool, seed = inputs.stream_tokenizer(texts[: self.count]), self._seed(name, inputs)
 
@@ -290,113 +260,6 @@ class Surrogates(Stream):
                 yield Pairs(None, pool[places]), places
 
         return draw
-
-
-# All streams of a method ---------------------------------------------------------------------------------------------------
-
-
-def step_sizes(streams: Mapping[str, Stream], batch_size: int) -> dict[str, int]:
-    """Returns the rows per batch of each stream: its ``per_step``, or an even share of ``batch_size``.
-
-    Streams that are ``prepare_only`` get as many as the others, and do not count among those that share.
-
-    Raises InputError if ``batch_size`` does not divide by the streams that share it.
-    """
-    sharing = [name for name, stream in streams.items() if stream.per_step is None and not stream.prepare_only]
-    if sharing and batch_size % len(sharing):
-        raise InputError(
-            f"{batch_size} pairs per step are shared by {' and '.join(sharing)}; a multiple of {len(sharing)} is needed",
-            "batch_size",
-        )
-    return {name: stream.per_step or batch_size // max(len(sharing), 1) for name, stream in streams.items()}
-
-
-def forget_step_size(streams: Mapping[str, Stream], sizes: Mapping[str, int], batch_size: int) -> int:
-    """Returns the forget pairs per step, by which passes over forget are counted.
-
-    They are those of the first stream of pairs of forget, else of captions of forget, else the whole ``batch_size``.
-    """
-    for kind in (Forget, Texts):
-        for name, stream in streams.items():
-            if isinstance(stream, kind) and stream.reads == FORGET and not stream.prepare_only:
-                return sizes[name]
-    return batch_size
-
-
-class Batches:
-    """Draws the batches of a run from the streams of its method.
-
-    Args:
-      streams, sizes: by name; sizes count the rows of all hosts.
-      inputs: what they draw from.
-
-    Attributes:
-      rows: of each stream, how many different ones there are; the first batches of as many hold each of them once.
-      known: embeddings of all of these by the start model, which the batches of steps carry: see ``reference_cache.py``.
-    """
-
-    def __init__(self, streams: Mapping[str, Stream], sizes: Mapping[str, int], inputs: Inputs):
-        self.sizes, self.inputs = dict(sizes), inputs
-        self._of_steps = [name for name, stream in streams.items() if not stream.prepare_only]
-        self._opened = {name: stream.open(name, sizes[name], inputs) for name, stream in streams.items()}
-        permission = inputs.permission
-        self.sources = {
-            name: permission.split(stream.source)
-            for name, stream in streams.items()
-            if not isinstance(stream, Surrogates)
-        }
-        self.rows = {
-            name: stream.count if isinstance(stream, Surrogates) else len(self.sources[name])
-            for name, stream in streams.items()
-        }
-        self.known: Mapping[str, Mapping[str, Any]] = {}
-
-    @property
-    def rows_per_step(self) -> int:
-        """The rows of all streams that a step is given."""
-        return sum(self.sizes[name] for name in self._of_steps)
-
-    def __call__(self, first_step: int = 0) -> Iterator[Numbered]:
-        """Yields this process's share of the batch of every step from ``first_step`` on, endlessly."""
-        return self._draw(first_step, jax.process_index(), jax.process_count(), self._of_steps, self.known)
-
-    def to_prepare(self) -> Iterator[dict[str, Pairs]]:
-        """Yields this process's share of batches of all streams, those for ``prepare`` alone included."""
-        return (batch.arrays for batch in self._draw(0, jax.process_index(), jax.process_count()))
-
-    def whole(self, first_step: int = 0) -> Iterator[dict[str, Pairs]]:
-        """Yields whole batches of all streams, the same in all processes."""
-        return (batch.arrays for batch in self._draw(first_step, 0, 1))
-
-    def of_stream(self, name: str) -> Iterator[Drawn]:
-        """Yields whole batches of one stream from the first on, the same in all processes."""
-        return self._opened[name](0, 0, 1)
-
-    @property
-    def of_steps(self) -> tuple[str, ...]:
-        """The streams that a step is given."""
-        return tuple(self._of_steps)
-
-    def _draw(
-        self,
-        first_step: int,
-        host: int,
-        hosts: int,
-        names: Sequence[str] | None = None,
-        known: Mapping[str, Mapping[str, Any]] = {},
-    ) -> Iterator[Numbered]:
-        opened = self._opened if names is None else {name: self._opened[name] for name in names}
-        iterators = {name: draw(first_step, host, hosts) for name, draw in opened.items()}
-        while True:
-            arrays: dict[str, Pairs] = {}
-            positions: dict[str, np.ndarray] = {}
-            for name, iterator in iterators.items():
-                pairs, places = next(iterator)
-                found = {array: embeddings[places] for array, embeddings in known.get(name, {}).items()}
-                arrays[name] = pairs._replace(known=found) if found else pairs
-                if name in self.sources:
-                    positions[name] = places
-            yield Numbered(arrays, positions)
 
 
 def _from_source(
@@ -416,41 +279,3 @@ def _from_source(
         host_count=hosts,
         images=images,
     )
-
-
-# Captions that functions make ----------------------------------------------------------------------------------------------
-
-
-def _captions_a_row(make: MakeCaptions, name: str, inputs: Inputs) -> np.ndarray:
-    """Returns the tokens of one caption for each of the N forget rows, int32 [N, T], or of K for each, [N, K, T]."""
-    made: Any = make(inputs.permission.rows, _generator(name, inputs))
-    if isinstance(made, str):
-        raise InputError("has to make a list of texts", _where(name))
-    made = list(made)
-    wanted = len(inputs.permission.rows)
-    if len(made) != wanted:
-        raise InputError(f"made {len(made):,} captions of {wanted:,} forget rows; one per row is needed", _where(name))
-    several = all(isinstance(row, list | tuple) for row in made)
-    if several and len(set(map(len, made))) > 1:
-        raise InputError("made more captions of some rows than of others; as many of each are needed", _where(name))
-    texts = _checked([text for row in made for text in row] if several else made, name)
-    tokens = inputs.stream_tokenizer(texts)
-    return tokens.reshape(wanted, -1, tokens.shape[-1]) if several else tokens
-
-
-def _made(make: MakeCaptions, name: str, inputs: Inputs, rng: np.random.Generator) -> list[str]:
-    return _checked(make(inputs.permission.rows, rng), name)
-
-
-def _checked(texts: Any, name: str) -> list[str]:
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-        raise InputError("has to make a list of texts", _where(name))
-    return list(texts)
-
-
-def _where(name: str) -> str:
-    return f"stream {name!r}"
-
-
-def _generator(name: str, inputs: Inputs) -> np.random.Generator:
-    return np.random.default_rng([inputs.seed, _MAKE_PURPOSE, zlib.crc32(name.encode())])

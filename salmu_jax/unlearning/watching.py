@@ -29,10 +29,10 @@ from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.watch import Watch
 from salmu_jax.training.writers import import_wandb, make_writers
 from salmu_jax.unlearning.freeze import Rules
+from salmu_jax.unlearning.made_captions import Inputs
 from salmu_jax.unlearning.method import Bind, identity
 from salmu_jax.unlearning.permission import FORGET, RETAIN
 from salmu_jax.unlearning.step import Start, full_params
-from salmu_jax.unlearning.streams import Inputs
 
 MOST_PAIRS = 512
 TIE_TOLERANCE = 1e-6  # of cosines; captions as near as the own one share the middle rank

@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 
 from salmu_jax.evaluation import similarity
 from salmu_jax.unlearning.methods.descent_to_delete import DescentToDelete
-from salmu_jax.unlearning.streams import Batches, Forget
+from salmu_jax.unlearning.stream_batches import Batches
+from salmu_jax.unlearning.streams import Forget
 
 
 def _broken(*_: Any, **__: Any) -> Any:

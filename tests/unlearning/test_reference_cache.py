@@ -23,12 +23,14 @@ from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.flops import forward_flops_per_image, forward_flops_per_text
 from salmu_jax.unlearning import loop, reference_cache, registry
 from salmu_jax.unlearning.hyper import Hyper
+from salmu_jax.unlearning.made_captions import Inputs
 from salmu_jax.unlearning.method import Bound, Method, Pairs
 from salmu_jax.unlearning.methods.pinned_surrogates import PinnedSurrogates
 from salmu_jax.unlearning.permission import Permission
 from salmu_jax.unlearning.reference import knowing
 from salmu_jax.unlearning.step import Start, init_unlearning_state, make_unlearning_step
-from salmu_jax.unlearning.streams import Batches, Forget, Inputs, Retain, Surrogates, Texts
+from salmu_jax.unlearning.stream_batches import Batches
+from salmu_jax.unlearning.streams import Forget, Retain, Surrogates, Texts
 
 ON, OFF, AUTO = ({"unlearn.cache_reference": mode} for mode in ("on", "off", "auto"))
 SHALLOW = Clip(

@@ -16,18 +16,11 @@ from salmu_jax.models.zoo import architecture
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.training.loop import derived_seed
 from salmu_jax.unlearning.captions import CleaningTokenizer, clean_caption
+from salmu_jax.unlearning.made_captions import Inputs
 from salmu_jax.unlearning.method import Bound
 from salmu_jax.unlearning.permission import Permission
-from salmu_jax.unlearning.streams import (
-    Batches,
-    Forget,
-    Inputs,
-    Retain,
-    Surrogates,
-    Texts,
-    forget_step_size,
-    step_sizes,
-)
+from salmu_jax.unlearning.stream_batches import Batches, forget_step_size, step_sizes
+from salmu_jax.unlearning.streams import Forget, Retain, Surrogates, Texts
 
 CLIP = Clip(architecture("tiny"))
 TOKENIZER = make_tokenizer(CLIP)

@@ -11,7 +11,7 @@ from salmu_jax.unlearning import registry
 from salmu_jax.unlearning.freeze import FREEZE, TRAIN
 from salmu_jax.unlearning.hyper import BUDGETS, Hyper
 from salmu_jax.unlearning.plan import describe_plan, make_plan
-from salmu_jax.unlearning.streams import forget_step_size
+from salmu_jax.unlearning.stream_batches import forget_step_size
 
 PUBLISHED_FORGET = 30_468
 

@@ -19,7 +19,8 @@ from salmu_jax.unlearning.freeze import label_parameters, merge, parameter_paths
 from salmu_jax.unlearning.hyper import Hyper, base_optimizer
 from salmu_jax.unlearning.methods.descent_to_delete import noise_scale
 from salmu_jax.unlearning.options import describe_options
-from salmu_jax.unlearning.streams import Stream, step_sizes
+from salmu_jax.unlearning.stream_batches import step_sizes
+from salmu_jax.unlearning.streams import Stream
 from salmu_jax.unlearning.user_methods import check_class
 
 
