@@ -370,12 +370,11 @@ def test_overrides_come_back(plain, data):
         default = FIELDS[field]
         if isinstance(default, bool):
             value = data.draw(st.booleans())
-        elif field in ("train.b1", "train.b2"):
-            value = data.draw(st.floats(0, 1, exclude_max=True))
         elif isinstance(default, int):
             value = data.draw(st.integers(1, 1_000))
         elif isinstance(default, float):
-            value = data.draw(st.floats(1e-9, 1e6) | st.integers(1, 10**6))
+            allowed = DECLARED[field].limits.allow if DECLARED[field].limits else lambda value: True
+            value = data.draw((st.floats(1e-9, 1) | st.floats(1, 1e6) | st.integers(1, 10**6)).filter(allowed))
         elif isinstance(default, str) and DECLARED[field].choices:
             value = data.draw(st.sampled_from(DECLARED[field].choices))
         elif isinstance(default, str):
