@@ -96,7 +96,7 @@ def test_the_stages_run_on_it(salmu, released, tmp_path, results):
         assert finished.complaints == []
     assert sorted(path.name for path in (workdir / "datasets").iterdir()) == ["contents.json", "salmu"]
     found = results(workdir)
-    assert sorted(found) == ["clean", "compromised", "delete", "descent_to_delete"]
+    assert sorted(found) == ["clean", "compromised", "delete", "descent_to_delete", "retrained"]
     for result in found.values():
         rows = result["protocol"]["rows"]
         assert {name: rows[name] for name in ("forget", "holdout_association", "holdout_identity")} == {

@@ -22,6 +22,8 @@ class Program:
 
     def __init__(self, code: str):
         prelude = "import hashlib, os, signal, sys, time\nfrom salmu_jax.runtime import interrupts\n"
+        # Whatever the test's own process ignores or blocks is inherited.
+        prelude += "signal.pthread_sigmask(signal.SIG_SETMASK, [])\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         prelude += "interrupts.install()\n"
         prelude += (
             "def ready(): print('ready', flush=True)\ndef in_c(): hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)\n"

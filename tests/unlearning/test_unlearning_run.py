@@ -315,7 +315,7 @@ def test_a_method_that_touches_what_it_may_not_read_fails_at_the_touch(touch, tm
             return super().prepare(ctx)
 
     register(monkeypatch, Reaching)
-    with out_of_bounds(elsewhere), pytest.raises((TouchedError, InputError), match=r"may not read|work|json"):
+    with out_of_bounds(elsewhere), pytest.raises((TouchedError, InputError), match=r"may not read|/work|/evaluation"):
         unlearn(tmp_path / "run", "reaching", {})
 
 
