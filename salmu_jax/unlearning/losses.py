@@ -59,6 +59,11 @@ def mse(a: jax.Array, b: jax.Array | float) -> jax.Array:
     return jnp.mean(jnp.square(a - b))
 
 
+def squared_distances(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Returns ``|a - b|^2`` of each row of two arrays [N, D]: [N]."""
+    return jnp.sum(jnp.square(a - b), axis=-1)
+
+
 def similarities(image: jax.Array, text: jax.Array) -> jax.Array:
     """Returns ``S = I T^T`` [B, B]: the cosine of every image with every caption."""
     return image @ text.T

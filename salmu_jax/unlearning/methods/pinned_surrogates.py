@@ -13,6 +13,7 @@ import numpy as np
 from salmu_jax.models.clip import Params
 from salmu_jax.unlearning.context import Context
 from salmu_jax.unlearning.hyper import Hyper
+from salmu_jax.unlearning.losses import squared_distances
 from salmu_jax.unlearning.method import Bind, Bound, Method, Pairs, StepInfo, option
 from salmu_jax.unlearning.streams import Forget, Stream, Surrogates, Texts
 from salmu_jax.unlearning.surrogates import absent_attributes, aliases, invented_people
@@ -86,20 +87,18 @@ class PinnedSurrogates(Method):
         image, text = reference.encode_image(forget.images), model.encode_text(forget.tokens)
         excess = jax.nn.relu(jnp.sum(image * text, axis=-1) - image @ info.prepared)
 
+        def mean_distance(a: jax.Array, b: jax.Array) -> jax.Array:
+            return jnp.mean(squared_distances(a, b))
+
         def drift(stream: str) -> jax.Array:
             tokens = batch[stream].tokens
             assert tokens is not None
-            return _distance(model.encode_text(tokens), reference.encode_text(tokens))
+            return mean_distance(model.encode_text(tokens), reference.encode_text(tokens))
 
         return {
             "hinge": self.hinge_weight * jnp.mean(jnp.square(excess)),
-            "alias": self.alias_weight * _distance(text, reference.encode_text(forget.others["alias"])),
+            "alias": self.alias_weight * mean_distance(text, reference.encode_text(forget.others["alias"])),
             "retain": self.retain_weight * drift("retain"),
             "invented": self.invented_weight * drift("invented"),
             "absent": self.absent_weight * drift("absent"),
         }
-
-
-def _distance(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Returns the mean over rows of ``|a - b|^2``."""
-    return jnp.mean(jnp.sum(jnp.square(a - b), axis=-1))

@@ -13,6 +13,7 @@ import numpy as np
 from salmu_jax.models.clip import Params
 from salmu_jax.unlearning.context import Context
 from salmu_jax.unlearning.hyper import Hyper
+from salmu_jax.unlearning.losses import squared_distances
 from salmu_jax.unlearning.method import Bind, Bound, Method, Pairs, StepInfo, option
 from salmu_jax.unlearning.permission import ForgetRows
 from salmu_jax.unlearning.streams import Forget, Retain, Stream, Surrogates, Texts
@@ -117,12 +118,14 @@ class Redirect(Method):
             ("absent", self.absent_weight),
         ):
             tokens = batch[stream].tokens
-            terms[stream] = weight * jnp.mean(_squared(model.encode_text(tokens) - reference.encode_text(tokens)))
+            terms[stream] = weight * jnp.mean(
+                squared_distances(model.encode_text(tokens), reference.encode_text(tokens))
+            )
         if self.portrait_weight:
             terms |= self._portraits(forget, image0, model, info.prepared)
             for stream in ("portraits", "retain"):
                 images = batch[stream].images
-                drift = _squared(model.encode_image(images) - reference.encode_image(images))
+                drift = squared_distances(model.encode_image(images), reference.encode_image(images))
                 terms[f"{stream}_pinned"] = self.pin_weight * jnp.mean(drift)
         return terms
 
@@ -144,7 +147,7 @@ class Redirect(Method):
         excess = jax.nn.relu(jnp.sum(image0 * (text - target), axis=-1))
         return {
             "hinge": self.hinge_weight * jnp.mean(jnp.square(excess)),
-            "alias": self.alias_weight * jnp.mean(_squared(text - target)),
+            "alias": self.alias_weight * jnp.mean(squared_distances(text, target)),
         }
 
     def _portraits(
@@ -155,14 +158,9 @@ class Redirect(Method):
         target = _direction(image0 - ((image0 - prepared["nobody"]) @ directions) @ directions.T)
         image = model.encode_image(forget.images)
         return {
-            "portraits": self.portrait_weight * jnp.mean(whole * _squared(image - target)),
-            "part_pinned": self.pin_weight * jnp.mean((1 - whole) * _squared(image - image0)),
+            "portraits": self.portrait_weight * jnp.mean(whole * squared_distances(image, target)),
+            "part_pinned": self.pin_weight * jnp.mean((1 - whole) * squared_distances(image, image0)),
         }
-
-
-def _squared(difference: jax.Array) -> jax.Array:
-    """Returns ``|x|^2`` of each row of ``x`` [N, D]."""
-    return jnp.sum(jnp.square(difference), axis=-1)
 
 
 def _direction(vectors: jax.Array) -> jax.Array:
