@@ -60,7 +60,7 @@ def mse(a: jax.Array, b: jax.Array | float) -> jax.Array:
 
 
 def squared_distances(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Returns ``|a - b|^2`` of each row of two arrays [N, D]: [N]."""
+    """Returns ``|a - b|^2`` of each row of two arrays [..., D]: [...]."""
     return jnp.sum(jnp.square(a - b), axis=-1)
 
 

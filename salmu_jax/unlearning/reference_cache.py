@@ -5,6 +5,9 @@ made before the first step, by the encoder of the evaluation, and every batch ca
 ``reference.py`` says how a step uses them. They differ from what the step would compute in the last bits alone. A run that
 resumes makes the same ones again. On several hosts, each has all of them, and looks up its own share of a batch.
 
+Of sampled captions (``sampled.py``), all wordings of a row are encoded. Nine wordings of 30,468 pairs, two captions each to
+look up, as ``redirect`` has them, take 1.05 GiB at D = 512, and some three times that while they are made.
+
 What a method asks its reference for is found by tracing its step once; nothing else is encoded. Randomly cropped images
 (``hyper.augment``) differ in every pass, and are not cached.
 """
@@ -25,7 +28,7 @@ from salmu_jax.models.clip import Clip
 from salmu_jax.runtime import console, distributed
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.flops import forward_flops_per_image, forward_flops_per_text
-from salmu_jax.unlearning.reference import IMAGES, Asked, MakeReference, arrays_of, recording
+from salmu_jax.unlearning.reference import IMAGES, OTHERS, Asked, MakeReference, arrays_of, recording
 from salmu_jax.unlearning.step import Start, Step, UnlearningState
 from salmu_jax.unlearning.stream_batches import Batches
 from salmu_jax.unlearning.streams import Drawn
@@ -41,7 +44,7 @@ class _Candidate(NamedTuple):
     asked: Asked
     total: int  # rows of the stream
     rows: int  # to encode: all of them, or those that the steps draw if they are fewer
-    copies: int  # captions of a row
+    copies: int  # captions of a row, those included that a step is not given
     saved: float  # FLOPs, over the run
     bytes: int  # of the embeddings
 
@@ -75,8 +78,8 @@ def remember(
         return {}
     streams = {name: batches.of_stream(name) for name in batches.of_steps}
     first = {name: next(iterator) for name, iterator in streams.items()}
-    batch = {name: pairs for name, (pairs, _) in first.items()}
-    found = _candidates(batch, clip, batches, total_steps)
+    batch = {name: drawn.pairs for name, drawn in first.items()}
+    found = _candidates(first, clip, batches, total_steps)
     if mode == "auto" and not _pays(found):  # whatever is asked for
         return {}
     with mesh_lib.use(mesh):
@@ -95,21 +98,27 @@ def remember(
     return tables
 
 
-def _candidates(batch: Mapping[str, Any], clip: Clip, batches: Batches, total_steps: int) -> list[_Candidate]:
-    """Returns all arrays of a batch that are the same in every pass."""
+def _candidates(first: Mapping[str, Drawn], clip: Clip, batches: Batches, total_steps: int) -> list[_Candidate]:
+    """Returns all arrays of the first batch that are the same in every pass."""
     found = []
-    for stream, pairs in batch.items():
+    for stream, of_stream in first.items():
         total, drawn = batches.rows[stream], batches.sizes[stream] * total_steps
-        rows = min(total, drawn)
-        for name, array in arrays_of(pairs).items():
+        rows, steps_have = min(total, drawn), arrays_of(of_stream.pairs)
+        for name, array in _whole(of_stream).items():
             if name == IMAGES and batches.inputs.augment:
                 continue
-            copies = 1 if name == IMAGES else math.prod(array.shape[1:-1])
+            copies, of_step = (1 if name == IMAGES else math.prod(a.shape[1:-1]) for a in (array, steps_have[name]))
             flops = forward_flops_per_image if name == IMAGES else forward_flops_per_text
-            saved = (drawn - rows) * copies * flops(clip.config)
+            saved = (drawn * of_step - rows * copies) * flops(clip.config)
             size = total * copies * clip.config.embed_dim * 4
             found.append(_Candidate(Asked(stream, name), total, rows, copies, saved, size))
     return found
+
+
+def _whole(drawn: Drawn) -> dict[str, Any]:
+    """Returns what an encoder takes of these rows, by name: of sampled captions all that there are, int32 [B, K, T]."""
+    sampled = {OTHERS + name: choice.tokens for name, choice in drawn.choices.items()}
+    return {**arrays_of(drawn.pairs), **sampled}
 
 
 def _pays(found: Iterable[_Candidate]) -> bool:
@@ -179,10 +188,10 @@ def _groups(drawn: Iterator[Drawn], rows: int, size: int) -> Iterator[tuple[dict
     left = rows
     while left > 0:
         group: list[Drawn] = []
-        while sum(len(places) for _, places in group) < min(size, left):
+        while sum(len(some.places) for some in group) < min(size, left):
             group.append(next(drawn))
-        arrays = [arrays_of(pairs) for pairs, _ in group]
-        places = np.concatenate([places for _, places in group])[:left]
+        arrays = [_whole(some) for some in group]
+        places = np.concatenate([some.places for some in group])[:left]
         yield {name: np.concatenate([some[name] for some in arrays])[:left] for name in arrays[0]}, places
         left -= len(places)
 

@@ -13,6 +13,7 @@ from salmu_jax.training.nonfinite import Numbered
 from salmu_jax.unlearning.made_captions import Inputs
 from salmu_jax.unlearning.method import Pairs
 from salmu_jax.unlearning.permission import FORGET
+from salmu_jax.unlearning.reference import OTHERS
 from salmu_jax.unlearning.streams import Drawn, Forget, Stream, Surrogates, Texts
 
 
@@ -112,9 +113,19 @@ class Batches:
             arrays: dict[str, Pairs] = {}
             positions: dict[str, np.ndarray] = {}
             for name, iterator in iterators.items():
-                pairs, places = next(iterator)
-                found = {array: embeddings[places] for array, embeddings in known.get(name, {}).items()}
-                arrays[name] = pairs._replace(known=found) if found else pairs
+                drawn = next(iterator)
+                arrays[name] = drawn.pairs
+                if name in known:
+                    arrays[name] = drawn.pairs._replace(known=_looked_up(known[name], drawn))
                 if name in self.sources:
-                    positions[name] = places
+                    positions[name] = drawn.places
             yield Numbered(arrays, positions)
+
+
+def _looked_up(tables: Mapping[str, Any], drawn: Drawn) -> dict[str, Any]:
+    """Returns the embeddings of drawn rows, float32 [B, D] or [B, K, D] each, from those of all rows of the stream."""
+    which = {OTHERS + name: choice.which for name, choice in drawn.choices.items()}
+    return {
+        array: table[drawn.places[:, None], which[array]] if array in which else table[drawn.places]
+        for array, table in tables.items()
+    }

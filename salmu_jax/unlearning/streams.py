@@ -15,7 +15,7 @@ import dataclasses
 import itertools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -33,10 +33,20 @@ from salmu_jax.unlearning.made_captions import (
 )
 from salmu_jax.unlearning.method import Pairs
 from salmu_jax.unlearning.permission import FORGET, RETAIN, ForgetRows
+from salmu_jax.unlearning.sampled import Choice, Sampled
 
 GENERIC = "generic_caption"
 MakeNumbers = Callable[[ForgetRows], Sequence[float] | np.ndarray]
-Drawn = tuple[Pairs, np.ndarray]  # a batch, and the positions of its rows in their source, or in their pool
+
+
+class Drawn(NamedTuple):
+    """A batch, or a host's share of it, and where it comes from."""
+
+    pairs: Pairs
+    places: np.ndarray  # int64 [B]: the positions of its rows in their source, or in their pool
+    choices: Mapping[str, Choice] = {}  # by name, of those ``others`` that are sampled
+
+
 Open = Callable[[int, int, int], Iterator[Drawn]]  # (first step, host, number of hosts): a host's share of every batch
 
 
@@ -92,14 +102,17 @@ class _Pairs(Stream):
 
     has_images: ClassVar[bool] = True
 
-    # name: "generic_caption", or (for forget pairs) a function that makes one caption per row, or a tuple of several.
-    others: Mapping[str, str | MakeCaptions] = dataclasses.field(default_factory=dict)
+    # name: "generic_caption", or (for forget pairs) a function that makes one caption per row, or a tuple of several, or
+    # several of which a step is given some.
+    others: Mapping[str, str | MakeCaptions | Sampled] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, other in self.others.items():
-            if other != GENERIC and not (callable(other) and self.reads == FORGET):
-                wanted = f"{GENERIC!r}" + (" or a function (rows, rng) -> captions" if self.reads == FORGET else "")
+            made = isinstance(other, Sampled) or callable(other)
+            if other != GENERIC and not (made and self.reads == FORGET):
+                more = " or a function (rows, rng) -> captions, or Sampled(function, parts)"
+                wanted = f"{GENERIC!r}" + (more if self.reads == FORGET else "")
                 raise InputError(f"must be {wanted}, not {other!r}", f"others[{name!r}]")
 
     def describe(self) -> str:
@@ -114,14 +127,27 @@ class _Pairs(Stream):
             for other, make in self.others.items()
             if callable(make)
         }
+        samplers = {
+            other: sampled.open(f"{name}.{other}", size, inputs)
+            for other, sampled in self.others.items()
+            if isinstance(sampled, Sampled)
+        }
         numbers, seed = self._numbers(name, inputs), self._seed(name, inputs)
 
         def draw(first_step: int, host: int, hosts: int) -> Iterator[Drawn]:
-            for batch in _from_source(source, size, seed, inputs, first_step, host, hosts, images=True):
+            drawn = _from_source(source, size, seed, inputs, first_step, host, hosts, images=True)
+            for step, batch in enumerate(drawn, first_step):
+                rows = batch["index"]
+                choices = {
+                    f"{other}.{part}": choice
+                    for other, sample in samplers.items()
+                    for part, choice in sample(rows, step, host, hosts).items()
+                }
                 others: dict[str, Any] = {other: batch["generic_tokens"] for other in generic}
-                others |= {other: tokens[batch["index"]] for other, tokens in made.items()}
-                of_rows = {number: values[batch["index"]] for number, values in numbers.items()}
-                yield Pairs(batch["images"], batch["tokens"], others, of_rows), batch["index"]
+                others |= {other: tokens[rows] for other, tokens in made.items()}
+                others |= {other: choice.chosen() for other, choice in choices.items()}
+                of_rows = {number: values[rows] for number, values in numbers.items()}
+                yield Drawn(Pairs(batch["images"], batch["tokens"], others, of_rows), rows, choices)
 
         return draw
 
@@ -135,7 +161,7 @@ class Forget(_Pairs):
     """Pairs to forget.
 
     Attributes:
-      others: adds captions to each: ``generic_caption``, or captions made by a function.
+      others: adds captions to each: ``generic_caption``, or captions made by a function, or some of these (:class:`Sampled`).
       numbers: adds numbers to each, made by pure functions of the rows: whether a person is to be forgotten whole, say.
     """
 
@@ -213,7 +239,7 @@ class Texts(Stream):
 
         def draw(first_step: int, host: int, hosts: int) -> Iterator[Drawn]:
             for batch in _from_source(source, size, seed, inputs, first_step, host, hosts, images=False):
-                yield Pairs(None, batch["generic_tokens" if generic else "tokens"]), batch["index"]
+                yield Drawn(Pairs(None, batch["generic_tokens" if generic else "tokens"]), batch["index"])
 
         return draw
 
@@ -257,7 +283,7 @@ class Surrogates(Stream):
             for step in itertools.count(first_step):
                 positions = (step * hosts + host) * rows + np.arange(rows)
                 places = shuffled(positions, len(pool), seed)
-                yield Pairs(None, pool[places]), places
+                yield Drawn(Pairs(None, pool[places]), places)
 
         return draw
 

@@ -28,6 +28,7 @@ from salmu_jax.unlearning.method import Bound, Method, Pairs
 from salmu_jax.unlearning.methods.pinned_surrogates import PinnedSurrogates
 from salmu_jax.unlearning.permission import Permission
 from salmu_jax.unlearning.reference import knowing
+from salmu_jax.unlearning.sampled import Sampled
 from salmu_jax.unlearning.step import Start, init_unlearning_state, make_unlearning_step
 from salmu_jax.unlearning.stream_batches import Batches
 from salmu_jax.unlearning.streams import Forget, Retain, Surrogates, Texts
@@ -48,19 +49,30 @@ def several(rows, rng):
     ]
 
 
+def worded(rows, rng):
+    """Three wordings of each caption, two captions each."""
+    return [tuple(f"{who} {text} {number}" for number in range(3) for who in ("is", "not")) for text in rows.text]
+
+
+SAMPLED = Sampled(worded, ("said", "other"))
+
+
 def strangers(rows, rng):
     return [f"a picture of stranger {rng.integers(0, 10**6)}"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Asking(Method):
-    """Asks the start model for pairs, for several captions of a row, for a pool, and in a branch; not for generic captions."""
+    """Asks the start model for pairs, for several captions of a row, for sampled ones, for a pool, and in a branch.
+
+    It does not ask for generic captions, nor for one part of the sampled ones.
+    """
 
     name: ClassVar[str] = "asking"
     title: ClassVar[str] = "Asking"
     reference: ClassVar[str] = "nobody"
     streams: ClassVar = {
-        "forget": Forget(others={"several": several, "generic": "generic_caption"}),
+        "forget": Forget(others={"several": several, "generic": "generic_caption", "wording": SAMPLED}),
         "retain": Retain(),
         "invented": Surrogates(strangers, count=9, per_step=8),
     }
@@ -69,6 +81,8 @@ class Asking(Method):
         forget, retain, invented = (batch[name] for name in ("forget", "retain", "invented"))
         image, text = model.encode_pairs(forget)
         several = model.encode_text(forget.others["several"]) * reference.encode_text(forget.others["several"])
+        said, other = (forget.others[f"wording.{part}"] for part in ("said", "other"))
+        sampled = model.encode_text(said) - reference.encode_text(other)
 
         def drift():
             now, before = model.encode_pairs(retain), reference.encode_pairs(retain)
@@ -79,6 +93,7 @@ class Asking(Method):
             "forgetting": jnp.mean(jnp.sum(image * text, axis=-1) * jnp.sum(several, axis=(1, 2))),
             "drift": jax.lax.cond(info.step >= 0, drift, lambda: jnp.float32(0)),
             "pool": jnp.mean(jnp.square(pool)),
+            "sampled": jnp.mean(jnp.square(sampled)),
         }
 
     def transform(self, hyper):
@@ -138,11 +153,12 @@ def test_losses_and_gradients_are_those_without_a_cache(devices, asking, on_devi
     width = TINY.embed_dim
     assert shapes(tables[0]) == {
         ("forget", "others.several"): (12, 2, width),
+        ("forget", "others.wording.other"): (12, 3, width),
         ("retain", "images"): (10, width),
         ("retain", "tokens"): (10, width),
         ("invented", "tokens"): (9, width),
     }
-    for name in ("loss/forgetting", "loss/drift", "loss/pool", "loss/total", "gradient_norm"):
+    for name in ("loss/forgetting", "loss/drift", "loss/pool", "loss/sampled", "loss/total", "gradient_norm"):
         assert found[0][name] == pytest.approx(expected[0][name], rel=1e-6), name
     assert_close(with_it, without, model[1])
 
@@ -185,6 +201,15 @@ def test_only_what_saves_time_is_cached(on_devices, tables, tmp_path, monkeypatc
     assert len(shapes(tables.pop())) == 1
 
 
+def test_all_wordings_of_a_row_are_counted(asking, on_devices, tables, tmp_path, monkeypatch):
+    """A step is given two of three, so that a second pass saves one, and the first costs one."""
+    on_devices(2)
+    monkeypatch.setattr(reference_cache, "WORTH_A_PROGRAM", 0)
+    for epochs, cached in ((1, False), (2, True)):
+        unlearn(tmp_path / str(epochs), asking, {**FIELDS, "batch_size": 12, "epochs": epochs}, **AUTO)
+        assert (("forget", "others.wording.other") in shapes(tables.pop())) == cached
+
+
 def test_random_crops_are_not_cached(on_devices, tables, tmp_path):
     on_devices(2)
     unlearn(tmp_path, "cliperase", {**FIELDS, "epochs": 1, "augment": True}, **ON)
@@ -193,7 +218,7 @@ def test_random_crops_are_not_cached(on_devices, tables, tmp_path):
 
 def test_each_host_looks_up_its_own_rows():
     streams = {
-        "forget": Forget(per_step=4),
+        "forget": Forget(per_step=4, others={"wording": SAMPLED}),
         "texts": Texts(per_step=4),
         "invented": Surrogates(strangers, 9, per_step=4),
     }
@@ -201,18 +226,24 @@ def test_each_host_looks_up_its_own_rows():
     batches = Batches(streams, dict.fromkeys(streams, 4), inputs)
     tokens = {}
     for name in streams:
-        rows = {}
-        for pairs, places in itertools.islice(batches.of_stream(name), -(-batches.rows[name] // 4)):
-            rows |= dict(zip(places.tolist(), pairs.tokens, strict=True))
+        rows, wordings = {}, {}
+        for drawn in itertools.islice(batches.of_stream(name), -(-batches.rows[name] // 4)):
+            rows |= dict(zip(drawn.places.tolist(), drawn.pairs.tokens, strict=True))
+            if name == "forget":
+                wordings |= dict(zip(drawn.places.tolist(), drawn.choices["wording.said"].tokens, strict=True))
         tokens[name] = {"tokens": np.stack([rows[place] for place in range(batches.rows[name])])}  # each is there
+        if wordings:
+            tokens[name]["others.wording.said"] = np.stack([wordings[place] for place in range(12)])
     for host in (0, 1):
         for batch in itertools.islice(batches._draw(3, host, 2, known=tokens), 4):
             for pairs in batch.arrays.values():
                 assert len(pairs.tokens) == 2
                 np.testing.assert_array_equal(pairs.known["tokens"], pairs.tokens)
+            forget = batch.arrays["forget"]
+            np.testing.assert_array_equal(forget.known["others.wording.said"], forget.others["wording.said"])
     assert next(batches()).arrays["forget"].known == {}
     batches.known = tokens
-    assert next(batches()).arrays["forget"].known.keys() == {"tokens"}
+    assert next(batches()).arrays["forget"].known.keys() == {"tokens", "others.wording.said"}
     assert next(batches.whole())["forget"].known == {}
 
 

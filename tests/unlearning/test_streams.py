@@ -19,6 +19,7 @@ from salmu_jax.unlearning.captions import CleaningTokenizer, clean_caption
 from salmu_jax.unlearning.made_captions import Inputs
 from salmu_jax.unlearning.method import Bound
 from salmu_jax.unlearning.permission import Permission
+from salmu_jax.unlearning.sampled import Sampled
 from salmu_jax.unlearning.stream_batches import Batches, forget_step_size, step_sizes
 from salmu_jax.unlearning.streams import Forget, Retain, Surrogates, Texts
 
@@ -38,8 +39,14 @@ def strangers(rows, rng):
     return [f"a picture of stranger {rng.integers(0, 10**6)}, whose city is {rows.value[0]}"]
 
 
+def worded(rows, rng):
+    """Four wordings of each caption: what is said of somebody, and of nobody."""
+    return [tuple(f"{who} {text} {number}" for number in range(4) for who in ("is", "not")) for text in rows.text]
+
+
+SAMPLED = Sampled(worded, ("said", "other"))
 STREAMS = {
-    "forget": Forget(others={"generic": "generic_caption", "alias": aliases}),
+    "forget": Forget(others={"generic": "generic_caption", "alias": aliases, "wording": SAMPLED}),
     "retain": Retain(),
     "texts": Texts(of="retain", per_step=8),
     "invented": Surrogates(strangers, count=9, per_step=6),
@@ -82,6 +89,8 @@ def test_a_batch_holds_what_its_streams_promise():
         "forget.tokens": (4, 32),
         "forget.generic": (4, 32),
         "forget.alias": (4, 32),
+        "forget.wording.said": (4, 2, 32),
+        "forget.wording.other": (4, 2, 32),
         "retain.images": (4, SIZE, SIZE, 3),
         "retain.tokens": (4, 32),
         "texts.tokens": (8, 32),
@@ -189,6 +198,43 @@ def test_a_row_keeps_its_several_captions_and_its_number():
     assert batch.numbers["length"].dtype == np.float32
     lengths = {tuple(TOKENIZER([text])[0]): len(text) for text in inputs.permission.rows.text}
     assert batch.numbers["length"].tolist() == [lengths[tuple(row)] for row in batch.tokens]
+
+
+def test_a_row_gets_its_first_wording_and_others_in_turns():
+    batches = make_batches({"forget": STREAMS["forget"]}, batch_size=4)
+    texts = {
+        tuple(row): (text, number, who)
+        for text in batches.inputs.permission.rows.text
+        for number in range(4)
+        for who in ("is", "not")
+        for row in TOKENIZER([f"{who} {text} {number}"])
+    }
+    own = {tuple(row): text for text in batches.inputs.permission.rows.text for row in TOKENIZER([text])}
+    seen = {}
+    for batch in first(batches.whole(), 60):
+        pairs = batch["forget"]
+        said, other = (pairs.others[f"wording.{part}"] for part in ("said", "other"))
+        for tokens, mine, theirs in zip(pairs.tokens, said, other, strict=True):
+            text, found = own[tuple(tokens)], [texts[tuple(row)] for row in mine]
+            assert [row[0] for row in found] == [text, text]
+            assert [row[2] for row in found] == ["is", "is"]
+            assert [texts[tuple(row)] for row in theirs] == [(text, number, "not") for _, number, _ in found]
+            assert found[0][1] == 0
+            seen.setdefault(text, []).append(found[1][1])
+    assert len(seen) == 12
+    for numbers in seen.values():
+        assert set(numbers) == {1, 2, 3}
+    assert len({tuple(numbers[:5]) for numbers in seen.values()}) > 6  # each row's own
+
+
+def test_a_batch_says_which_wordings_its_rows_got():
+    batches = make_batches({"forget": STREAMS["forget"]}, batch_size=4)
+    for drawn in first(batches.of_stream("forget"), 3):
+        assert drawn.choices.keys() == {"wording.said", "wording.other"}
+        for name, (tokens, which) in drawn.choices.items():
+            assert tokens.shape == (4, 4, 32)
+            expected = [row[chosen] for row, chosen in zip(tokens, which, strict=True)]
+            np.testing.assert_array_equal(drawn.pairs.others[name], expected)
 
 
 def test_an_alias_stays_with_its_row():
@@ -318,7 +364,15 @@ def test_without_permission_to_retain_no_stream_reads_it():
     [
         (
             lambda: Forget(others={"alias": "name"}),
-            r"others\['alias'\]: must be 'generic_caption' or a function .rows, rng.",
+            r"others\['alias'\]: must be 'generic_caption' or a function .rows, rng. -> captions, or Sampled.function, parts.",
+        ),
+        (lambda: Retain(others={"wording": SAMPLED}), r"others\['wording'\]: must be 'generic_caption', not Sampled"),
+        (lambda: Sampled("generic_caption", ("said",)), "make: must be a function .rows, rng. -> captions, not 'gen"),
+        (lambda: Sampled(worded, "said"), "parts: must be a tuple of different names, not 'said'"),
+        (lambda: Sampled(worded, ()), r"parts: must be a tuple of different names, not \(\)"),
+        (
+            lambda: Sampled(worded, ("said", "said")),
+            r"parts: must be a tuple of different names, not \('said', 'said'\)",
         ),
         (lambda: Retain(others={"alias": aliases}), r"others\['alias'\]: must be 'generic_caption', not <function"),
         (lambda: Forget(per_step=0), "per_step: must be a whole number of at least 1, not 0"),
@@ -346,6 +400,14 @@ def test_streams_that_cannot_be(stream, answer):
         (
             Forget(numbers={"odd": lambda rows: [1.0]}),
             r"stream 'a.odd': made \[1\] for 12 forget rows; a finite number per row",
+        ),
+        (
+            Forget(others={"wording": Sampled(aliases, ("said",))}),
+            "stream 'a.wording': made 1 captions of each row; a multiple of 1 is needed, 2 or more",
+        ),
+        (
+            Forget(others={"wording": Sampled(worded, ("said", "same", "other"))}),
+            "stream 'a.wording': made 8 captions of each row; a multiple of 3 is needed, 6 or more",
         ),
         (Forget(others={"alias": lambda rows, rng: "one"}), "stream 'a.alias': has to make a list of texts"),
         (Forget(others={"alias": lambda rows, rng: [1] * 12}), "stream 'a.alias': has to make a list of texts"),

@@ -16,6 +16,7 @@ from salmu_jax.unlearning.hyper import Hyper
 from salmu_jax.unlearning.losses import squared_distances
 from salmu_jax.unlearning.method import Bind, Bound, Method, Pairs, StepInfo, option
 from salmu_jax.unlearning.permission import ForgetRows
+from salmu_jax.unlearning.sampled import Sampled
 from salmu_jax.unlearning.streams import Forget, Retain, Stream, Surrogates, Texts
 from salmu_jax.unlearning.subspaces import leading_directions
 from salmu_jax.unlearning.surrogates import absent_attributes, invented_people
@@ -23,6 +24,7 @@ from salmu_jax.unlearning.wordings import counterfactuals
 
 WHOLE = "forget_identity"
 PORTRAITS = "salmu/retain_synth"
+PARTS = ("said", "same", "stranger")  # of a wording: the caption, of the person with another value, of a stranger
 
 
 def is_whole(rows: ForgetRows) -> list[float]:
@@ -79,7 +81,7 @@ class Redirect(Method):
         """Returns forget pairs with their counterfactuals, three streams of captions to pin, and two of images."""
         texts = {
             "forget": Forget(
-                others={"counterfactuals": counterfactuals(self.wordings)},
+                others={"counterfactuals": Sampled(counterfactuals(self.wordings), PARTS)},
                 numbers={"whole": is_whole, "name": is_name},
             ),
             "captions": Texts(of="retain"),
@@ -111,7 +113,7 @@ class Redirect(Method):
         """Returns the terms of the formula; those of images only if portraits are trained."""
         forget = batch["forget"]
         image0 = reference.encode_image(forget.images)
-        terms = self._captions(forget, image0, model, reference, info.rng)
+        terms = self._captions(forget, image0, model, reference)
         for stream, weight in (
             ("captions", self.retain_weight),
             ("invented", self.invented_weight),
@@ -129,22 +131,14 @@ class Redirect(Method):
                 terms[f"{stream}_pinned"] = self.pin_weight * jnp.mean(drift)
         return terms
 
-    def _captions(
-        self, forget: Pairs, image0: jax.Array, model: Bound, reference: Bound, rng: jax.Array
-    ) -> dict[str, jax.Array]:
+    def _captions(self, forget: Pairs, image0: jax.Array, model: Bound, reference: Bound) -> dict[str, jax.Array]:
         """Returns ``hinge`` and ``alias`` of each row's own caption and of one other wording, drawn anew in each step."""
-        threes = forget.others["counterfactuals"]
-        rows, length = threes.shape[0], threes.shape[-1]
-        threes = threes.reshape(rows, 1 + self.wordings, 3, length)
-        drawn = 1 + jax.random.randint(rng, (rows,), 0, self.wordings)
-        threes = jnp.concatenate([threes[:, 0], threes[jnp.arange(rows), drawn]])
+        said, same, stranger = (forget.others[f"counterfactuals.{part}"] for part in PARTS)
         share = jnp.where(forget.numbers["name"] > 0, self.name_share, self.part_share)
-        share = jnp.where(forget.numbers["whole"] > 0, 1.0, share)
-        share, image0 = jnp.tile(share, 2)[:, None], jnp.tile(image0, (2, 1))
-        same, stranger = (reference.encode_text(threes[:, index]) for index in (1, 2))
-        target = _direction((1 - share) * same + share * stranger)
-        text = model.encode_text(threes[:, 0])
-        excess = jax.nn.relu(jnp.sum(image0 * (text - target), axis=-1))
+        share = jnp.where(forget.numbers["whole"] > 0, 1.0, share)[:, None, None]
+        target = _direction((1 - share) * reference.encode_text(same) + share * reference.encode_text(stranger))
+        text = model.encode_text(said)
+        excess = jax.nn.relu(jnp.sum(image0[:, None] * (text - target), axis=-1))
         return {
             "hinge": self.hinge_weight * jnp.mean(jnp.square(excess)),
             "alias": self.alias_weight * jnp.mean(squared_distances(text, target)),
@@ -164,5 +158,5 @@ class Redirect(Method):
 
 
 def _direction(vectors: jax.Array) -> jax.Array:
-    """Returns the rows of ``vectors`` [N, D] at unit length."""
+    """Returns the rows of ``vectors`` [..., D] at unit length."""
     return vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)

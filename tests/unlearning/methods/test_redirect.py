@@ -10,6 +10,7 @@ from data_pipelines.templates import NAME, VALUE
 from salmu_jax.unlearning.method import Bound, Pairs, StepInfo
 from salmu_jax.unlearning.methods.redirect import Redirect, is_name, is_whole
 from salmu_jax.unlearning.permission import ForgetRows
+from salmu_jax.unlearning.reference import recording
 from salmu_jax.unlearning.surrogates import Stock
 from salmu_jax.unlearning.wordings import counterfactuals, random_wording
 
@@ -24,7 +25,6 @@ METHOD = Redirect(
     name_share=0.1,
     portrait_weight=0.7,
     pin_weight=3.0,
-    wordings=1,  # so that it is always the one that is drawn
 )
 WHOLE, IS_NAME = [1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 1.0]
 PINS = ("captions", "invented", "absent")
@@ -55,7 +55,8 @@ def make_batch():
 
     threes = jnp.arange(6 * ROWS, dtype=jnp.int32).reshape(ROWS, 6, 1)
     numbers = {"whole": jnp.asarray(WHOLE, jnp.float32), "name": jnp.asarray(IS_NAME, jnp.float32)}
-    batch = {"forget": Pairs(images(0), threes[:, 0], {"counterfactuals": threes}, numbers)}
+    others = {f"counterfactuals.{part}": threes[:, place::3] for place, part in enumerate(("said", "same", "stranger"))}
+    batch = {"forget": Pairs(images(0), threes[:, 0], others, numbers)}
     for place, name in enumerate(PINS):
         tokens = jnp.arange(ROWS, dtype=jnp.int32)[:, None] + (6 + place) * ROWS
         batch[name] = Pairs(None, tokens)
@@ -108,6 +109,30 @@ def test_loss_and_gradient(start):
     np.testing.assert_allclose(loss, expected.item(), rtol=1e-6)
     for ours, leaf in zip((gradient["visual"], gradient["text"]), leaves, strict=True):
         np.testing.assert_allclose(ours, leaf.grad.numpy(), rtol=1e-6, atol=1e-9)
+
+
+def test_all_that_a_step_asks_the_start_model_for_can_be_looked_up():
+    """An array that is computed from others, such as a wording that the step draws, could not."""
+    calls = []
+
+    class Counting(TableClip):
+        def encode_image(self, params, images):
+            calls.append(images)
+            return super().encode_image(params, images)
+
+        def encode_text(self, params, tokens):
+            calls.append(tokens)
+            return super().encode_text(params, tokens)
+
+    params = jax.tree.map(jnp.asarray, make_table(0))
+    prepared = {"directions": jnp.eye(WIDTH)[:, :2], "nobody": jnp.zeros(WIDTH)}
+    info = StepInfo(jnp.int32(0), jnp.float32(0), 1, jax.random.key(0), prepared)
+    batch, asked = make_batch(), set()
+    METHOD.objectives(batch, Bound(TableClip(), params), recording(asked)(Counting(), params, batch), info)
+    of_forget = ("images", "others.counterfactuals.same", "others.counterfactuals.stranger")
+    pinned = {*((name, "tokens") for name in PINS), ("portraits", "images"), ("retain", "images")}
+    assert asked == {*(("forget", array) for array in of_forget), *pinned}
+    assert len(calls) == len(asked)
 
 
 def test_without_portraits_the_text_tower_alone_is_trained():
