@@ -188,6 +188,7 @@ class Stages:
         A checkpoint is a model directory, or PyTorch weights of OpenCLIP or transformers, a file or a directory; ``form`` are
         the options ``architecture``, ``image_size`` and ``allow_half`` of ``load_foreign``.
         """
+        from salmu_jax.evaluation.caveats import not_measured
         from salmu_jax.evaluation.protocol import evaluate, write_result
         from salmu_jax.evaluation.registry import chosen
         from salmu_jax.evaluation.rows import rows_path
@@ -266,6 +267,8 @@ class Stages:
                     },
                 )
                 write_result(workspace.result(name), *result)
+                for line in not_measured(result.result["protocol"], result.result["metrics"]):
+                    say(f"{label}: {line}")
 
             distributed.from_main(score)
 

@@ -145,7 +145,7 @@ def figure_problems(result: Result, rows: RowScores, figures: Mapping[str, Any])
         yield from differences(figures["metrics"], known, "metrics", slack)
         if odd := sorted(set(given) ^ set(protocol["metrics"])):
             yield f"'metrics' and 'protocol > metrics' do not name the same metrics: {listed(map(safe_text, odd), 3)}"
-    if result.get("caveats") != (wanted := caveats(protocol)):
+    if result.get("caveats") != (wanted := caveats(protocol, figures["metrics"])):
         found = result.get("caveats")
         found = found if isinstance(found, list) else []
         missing = [line for line in wanted if line not in found]

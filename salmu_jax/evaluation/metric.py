@@ -104,6 +104,8 @@ class Metric:
       variants: ``variants(settings)``: the models made from the evaluated one that it is measured on (``variants.py``), whose
         scores are in ``inputs.variants``; None: none.
       check: ``check(rows, protocol)`` yields a line for each thing that its columns cannot be; None: nothing to check.
+      none_because: why it has no value where ``sample`` has no rows, the end of a caveat ``KEY was not measured: ...``; empty:
+        there is no such caveat.
       version: of the definition. Values of two versions are not compared; raise it when a value would change.
     """
 
@@ -126,6 +128,7 @@ class Metric:
     only_full: bool = False
     variants: Callable[[Settings], Sequence[Series]] | None = None
     check: Callable[[Mapping[str, np.ndarray], Mapping[str, Any]], Iterator[str]] | None = None
+    none_because: str = ""
     version: int = 1
 
     def value(self, rows: Mapping[str, np.ndarray], protocol: Mapping[str, Any]) -> float | None:

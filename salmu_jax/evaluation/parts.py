@@ -197,6 +197,11 @@ def paraphrase_sample(split: str) -> Sampler:
     return sample
 
 
+def no_paraphrase(split: str) -> str:
+    """Returns why there is no value, as a metric says it."""
+    return f"no row of {split} can be put in the words of another caption"
+
+
 def reworded_scores(inputs: Inputs, split: str, wordings: Sequence[Sequence[str]]) -> np.ndarray:
     """Returns each row's reciprocal rank with all captions of ``split`` reworded, its mean over ``wordings``, float64 [N]."""
     ranks = [rank_among(inputs, split, texts)[0] for texts in wordings]

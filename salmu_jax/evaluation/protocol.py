@@ -103,12 +103,13 @@ def make_result(
     metrics: Sequence[Metric] = METRICS,
 ) -> dict[str, Any]:
     """Returns the contents of a result file, from row scores: plain JSON values (see :mod:`salmu_jax.evaluation.result`)."""
+    figures = aggregate(rows, protocol, metrics)
     result = {
         "schema": SCHEMA,
         "model": model_name,
-        **aggregate(rows, protocol, metrics),
+        **figures,
         "protocol": {**protocol},
-        "caveats": caveats(protocol),
+        "caveats": caveats(protocol, figures["metrics"]),
         "provenance": {**provenance},
     }
     result["provenance"].setdefault("created", datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))

@@ -55,6 +55,18 @@ def check_metadata(data: EvaluationData, split: str, probe: str) -> Rows:
     return rows
 
 
+def check_has_metadata(data: EvaluationData, split: str, probe: str) -> None:
+    """Raises InputError if no row of ``split`` names its person, attribute and value; ``probe`` leaves such rows out."""
+    rows = data.splits[split]
+    named = map(all, zip(rows.name, rows.value, rows.data_field, strict=True))
+    if len(rows) and not any(named):
+        raise InputError(
+            f"no row has all of name, value and data_field; the probe {probe!r} exchanges names and values in captions, so the"
+            " metadata have to name each row's person, attribute and value; measure without it (evaluate.probes)",
+            f"split {split}",
+        )
+
+
 @functools.lru_cache(maxsize=4)
 def paraphrases(rows: Rows, seed: int, times: int) -> Paraphrases:
     """Returns each row's fact in the words of others: the split's own captions with name and value exchanged.

@@ -12,7 +12,7 @@ from salmu_jax.evaluation.board import data_fields, incomparable, missing_refere
 from salmu_jax.evaluation.checks import REFERENCES
 from salmu_jax.evaluation.judging import Straddle, judge
 from salmu_jax.evaluation.metric import Metric
-from salmu_jax.evaluation.registry import BY_KEY, METRICS, PROBES, same_form
+from salmu_jax.evaluation.registry import BY_KEY, METRICS, PROBES, measured, same_form
 from salmu_jax.evaluation.result import leaderboard_intervals, leaderboard_row
 from salmu_jax.evaluation.rows import RowScores
 from salmu_jax.evaluation.verdicts import (
@@ -88,7 +88,7 @@ def build_leaderboard(results: Sequence[dict[str, Any]], rows: Mapping[str, RowS
         "schema": SCHEMA,
         "ordering": ORDERING,
         "metrics": [_metric(metric) for metric in METRICS],
-        "probes": _probes(found.values()),
+        "probes": _probes(by_model.values()),
         "verdicts": {name: definition(name) for name in (*FAILURE_MODES, *GRADES)},
         "rules": [_rule(rule) for rule in RULES],
         "thresholds": _thresholds(anchors),
@@ -198,10 +198,10 @@ def _metric(metric: Metric) -> dict[str, Any]:
     }
 
 
-def _probes(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Returns the metrics of each probe that any row has."""
-    measured = {key for row in rows for key, value in row["metrics"].items() if value is not None}
-    found = {name: [_metric(m) for m in metrics if m.key in measured] for name, metrics in PROBES.items()}
+def _probes(results: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Returns the metrics of each probe that any result was to measure; a caveat says why one has no value."""
+    asked = {metric.key for result in results for metric in measured(result["protocol"])}
+    found = {name: [_metric(m) for m in metrics if m.key in asked] for name, metrics in PROBES.items()}
     return {name: metrics for name, metrics in found.items() if metrics}
 
 

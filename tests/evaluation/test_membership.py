@@ -12,11 +12,13 @@ from planted import Behaviour, plant
 
 from salmu_jax.evaluation import matched as matching
 from salmu_jax.evaluation.aggregate import aggregate
+from salmu_jax.evaluation.caveats import not_measured
+from salmu_jax.evaluation.checks import figure_problems
 from salmu_jax.evaluation.data import EvaluationData
 from salmu_jax.evaluation.matched import match
 from salmu_jax.evaluation.metric import Settings
 from salmu_jax.evaluation.probes import membership
-from salmu_jax.evaluation.protocol import IDZSC_PROMPT, describe_protocol, score_rows
+from salmu_jax.evaluation.protocol import IDZSC_PROMPT, describe_protocol, make_result, score_rows
 from salmu_jax.evaluation.registry import METRICS, PROBES
 from salmu_jax.evaluation.subsets import with_subsets
 from salmu_jax.runtime.errors import InputError
@@ -190,21 +192,81 @@ def test_people_forgotten_whole_and_in_part_are_told_apart(figures):
 # Degenerate data ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("probe", ["membership", "which_forgotten"])
-@pytest.mark.parametrize("kept", [lambda record: record["identity_id"] == "00000000", lambda record: True])
-def test_too_few_people_or_no_metadata_are_one_line(probe, kept):
-    """One person, and people whose captions do not hold their names."""
-    sources = tiny_world.tiny_sources(12)
+def poor_data(people: int, **metadata: str) -> EvaluationData:
+    """The first ``people`` of each sensitive split, with ``metadata`` instead of theirs."""
+    data = made_people(48)
+    sources = tiny_world.tiny_sources(3)
     for split in ("forget", "holdout_association", "holdout_identity"):
-        rows = [record for record in sources[split] if kept(record)]
-        sources[split][:] = [record | {"name": "Ann Other"} for record in rows]
+        rows = data.splits[split]
+        first = list(dict.fromkeys(rows.identity_id.tolist()))[:people]
+        record = sources[split][0]
+        sources[split][:] = [
+            {
+                **record,
+                **{name: str(getattr(rows, name)[row]) for name in ("text", "identity_id", "data_field", "subset")},
+                **{name: getattr(rows, name)[row] for name in ("name", "value", "generic_caption")},
+                **metadata,
+            }
+            for row in range(len(rows))
+            if rows.identity_id[row] in first
+        ]
     zeroshot = tiny_world.tiny_zeroshot()
-    poor = EvaluationData.from_sources(sources, 4, zeroshot=zeroshot, decode=tiny_world.decode)
+    return EvaluationData.from_sources(sources, 4, zeroshot=zeroshot, decode=tiny_world.decode, made=True)
+
+
+def result_of(data, probe):
+    metrics = with_subsets((*METRICS, *PROBES[probe]))
+    rows = score_rows(data, plant(data, data.text_bank(metrics, SETTINGS), Behaviour()), SETTINGS, metrics)
+    return make_result("m", rows, describe_protocol(data, rows, SETTINGS, metrics, bootstrap=20), {}, metrics), rows
+
+
+@pytest.mark.parametrize(
+    ("probe", "people", "metadata"),
+    [
+        ("membership", 1, {}),
+        ("membership", 5, {}),
+        ("membership", 12, {"name": "Ann Other"}),  # which no caption holds
+        ("membership", 12, {"identity_id": ""}),
+        ("which_forgotten", 1, {}),
+        ("which_forgotten", 12, {"name": "Ann Other"}),
+    ],
+)
+def test_too_few_people_give_no_value_and_the_reason(probe, people, metadata):
+    result, rows = result_of(poor_data(people, **metadata), probe)
+    keys = [metric.key for metric in PROBES[probe]]
+    for key in (f"{key}{of}" for key in keys for of in ("", "@whole", "@part")):
+        figure = result["metrics"][key]
+        assert (figure["value"], figure["interval"], figure["rows"]) == (None, None, 0), key
+    (line,) = (line for line in result["caveats"] if keys[0] in line)
+    assert line.startswith(f"{', '.join(keys)} w")
+    assert "not measured: " in line
+    assert line.isprintable()
+    assert line in not_measured(result["protocol"], result["metrics"])
+    assert list(figure_problems(result, rows, aggregate(rows, result["protocol"]))) == []
+    figured = [caveat for caveat in result["caveats"] if caveat != line]
+    assert "missing: " in next(
+        figure_problems({**result, "caveats": figured}, rows, aggregate(rows, result["protocol"]))
+    )
+
+
+def test_six_people_are_enough_for_membership_and_two_of_each_kind_to_tell_who_was_forgotten():
+    """All of them are forgotten in part here: nothing is known of people forgotten whole."""
+    for probe, people in (("membership", 6), ("which_forgotten", 2)):
+        result, _ = result_of(poor_data(people), probe)
+        for metric in PROBES[probe]:
+            values = [result["metrics"][f"{metric.key}{of}"]["value"] for of in ("", "@part", "@whole")]
+            assert values[0] == values[1] is not None, metric.key
+            assert values[2] is None, metric.key
+            assert not any(metric.key in caveat for caveat in result["caveats"])
+
+
+@pytest.mark.parametrize("probe", ["membership", "which_forgotten"])
+@pytest.mark.parametrize("field", ["name", "value", "data_field"])
+def test_data_without_metadata_are_refused_before_anything_is_encoded(probe, field):
     with pytest.raises(InputError) as caught:
-        score_rows(poor, plant(poor, poor.text_bank((*METRICS, *PROBES[probe]), SETTINGS), Behaviour()), SETTINGS,
-                   (*METRICS, *PROBES[probe]))  # fmt: skip
-    assert str(caught.value).startswith(f"evaluate.probes: {probe!r}")
-    assert "leave it out" in str(caught.value)
+        poor_data(12, **{field: ""}).text_bank(PROBES[probe], SETTINGS)
+    assert str(caught.value).startswith("split forget: no row has all of name, value and data_field")
+    assert "measure without it (evaluate.probes)" in str(caught.value)
     assert str(caught.value).isprintable()
 
 

@@ -139,7 +139,7 @@ def keep_rows(count: int) -> Callable[[Board], None]:
             ),
             "delete",
         )
-        board.edit(lambda r: r.update(caveats=caveats(r["protocol"])), "delete")
+        board.edit(lambda r: r.update(caveats=caveats(r["protocol"], r["metrics"])), "delete")
         board.edit_rows(shorten, "delete", figures=True)
 
     return change
@@ -477,13 +477,13 @@ MANIPULATIONS: dict[str, tuple[Callable[[Board], object], str | list[str]]] = {
         "'provenance > data' has no digest of 'zeroshot', but 'protocol > genknow > dataset' is 'shapes'",
     ),
     "a made world called the released one, and its caveats": (
-        lambda b: b.edit(lambda r: (r["protocol"].update(made=False), r.update(caveats=caveats(r["protocol"])))),
+        lambda b: b.edit(lambda r: (r["protocol"].update(made=False), r.update(caveats=caveats(r["protocol"], r["metrics"])))),
         "delete.json: 'protocol > made' is False, but in the config of ",
     ),
     "a made world, by the config": (
         lambda b: (
             b.edit(lambda r: r["provenance"]["config"].update(world_dir="")),
-            b.edit(lambda r: (r["protocol"].update(made=None), r.update(caveats=caveats(r["protocol"])))),
+            b.edit(lambda r: (r["protocol"].update(made=None), r.update(caveats=caveats(r["protocol"], r["metrics"])))),
             b.without_models(),
         ),
         "'protocol > made' is null, but in 'provenance > config' 'world_dir' is ''",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from worded import METRICS_AND_PROBES, model, settings, worded_data
 
@@ -19,14 +20,20 @@ MODELS = {  # the words that each knows, its form, and what was measured
 }
 
 
+def entry(data, name, generic=True):
+    knows, form, metrics = MODELS[name]
+    rows = score_rows(data, model(data, knows, settings(form)), settings(form), metrics)
+    if not generic:
+        rows |= {"forget.has_generic": np.zeros_like(rows["forget.has_generic"])}
+    protocol = describe_protocol(data, rows, settings(form), metrics, bootstrap=20)
+    provenance = {"versions": {}, "data": {}, "checkpoint": {"digest": name, "parent": None}}
+    return Entry(name, "", make_result(name, rows, protocol, provenance, metrics), rows)
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    data, entries = worded_data(), []
-    for name, (knows, form, metrics) in MODELS.items():
-        rows = score_rows(data, model(data, knows, settings(form)), settings(form), metrics)
-        protocol = describe_protocol(data, rows, settings(form), metrics, bootstrap=20)
-        provenance = {"versions": {}, "data": {}, "checkpoint": {"digest": name, "parent": None}}
-        entries.append(Entry(name, "", make_result(name, rows, protocol, provenance, metrics), rows))
+    data = worded_data()
+    entries = [entry(data, name) for name in MODELS]
     return write_report(tmp_path_factory.mktemp("probed") / "report", entries, title="t", run={})
 
 
@@ -50,3 +57,13 @@ def test_the_pages_show_them(report):
     own = {path.stem: path.read_text() for path in (page.parent / "models").glob("*.html")}
     assert "IndirectLeak<small>" in own["hides"]
     assert "IndirectLeak<small>" not in own["not_probed"]
+
+
+def test_what_no_model_could_be_measured_by_is_a_dash_with_a_reason(tmp_path):
+    data = worded_data()
+    entries = [entry(data, name, generic=False) for name in ("clean", "compromised")]
+    page, board = write_report(tmp_path / "report", entries, title="t", run={})
+    assert "Indirect_text_to_text" in [metric["key"] for metric in board["probes"]["indirect"]]
+    text = page.read_text()
+    assert text.count("<td>–</td></tr>") == 2  # the last column of the table of the probe
+    assert "<li>Indirect_text_to_text was not measured: no row of forget has a generic caption.</li>" in text

@@ -20,6 +20,7 @@ def _metric(name: str, split: str, whose: str) -> Metric:
         score=parts.paraphrase_scores(split, PROBE),
         sample=parts.paraphrase_sample(split),
         by_form=True,
+        none_because=parts.no_paraphrase(split),
     )
 
 

@@ -93,6 +93,7 @@ PARAPHRASE = Metric(
     score=parts.paraphrase_scores(_SPLIT, PROBE),
     sample=parts.paraphrase_sample(_SPLIT),
     by_form=True,
+    none_because=parts.no_paraphrase(_SPLIT),
 )
 REWORDED = (
     _reworded("unseen", "Unseen wording", "The same in hand-written words that occur nowhere in the data.", _unseen),
@@ -213,5 +214,6 @@ TEXT_TO_TEXT = _by_rank(
     },
     score=_generic_score,
     sample=_generic_sample,
+    none_because="no row of forget has a generic caption",
 )
 METRICS = (LEAK, PARAPHRASE, *REWORDED, REVERSE, TEXT_TO_TEXT)

@@ -20,9 +20,9 @@ from salmu_jax.evaluation.blind import blind_scores
 from salmu_jax.evaluation.folds import NOBODY
 from salmu_jax.evaluation.matched import Matched, match
 from salmu_jax.evaluation.metric import Inputs, Metric, Sample, Settings
+from salmu_jax.evaluation.rewording import check_has_metadata
 from salmu_jax.evaluation.rows import SUBSETS, Column, RowScores, by_identity
 from salmu_jax.evaluation.weak_supervision import LEAST_FOLDS, weak_scores
-from salmu_jax.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from salmu_jax.evaluation.data import EvaluationData
@@ -35,19 +35,14 @@ _FOLD = "forget.matched_fold"  # of a row's person; -1: the row has no matched c
 
 
 def _match_forget(data: EvaluationData, settings: Settings) -> Matched:
-    """Returns the matched non-members of forget.
+    """Returns the matched non-members of forget: none where they are of too few people for the attacks.
 
-    Raises InputError if too few people of forget have one.
+    Raises InputError for data without metadata.
     """
+    check_has_metadata(data, _SPLIT, PROBE)
     matched = match(data, _SPLIT, settings.seed)
-    folds = len(np.unique(matched.folds[matched.used]))
-    if folds < LEAST_FOLDS:
-        raise InputError(
-            f"{PROBE!r} is measured on people whose captions hold their name and value, {2 * LEAST_FOLDS} at least; of"
-            f" {len(matched.used):,} rows of forget, {matched.used.sum():,} can be matched, in {folds} of {LEAST_FOLDS} folds;"
-            " leave it out for these data",
-            "evaluate.probes",
-        )
+    if len(np.unique(matched.folds[matched.used])) < LEAST_FOLDS:
+        return Matched(np.zeros_like(matched.used), (), matched.folds)
     return matched
 
 
@@ -130,6 +125,8 @@ def _sampler(
         if by_fold:
             strata = fold * len(SUBSETS) + strata
         used = fold >= 0
+        if not used.any():
+            return Sample(np.zeros(0), np.zeros(0, np.int64))
         return Sample(score(rows[member][used], rows[matched][used], strata[used]), by_identity(rows, _SPLIT)[used])
 
     return sample
@@ -146,6 +143,10 @@ def _metric(key: str, title: str, description: str, columns: Mapping[str, Column
         texts=_texts,
         score=score,
         sample=sample,
+        none_because=(
+            f"the attacks take {2 * LEAST_FOLDS} people of forget at least, whose captions hold their name and value, and can"
+            " be matched"
+        ),
     )
 
 

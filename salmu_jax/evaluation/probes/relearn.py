@@ -206,6 +206,7 @@ def _metric(part: Part) -> Metric:
         variants=_series(part),
         by_form=True,
         only_full=part != HEADLINE,
+        none_because="no row of forget is left beside those that the model is fine-tuned on",
         check=_check(part),
     )
 

@@ -80,6 +80,7 @@ def _metric(series: str, variant: str, key: str, title: str, description: str) -
         variants=_series,
         only_full=variant not in _SHORT,
         check=check,
+        none_because="there is no Compromised of the model's architecture" if series == "towards" else "",
     )
 
 

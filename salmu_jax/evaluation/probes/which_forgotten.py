@@ -24,8 +24,8 @@ from salmu_jax.evaluation.folds import NOBODY, draw_folds
 from salmu_jax.evaluation.logistic import fit_logistic
 from salmu_jax.evaluation.matched import match, person_numbers, subset_numbers
 from salmu_jax.evaluation.metric import Inputs, Metric, Sample, Settings
+from salmu_jax.evaluation.rewording import check_has_metadata
 from salmu_jax.evaluation.rows import TARGETS, Column, RowScores
-from salmu_jax.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from salmu_jax.evaluation.data import EvaluationData
@@ -36,6 +36,8 @@ _BLOCK = 1_024  # images compared with the gallery at a time
 
 
 def _texts(data: EvaluationData, settings: Settings) -> Mapping[str, Sequence[str]]:
+    for split in TARGETS:
+        check_has_metadata(data, split, PROBE)
     generic = {
         "generic captions": data.splits["forget"].generic_caption,
         "generic captions of holdouts": [text for split in TARGETS[1:] for text in data.splits[split].generic_caption],
@@ -57,16 +59,10 @@ def _score(inputs: Inputs) -> RowScores:
     forgotten = np.repeat([True, False, False], [len(rows) for rows in splits])
     folds = np.where(used, _draw_folds(splits, inputs.settings.seed), NOBODY)
     judged = np.intersect1d(folds[used & forgotten], folds[used & ~forgotten])  # others have nobody to be compared with
-    if not len(judged):
-        raise InputError(
-            f"{PROBE!r} needs rows of forget and of the holdouts whose captions hold their name and value, of two people"
-            f" each; {(used & forgotten).sum():,} and {(used & ~forgotten).sum():,} rows can be matched; leave it out for"
-            " these data",
-            "evaluate.probes",
-        )
-    features = np.concatenate([_features(inputs, split) for split in TARGETS])
     scores = np.zeros(len(used), np.float32)
-    scores[used] = _guess(features, forgotten[used], folds[used])
+    if len(judged):
+        features = np.concatenate([_features(inputs, split) for split in TARGETS])
+        scores[used] = _guess(features, forgotten[used], folds[used])
     columns = {"guess": scores, "guess_fold": np.where(np.isin(folds, judged), folds, NOBODY)}
     ends = np.cumsum([len(rows) for rows in splits])[:-1]
     return {
@@ -158,4 +154,8 @@ METRIC = Metric(
     texts=_texts,
     score=_score,
     sample=_sample,
+    none_because=(
+        "it takes people of forget and of a holdout, two of each at least, whose captions hold their name and value, and can"
+        " be matched"
+    ),
 )
