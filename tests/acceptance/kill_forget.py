@@ -3,9 +3,8 @@
     python tests/acceptance/kill_forget.py --config configs/mini.py --workdir runs/mini --requests 3 --kills 10 --output DIR
 
 Needs a finished ``salmu pretrain --model compromised`` in the work directory. ``salmu forget --requests`` of so many people
-runs undisturbed into DIR/undisturbed; then into DIR/killed, where it is ended with SIGKILL at random moments (spread over the
-time that the undisturbed one took, seeded) and started again each time. Exit status 1 if any answer or table of the two
-differs in anything but times and paths.
+runs undisturbed into DIR/undisturbed; then into DIR/killed, where it is ended with SIGKILL at random moments (``killing.py``,
+seeded) and started again each time. Exit status 1 if any answer or table of the two differs in anything but times and paths.
 """
 
 from __future__ import annotations
@@ -13,14 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kill_resume import Process, moments, run_and_kill
+import killing
 
 from salmu_jax.unlearning import view
 
@@ -34,31 +30,6 @@ def comparable(path: Path) -> dict[str, Any]:
     for step in value.get("steps", ()):
         del step["seconds"]
     return value
-
-
-def differences(first: Path, second: Path) -> list[str]:
-    """The names of the answers and tables of two outputs that are not equal, or are in one only."""
-    names = sorted({path.name for output in (first, second) for path in output.glob("request*.json")})
-    return [
-        name
-        for name in names
-        if not all((output / name).exists() for output in (first, second))
-        or comparable(first / name) != comparable(second / name)
-    ]
-
-
-class Forget(Process):
-    """``salmu forget`` in a process group of its own."""
-
-    def __init__(self, arguments: Sequence[str | Path], output: Path):
-        salmu = Path(sys.executable).with_name("salmu")
-        with open(output.parent / f"{output.name}.log", "ab") as log:
-            self._process = subprocess.Popen(
-                [salmu, "forget", *arguments, "--output", output],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
 
 
 def main() -> int:
@@ -81,19 +52,15 @@ def main() -> int:
     arguments = ["--config", options.config, "--workdir", options.workdir, "--checkpoint", checkpoint]
     arguments += ["--requests", asked, *rest]
 
-    def start(output: Path) -> Forget:
-        return Forget(arguments, output)
+    def start(output: Path) -> killing.Process:
+        return killing.Process(["forget", *arguments, "--output", output], output.with_suffix(".log"))
 
-    began = time.monotonic()
-    if start(undisturbed).wait() != 0:
-        print(f"the undisturbed run failed, see {options.output}/undisturbed.log", file=sys.stderr)
-        return 1
-    seconds = time.monotonic() - began
-    print(f"undisturbed: {seconds:.0f} s", flush=True)
-    story = run_and_kill(start, killed, moments(options.kills, seconds, options.seed))
-    for number, (life, state) in enumerate(story, 1):
-        print(f"kill {number:2d}  after {life:6.1f} s  {state}")
-    different = differences(undisturbed, killed)
+    steps = killing.run_undisturbed(start(undisturbed), lambda: killing.stages_done(undisturbed))
+    print(f"undisturbed: {steps[-1].seconds:.0f} s, {steps[-1].reached} stages", flush=True)
+    planned = killing.moments(steps, options.kills, options.seed)
+    story = killing.run_and_kill(lambda number: start(killed), lambda: killing.stages_done(killed), planned)
+    print(killing.summary(story, "stage"))
+    different = killing.differences(undisturbed, killed, "request*.json", comparable)
     count = len(list(undisturbed.glob("request*.json")))
     print(f"{count} answers and tables: " + (f"DIFFERENT: {', '.join(different)}" if different else "all equal"))
     return 1 if different or not count else 0

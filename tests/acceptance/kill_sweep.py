@@ -4,43 +4,24 @@
     python tests/acceptance/kill_sweep.py --config configs/sweep_tiny.py --from runs/tiny --kills 10 --workdir DIR
 
 An undisturbed ``salmu sweep`` in a copy of the work directory ``--from``; then one in another copy that is ended with SIGKILL
-at random moments (seeded) and started again each time. Exit status 1 if the two ``sweep.json`` have different digests: those
-are of the rule, every trial's figures and checkpoint, and what was chosen, and not of times.
+at random moments (``killing.py``, seeded) and started again each time. Exit status 1 if the two ``sweep.json`` have different
+digests: those are of the rule, every trial's figures and checkpoint, and what was chosen, and not of times.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-from kill_resume import moments, run_and_kill
+import killing
 
 
-class Process:
-    """The command itself, in a process group of its own."""
-
-    def __init__(self, config: str, workdir: Path):
-        salmu = Path(sys.executable).with_name("salmu")
-        with open(workdir.with_suffix(".log"), "ab") as log:
-            self._process = subprocess.Popen(
-                [salmu, "sweep", "--config", config, "--workdir", workdir],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def kill(self) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
-
-    def wait(self) -> int:
-        return self._process.wait()
+def stages_done(workdir: Path) -> int:
+    """How many stages the sweep has finished: the validation world, its Compromised, and two a trial."""
+    return sum(map(killing.stages_done, (workdir / "sweep").glob("*")))
 
 
 def main() -> int:
@@ -56,18 +37,14 @@ def main() -> int:
         shutil.rmtree(workdir, ignore_errors=True)
         shutil.copytree(options.source, workdir, ignore=shutil.ignore_patterns("sweep"))
 
-    def start(workdir: Path) -> Process:
-        return Process(options.config, workdir)
+    def start(workdir: Path) -> killing.Process:
+        return killing.Process(["sweep", "--config", options.config, "--workdir", workdir], workdir.with_suffix(".log"))
 
-    began = time.monotonic()
-    if start(undisturbed).wait() != 0:
-        print(f"the undisturbed sweep failed, see {undisturbed}.log", file=sys.stderr)
-        return 1
-    seconds = time.monotonic() - began
-    print(f"undisturbed: {seconds:.0f} s", flush=True)
-    story = run_and_kill(start, killed, moments(options.kills, seconds, options.seed))
-    for number, (life, _) in enumerate(story, 1):
-        print(f"kill {number:2d}  after {life:6.1f} s")
+    steps = killing.run_undisturbed(start(undisturbed), lambda: stages_done(undisturbed))
+    print(f"undisturbed: {steps[-1].seconds:.0f} s, {steps[-1].reached} stages", flush=True)
+    planned = killing.moments(steps, options.kills, options.seed)
+    story = killing.run_and_kill(lambda number: start(killed), lambda: stages_done(killed), planned)
+    print(killing.summary(story, "stage"))
     found = [json.loads(path.read_text()) for path in sorted(options.workdir.glob("*/sweep/*/sweep.json"))]
     digests = [one["digest"] for one in found]
     same = len(digests) == 2 and len(set(digests)) == 1

@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
-import importlib.util
+import concurrent.futures
 import os
 import re
 import shutil
 import signal
-from pathlib import Path
 
+import kill_resume
+import killing
 import pytest
 
 from salmu_jax.runtime import files
 
-SCRIPT = Path(__file__).parents[1] / "acceptance" / "kill_resume.py"
-_spec = importlib.util.spec_from_file_location("kill_resume", SCRIPT)
-kill_resume = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(kill_resume)
-
 
 class Command:
-    """A forked command, as ``kill_resume`` wants it."""
+    """A forked command, as ``killing`` wants it. The server answers nothing else until it has ended."""
 
-    def __init__(self, salmu, workdir, *arguments):
-        self._running = salmu.start("bench", "--workdir", workdir, *arguments)
+    def __init__(self, salmu, workdir):
+        self._running = salmu.start("bench", "--workdir", workdir)
+        self._end = concurrent.futures.ThreadPoolExecutor(1).submit(self._running.wait)
 
     def kill(self):
-        self._running.interrupt(signal.SIGKILL)
+        if not self.ended():
+            self._running.interrupt(signal.SIGKILL)
+
+    def ended(self):
+        return self._end.done()
 
     def wait(self):
-        return self._running.wait().status
+        return self._end.result().status
 
 
 @pytest.mark.slow
 def test_killed_runs_end_with_the_same_results(salmu, bench, tmp_path, leftovers):
-    workdir = tmp_path / "killed"
-    seconds = sum(float(text) for text in re.findall(r"^[\w ]+: ([\d.]+) s, ", bench[1].out, re.MULTILINE))
-    lives = kill_resume.moments(3, 0.4 * seconds, seed=1)  # everything is compiled already: it takes less than half
-    story = kill_resume.run_and_kill(lambda directory: Command(salmu, directory), workdir, lives)
-    print(story)
+    workdir, steps = tmp_path / "killed", [killing.Step(0, 0.0)]
+    for text in re.findall(r"^[\w ]+: ([\d.]+) s, ", bench[1].out, re.MULTILINE):
+        # Everything is compiled already: it takes less than half.
+        steps.append(killing.Step(len(steps), steps[-1].seconds + 0.4 * float(text)))
+    story = killing.run_and_kill(
+        lambda number: Command(salmu, workdir), lambda: killing.stages_done(workdir), killing.moments(steps, 3, seed=1)
+    )
+    print(killing.summary(story, "stage"))
     assert kill_resume.differences(bench[0], workdir) == []
     assert not leftovers(workdir)
     assert not list((workdir / "models").glob("*.state"))
@@ -50,7 +54,59 @@ def test_a_difference_is_seen(bench, tmp_path):
     path = tmp_path / "results" / "clean.json"
     path.write_text(path.read_text().replace('"RetFail_MRR": 0.', '"RetFail_MRR": 1.', 1))
     (tmp_path / "results" / "delete.json").unlink()
-    assert kill_resume.differences(bench[0], tmp_path) == ["clean.json", "delete.json"]
+    assert kill_resume.differences(bench[0], tmp_path) == ["results/clean.json", "results/delete.json"]
+
+
+class Scripted:
+    """A command that takes ``steps`` steps, one a look at it, and starts where it was killed."""
+
+    def __init__(self, state, steps):
+        self._state, self._steps, self._killed = state, steps, False
+
+    def kill(self):
+        self._killed = not self.ended()
+
+    def ended(self):
+        self._state["done"] = min(self._state["done"] + 1, self._steps)
+        return self._state["done"] == self._steps
+
+    def wait(self):
+        while not self._killed and not self.ended():
+            pass
+        return -signal.SIGKILL if self._killed else 0
+
+
+def test_kills_are_spread_over_the_run_and_those_that_land_are_counted():
+    steps = [killing.Step(0, 0.0), killing.Step(1, 60.0), killing.Step(2, 90.0), killing.Step(3, 100.0)]
+    planned = killing.moments(steps, 10, seed=0)
+    begun = {step.reached: step.seconds for step in steps}
+    for number, moment in enumerate(planned):
+        assert 10 * number <= begun[moment.reached] + moment.delay <= 10 * (number + 1)
+    assert [moment.reached for moment in planned] == [0] * 6 + [1] * 3 + [2]
+
+
+def test_kills_that_land_are_counted_and_the_command_is_started_until_it_is_done():
+    state, said, starts = {"done": 0}, [], []
+
+    def start(number):
+        starts.append(number)
+        return Scripted(state, 40)
+
+    planned = [killing.Moment(reached, 0.0) for reached in (0, 2, 4, 9)]
+    story = killing.run_and_kill(start, lambda: state["done"] // 10, planned, said.append)
+    assert [kill.landed for kill in story] == [True, True, False, False]
+    assert starts == [0, 1, 2, 3, 4]
+    assert killing.summary(story, "stage") == "2 of 4 kills landed, 1 of them after a stage was finished"
+    assert ["had ended by itself" in line for line in said] == [False, False, True, True]
+
+
+def test_a_command_that_fails_by_itself_is_no_kill():
+    class Fails(Scripted):
+        def wait(self):
+            return 2
+
+    with pytest.raises(RuntimeError, match="start 1 ended by itself with status 2"):
+        killing.run_and_kill(lambda number: Fails({"done": 0}, 1), lambda: 0, [killing.Moment(0, 0.0)])
 
 
 @pytest.mark.parametrize(
