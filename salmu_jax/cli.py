@@ -4,7 +4,7 @@ Exit status: 0, done; 1, a bug of ours (with a traceback); 2, bad input (one lin
 training has saved its state, and the same command resumes); 130, interrupted.
 
 A run over several processes is the same command in each, see ``runtime/distributed.py``; only process 0 prints. The
-sub-commands are a table in ``commands.py``.
+sub-commands are a table in ``commands/``.
 """
 
 from __future__ import annotations

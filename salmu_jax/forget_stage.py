@@ -221,6 +221,7 @@ class Forgetting:
         clip, params, manifest = load_model(self.workspace.model(START), make_clip(self._config).config)
         tokenizer, evaluator = make_tokenizer(clip), self.stages.evaluator()
         found = evaluator.measure("forget", clip, params, tokenizer, manifest["digest"]).embeddings
+        assert found is not None  # this is the only process
         splits = evaluator.data(clip.config.image_size).splits
         return People(splits, found.images, lambda texts: encode_texts(clip, params, tokenizer, texts))
 

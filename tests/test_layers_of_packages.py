@@ -30,7 +30,9 @@ ALLOWED = {
 # Modules of which each may import those before it.
 STEERING = (
     "chain",
+    "data_stages",
     "unlearn_stage",
+    "evaluate_stage",
     "stages",
     "stage_process",
     "sweep_workspace",

@@ -42,9 +42,9 @@ class _Sources(NamedTuple):
 
 # Modules that orchestrate, store, print or watch. Names that end with '.' are packages.
 _STEERING = (
-    *("cli", "commands", "config", "config_fields", "chain", "stages", "stage_process", "unlearn_stage"),
-    *("sweep_workspace", "sweep_stage", "sweep_process", "forget_stage"),
-    *("runtime.", "interop."),
+    *("cli", "config", "config_fields", "chain", "stages", "stage_process", "data_stages", "unlearn_stage"),
+    *("evaluate_stage", "sweep_workspace", "sweep_stage", "sweep_process", "forget_stage"),
+    *("commands.", "runtime.", "interop."),
     *(
         f"unlearning.{name}"
         for name in (

@@ -1,0 +1,73 @@
+"""Lists the sub-commands of ``salmu`` in a table: the purpose, the options and the function of each.
+
+A new command is a function and a row beside it, and a line in :data:`COMMANDS`; a new option is an entry in its command's row.
+Modules that take seconds to import are imported by the commands that need them.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from salmu_jax import __version__
+from salmu_jax.commands import models, results, stages
+from salmu_jax.commands.options import CONFIG, PROCESSES, Command
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.text import safe_text
+
+_OVERRIDES = "--config.FIELD=VALUE overrides a field of the config, such as --config.train.epochs=3"
+
+# In the order of the help.
+COMMANDS: dict[str, Command] = {
+    "bench": stages.BENCH,
+    "generate": stages.GENERATE,
+    "build": stages.BUILD,
+    "pretrain": stages.PRETRAIN,
+    "unlearn": stages.UNLEARN,
+    "sweep": stages.SWEEP,
+    "methods": models.METHODS,
+    "evaluate": stages.EVALUATE,
+    "forget": models.FORGET,
+    "report": results.REPORT,
+    "verify": results.VERIFY,
+    "compare": results.COMPARE,
+    "plan": models.PLAN,
+    "export": models.EXPORT,
+    "import": models.IMPORT,
+}
+
+
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Returns the parsed options, and the config overrides ``FIELD=VALUE``.
+
+    Raises InputError for an override without a value, or for a command that reads no config.
+    """
+    # argparse would take --config.a=b for an abbreviation, so overrides are taken out first.
+    overrides = [argument.removeprefix("--config.") for argument in arguments if argument.startswith("--config.")]
+    rest = [argument for argument in arguments if not argument.startswith("--config.")]
+    for override in overrides:
+        if "=" not in override:  # its value would be taken for an argument
+            raise InputError("an override is --config.FIELD=VALUE, without blanks", safe_text(f"--config.{override}"))
+    options = _parser().parse_args(rest)
+    if overrides and getattr(options, "config", None) is None:
+        message = f"'salmu {options.command}' reads no config here, so there is nothing to override"
+        raise InputError(message, safe_text(f"--config.{overrides[0]}"))
+    return options, overrides
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="salmu", description="SALMUBench in JAX: association-level unlearning for CLIP."
+    )
+    parser.add_argument("--version", action="version", version=f"salmu_jax {__version__}")
+    rows = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
+    for name, command in COMMANDS.items():
+        row = rows.add_parser(name, help=command.text, description=command.text, allow_abbrev=False)
+        for flags, settings in (item for item in command.options if item not in PROCESSES):
+            row.add_argument(*flags, **settings)
+        if PROCESSES[0] in command.options:
+            group = row.add_argument_group("several processes, each given the same command")
+            for flags, settings in PROCESSES:
+                group.add_argument(*flags, **settings)
+        if CONFIG in command.options:
+            row.epilog = _OVERRIDES
+    return parser
