@@ -2,6 +2,7 @@
 
 import atexit
 import base64
+import collections
 import io
 import os
 import shutil
@@ -55,15 +56,33 @@ def _declare_torchvision_operators() -> None:
 _declare_torchvision_operators()
 
 
+# Files that take minutes with few tests. They begin first, lest a worker be left alone with one of them in the end.
+_LONGEST = ("tests/training/test_two_processes.py",)
+
+
+def _scope(nodeid: str) -> str:
+    """Returns what stays on one worker: a file, and all of the command line, whose tests share a run that takes a minute."""
+    return "tests/cli" if nodeid.startswith("tests/cli/") else nodeid.split("::", 1)[0]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Puts the longest files first for the workers of pytest-xdist, then those with the most tests."""
+    if hasattr(config, "workerinput"):
+        count = collections.Counter(_scope(item.nodeid) for item in items)
+        items.sort(key=lambda item: (_scope(item.nodeid) not in _LONGEST, -count[_scope(item.nodeid)]))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """A file's tests stay together, and so do all of the command line, which share a finished run that takes a minute."""
-    from xdist.scheduler import LoadFileScheduling
+    """Hands out whole scopes in the order of the collection."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    class Scheduling(LoadFileScheduling):
+    class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "tests/cli" if nodeid.startswith("tests/cli/") else super()._split_scope(nodeid)
+            return _scope(nodeid)
 
+    config.option.loadscopereorder = False
     return Scheduling(config, log)
 
 
