@@ -58,6 +58,17 @@ def test_shortfalls_equal_a_computation_by_hand():
     assert rule.score(found, "mean") == pytest.approx(np.mean([*found.values()]))
 
 
+def test_the_largest_of_the_indirect_queries_is_divided_by_the_largest_of_compromised():
+    """As the verdict does, so a form that Compromised hardly answers does not decide by the little that it does."""
+    known = {**COMPROMISED, "Indirect_name@whole": 0.6, "Indirect_value@whole": 0.009}
+    (level,) = (level for level in rule.levels(known, PROTOCOL) if level.shortfall.name == "indirect")
+    assert level.reference == 0.6
+    chance = rule.random_rank(1_000)
+    left = {"Indirect_bare@whole": 0.02, "Indirect_name@whole": 0.01, "Indirect_value@whole": 0.009}
+    assert level.of(left) == pytest.approx((0.02 - chance) / (0.6 - chance) / 0.05)
+    assert level.of({**left, "Indirect_bare@whole": 0.009}) < 1
+
+
 def test_a_random_order_has_the_level_of_a_model_that_knows_nothing():
     draw = np.random.default_rng(0)
     ranks = draw.integers(1, 501, 200_000)
