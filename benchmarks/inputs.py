@@ -17,12 +17,13 @@ from salmu_jax.models.clip import Clip, ClipConfig, Params
 
 LEARNING_RATE, WARMUP_STEPS, TOTAL_STEPS = 1e-4, 10, 1_000
 B1, B2, EPS, WEIGHT_DECAY = 0.9, 0.98, 1e-6, 0.2
+SAMPLED = tuple(f"forget.counterfactuals.{part}" for part in ("said", "same", "stranger"))  # of Redirection
 
 
-def parameters(config: ClipConfig) -> Params:
+def parameters(config: ClipConfig, seed: int = 0) -> Params:
     """float32 weights of the usual sizes; the same in every process, whatever it computes with."""
     shapes = jax.eval_shape(Clip(config).init, jax.random.key(0))
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
 
     def draw(path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> np.ndarray:
         if path[-1].key == "logit_scale":
@@ -34,6 +35,11 @@ def parameters(config: ClipConfig) -> Params:
         return 0.02 * noise if len(shape.shape) < 2 else noise * np.float32(inputs**-0.5)
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def moved(config: ClipConfig) -> Params:
+    """Weights a little off :func:`parameters`, as in the midst of unlearning: at its start, many gradients are 0."""
+    return jax.tree.map(lambda one, other: 0.95 * one + 0.05 * other, parameters(config), parameters(config, 4))
 
 
 def pairs(config: ClipConfig, rows: int, long: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -50,19 +56,43 @@ def pairs(config: ClipConfig, rows: int, long: bool = False) -> tuple[np.ndarray
 
 
 def unlearning_rows(config: ClipConfig, method: str, rows: int) -> dict[str, tuple[Any, Any]]:
-    """What a step of ``method`` gets: images (None for captions alone) and token rows, ``rows`` of each stream."""
+    """What a step of ``method`` gets: images (None for captions alone) and captions, ``rows`` of each stream.
+
+    Further captions of a stream's rows are ``STREAM.NAME``. Captions are int32 [rows, T], sampled ones [rows, 2, T].
+    """
     pairs_of, captions_of = {
         "cliperase": (("forget", "retain"), ()),
-        "pinned_surrogates": (("forget",), ("alias", "retain", "invented", "absent")),
+        "pinned_surrogates": (("forget",), ("forget.alias", "retain", "invented", "absent")),
+        "redirect": (("forget", "portraits", "retain"), (*SAMPLED, "captions", "invented", "absent")),
     }[method]
     names = (*pairs_of, *captions_of)
-    images, tokens = (part.reshape(len(names), rows, *part.shape[1:]) for part in pairs(config, len(names) * rows))
-    return {name: (images[index] if name in pairs_of else None, tokens[index]) for index, name in enumerate(names)}
+    counts = [rows * (2 if name in SAMPLED else 1) for name in names]
+    images, tokens = pairs(config, sum(counts))
+    found = {}
+    for name, stop, count in zip(names, np.cumsum(counts), counts, strict=True):
+        own = slice(stop - count, stop)
+        shape = (rows, 2, -1) if name in SAMPLED else (rows, -1)
+        found[name] = (images[own] if name in pairs_of else None, tokens[own].reshape(shape))
+    return found
 
 
-def level(config: ClipConfig) -> np.ndarray:
-    """A stand-in for what Pinned surrogates prepares: float32 [D]."""
-    return embeddings(1, config.embed_dim)[0][0] / 2
+def prepared(config: ClipConfig, method: str) -> dict[str, np.ndarray]:
+    """A stand-in for what ``method`` prepares, float32, by name."""
+    direction = embeddings(1, config.embed_dim)[0][0]
+    if method == "pinned_surrogates":
+        return {"level": direction / 2}
+    if method == "redirect":
+        directions = np.linalg.qr(embeddings(min(12, config.embed_dim // 2), config.embed_dim)[1].T)[0]
+        return {"directions": directions, "nobody": direction / 2}
+    return {}
+
+
+def numbers(method: str, rows: int) -> dict[str, np.ndarray]:
+    """What ``method`` is told of each forget row, float32 [rows], by name."""
+    if method != "redirect":
+        return {}
+    row = np.arange(rows)
+    return {"whole": (row % 2 == 0).astype(np.float32), "name": (row % 3 == 1).astype(np.float32)}
 
 
 def embeddings(rows: int, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks import first_step
 from benchmarks.side import UNLEARNING_TASKS, Spec
 from salmu_jax.runtime import files
 
@@ -38,7 +39,7 @@ TASKS: dict[str, tuple[int, str, int | None, float]] = {
     "preprocess": (32, "image", 1, 1e-2),
     "evaluate": (64, "image", None, 1e-3),
     "evaluate_cached": (64, "image", None, 1e-3),
-    **dict.fromkeys(UNLEARNING_TASKS, (8, "row", None, 1e-3)),
+    **{name: (4 if name.startswith("redirect") else 8, "row", None, 1e-3) for name in UNLEARNING_TASKS},
 }
 # Image files to embeddings; measured by benchmarks/evaluate.py. (UNLEARNING_TASKS are, by benchmarks/unlearning.py.)
 EVALUATION_TASKS = ("evaluate", "evaluate_cached")
@@ -103,6 +104,7 @@ def measure(spec: Spec, rounds: int, warmup: int) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {framework: [] for framework in SIDES}
     difference = 0.0
     with both_sides(spec) as sides:
+        check_first_step(spec, {framework: sides[framework].facts for framework in SIDES})
         for index in range(warmup + rounds):
             order = SIDES if index % 2 == 0 else SIDES[::-1]
             answers = {framework: sides[framework].run(index) for framework in order}
@@ -118,11 +120,19 @@ def measure(spec: Spec, rounds: int, warmup: int) -> dict[str, Any]:
     for framework in SIDES:
         result[framework] = {"seconds": summary(seconds[framework]), "all_seconds": seconds[framework]}
         result[framework]["rows_per_second"] = spec.batch / result[framework]["seconds"]["median"]
-        extra = {key: value for key, value in facts[framework].items() if key != "versions"}
+        extra = {key: value for key, value in facts[framework].items() if key not in ("versions", "first_step")}
         result[framework] |= extra
     tolerance = BFLOAT16_TOLERANCE if spec.dtype == "bfloat16" else TASKS[spec.name][3]
     result["values"] = {"max_difference": difference, "tolerance": tolerance, "equal": difference <= tolerance}
     return result | {"load_at_end": os.getloadavg(), "facts": facts}
+
+
+def check_first_step(spec: Spec, facts: dict[str, dict[str, Any]]) -> None:
+    """Ends the program, with code 1, if both sides took a step in float32 before the first round and it differs."""
+    steps = [facts[framework].get("first_step") for framework in SIDES]
+    if spec.dtype == "float32" and all(steps) and (found := first_step.differences(*steps)):
+        more = f", and {len(found) - 3} more" if len(found) > 3 else ""
+        sys.exit(f"{spec.name}: the first steps of the two sides differ: {'; '.join(found[:3])}{more}")
 
 
 def summary(values: list[float]) -> dict[str, float]:

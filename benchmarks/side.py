@@ -14,7 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 UNLEARNING_TASKS = tuple(
-    method + cached for method in ("cliperase", "pinned_surrogates") for cached in ("", "_cached", "_both_cached")
+    method + cached
+    for method in ("cliperase", "pinned_surrogates", "redirect")
+    for cached in ("", "_cached", "_both_cached")
 )
 
 
@@ -32,7 +34,10 @@ class Spec:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """``run(round)`` is timed and returns when the work is done; ``value(result)`` shows, untimed, what it computed."""
+    """``run(round)`` is timed and returns when the work is done; ``value(result)`` shows, untimed, what it computed.
+
+    ``facts`` go to the JSON, except ``first_step``, what was computed before the first round (``first_step.py``).
+    """
 
     run: Callable[[int], Any]
     value: Callable[[Any], Any]

@@ -16,7 +16,7 @@ from benchmarks.side import UNLEARNING_TASKS, Spec, Task, serve, versions
 from salmu_jax.interop import huggingface, open_clip
 from salmu_jax.interop.mapping import to_state
 from salmu_jax.interop.parity import _let_torchvision_import, _pixels
-from salmu_jax.models.clip import ClipConfig
+from salmu_jax.models.clip import ClipConfig, Params
 from salmu_jax.models.preprocess import IMAGE_MEAN, IMAGE_STD
 from salmu_jax.models.zoo import architecture
 
@@ -64,18 +64,21 @@ class Towers(torch.nn.Module):
 
     def __init__(self, config: ClipConfig):
         super().__init__()
-        self.config, params = config, inputs.parameters(config)
+        self.config = config
         if HAS_OPEN_CLIP:
             import open_clip as library
 
             self.model = library.CLIP(**open_clip.model_config(config)["model_cfg"])
-            table = open_clip.table(config)
+            self._table = open_clip.table(config)
         else:
             import transformers
 
             self.model = transformers.CLIPModel(transformers.CLIPConfig(**huggingface.model_config(config)))
-            table = huggingface.table(config)
-        state = {name: torch.from_numpy(array) for name, array in to_state(params, table).items()}
+            self._table = huggingface.table(config)
+        self.load(inputs.parameters(config))
+
+    def load(self, params: Params) -> None:
+        state = {name: torch.from_numpy(array) for name, array in to_state(params, self._table).items()}
         self.model.load_state_dict(state, strict=HAS_OPEN_CLIP)  # transformers has buffers besides
 
     def image(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -6,14 +6,16 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
-from benchmarks import inputs
+from benchmarks import first_step, inputs
 from benchmarks.side import Spec, Task, unlearning_task
 from salmu_jax.interop.parity import _pixels
 from salmu_jax.unlearning.methods.pinned_surrogates import PinnedSurrogates
+from salmu_jax.unlearning.methods.redirect import Redirect
 
-Embeddings = dict[str, torch.Tensor]
+Tensors = dict[str, torch.Tensor]
 Rows = dict[str, tuple[torch.Tensor | None, torch.Tensor]]
 
 IMAGE_TOWER = ("visual", "vision_model", "logit_scale")  # names of OpenCLIP's parameters, and of transformers'
@@ -38,18 +40,26 @@ def task(
         for stream, (images, tokens) in inputs.unlearning_rows(model.config, name, spec.batch).items()
     }
     start = copy.deepcopy(model).eval().requires_grad_(False)
+    model.load(inputs.moved(model.config))
     if name == "pinned_surrogates":
         for parameter, tensor in model.model.named_parameters():
             tensor.requires_grad_(not parameter.startswith(IMAGE_TOWER))
-    embed, loss_of = {"cliperase": (_start_cliperase, _cliperase), "pinned_surrogates": (_start_pinned, _pinned)}[name]
-    level = torch.from_numpy(inputs.level(model.config)).to(device)
-    known: Embeddings | None = None
+    if name == "redirect":
+        model.model.logit_scale.requires_grad_(False)
+    embed, loss_of = {
+        "cliperase": (_start_cliperase, _cliperase),
+        "pinned_surrogates": (_start_pinned, _pinned),
+        "redirect": (_start_redirect, _redirect),
+    }[name]
+    arrays = {**inputs.prepared(model.config, name), **inputs.numbers(name, spec.batch)}
+    given = {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}
+    known: Tensors | None = None
 
     def forward() -> torch.Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
             with torch.no_grad():
                 before = embed(start, rows) if known is None else known
-            return loss_of(model, rows, before, level)
+            return loss_of(model, rows, before, given)
 
     if theirs_cached:
         with torch.no_grad():
@@ -60,7 +70,7 @@ def task(
     kind = faster_adamw(model, spec)
     optimizer = make_adamw(model, kind)
 
-    def run(index: int) -> torch.Tensor:
+    def take_step(index: int) -> torch.Tensor:
         set_rate(optimizer, index)
         optimizer.zero_grad(set_to_none=True)
         loss = call()
@@ -69,15 +79,21 @@ def task(
         finish(spec)
         return loss
 
-    return Task(run, lambda loss: [loss.item()], {"adamw": kind})
+    def parameters() -> dict[str, np.ndarray]:
+        return {name: tensor.detach().float().cpu().numpy().copy() for name, tensor in model.model.named_parameters()}
+
+    before = parameters()
+    first = first_step.summary(take_step(0).item(), before, parameters())
+    del before
+    return Task(lambda index: take_step(1 + index), lambda loss: [loss.item()], {"adamw": kind, "first_step": first})
 
 
-def _start_cliperase(start: Any, rows: Rows) -> Embeddings:
+def _start_cliperase(start: Any, rows: Rows) -> Tensors:
     pixels, tokens = rows["retain"]
     return {"image": start.image(pixels), "text": start.text(tokens)}
 
 
-def _cliperase(model: Any, rows: Rows, before: Embeddings, level: torch.Tensor) -> torch.Tensor:
+def _cliperase(model: Any, rows: Rows, before: Tensors, given: Tensors) -> torch.Tensor:
     """SALMUBench's CLIPErase: similarities of forget to 0; those of retain, and its embeddings, as they were."""
     mse = torch.nn.functional.mse_loss
     (image_f, text_f), (image_r, text_r) = (
@@ -90,22 +106,63 @@ def _cliperase(model: Any, rows: Rows, before: Embeddings, level: torch.Tensor) 
     return forgetting + retention + mse(image_r, before["image"]) + mse(text_r, before["text"])
 
 
-def _start_pinned(start: Any, rows: Rows) -> Embeddings:
-    pins = {stream: start.text(rows[stream][1]) for stream in ("alias", "retain", "invented", "absent")}
-    return {"image": start.image(rows["forget"][0]), **pins}
+def _start_pinned(start: Any, rows: Rows) -> Tensors:
+    captions = ("forget.alias", "retain", "invented", "absent")
+    return {"image": start.image(rows["forget"][0]), **{name: start.text(rows[name][1]) for name in captions}}
 
 
-def _pinned(model: Any, rows: Rows, before: Embeddings, level: torch.Tensor) -> torch.Tensor:
+def _pinned(model: Any, rows: Rows, before: Tensors, given: Tensors) -> torch.Tensor:
     """Pinned surrogates with their default weights; the image tower is frozen, so images are only the start model's."""
     weights = PinnedSurrogates()
-
-    def distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        return (one - other).square().sum(-1).mean()
-
     text = model.text(rows["forget"][1])
-    excess = torch.relu((before["image"] * text).sum(-1) - before["image"].float() @ level)
-    loss = weights.hinge_weight * excess.square().mean() + weights.alias_weight * distance(text, before["alias"])
+    excess = torch.relu((before["image"] * text).sum(-1) - before["image"].float() @ given["level"])
+    loss = weights.hinge_weight * excess.square().mean() + weights.alias_weight * _distance(
+        text, before["forget.alias"]
+    )
     for stream in ("retain", "invented", "absent"):
         weight = getattr(weights, f"{stream}_weight")
-        loss = loss + weight * distance(model.text(rows[stream][1]), before[stream])
+        loss = loss + weight * _distance(model.text(rows[stream][1]), before[stream])
     return loss
+
+
+def _start_redirect(start: Any, rows: Rows) -> Tensors:
+    same, stranger = (_texts(start, rows[name][1]) for name in inputs.SAMPLED[1:])
+    pinned = {name: start.text(rows[name][1]) for name in ("captions", "invented", "absent")}
+    return {
+        "same": same,
+        "stranger": stranger,
+        **pinned,
+        **{name: start.image(rows[name][0]) for name in ("forget", "portraits", "retain")},
+    }
+
+
+def _redirect(model: Any, rows: Rows, before: Tensors, given: Tensors) -> torch.Tensor:
+    """Redirection with its default weights; both towers are trained."""
+    weights, image0, whole = Redirect(), before["forget"], given["whole"]
+    share = torch.where(given["name"] > 0, weights.name_share, weights.part_share)
+    share = torch.where(whole > 0, 1.0, share)[:, None, None]
+    target = torch.nn.functional.normalize((1 - share) * before["same"] + share * before["stranger"], dim=-1)
+    text = _texts(model, rows[inputs.SAMPLED[0]][1])
+    excess = torch.relu((image0[:, None] * (text - target)).sum(-1))
+    loss = weights.hinge_weight * excess.square().mean() + weights.alias_weight * _distance(text, target)
+    pins = {"captions": weights.retain_weight, "invented": weights.invented_weight, "absent": weights.absent_weight}
+    for stream, weight in pins.items():
+        loss = loss + weight * _distance(model.text(rows[stream][1]), before[stream])
+
+    directions, image = given["directions"], model.image(rows["forget"][0])
+    moved = image0 - ((image0 - given["nobody"]) @ directions) @ directions.T
+    goal = torch.nn.functional.normalize(moved, dim=-1)
+    loss = loss + weights.portrait_weight * (whole * (image - goal).square().sum(-1)).mean()
+    loss = loss + weights.pin_weight * ((1 - whole) * (image - image0).square().sum(-1)).mean()
+    for stream in ("portraits", "retain"):
+        loss = loss + weights.pin_weight * _distance(model.image(rows[stream][0]), before[stream])
+    return loss
+
+
+def _texts(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Several captions of a row: int [B, K, T] to [B, K, D]."""
+    return model.text(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return (one - other).square().sum(-1).mean()

@@ -2,13 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from benchmarks.run import add_utilisation, main, parse, summary
-from benchmarks.side import UNLEARNING_TASKS
+from benchmarks import first_step
+from benchmarks.run import add_utilisation, check_first_step, main, parse, summary
+from benchmarks.side import UNLEARNING_TASKS, Spec
 
 FACTS = {"evaluate": {"rows_a_device"}, "evaluate_cached": {"rows_a_device"}, "tokenizer": set(), "preprocess": set()}
-FACTS |= {name: set() for name in UNLEARNING_TASKS}
+FACTS |= {name: {"compile_seconds"} for name in UNLEARNING_TASKS}
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,7 @@ FACTS |= {name: set() for name in UNLEARNING_TASKS}
         pytest.param("matmul,train", marks=pytest.mark.slow),
         pytest.param("evaluate,evaluate_cached", marks=pytest.mark.slow),
         pytest.param("cliperase,pinned_surrogates_cached,pinned_surrogates_both_cached", marks=pytest.mark.slow),
+        pytest.param("redirect,redirect_cached,redirect_both_cached", marks=pytest.mark.slow),
     ],
 )
 def test_both_sides_compute_the_same(tasks, tmp_path, capsys):
@@ -59,6 +62,41 @@ def test_different_values_are_reported(monkeypatch, capsys):
     monkeypatch.setattr("benchmarks.run.Side", Disagreeing)
     assert main(["--tasks", "text"]) == 1
     assert "VALUES DIFFER by 1" in capsys.readouterr().out
+
+
+BEFORE = {"a": np.zeros((2, 3), np.float32), "b": np.ones(4, np.float32)}
+AFTER = {"a": np.full((2, 3), 0.1, np.float32), "b": BEFORE["b"]}
+
+
+@pytest.mark.parametrize(
+    ("loss", "after", "expected"),
+    [
+        (1.00001, {**AFTER, "a": 1.001 * AFTER["a"]}, []),
+        (1.01, AFTER, ["the loss is 1.01, PyTorch's 1"]),
+        (1.0, {**AFTER, "a": 1.1 * AFTER["a"]}, ["the update of a is 0.2694 "]),
+        (1.0, {**AFTER, "a": -AFTER["a"]}, ["the update of a is 0.2449 "]),  # its norm is the same
+        (1.0, {**AFTER, "b": 0.5 * AFTER["b"]}, ["the update of b is 1 "]),  # PyTorch's does not move
+        (1.0, {"a": AFTER["a"]}, ["tensors of one side alone: ['b']"]),
+    ],
+)
+def test_first_steps_that_differ_are_told_apart(loss, after, expected):
+    ours, theirs = first_step.summary(loss, BEFORE, after), first_step.summary(1.0, BEFORE, AFTER)
+    found = first_step.differences(ours, theirs)
+    assert len(found) == len(expected)
+    assert all(one.startswith(start) for one, start in zip(found, expected, strict=True))
+
+
+def test_nothing_is_timed_after_first_steps_that_differ():
+    def facts(loss):
+        return {"first_step": first_step.summary(loss, BEFORE, AFTER)}
+
+    spec = Spec("redirect", "cpu", 3, 1, "tiny", "float32")
+    check_first_step(spec, {"jax": facts(1.0), "torch": facts(1.0)})
+    check_first_step(spec, {"jax": {}, "torch": {}})  # other tasks compute nothing before the rounds
+    with pytest.raises(
+        SystemExit, match="redirect: the first steps of the two sides differ: the loss is 2, PyTorch's 1"
+    ):
+        check_first_step(spec, {"jax": facts(2.0), "torch": facts(1.0)})
 
 
 def test_utilisation_is_of_the_faster_large_product_on_a_cpu_and_published_on_a_gpu():
