@@ -69,6 +69,30 @@ def test_the_configs_of_the_repository_load(path):
     assert config.to_dict() == runpy.run_path(str(path))["get_config"]().to_dict()
 
 
+@pytest.mark.parametrize(
+    ("name", "differs"),
+    [
+        ("mini_twice", {"world.personas", "world.retain_joint"}),
+        (
+            "mini_pairs",
+            {
+                "world.personas",
+                "world.pairs_per_association",
+                "world.portrait_size",
+                "world.retain_joint",
+                "world.scenes",
+                "train.epochs",
+            },
+        ),
+    ],
+)
+def test_the_other_worlds_differ_from_mini_only_in_what_makes_them_so(name, differs):
+    """A method that is measured on all of them has to meet the same model, seeds, evaluation and settings."""
+    mini, other = (dict(flat(load_config(ROOT / "configs" / f"{one}.py").to_dict())) for one in ("mini", name))
+    assert {field for field in mini | other if mini.get(field) != other.get(field)} == {"name", "workdir", *differs}
+    assert other["models"] == ("clean", "compromised", "retrained")
+
+
 def test_a_workstation_has_settings_of_its_own_and_a_pod_its_own():
     """Those of a pod cost a workstation minutes before its first step, and hours between two saved states."""
     workstation, pod = (load_config(ROOT / "configs" / f"{name}_vitb16.py") for name in ("unlearn", "clean"))
