@@ -15,6 +15,7 @@ TEST_CARD_PREFIXES = ("42424242", "40000000", "41111111", "55555555", "52008282"
 """The first eight digits (the issuer, ISO/IEC 7812-1) of the test cards that payment providers publish."""
 
 _SPANISH_WEIGHTS = (1, 2, 4, 8, 5, 10, 9, 7, 3, 6)
+_NORWEGIAN_WEIGHTS = (5, 4, 3, 2, 7, 6, 5, 4, 3, 2)
 
 
 def fill(rng: np.random.Generator, pattern: str) -> str:
@@ -51,7 +52,9 @@ def luhn_digit(body: str) -> str:
 
 def draw_iban(rng: np.random.Generator, country_code: str, country: Country) -> str:
     """Draws an IBAN (ISO 13616) in groups of four, with valid check digits and a bank code that no bank has."""
-    bban = national_check_digits(country_code, fill(rng, country.bban))
+    bban = "="
+    while "=" in bban:  # a Norwegian number without a check digit is not given out
+        bban = national_check_digits(country_code, fill(rng, country.bban))
     return _grouped(f"{country_code}{iban_check_digits(country_code, bban)}{bban}")
 
 
@@ -62,7 +65,10 @@ def iban_check_digits(country_code: str, bban: str) -> str:
 
 
 def national_check_digits(country_code: str, bban: str) -> str:
-    """Replaces ``=`` in ``bban`` with the country's own check digits; leaves a pattern without ``=`` unchanged."""
+    """Replaces ``=`` in ``bban`` with the country's own check digits; leaves a pattern without ``=`` unchanged.
+
+    One of eleven Norwegian numbers has no check digit: its ``=`` stays.
+    """
     if "=" not in bban:
         return bban
     body = bban.replace("=", "")
@@ -72,6 +78,9 @@ def national_check_digits(country_code: str, bban: str) -> str:
         check = f"{97 - int(body) * 100 % 97:02d}"
     elif country_code == "ES":  # one digit over bank and branch, one over the account, modulo 11
         check = _spanish_digit("00" + body[:8]) + _spanish_digit(body[8:])
+    elif country_code == "NO":  # one digit, modulo 11
+        remainder = sum(int(digit) * weight for digit, weight in zip(body, _NORWEGIAN_WEIGHTS, strict=True)) % 11
+        check = {1: "="}.get(remainder, str(-remainder % 11))
     else:  # PT, SI, BI, ST: ISO 7064, MOD 97-10
         check = f"{98 - int(body) * 100 % 97:02d}"
     first = bban.index("=")

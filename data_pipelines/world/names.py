@@ -59,7 +59,8 @@ pakistani surnames: Abbasi Afridi Akhtar Anjum Ansari Awan Baig Baloch Bhatti Bu
 """
 
 
-def _parse(text: str) -> dict[str, tuple[tuple[str, ...], ...]]:
+def parse(text: str) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Returns lists of names by the first word of their headings; further lines of an entry are indented by two."""
     lists: dict[str, tuple[tuple[str, ...], ...]] = {}
     for entry in text.replace("\n  ", " ").strip().splitlines():
         heading, _, names = entry.partition(": ")
@@ -68,7 +69,7 @@ def _parse(text: str) -> dict[str, tuple[tuple[str, ...], ...]]:
     return lists
 
 
-LISTS = _parse(_LISTS)
+LISTS = parse(_LISTS)
 """Our own names: key -> (female given names, male given names, surnames)."""
 
 _ROMANISED = {"ja_JP"}  # locales whose provider has separate methods for names in Latin script
@@ -77,7 +78,7 @@ _ROMANISED = {"ja_JP"}  # locales whose provider has separate methods for names 
 @functools.cache
 def _faker(locale: str) -> faker.Faker:
     # constructing one takes far longer than a name; each draw reseeds it, so no draw depends on earlier ones
-    return faker.Faker(locale, use_weighting=False)
+    return faker.Faker(locale, providers=["faker.providers.person"], use_weighting=False)
 
 
 def draw_name(rng: np.random.Generator, source: str, gender: str) -> tuple[str, str]:

@@ -133,7 +133,7 @@ def _draw_culture(rng: np.random.Generator) -> tuple[Culture, str]:
 
 def _draw_email(rng: np.random.Generator, name: str) -> str:
     given, _, surname = name.partition(" ")
-    given, surname = _ascii_letters(given), _ascii_letters(surname)
+    given, surname = ascii_letters(given), ascii_letters(surname)
     local = _choose(
         rng,
         (
@@ -148,7 +148,8 @@ def _draw_email(rng: np.random.Generator, name: str) -> str:
     return f"{local}{number}@{_choose(rng, EMAIL_DOMAINS)}"
 
 
-def _ascii_letters(text: str) -> str:
+def ascii_letters(text: str) -> str:
+    """Returns the letters of a text in lower case, without marks: what is left of a name in an e-mail address."""
     decomposed = unicodedata.normalize("NFKD", text.lower().translate(_ASCII))
     return re.sub("[^a-z]", "", decomposed)
 

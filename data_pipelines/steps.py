@@ -1,0 +1,128 @@
+"""Runs one step of making a data set: files in a directory of the step's own, with a report, resumable file by file.
+
+    step.json    what the step was asked for, and the SHA-256 of each file that is finished: {"schema", "step", "complete",
+                 "settings", "files"}
+    report.json  counts and distributions, for people; written last
+
+A finished file is kept if its bytes are as recorded and the step is asked for the same; so a killed step goes on where it was.
+Asked for something else, it says what has changed and makes everything again. Files that it did not write are kept. One
+process may run a step at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from salmu_jax.runtime import files, identity
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.json_reader import parse_json
+
+SCHEMA = "salmu_jax.step/1"
+MANIFEST, REPORT = "step.json", "report.json"
+
+
+def run_step(
+    directory: str | os.PathLike,
+    step: str,
+    settings: Mapping[str, Any],
+    parts: Mapping[str, Callable[[], bytes]],
+    report: Callable[[], Mapping[str, Any]],
+    *,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Makes what is missing of a step, and returns its manifest.
+
+    Args:
+      directory: the step's own; new, empty, or of an earlier run of the step.
+      step: the name of the step.
+      settings: all that the files depend on, as JSON: seeds, sizes, digests of inputs, versions.
+      parts: what makes the content of each file, by its name. A part may not depend on which others are made.
+      report: called when all files are there.
+      say: called with a line when files of an earlier run are not used.
+
+    Raises:
+      InputError: the directory has files but is not this step's.
+      OSError: writing fails; what was finished is kept.
+    """
+    directory = Path(directory)
+    settings = json.loads(json.dumps(settings))
+    before = _begun(directory, step)
+    kept = dict(before["files"]) if before else {}
+    if before and before["settings"] != settings:
+        changed = "; ".join(identity.changes(before["settings"], settings))
+        say(f"{directory}: made again, since this has changed: {changed}")
+        _forget(directory, kept)
+        kept = {}
+    done: dict[str, str] = {}
+    manifest = {"schema": SCHEMA, "step": step, "complete": False, "settings": settings, "files": done}
+    for name, make in parts.items():
+        path = directory / name
+        if name in kept and path.is_file() and files.sha256_file(path) == kept[name]:
+            done[name] = kept[name]
+            continue
+        files.write_bytes(path, make())
+        done[name] = files.sha256_file(path)
+        files.write_json(directory / MANIFEST, manifest)
+    _forget(directory, {name: digest for name, digest in kept.items() if name not in done})
+    files.write_json(directory / REPORT, report())
+    manifest["complete"] = True
+    files.write_json(directory / MANIFEST, manifest)
+    return manifest
+
+
+def step_lines(directory: str | os.PathLike, step: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (where it is, object) for each line of a finished step's JSONL files, in the order of the files.
+
+    Raises InputError for a step that is not complete, and for a file that is not as it was written.
+    """
+    directory = Path(directory)
+    manifest = _begun(directory, step)
+    if manifest is None or not manifest["complete"]:
+        raise InputError(f"the step {step!r} has not been finished; run it first", directory)
+    for name, digest in manifest["files"].items():
+        path = directory / name
+        if not path.is_file() or files.sha256_file(path) != digest:
+            raise InputError(f"is not as the step {step!r} wrote it; run the step again", path)
+        with open(path, "rb") as handle:
+            for number, line in enumerate(handle, 1):
+                where = f"{path} line {number}"
+                yield where, parse_json(line, where)
+
+
+def step_digest(directory: str | os.PathLike, step: str) -> str:
+    """Returns one SHA-256 over the names and digests of a step's files. Raises InputError for a step that is not there."""
+    manifest = _begun(Path(directory), step)
+    if manifest is None:
+        raise InputError(f"the step {step!r} has not been run; run it first", directory)
+    return files.sha256_json(sorted(manifest["files"].items()))
+
+
+def jsonl(rows: list[dict[str, Any]]) -> bytes:
+    """Returns rows as UTF-8 JSON, one a line."""
+    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode()
+
+
+def _begun(directory: Path, step: str) -> dict[str, Any] | None:
+    """Returns the manifest of an earlier run; None if the directory is new or empty."""
+    path = directory / MANIFEST
+    if not path.is_file():
+        if directory.is_dir() and any(directory.iterdir()):
+            raise InputError(f"has files, but no {MANIFEST}: not a step's; choose a new directory", directory)
+        return None
+    manifest = files.read_json(path)
+    known = isinstance(manifest, dict) and manifest.get("schema") == SCHEMA
+    if not known or manifest.get("step") != step or not isinstance(manifest.get("files"), dict):
+        raise InputError(f"is not the manifest of the step {step!r}; choose a new directory", path)
+    return manifest
+
+
+def _forget(directory: Path, written: Mapping[str, str]) -> None:
+    """Removes files that an earlier run wrote, unless somebody has changed them since."""
+    for name, digest in written.items():
+        path = directory / name
+        if path.is_file() and files.sha256_file(path) == digest:
+            path.unlink()
