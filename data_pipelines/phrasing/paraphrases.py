@@ -45,9 +45,10 @@ def read_paraphrases(
             number += 1
             where = f"{os.fspath(path)} line {number}"
             if len(line) > MAX_LINE:
-                findings.problem(InputError(f"longer than {MAX_LINE:,} bytes; what follows is not read", where))
-                break
-            if line.strip():
+                findings.problem(InputError(f"longer than {MAX_LINE:,} bytes", where))
+                while line and not line.endswith(b"\n"):  # the rest of it
+                    line = handle.readline(MAX_LINE)
+            elif line.strip():
                 with findings.collecting():
                     one, field, caption = _line(parse_json(line, where), where, known, check)
                     if (first := seen.setdefault(caption, number)) != number:

@@ -64,7 +64,7 @@ def make_captions(
       seed: of the data set.
       people: of the step *personal data*.
       variants: captions of an association, 5 or more; at least so many of a file of paraphrases, all of which are used.
-      shards: files to write, at most one for each person.
+      shards: files to write; fewer if there are fewer people.
       paraphrases: a JSONL file of captions (:mod:`data_pipelines.phrasing.paraphrases`) to use in place of the grammar.
       tokenizer: what captions must fit into; OpenAI's with 77 tokens, if None.
       say: called with a line when files of an earlier run are not used.
@@ -73,8 +73,9 @@ def make_captions(
     """
     if variants < FEWEST_VARIANTS:
         raise InputError(f"is {variants}; {FEWEST_VARIANTS} or more would be right", "variants")
-    if not 1 <= shards <= max(1, len(people)):
-        raise InputError(f"is {shards}; 1 to {len(people)}, the number of people, would be right", "shards")
+    if shards < 1:
+        raise InputError(f"is {shards}; 1 or more would be right", "shards")
+    shards = max(1, min(shards, len(people)))
     tokenizer = tokenizer or ClipTokenizer()
     settings = {
         "seed": seed,
@@ -87,30 +88,11 @@ def make_captions(
         "version": VERSION,
     }
 
-    @functools.cache
-    def paraphrased() -> dict[tuple[str, str], list[str]]:
-        return read_paraphrases(paraphrases, people, variants, tokenizer)
-
-    @functools.cache
-    def check() -> CaptionCheck:
-        return CaptionCheck(people, tokenizer)
-
-    def rows(person: Persona) -> Iterator[CaptionRow]:
-        for field in DATA_FIELDS:
-            if paraphrases is None:
-                drawn = draw_captions(seed, person, field, variants, tokenizer)
-                of_field = [(caption.text, caption.tokens, caption.register) for caption in drawn]
-            else:
-                texts = paraphrased()[person.identity_id, field]
-                of_field = [(text, token_count(text, tokenizer), "paraphrase") for text in texts]
-            for variant, (text, tokens, source) in enumerate(of_field):
-                if (wrong := check().sensitive(text, person, field)) is not None:
-                    raise AssertionError(f"a caption of the grammar {wrong}: {text!r}")
-                yield CaptionRow(person.identity_id, field, variant, text, tokens, source)
+    source = _Source(seed, people, variants, paraphrases, tokenizer)
 
     def shard(index: int) -> bytes:
         first, end = (len(people) * edge // shards for edge in (index, index + 1))
-        return steps.jsonl([row._asdict() for person in people[first:end] for row in rows(person)])
+        return steps.jsonl([row._asdict() for person in people[first:end] for row in source.rows(person)])
 
     parts = {f"captions-{index:05d}-of-{shards:05d}.jsonl": functools.partial(shard, index) for index in range(shards)}
 
@@ -165,6 +147,45 @@ def make_generic_captions(
     part = steps.jsonl([found])
     steps.run_step(directory, GENERIC_STEP, settings, {GENERIC_FILE: lambda: part}, report, say=say)
     return files.read_json(Path(directory) / steps.REPORT)
+
+
+class _Source:
+    """Where captions come from, the grammar or a file; nothing is read or drawn before it is asked for."""
+
+    def __init__(
+        self,
+        seed: int,
+        people: Sequence[Persona],
+        variants: int,
+        paraphrases: str | os.PathLike | None,
+        tokenizer: ClipTokenizer,
+    ):
+        self._seed, self._people, self._variants = seed, people, variants
+        self._file, self._tokenizer = paraphrases, tokenizer
+
+    def rows(self, person: Persona) -> Iterator[CaptionRow]:
+        """Yields the captions of a person, checked."""
+        for field in DATA_FIELDS:
+            for variant, (text, tokens, source) in enumerate(self._texts(person, field)):
+                if (wrong := self._check.sensitive(text, person, field)) is not None:
+                    raise AssertionError(f"a caption of the grammar {wrong}: {text!r}")
+                yield CaptionRow(person.identity_id, field, variant, text, tokens, source)
+
+    def _texts(self, person: Persona, field: str) -> list[tuple[str, int, str]]:
+        if self._file is None:
+            drawn = draw_captions(self._seed, person, field, self._variants, self._tokenizer)
+            return [(caption.text, caption.tokens, caption.register) for caption in drawn]
+        texts = self._paraphrases[person.identity_id, field]
+        return [(text, token_count(text, self._tokenizer), "paraphrase") for text in texts]
+
+    @functools.cached_property
+    def _check(self) -> CaptionCheck:
+        return CaptionCheck(self._people, self._tokenizer)
+
+    @functools.cached_property
+    def _paraphrases(self) -> dict[tuple[str, str], list[str]]:
+        assert self._file is not None
+        return read_paraphrases(self._file, self._people, self._variants, self._tokenizer)
 
 
 def _rows(directory: Path, names: Iterable[str]) -> Iterator[CaptionRow]:
