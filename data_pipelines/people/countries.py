@@ -6,7 +6,7 @@ country, its numbers have the same patterns, which are explained there.
 
 - ``_LIVES``: which share of a country's people look so, in percent, and where their names come from: faker locales, or
   lists of ours (``names.py``). Countries with large communities of several origins have several lines; the shares are
-  rounded from censuses. Where faker has no list for a country, a neighbour's of the same language is used.
+  approximate. Where faker has no list for a country, a neighbour's of the same language is used.
 - ``_NUMBERS``: calling code, telephone numbers, BBAN, passport. Numbers for fiction are used where a regulator reserves
   them (the North American 555-01XX, ACMA's 5550 and 7010 XXXX); elsewhere there is a run of zeros, seldom assigned.
 - A country without a BBAN has no IBANs (SWIFT IBAN registry). Its people hold an account in one of the countries after ``@``,
