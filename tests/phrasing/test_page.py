@@ -56,6 +56,7 @@ def test_the_example_of_a_paraphrase_passes(people):
 
 def test_the_counts():
     counts = [len(set().union(*(grammar().forms(field, one) for one in REGISTERS[:-1]))) for field in DATA_FIELDS]
-    assert f"between {min(counts) // 10 * 10} and {-(-max(counts) // 10) * 10} *forms*" in documents.read(PAGE), counts
+    text = " ".join(documents.read(PAGE).split())
+    assert f"between {min(counts) // 10 * 10} and {-(-max(counts) // 10) * 10} *forms*" in text, counts
     abroad = sum(place.bank_countries != (code,) for code, place in places().items())
-    assert f"the {abroad} countries without IBANs" in documents.read(PAGE)
+    assert f"the {abroad} countries without IBANs" in text
