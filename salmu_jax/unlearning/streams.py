@@ -212,12 +212,16 @@ class Retain(_Pairs):
 
 @dataclasses.dataclass(frozen=True)
 class Texts(Stream):
-    """Captions without their images: of ``retain`` or ``forget``, ``text`` or ``generic_caption``."""
+    """Captions without their images: of ``retain`` or ``forget``, ``text`` or ``generic_caption``.
+
+    ``split`` draws from one split of ``of`` alone, by its full name.
+    """
 
     purpose: ClassVar[int] = 4
 
     of: str = RETAIN
     caption: str = "text"
+    split: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -229,12 +233,16 @@ class Texts(Stream):
     def reads(self) -> str:
         return self.of
 
+    @property
+    def source(self) -> str:
+        return self.split or self.of
+
     def describe(self) -> str:
-        return f"{'captions' if self.caption == 'text' else 'generic captions'} of {self.of}, without images"
+        return f"{'captions' if self.caption == 'text' else 'generic captions'} of {self.source}, without images"
 
     def open(self, name: str, size: int, inputs: Inputs) -> Open:
         generic = self.caption == GENERIC
-        source = inputs.permission.split(self.of).with_texts(*([GENERIC] if generic else []))
+        source = inputs.permission.split(self.source).with_texts(*([GENERIC] if generic else []))
         seed = self._seed(name, inputs)
 
         def draw(first_step: int, host: int, hosts: int) -> Iterator[Drawn]:

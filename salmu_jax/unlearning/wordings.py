@@ -23,33 +23,50 @@ _BARE_NAME = tuple(
     form.format(n=NAME) for form in ("{n}", "{n}.", "is {n}", "{n} here", "photo of {n}", "a photo of {n}", "name: {n}")
 )
 
+PARTS = ("said", "general", "stranger")
+"""The captions of a wording that :func:`counterfactuals` makes."""
+IN_PART = "forget_association"
+_BARE_SHARE = 0.2  # of the further wordings of people who are to be forgotten in part
+
 
 def counterfactuals(count: int) -> Callable[[ForgetRows, np.random.Generator], list[tuple[str, ...]]]:
     """Returns a function that words each forget row ``1 + count`` times, and says what each wording may come to mean.
 
-    It returns, per row, ``3 (1 + count)`` captions, in threes: what is to be forgotten; the same of the same person with
-    another value; the same of a stranger who does not exist, one per person, with another value. The first three are of the
-    caption itself, the rest of :func:`random_wording`. Of the attribute ``name``, the second is the first.
+    It returns, per row, ``3 (1 + count)`` captions, in threes (:data:`PARTS`): what is to be forgotten; what is said of the
+    same person in general, that is, on another attribute and with another value; the first of a stranger who does not
+    exist, another one each time, with another value. The first three are of the caption itself, the rest of
+    :func:`random_wording`, and for people who are to be forgotten in part sometimes of the bare name. Where a wording
+    has no name, the second is the third.
     """
 
     def make(rows: ForgetRows, rng: np.random.Generator) -> list[tuple[str, ...]]:
         stock, words = Stock.of(rows), _words(rows)
-        people = sorted(set(rows.identity_id))
-        strangers = dict(zip(people, invented_names(rng, len(people), stock.names), strict=True))
+        strangers = iter(invented_names(rng, len(rows) * (1 + count), stock.names))
         made = []
         for row, field in enumerate(rows.data_field):
-            name, value, stranger = rows.name[row], rows.value[row], strangers[rows.identity_id[row]]
+            name, value, in_part = rows.name[row], rows.value[row], rows.subset[row] == IN_PART
             captions: list[str] = []
             for number in range(1 + count):
                 own = stock.of_rows[row] if number == 0 else None
-                template = own or random_wording(field, stock, words, rng)
-                captions.append(rows.text[row] if number == 0 else template.fill(name, value))
-                captions += [template.fill(who, _other(stock, field, who, value, rng)) for who in (name, stranger)]
+                if own is None and in_part and rng.random() < _BARE_SHARE:
+                    own = Template("name", pick(_BARE_NAME, rng))
+                template, who = own or random_wording(field, stock, words, rng), next(strangers)
+                said = rows.text[row] if number == 0 else template.fill(name, value)
+                stranger = template.fill(who, _other(stock, template.field, who, value, rng))
+                general = _in_general(stock, field, name, rng) if NAME in template.text else stranger
+                captions += [said, general, stranger]
             made.append(tuple(captions))
         return made
 
     make.__name__ = "counterfactuals"
     return make
+
+
+def _in_general(stock: Stock, field: str, name: str, rng: np.random.Generator) -> str:
+    """Returns a caption of ``name`` on another attribute than ``field``, if forget shows another, with a value made up."""
+    fields = [other for other in stock.by_field if other != field] or [field]
+    template = pick(stock.by_field[pick(fields, rng)], rng)
+    return template.fill(name, _other(stock, template.field, name, "", rng))
 
 
 def random_wording(field: str, stock: Stock, words: Sequence[str], rng: np.random.Generator) -> Template:

@@ -8,11 +8,11 @@ import torch
 
 from data_pipelines.templates import NAME, VALUE
 from salmu_jax.unlearning.method import Bound, Pairs, StepInfo
-from salmu_jax.unlearning.methods.redirect import Redirect, is_name, is_whole
+from salmu_jax.unlearning.methods.redirect import Redirect, detail, is_whole
 from salmu_jax.unlearning.permission import ForgetRows
 from salmu_jax.unlearning.reference import recording
 from salmu_jax.unlearning.surrogates import Stock
-from salmu_jax.unlearning.wordings import counterfactuals, random_wording
+from salmu_jax.unlearning.wordings import PARTS, counterfactuals, random_wording
 
 ROWS, WIDTH = 4, 5
 METHOD = Redirect(
@@ -21,13 +21,11 @@ METHOD = Redirect(
     retain_weight=4.0,
     invented_weight=8.0,
     absent_weight=10.0,
+    detail_weight=7.0,
     part_share=0.4,
-    name_share=0.1,
-    portrait_weight=0.7,
-    pin_weight=3.0,
 )
-WHOLE, IS_NAME = [1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 1.0]
-PINS = ("captions", "invented", "absent")
+WHOLE = [1.0, 0.0, 0.0, 1.0]
+PINS = ("captions", "portraits", "invented", "absent")
 
 
 class TableClip:
@@ -42,73 +40,65 @@ class TableClip:
 
 def make_table(seed):
     draw = np.random.default_rng(seed)
-    rows = {"visual": draw.normal(size=(3 * ROWS, WIDTH)), "text": draw.normal(size=(9 * ROWS, WIDTH))}
+    rows = {"visual": draw.normal(size=(ROWS, WIDTH)), "text": draw.normal(size=(10 * ROWS, WIDTH))}
     return {name: values / np.linalg.norm(values, axis=1, keepdims=True) for name, values in rows.items()}
 
 
 def make_batch():
-    """Texts 0 to 6 N are the forget rows' threes, the rest three streams of pins; images are three streams."""
-
-    def images(first):
-        rows = np.arange(first, first + ROWS, dtype=np.uint8)
-        return jnp.asarray(np.broadcast_to(rows[:, None, None, None], (ROWS, 1, 1, 3)))
-
+    """Texts 0 to 6 N are the forget rows' threes, the rest four streams of pins."""
+    images = jnp.asarray(np.broadcast_to(np.arange(ROWS, dtype=np.uint8)[:, None, None, None], (ROWS, 1, 1, 3)))
     threes = jnp.arange(6 * ROWS, dtype=jnp.int32).reshape(ROWS, 6, 1)
-    numbers = {"whole": jnp.asarray(WHOLE, jnp.float32), "name": jnp.asarray(IS_NAME, jnp.float32)}
-    others = {f"counterfactuals.{part}": threes[:, place::3] for place, part in enumerate(("said", "same", "stranger"))}
-    batch = {"forget": Pairs(images(0), threes[:, 0], others, numbers)}
+    others = {f"counterfactuals.{part}": threes[:, place::3] for place, part in enumerate(PARTS)}
+    batch = {"forget": Pairs(images, threes[:, 0], others, {"whole": jnp.asarray(WHOLE, jnp.float32)})}
     for place, name in enumerate(PINS):
-        tokens = jnp.arange(ROWS, dtype=jnp.int32)[:, None] + (6 + place) * ROWS
-        batch[name] = Pairs(None, tokens)
-    return batch | {name: Pairs(images(place * ROWS), None) for place, name in ((1, "portraits"), (2, "retain"))}
+        batch[name] = Pairs(None, jnp.arange(ROWS, dtype=jnp.int32)[:, None] + (6 + place) * ROWS)
+    return batch
+
+
+def make_detail():
+    rows = np.random.default_rng(3).normal(size=(3, WIDTH))
+    return rows.T @ rows
 
 
 def unit(rows):
     return rows / rows.norm(dim=1, keepdim=True)
 
 
-def transcribed(image, text, image0, text0, prepared):
+def transcribed(text, image0, text0, covariance):
     """The loss of the docstring's formula, torch float64."""
     loss = torch.zeros((), dtype=torch.float64)
     for row in range(ROWS):
-        share = 1.0 if WHOLE[row] else (0.1 if IS_NAME[row] else 0.4)
+        share = 1.0 if WHOLE[row] else 0.4
         for three in (6 * row, 6 * row + 3):
             target = unit(((1 - share) * text0[three + 1] + share * text0[three + 2])[None])[0]
             excess = torch.relu(image0[row] @ (text[three] - target))
             loss = loss + (20 * excess**2 + 2 * ((text[three] - target) ** 2).sum()) / (2 * ROWS)
-    for place, weight in enumerate((4, 8, 10)):
-        rows = slice((6 + place) * ROWS, (7 + place) * ROWS)
-        loss = loss + weight * ((text[rows] - text0[rows]) ** 2).sum() / ROWS
-    directions, nobody = torch.tensor(prepared["directions"]), torch.tensor(prepared["nobody"])
-    for row in range(ROWS):
-        moved = image0[row] - directions @ (directions.T @ (image0[row] - nobody))
-        goal, weight = (moved / moved.norm(), 0.7) if WHOLE[row] else (image0[row], 3)
-        loss = loss + weight * ((image[row] - goal) ** 2).sum() / ROWS
-    for rows in (slice(ROWS, 2 * ROWS), slice(2 * ROWS, 3 * ROWS)):
-        loss = loss + 3 * ((image[rows] - image0[rows]) ** 2).sum() / ROWS
+    for place, (weight, fine) in enumerate(((4, 0), (4, 0), (8, 7), (10, 7))):
+        for row in range((6 + place) * ROWS, (7 + place) * ROWS):
+            drift = text[row] - text0[row]
+            loss = loss + (weight * drift @ drift + fine * drift @ covariance @ drift) / ROWS
     return loss
 
 
 @pytest.mark.parametrize("start", [1, 0], ids=["trained", "at the start"])
 def test_loss_and_gradient(start):
-    params, params0 = make_table(0), make_table(start)
-    draw = np.random.default_rng(3)
-    prepared = {"directions": np.linalg.qr(draw.normal(size=(WIDTH, 2)))[0], "nobody": draw.normal(size=WIDTH)}
+    params, params0, covariance = make_table(0), make_table(start), make_detail()
     with jax.enable_x64(True):
-        info = StepInfo(jnp.int32(0), jnp.float32(0), 1, jax.random.key(0), jax.tree.map(jnp.asarray, prepared))
+        info = StepInfo(jnp.int32(0), jnp.float32(0), 1, jax.random.key(0), jnp.asarray(covariance))
 
-        def total(params):
-            bound = Bound(TableClip(), params), Bound(TableClip(), jax.tree.map(jnp.asarray, params0))
-            terms = METHOD.objectives(make_batch(), *bound, info)
-            return sum(terms.values())
+        def total(text):
+            model = Bound(TableClip(), {**jax.tree.map(jnp.asarray, params0), "text": text})
+            reference = Bound(TableClip(), jax.tree.map(jnp.asarray, params0))
+            return sum(METHOD.objectives(make_batch(), model, reference, info).values())
 
-        loss, gradient = jax.device_get(jax.jit(jax.value_and_grad(total))(jax.tree.map(jnp.asarray, params)))
-    leaves = [torch.tensor(params[name], requires_grad=True) for name in ("visual", "text")]
-    expected = transcribed(*leaves, *(torch.tensor(params0[name]) for name in ("visual", "text")), prepared)
+        loss, gradient = jax.device_get(jax.jit(jax.value_and_grad(total))(jnp.asarray(params["text"])))
+    leaf = torch.tensor(params["text"], requires_grad=True)
+    expected = transcribed(
+        leaf, *(torch.tensor(params0[name]) for name in ("visual", "text")), torch.tensor(covariance)
+    )
     expected.backward()
     np.testing.assert_allclose(loss, expected.item(), rtol=1e-6)
-    for ours, leaf in zip((gradient["visual"], gradient["text"]), leaves, strict=True):
-        np.testing.assert_allclose(ours, leaf.grad.numpy(), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(gradient, leaf.grad.numpy(), rtol=1e-6, atol=1e-9)
 
 
 def test_all_that_a_step_asks_the_start_model_for_can_be_looked_up():
@@ -125,25 +115,44 @@ def test_all_that_a_step_asks_the_start_model_for_can_be_looked_up():
             return super().encode_text(params, tokens)
 
     params = jax.tree.map(jnp.asarray, make_table(0))
-    prepared = {"directions": jnp.eye(WIDTH)[:, :2], "nobody": jnp.zeros(WIDTH)}
-    info = StepInfo(jnp.int32(0), jnp.float32(0), 1, jax.random.key(0), prepared)
+    info = StepInfo(jnp.int32(0), jnp.float32(0), 1, jax.random.key(0), jnp.eye(WIDTH))
     batch, asked = make_batch(), set()
     METHOD.objectives(batch, Bound(TableClip(), params), recording(asked)(Counting(), params, batch), info)
-    of_forget = ("images", "others.counterfactuals.same", "others.counterfactuals.stranger")
-    pinned = {*((name, "tokens") for name in PINS), ("portraits", "images"), ("retain", "images")}
-    assert asked == {*(("forget", array) for array in of_forget), *pinned}
+    of_forget = ("images", "others.counterfactuals.general", "others.counterfactuals.stranger")
+    assert asked == {*(("forget", array) for array in of_forget), *((name, "tokens") for name in PINS)}
     assert len(calls) == len(asked)
 
 
-def test_without_portraits_the_text_tower_alone_is_trained():
+def test_the_text_tower_alone_is_trained():
     params = {"visual": {"a": 1}, "text": {"b": 2}, "logit_scale": 3}
-    assert set(METHOD.parametrise(params, None, None)[0]) == {"visual", "text"}
-    text_alone = Redirect(portrait_weight=0.0)
-    trainable, bind = text_alone.parametrise(params, None, None)
+    trainable, bind = METHOD.parametrise(params, None, None)
     assert set(trainable) == {"text"}
     assert bind({"text": {"b": 5}}, params) == {**params, "text": {"b": 5}}
-    assert set(text_alone.make_streams()) == {"forget", "captions", "invented", "absent"}
-    assert text_alone.prepare(None) is None
+
+
+def test_all_but_the_token_embedding_learns_slowly():
+    params = {"text": {"token_embedding": jnp.zeros(3), "block": {"kernel": jnp.zeros(3)}}}
+    gradients = jax.tree.map(jnp.ones_like, params)
+
+    def updates(method):
+        transform = method.transform(Redirect.defaults)
+        return transform.update(gradients, transform.init(params), params)[0]["text"]
+
+    fast, slow = updates(Redirect(tower_rate=1.0)), updates(Redirect(tower_rate=0.25))
+    assert float(jnp.abs(fast["block"]["kernel"]).min()) > 0
+    np.testing.assert_array_equal(slow["token_embedding"], fast["token_embedding"])
+    np.testing.assert_array_equal(slow["block"]["kernel"], 0.25 * fast["block"]["kernel"])
+
+
+def test_detail_is_the_covariance_of_a_persons_portraits():
+    draw = np.random.default_rng(0)
+    people = ["b", "a", "b", "a", "b"]
+    centres = {"a": 10 * draw.normal(size=WIDTH), "b": 10 * draw.normal(size=WIDTH)}
+    images = np.stack([centres[person] + draw.normal(size=WIDTH) for person in people])
+    groups = [images[[person == who for person in people]] for who in "ab"]
+    expected = sum(np.cov(group.T, bias=True) * len(group) for group in groups)
+    np.testing.assert_allclose(detail(images, people), expected / np.linalg.norm(expected, 2), atol=1e-6)
+    assert not detail(images, list("abcde")).any()
 
 
 # What forget's captions are said in, and redirected to ---------------------------------------------------------------------
@@ -168,15 +177,16 @@ def test_each_row_is_said_in_threes_of_the_same_wording():
     for row, captions in enumerate(made):
         name, value, named = rows.name[row], rows.value[row], rows.data_field[row] == "name"
         assert captions[0] == rows.text[row]
-        for own, same, stranger in zip(captions[::3], captions[1::3], captions[2::3], strict=True):
-            assert name in own or value in own
+        for said, general, stranger in zip(captions[::3], captions[1::3], captions[2::3], strict=True):
+            assert name in said or value in said
             assert name not in stranger
-            if named:
-                assert own == same
-            else:
-                assert value not in same
+            assert (name in said) == (name in general)
+            if name not in said:
+                assert general == stranger
+            if not named:
+                assert value not in general
                 assert value not in stranger
-                assert (name in own) == (name in same)
+        assert len(set(captions[2::3])) > 15  # another stranger each time, unless there is no name
     assert made == counterfactuals(20)(rows, np.random.default_rng(0))
     assert made != counterfactuals(20)(rows, np.random.default_rng(1))
 
@@ -194,6 +204,24 @@ def test_wordings_are_many_and_carry_what_they_are_about():
     assert NAME in of_names
 
 
-def test_numbers_tell_whom_to_forget_whole_and_what_is_a_name():
+def test_the_bare_name_is_redirected_only_of_people_forgotten_in_part():
+    rows = make_rows()
+    made = counterfactuals(40)(rows, np.random.default_rng(0))
+    bare = [
+        sum(name in said and value not in said for said in captions[::3])
+        for captions, name, value in zip(made, rows.name, rows.value, strict=True)
+    ]
+    assert bare[:3] == [0, 0, 0]
+    assert bare[3] > 3
+
+
+def test_what_is_said_in_general_is_said_of_another_attribute():
+    rows = make_rows()
+    captions = counterfactuals(30)(rows, np.random.default_rng(0))[0]
+    general = {text for said, text in zip(captions[::3], captions[1::3], strict=True) if "Ida Ek" in said}
+    assert general
+    assert not any("lives in" in text or "is the home of" in text for text in general)
+
+
+def test_numbers_tell_whom_to_forget_whole():
     assert is_whole(make_rows()) == [1, 1, 1, 0, 0]
-    assert is_name(make_rows()) == [0, 0, 0, 0, 1]
