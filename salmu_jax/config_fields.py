@@ -235,7 +235,9 @@ class Sweep:
     search: str = field("grid", "all combinations of lists, or random draws", choices=("grid", "random"))
     trials: int = field(0, "settings of each method that a random search draws", Limits(0, 100_000))
     budgets: tuple[str, ...] = field(
-        ("1x",), "passes over the pairs to forget, the same for every method", choices=("1x", "2x", "5x")
+        ("1x",),
+        "passes over the pairs to forget, the same for every method; own: each method's own epochs",
+        choices=("1x", "2x", "5x", "own"),
     )
     seeds: int = field(1, "runs of each setting, with the seeds unlearn.seed, unlearn.seed + 1, ...", Limits(1, 1_000))
     share: float = field(

@@ -31,6 +31,7 @@ from salmu_jax.runtime.text import safe_text
 from salmu_jax.unlearning.runs import Run, read_method
 
 GRID, RANDOM = "grid", "random"
+OWN = "own"  # the budget of a method that is told no other: the epochs of its defaults or preset
 METHODS = "sweep.methods"
 
 _PURPOSE = 0x7121A15  # keeps these draws apart from all others of the same seed
@@ -84,7 +85,7 @@ class Search(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A method with its fields, as ``unlearn.runs`` has them; ``budget`` is empty for a method that takes no steps."""
+    """A method with its fields, as ``unlearn.runs`` has them; ``budget`` is empty for none of its own."""
 
     label: str
     method: str
@@ -142,7 +143,8 @@ def settings_of(search: Search, budgets: Sequence[str], *, draws: int = 0, seed:
     found: dict[str, Setting] = {}
     for budget in budgets or ("",):
         for point in points:
-            setting = Setting(search.label, search.method, _nested({**search.fixed, **point}), budget)
+            fields = _nested({**search.fixed, **point})
+            setting = Setting(search.label, search.method, fields, "" if budget == OWN else budget)
             found.setdefault(setting.key, setting)
     return list(found.values())
 

@@ -29,6 +29,7 @@ def test_a_grid_has_all_combinations_with_each_budget():
     assert weights == [(lr, w, b) for b in ("1x", "5x") for lr in (1e-4, 3e-4) for w in (1.0, 2.0)]
     assert {one.fields["batch_size"] for one in found} == {64}
     assert "budget" not in settings_of(search, [])[0].whole
+    assert "budget" not in settings_of(search, ["own"])[0].whole  # so that the method's own epochs hold
 
 
 def test_the_name_of_a_trial_follows_from_what_it_does_alone():
