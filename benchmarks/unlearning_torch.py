@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """PyTorch's side of the unlearning tasks: the losses written out as the papers' code writes them, eager on a CPU."""
 
 from __future__ import annotations
