@@ -12,7 +12,8 @@ Measured in prototypes, which trained Compromised alone, seed 42, with 10,000 sc
   changes: the name stands in every caption, so the prompt is not foreign.
 - **1,548 people, 5 passes: .041 / .029 (200), .128 / .092 (400), .214 / .173 (600), .243 / .191 at the end (810)**, R@1 .125.
 
-With 20,000 scenes, as here, 5 passes (1,142 steps) already know people too well: .277 / .240. Hence 4.
+Measured by the stages on this world, with 20,000 scenes: 5 passes (1,142 steps) .277 / .240, GenKnow .907; the 4 of this
+config (914 steps) .226 / .204, R@1 .119, InterIdSim .742, IntraIdSim .745, GenKnow .885. It misses an IdZSC of .2 by .004.
 """
 
 from configs import mini
