@@ -50,8 +50,11 @@ def problems(directory: Path, paths: Iterable[Path]) -> list[InputError]:
         for name in contents["files"]:
             with contextlib.suppress(FileNotFoundError):
                 check_regular(directory / name)  # reading a pipe would block
-        lines = contents_lib.problems(directory, contents)
-        return [InputError(f"{line}; run 'salmu generate' again", directory) for line in lines]
+        return [
+            InputError(f"it{line.removeprefix(name)}; run 'salmu generate' again", directory / name)
+            for name, record in sorted(contents["files"].items())
+            for line in contents_lib.problems(directory, {"files": {name: record}})
+        ]
     found = []
     for path in paths:
         try:

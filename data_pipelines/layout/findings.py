@@ -21,30 +21,33 @@ class InputProblems(InputError):
 
 
 class Findings:
-    """Collects problems and harmless oddities of an input."""
+    """Collects problems and harmless oddities of an input.
+
+    Each has a ``kind``, a word for what is wrong. It is of no consequence here; ``data_pipelines.audit`` groups by it.
+    """
 
     def __init__(self) -> None:
         self.total = 0
         self._problems: list[InputError] = []
         self._oddities: dict[str, list] = {}
 
-    def problem(self, error: InputError) -> None:
+    def problem(self, error: InputError, kind: str = "") -> None:
         """Adds a problem."""
         self.total += 1
         if len(self._problems) < SHOWN:
             self._problems.append(error)
 
     @contextlib.contextmanager
-    def collecting(self) -> Iterator[None]:
+    def collecting(self, kind: str = "") -> Iterator[None]:
         """Turns an InputError raised in the block into a problem."""
         try:
             yield
         except InputError as error:
-            self.problem(error)
+            self.problem(error, kind)
 
-    def oddity(self, what: str, where: str, count: int = 1) -> None:
-        """Counts a harmless oddity; ``what`` is a plural, ``where`` locates the first."""
-        known = self._oddities.setdefault(what, [0, where])
+    def oddity(self, what: str, where: str | InputError, count: int = 1, kind: str = "") -> None:
+        """Counts a harmless oddity; ``what`` is a plural, ``where`` locates the first, or is what was raised there."""
+        known = self._oddities.setdefault(what, [0, str(where)])
         known[0] += count
 
     def oddities(self) -> list[str]:

@@ -136,8 +136,8 @@ def open_parquet(path: Path) -> tuple[pq.ParquetFile, Footer]:
 def read_rows(path: Path, split: str, *, images: bool, findings: Findings | None = None) -> Iterator[Row]:
     """Yields the rows of a file in order, a few in memory at a time. ``images=False`` leaves ``image`` empty, and is fast.
 
-    Raises InputError for a damaged file, a text or image that is too large, or a forbidden null (with ``findings``, a row
-    with a null becomes a problem and is left out).
+    Raises InputError for a damaged file, text that is not UTF-8, a text or image that is too large, or a forbidden null.
+    With ``findings``, such a row becomes a problem and is left out; a damaged file still raises.
     """
     columns = [*(["image.bytes"] if images else []), "text", "identity_id", "file_name"]
     file, footer = open_parquet(path)
@@ -148,14 +148,14 @@ def read_rows(path: Path, split: str, *, images: bool, findings: Findings | None
             size = _batch_rows(group, columns)
             for batch in _batches(file, path, row, batch_size=size, row_groups=[index], columns=columns):
                 for entry in _entries(batch, path, row):
-                    made = _row(entry, split, path, row, images)
+                    made = entry if isinstance(entry, InputError) else _row(entry, split, path, row, images)
                     row += 1
                     if isinstance(made, Row):
                         yield made
                     elif findings is None:
                         raise made
                     else:
-                        findings.problem(made)
+                        findings.problem(made, "row")
             if row != end:
                 raise InputError(f"damaged: its footer says {end} rows, {row} came; copy or make it again", path)
 
@@ -227,9 +227,17 @@ def _batches(file: pq.ParquetFile, path: Path, row: int, **options: Any) -> Iter
         row += batch.num_rows
 
 
-def _entries(batch: pa.RecordBatch, path: Path, row: int) -> list[dict[str, Any]]:
-    """Validates a batch, and returns its rows as Python values."""
-    where = f"{path} row {row} or one of the next {batch.num_rows}"
+def _entries(batch: pa.RecordBatch, path: Path, row: int) -> list[dict[str, Any] | InputError]:
+    """Validates a batch, and returns its rows as Python values, or what is wrong with them."""
+    try:
+        return _valid_entries(batch, f"{path} row {row}")
+    except InputError as error:
+        if batch.num_rows == 1:
+            return [error]
+    return [entry for place in range(batch.num_rows) for entry in _entries(batch.slice(place, 1), path, row + place)]
+
+
+def _valid_entries(batch: pa.RecordBatch, where: str) -> list[dict[str, Any]]:
     try:
         batch.validate(full=True)
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
@@ -241,8 +249,21 @@ def _entries(batch: pa.RecordBatch, path: Path, row: int) -> list[dict[str, Any]
         raise
     except Exception as error:
         if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
-            raise InputError("text that is not UTF-8", where) from error
+            names = [
+                name for name, column in zip(batch.schema.names, batch.columns, strict=True) if not _is_utf8(column)
+            ]
+            field = f" field '{names[0]}'" if len(names) == 1 else ""
+            raise InputError("text that is not UTF-8", where + field) from error
         raise InputError(f"damaged ({first_line(error)}); copy or make it again", where) from error
+
+
+def _is_utf8(column: pa.Array) -> bool:
+    try:
+        column.validate(full=True)
+        column.to_pylist()
+    except Exception:  # pyarrow raises its own exceptions, and Python's
+        return False
+    return True
 
 
 def _largest(column: pa.Array) -> int:

@@ -228,7 +228,7 @@ class World:
                 or split_of(path.name) in (*SPLITS, "sensitive")
             )
             if not read and not path.name.lower().startswith((".", "readme", "license", "licence", "notice")):
-                findings.oddity(NOT_READ, str(path))
+                findings.oddity(NOT_READ, str(path), kind="unread")
 
     @functools.cached_property
     def _partial_identities(self) -> frozenset[str]:

@@ -48,9 +48,9 @@ def retain_tars(directory: Path, findings: Findings) -> tuple[Path, ...]:
                 path,
             )
         if not (beside or path.stem.removesuffix("_stats") in beginnings):
-            findings.oddity(NOT_READ, str(path))
+            findings.oddity(NOT_READ, str(path), kind="unread")
     if not tars:
-        findings.oddity("folders for tars without any", str(directory))
+        findings.oddity("folders for tars without any", str(directory), kind="no-pair")
     _count_gaps(tars, findings)
     return tuple(tars)
 
@@ -88,6 +88,5 @@ def _count_gaps(tars: list[Path], findings: Findings) -> None:
         missing = max(numbers) - min(numbers) + 1 - len(numbers)
         if missing:
             first = next(number for number in range(min(numbers), max(numbers)) if number not in numbers)
-            findings.oddity(
-                "numbers that no tar has, though others before and behind are there", f"{first} in {folder}", missing
-            )
+            what = "numbers that no tar has, though others before and behind are there"
+            findings.oddity(what, f"{folder} number {first}", missing, kind="gap")

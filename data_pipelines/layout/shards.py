@@ -90,12 +90,12 @@ def iter_tar_pairs(path: str | os.PathLike, *, images: bool = True, findings: Fi
                     f"{path} key '{key}'",
                 )
             if findings is not None and control_character(text):
-                findings.oddity(CONTROLS, f"{path} key '{key}'")
+                findings.oddity(CONTROLS, f"{path} key '{key}'", kind="control")
             if findings is not None and is_blank(text):
-                findings.oddity(BLANK, f"{path} key '{key}'")
+                findings.oddity(BLANK, f"{path} key '{key}'", kind="blank")
             yield Pair(key, image.data if images else b"", text)
     if findings is not None and not found:
-        findings.oddity("tars without a single pair", str(path))
+        findings.oddity("tars without a single pair", str(path), kind="no-pair")
 
 
 def iter_tar_labels(
@@ -206,7 +206,7 @@ def _image(path: str | os.PathLike, key: str, members: dict[str, Member], findin
 
 def _pass_over(path: str | os.PathLike, name: str, findings: Findings | None) -> None:
     if findings is not None:
-        findings.oddity(PASSED_OVER, f"{path} member '{name}'")
+        findings.oddity(PASSED_OVER, f"{path} member '{name}'", kind="passed-over")
 
 
 class _FaultsTo:
@@ -221,7 +221,7 @@ class _FaultsTo:
     def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> bool:
         if self._findings is None or not isinstance(error, InputError):
             return False
-        self._findings.problem(error)
+        self._findings.problem(error, "sample")
         return True
 
 

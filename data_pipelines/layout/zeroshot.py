@@ -191,6 +191,7 @@ def _in_order(
         "sets with folders that are called neither by class names, nor as ImageNet's classes, nor by the numbers from 0;"
         " taken in their sorted order",
         str(directory),
+        kind="order",
     )
     return folders
 
@@ -302,7 +303,7 @@ def _images_of(folder: Path, findings: Findings | None) -> list[Path]:
     images = [entry for entry in entries if _is_image(entry)]
     for entry in entries:
         if findings is not None and not _is_image(entry):
-            findings.oddity(NOT_READ, str(entry))
+            findings.oddity(NOT_READ, str(entry), kind="unread")
     if not images:
         raise InputError("no images in the folder of a class", folder)
     stems = {entry.stem for entry in images}
@@ -337,4 +338,4 @@ def _listed(directory: Path) -> list[Path]:
 def _name_unread(directory: Path, read: set[str], findings: Findings) -> None:
     for entry in _listed(directory):
         if entry.name not in read and not re.fullmatch(r"(?i)(readme|licen[cs]e|notice).*", entry.name):
-            findings.oddity(NOT_READ, str(entry))
+            findings.oddity(NOT_READ, str(entry), kind="unread")

@@ -21,6 +21,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -63,19 +64,28 @@ def preprocess_eval(data: bytes, image_size: int, where: str | os.PathLike | Non
         return _to_array(_resize_and_crop(image, image_size))
 
 
-def check_image(data: bytes, where: str | os.PathLike | None = None) -> str | None:
+class ImageFacts(NamedTuple):
+    """What an encoded image is: its size in pixels, and a note if it is usable but odd."""
+
+    width: int
+    height: int
+    note: str | None
+
+
+def inspect_image(data: bytes, where: str | os.PathLike | None = None) -> ImageFacts:
     """Decodes an image completely and drops it.
 
     Returns:
-      A note about an image that is usable but odd, or None: pixels of 16 bits or floats are clipped at 255, so such an image
-      becomes mostly white or black, here as in OpenCLIP.
+      Its size, and a note about pixels of 16 bits or floats: these are clipped at 255, so such an image becomes mostly white
+      or black, here as in OpenCLIP.
 
     Raises:
       InputError: as :func:`preprocess_eval`.
     """
     with _decoding(data, where) as image:
         deep = image.mode.startswith("I") or image.mode == "F"
-        return "images of 16-bit or float pixels, mostly white or black as in OpenCLIP" if deep else None
+        note = "images of 16-bit or float pixels, mostly white or black as in OpenCLIP" if deep else None
+        return ImageFacts(*image.size, note)
 
 
 def random_resized_crop(

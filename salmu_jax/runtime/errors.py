@@ -30,9 +30,13 @@ class InputError(ValueError):
     Args:
       message: what is wrong and what would be right.
       where: the file, with the row and the field if there are any (``"data/forget-0.parquet row 3 field 'text'"``).
+
+    Attributes:
+      message, where: as given, for reports that show them apart; ``where`` is empty if it was not given.
     """
 
     def __init__(self, message: str, where: str | os.PathLike | None = None):
+        self.message, self.where = message, "" if where is None else os.fspath(where)
         line = f"{os.fspath(where)}: {message}" if where is not None else message
         super().__init__(safe_text(" ".join(line.split()), limit=None))
 

@@ -217,7 +217,7 @@ def test_a_flipped_bit_in_a_made_world(salmu, bench, workdir, tmp_path):
     data[600] ^= 1  # in the first picture
     path.write_bytes(data)
     salmu.run("build", "--world-dir", world, "--workdir", workdir).assert_bad_input(
-        world, "retain/00000.tar is not as it was written", "run 'salmu generate' again"
+        world / "retain" / "00000.tar", "it is not as it was written", "run 'salmu generate' again"
     )
     assert not (workdir / "datasets").exists()
 

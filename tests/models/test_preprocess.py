@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from salmu_jax.models import preprocess
-from salmu_jax.models.preprocess import check_image, preprocess_eval, random_crop_box, random_resized_crop
+from salmu_jax.models.preprocess import inspect_image, preprocess_eval, random_crop_box, random_resized_crop
 from salmu_jax.runtime.errors import InputError
 
 
@@ -222,7 +222,7 @@ def test_bad_images_are_named(data, message, monkeypatch):
 
     monkeypatch.setattr(subprocess, "Popen", no_program)
     for decode in (
-        lambda: check_image(data, "forget.parquet row 7"),
+        lambda: inspect_image(data, "forget.parquet row 7"),
         lambda: preprocess_eval(data, 32, "forget.parquet row 7"),
         lambda: random_resized_crop(data, 32, np.random.default_rng(0), where="forget.parquet row 7"),
     ):
@@ -236,14 +236,14 @@ def test_images_of_all_listed_formats_are_read():
     for kind in preprocess.FORMATS:
         data = encoded(Image.fromarray(pixels(40, 30)), kind)
         assert preprocess_eval(data, 32).shape == (32, 32, 3)
-        assert check_image(data) is None
+        assert inspect_image(data) == (40, 30, None)
 
 
 def test_deep_pixels_are_kept_as_open_clip_has_them_and_told():
     deep = pixels(40, 30, 1)[..., 0]
     for image, kind in ((deep.astype(np.uint16) * 257, "PNG"), (deep.astype(np.float32), "TIFF")):
         data = encoded(Image.fromarray(image), kind)
-        assert "16-bit or float" in check_image(data)
+        assert "16-bit or float" in inspect_image(data).note
         assert preprocess_eval(data, 32).shape == (32, 32, 3)
 
 
@@ -267,7 +267,7 @@ def test_large_images_are_decoded_two_at_a_time(monkeypatch):
 
     def work(data):
         with contextlib.suppress(InputError):
-            check_image(data)
+            inspect_image(data)
 
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", counted)
     threads = [threading.Thread(target=work, args=(data,)) for data in [whole, cut] * 10]

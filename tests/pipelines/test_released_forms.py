@@ -185,7 +185,7 @@ def test_imagenet_in_the_cache_of_the_hub(evaluation, tmp_path):
 def test_the_zero_shot_set_is_refused_before_any_image_is_decoded(evaluation, tmp_path, monkeypatch):
     imagenet = write_wds_imagenet(evaluation / "zeroshot")
     (imagenet / "test" / "1.tar").unlink()
-    monkeypatch.setattr("data_pipelines.layout.check.check_image", None)
+    monkeypatch.setattr("data_pipelines.layout.check_images.inspect_image", None)
     with pytest.raises(InputError, match=r"1\.tar: no such file, though .*nshards\.txt names 2 shards"):
         check_world(evaluation)
 
