@@ -88,6 +88,12 @@ class Finding(NamedTuple):
     field: str
     message: str
 
+    @property
+    def row(self) -> int | None:
+        """The row of a parquet file, from 0."""
+        unit, _, number = self.place.partition(" ")
+        return int(number) if unit == "row" else None
+
     def line(self) -> str:
         """Returns ``file, row N, field: what is wrong; what would be right``."""
         return f"{', '.join(part for part in (self.file, self.place, self.field) if part)}: {self.message}"
@@ -180,7 +186,7 @@ class Audit(Findings):
                 }
                 for group in self.groups()
             ],
-            "findings": [finding._asdict() for finding in self.findings()],
+            "findings": [{**finding._asdict(), "row": finding.row} for finding in self.findings()],
         }
 
     def _add(self, finding: Finding) -> bool:

@@ -7,20 +7,23 @@ Modules that take seconds to import are imported by the commands that need them.
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from salmu_jax import __version__
-from salmu_jax.commands import models, results, stages
+from salmu_jax.commands import data, models, results, stages
 from salmu_jax.commands.options import CONFIG, PROCESSES, Command
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.text import safe_text
 
 _OVERRIDES = "--config.FIELD=VALUE overrides a field of the config, such as --config.train.epochs=3"
 
-# In the order of the help.
+# In the order of the help. A name of two words is a command of a group.
 COMMANDS: dict[str, Command] = {
     "bench": stages.BENCH,
     "generate": stages.GENERATE,
     "build": stages.BUILD,
+    "data check": data.CHECK,
+    "data look": data.LOOK,
     "pretrain": stages.PRETRAIN,
     "unlearn": stages.UNLEARN,
     "sweep": stages.SWEEP,
@@ -60,14 +63,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"salmu_jax {__version__}")
     rows = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
+    groups: dict[str, Any] = {}
     for name, command in COMMANDS.items():
-        row = rows.add_parser(name, help=command.text, description=command.text, allow_abbrev=False)
+        group, _, last = name.rpartition(" ")
+        if group and group not in groups:
+            text = f"commands about {group}: {', '.join(other for other in COMMANDS if other.startswith(f'{group} '))}"
+            above = rows.add_parser(group, help=text, description=text)
+            groups[group] = above.add_subparsers(dest="part", required=True, metavar="COMMAND")
+        row = groups.get(group, rows).add_parser(last, help=command.text, description=command.text, allow_abbrev=False)
+        row.set_defaults(command=name)
         for flags, settings in (item for item in command.options if item not in PROCESSES):
             row.add_argument(*flags, **settings)
         if PROCESSES[0] in command.options:
-            group = row.add_argument_group("several processes, each given the same command")
+            shared = row.add_argument_group("several processes, each given the same command")
             for flags, settings in PROCESSES:
-                group.add_argument(*flags, **settings)
+                shared.add_argument(*flags, **settings)
         if CONFIG in command.options:
             row.epilog = _OVERRIDES
     return parser

@@ -189,7 +189,7 @@ def _steps(heights: np.ndarray, edges: np.ndarray, across: Scale, upwards: Scale
         if y != last:
             parts.append(f"H{across(float(left)):g}V{y:g}")
             last = y
-    return "".join([*parts, f"H{PANEL_WIDTH}"])
+    return "".join([*parts, f"H{across(float(edges[-1])):g}"])
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -203,6 +203,38 @@ def _ticks(low: float, high: float) -> list[float]:
 
 def _tick(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".").replace("-", "−") if abs(value) > 1e-9 else "0"
+
+
+def distribution(counts: Mapping[float, int]) -> dict[str, Any]:
+    """Lays out one panel from how often each value occurs: a bar for each value, or a bin where there are many.
+
+    Whole numbers are in bins of whole numbers. Empty if there are no counts.
+    """
+    values = np.array(sorted(counts), np.float64)
+    if not len(values):
+        return {}
+    weights = np.array([counts[value] for value in sorted(counts)], np.float64)
+    whole = bool((values == np.round(values)).all())
+    span = float(values[-1] - values[0])
+    width = max(1.0, math.ceil((span + 1) / _BINS)) if whole else max(span, 0.02) / _BINS
+    edges = np.arange(values[0] - width / 2, values[-1] + width, width)
+    room = max(width, (8 * width - (edges[-1] - edges[0])) / 2)  # a few bars do not fill the panel
+    heights = np.histogram(values, edges, weights=weights)[0]
+    across = Scale(float(edges[0] - room), float(edges[-1] + room), 0, PANEL_WIDTH)
+    upwards = Scale(0, float(heights.max()), _BASE, 8)
+    ticks = _ticks(across.low, across.high)
+    order = np.repeat(values, weights.astype(np.int64)) if weights.sum() < 1 << 24 else values
+    return {
+        "width": PANEL_WIDTH,
+        "height": PANEL_HEIGHT,
+        "base": _BASE,
+        "fill": f"{_steps(heights, edges, across, upwards)}V{_BASE:g}H0z",
+        "ticks": [(across(tick), _tick(tick)) for tick in ticks if not whole or tick == round(tick)],
+        "least": float(values[0]),
+        "median": float(np.median(order)),
+        "most": float(values[-1]),
+        "count": int(weights.sum()),
+    }
 
 
 # Curves ------------------------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def scenes_view(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for sample in samples:
         if "image" in sample:
             subset = str(sample.get("subset", "retain"))
-            shots.append(_shot(sample["image"], sample["caption"], f"Picture of {subset}", "retain", subset))
+            shots.append(shot(sample["image"], sample["caption"], f"Picture of {subset}", "retain", subset))
     return shots
 
 
@@ -60,11 +60,12 @@ def _shots(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         style, word = ("forget", "forget") if str(row["subset"]).startswith("forget") else ("keep", "must stay")
         for image, caption in zip(row["images"], row["captions"], strict=True):
-            shots.append(_shot(image, caption, f"Portrait of {name}, {word}", style, word))
+            shots.append(shot(image, caption, f"Portrait of {name}, {word}", style, word))
     return shots
 
 
-def _shot(data: bytes, caption: str, alt: str, style: str, word: str) -> dict[str, Any]:
+def shot(data: bytes, caption: str, alt: str, style: str, word: str) -> dict[str, Any]:
+    """Returns a picture as templates draw it, with its caption and the word above it. Raises InputError, see :func:`thumbnail`."""
     mime, encoded, (width, height) = thumbnail(data)
     return {
         "source": Markup(f"data:{mime};base64,{base64.b64encode(encoded).decode()}"),

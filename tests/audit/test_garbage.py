@@ -100,7 +100,9 @@ def test_tables(good, data):
     table = pq.read_table(good / name)
     column = data.draw(st.sampled_from(table.column_names))
     if column == "image":
-        cells = st.none() | st.fixed_dictionaries({"bytes": st.none() | st.binary(max_size=30), "path": st.none() | TEXT})
+        cells = st.none() | st.fixed_dictionaries(
+            {"bytes": st.none() | st.binary(max_size=30), "path": st.none() | TEXT}
+        )
     else:
         cells = data.draw(st.sampled_from([st.none() | TEXT, st.integers(0, 9), st.binary(max_size=9), st.lists(TEXT)]))
     values = data.draw(st.lists(cells, min_size=len(table), max_size=len(table)))
