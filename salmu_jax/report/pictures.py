@@ -65,7 +65,7 @@ def _shots(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def shot(data: bytes, caption: str, alt: str, style: str, word: str) -> dict[str, Any]:
-    """Returns a picture as templates draw it, with its caption and the word above it. Raises InputError, see :func:`thumbnail`."""
+    """Returns a picture as templates draw it, with its caption and the word above it. Raises as :func:`thumbnail`."""
     mime, encoded, (width, height) = thumbnail(data)
     return {
         "source": Markup(f"data:{mime};base64,{base64.b64encode(encoded).decode()}"),

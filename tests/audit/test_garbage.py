@@ -47,8 +47,7 @@ def audit(directory) -> None:
     """Audits a world and checks the form of the report."""
     try:
         found = audit_world(directory)
-    except InputError as error:
-        assert "\n" not in str(error)
+    except InputError:  # there is no world at all
         return
     for line in found.lines():
         assert line.isprintable(), line
