@@ -61,10 +61,11 @@ KINDS = {
 
 CAP = 10
 
-# Where readers say that something is: FILE, then a row, line, key, member, element or number, then a field, then remarks.
+# Where readers say that something is: FILE, then a row, line, number, key, member or element, then a field, then remarks.
 _WHERE = re.compile(
-    r"(?P<file>.+?)(?: (?P<unit>row|line|number) (?P<number>\d+)| (?P<name_of>key|member|element) (?P<name>'.*?'|\d+))?"
-    r"(?: field '(?P<field>[^']*)')?(?: \(.*\)|, as .*)?",
+    r"(?P<file>.+?)"
+    r"(?:(?: (?P<unit>row|line|number) (?P<number>\d+)| (?P<name_of>key|member|element) (?P<name>'.*?'|\d+))"
+    r"(?: field '(?P<field>[^']*)')?(?: \(.*\))?| field '(?P<column>[^']*)'|, as .*)?",
     re.DOTALL,
 )
 
@@ -129,7 +130,7 @@ class Audit(Findings):
         self.examined: dict[str, int] = {}
         self.odd = 0
         self._groups: dict[tuple[bool, str], Group] = {}
-        self._seen: set[int] = set()  # hashes: damage is met again by every pass over the file
+        self._problems_seen: set[int] = set()  # hashes: damage is met again by every pass over the file
 
     def problem(self, error: InputError, kind: str = "") -> None:
         """Adds a problem."""
@@ -191,10 +192,10 @@ class Audit(Findings):
 
     def _add(self, finding: Finding) -> bool:
         """Returns whether the finding is new."""
-        known = hash(finding)
-        if known in self._seen:
+        if finding.problem and hash(finding) in self._problems_seen:
             return False
-        self._seen.add(known)
+        if finding.problem:
+            self._problems_seen.add(hash(finding))
         group = self._groups.setdefault((finding.problem, finding.kind), Group(finding.kind, finding.problem))
         group.count += 1
         if self.cap is None or len(group.kept) < self.cap:
@@ -208,12 +209,12 @@ class Audit(Findings):
         parts = _WHERE.fullmatch(where)
         file, place, column = where, "", ""
         if parts is not None:
-            file, column = parts["file"], parts["field"] or ""
+            file, column = parts["file"], parts["field"] or parts["column"] or ""
             place = " ".join(parts[name] or "" for name in ("unit", "number", "name_of", "name")).strip()
         if kind == "file" and column and not place:
             kind = "column"
         texts = (safe_text(" ".join(text.split()), None) for text in (self._named(file), place, column, message))
-        return Finding(kind, problem, *texts)
+        return Finding(kind if kind in KINDS else "file", problem, *texts)
 
     def _named(self, file: str) -> str:
         path = Path(file)
