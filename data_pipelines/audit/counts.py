@@ -78,7 +78,7 @@ class Counts:
             for name, count in PUBLISHED.items():
                 if name in found and found[name] != count:
                     message = f"{found[name]:,} here, {count:,} published; the whole download would be right"
-                    self._audit.doubt(InputError(message, f"{self._world.directory} field '{name}'"), "count")
+                    self._audit.doubt(InputError(message, f"{self._world.data} field '{name}'"), "count")
 
     def _found(self, retain: int, zeroshot: int) -> dict[str, int]:
         """Returns the counts of what could be read, by their names in the manifest."""

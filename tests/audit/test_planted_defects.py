@@ -858,6 +858,14 @@ def test_a_world_without_a_fault(made, tmp_path):
     assert audit.examined == {"rows": 78, "retain_pairs": 4, "zeroshot_images": 6}
 
 
+def test_a_download_with_other_counts_than_the_published(monkeypatch, tmp_path):
+    monkeypatch.setattr("data_pipelines.audit.counts._PUBLISHED_PEOPLE", 4)
+    monkeypatch.setattr("data_pipelines.audit.counts.PUBLISHED", {"pairs.forget": 38, "subsets.forget_identity": 19})
+    (found,) = audit_world(GoodWorld().write(tmp_path / "world")).findings()
+    assert found[:5] == ("count", False, "data", "", "subsets.forget_identity")
+    assert found.message == "18 here, 19 published; the whole download would be right"
+
+
 def test_there_are_enough_defects_and_every_kind_is_planted():
     assert len(DEFECTS) >= 100
     planted = {finding[0] for defect in DEFECTS.values() for finding in defect.findings}
