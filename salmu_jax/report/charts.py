@@ -205,15 +205,15 @@ def _tick(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".").replace("-", "−") if abs(value) > 1e-9 else "0"
 
 
-def distribution(counts: Mapping[float, int]) -> dict[str, Any]:
+def distribution(counts: Mapping[int, int] | Mapping[float, int]) -> dict[str, Any]:
     """Lays out one panel from how often each value occurs: a bar for each value, or a bin where there are many.
 
     Whole numbers are in bins of whole numbers. Empty if there are no counts.
     """
-    values = np.array(sorted(counts), np.float64)
-    if not len(values):
+    pairs = sorted(counts.items())
+    values, weights = (np.array([pair[side] for pair in pairs], np.float64) for side in (0, 1))
+    if not pairs:
         return {}
-    weights = np.array([counts[value] for value in sorted(counts)], np.float64)
     whole = bool((values == np.round(values)).all())
     span = float(values[-1] - values[0])
     width = max(1.0, math.ceil((span + 1) / _BINS)) if whole else max(span, 0.02) / _BINS

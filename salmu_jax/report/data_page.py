@@ -80,7 +80,7 @@ def _by_count(item: tuple[str, int]) -> tuple[int, str]:
 
 def _panels(survey: Survey) -> list[dict[str, Any]]:
     """Returns the distributions, each with its title and the words for one value."""
-    panels = [
+    panels: list[tuple[str, str, str, Mapping[int, int] | Mapping[float, int]]] = [
         (f"CLIP tokens of {kind}", "captions", "A caption of more than 75 is cut off.", counts)
         for kind, counts in survey.tokens.items()
     ]
