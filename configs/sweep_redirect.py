@@ -17,7 +17,6 @@ def get_config():
                 "options": {
                     "hinge_weight": [80.0, 160.0],
                     "tower_rate": [0.03, 0.1],
-                    "detail_weight": [0.0, 80.0],
                 }
             }
         }
