@@ -5,9 +5,9 @@ from ml_collections import ConfigDict
 from salmu_jax.config import base_config
 from salmu_jax.config_fields import PROBES
 
-# Learning rates suit this size of model: 1e-7, as published, would change nothing in so few steps. Each method has one
-# setting, of 50 to 110 steps, chosen to show how it fails, not for its best figures. VLUnlearn loses more general knowledge
-# here than published.
+# Learning rates suit this size of model: 1e-7, as published, would change nothing in so few steps. Each published method
+# has one setting, of 50 to 110 steps, chosen to show how it fails, not for its best figures. VLUnlearn loses more general
+# knowledge here than published.
 METHODS = {
     "finetuning": {"learning_rate": 3e-4, "epochs": 5.4, "batch_size": 128},
     "generic_captions": {"learning_rate": 1e-4, "epochs": 2.45, "batch_size": 64},
@@ -17,6 +17,7 @@ METHODS = {
     "vlunlearn": {"learning_rate": 1e-4, "epochs": 4.4, "batch_size": 128},
     "cliperase": {"learning_rate": 3e-4, "epochs": 5.4, "batch_size": 128},
     "delete": {"learning_rate": 3e-4, "epochs": 5.4, "batch_size": 128},
+    "redirect": {},  # whose defaults suit these towers: 2,700 steps
     # The controls, which take no steps: nothing unlearned, and everything destroyed.
     "no_op": {},
     "random_weights": {},

@@ -37,7 +37,6 @@ METHODS: dict[str, dict[str, Any]] = {
     # Whose defaults suit these towers.
     "descent_to_delete": {},
     "pinned_surrogates": {},
-    "redirect": {},
 }
 
 

@@ -135,12 +135,22 @@ def test_one_method_is_catastrophic(rows):
     assert any(rows["compromised"]["GenKnow"] - rows[name]["GenKnow"] > 0.05 for name in METHODS)
 
 
+def test_redirection_forgets_people_whole_and_keeps_the_others(rows):
+    retrained, compromised, found = rows["retrained"], rows["compromised"], rows["redirect"]
+    assert found["RetFail_MRR@whole"] <= 1.5 * retrained["RetFail_MRR@whole"]
+    assert found["IndirectLeak@whole"] <= 0.02 * compromised["IndirectLeak@whole"]
+    for key, share in (("InterIdSim", 0.97), ("InterIdRet_MRR", 0.8), ("IntraIdRet_MRR", 0.7), ("VisIdInt", 0.97)):
+        assert found[key] >= share * compromised[key]
+    assert found["GenKnow"] >= compromised["GenKnow"] - 0.005
+
+
 def test_the_leaderboard_says_so(board):
     assert [row["model"] for row in board["rows"]][:3] == ["clean", "compromised", "retrained"]
     verdicts = {row["model"]: row["verdicts"] for row in board["rows"]}
     assert verdicts.keys() >= {"clean", "compromised", "retrained", *VERDICTS}
     assert {model: verdict for model, verdict in VERDICTS.items() if verdict not in verdicts[model]} == {}
-    assert all(row["grade"] is None for row in board["rows"])  # as published: no method is free of failures
+    grades = {row["model"]: row["grade"] for row in board["rows"]}
+    assert all(grades[model] is None for model in VERDICTS)  # as published: no method is free of failures
     assert all(row["statistic_intervals"] for row in board["rows"] if row["role"] == "method")
 
 
