@@ -56,8 +56,8 @@ class Redirect(Method):
                    about the mean of their person, over its largest eigenvalue
         0: the start model; the text tower alone is trained, the token embedding at the full rate, all else at tower_rate
     """
-    # For small towers: 2,700 steps over the made world's 1,296 forget pairs.
-    defaults: ClassVar[Hyper] = Hyper(learning_rate=1e-2, epochs=200.0, batch_size=96, weight_decay=0.0)
+    # For small towers: 2,025 steps over the made world's 1,296 forget pairs.
+    defaults: ClassVar[Hyper] = Hyper(learning_rate=1e-2, epochs=150.0, batch_size=96, weight_decay=0.0)
 
     hinge_weight: float = option(160.0, help="weight of the excess similarity of forget's captions", low=0)
     alias_weight: float = option(
