@@ -30,10 +30,23 @@ def summary(loss: float, before: Tensors, after: Tensors) -> dict[str, Any]:
     """Returns the loss, and of each tensor's update its norm and its sum weighed by a fixed wave, which has signs."""
     update = {}
     for name, tensor in after.items():
-        moved = (tensor - before[name]).ravel()
+        moved = _compared(name, (tensor - before[name]).ravel())
         wave = np.cos(np.arange(moved.size, dtype=np.float32))
         update[name] = [float(np.linalg.norm(moved)), float(wave @ moved)]
     return {"loss": loss, "update": update}
+
+
+def _compared(name: str, update: np.ndarray) -> np.ndarray:
+    """Returns the update [N] without that of keys' biases, which softmax ignores.
+
+    Their gradient is 0 but for rounding, of which Adam may make a step.
+    """
+    if name.endswith("k_proj.bias"):  # transformers
+        return np.zeros_like(update)
+    if name.endswith("in_proj_bias"):  # OpenCLIP: queries, keys, values
+        keys = len(update) // 3
+        return np.concatenate([update[:keys], np.zeros_like(update[:keys]), update[2 * keys :]])
+    return update
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

@@ -17,7 +17,11 @@ from salmu_jax.models.clip import Clip, ClipConfig, Params
 
 LEARNING_RATE, WARMUP_STEPS, TOTAL_STEPS = 1e-4, 10, 1_000
 B1, B2, EPS, WEIGHT_DECAY = 0.9, 0.98, 1e-6, 0.2
-SAMPLED = tuple(f"forget.counterfactuals.{part}" for part in ("said", "same", "stranger"))  # of Redirection
+SAMPLED = tuple(f"forget.counterfactuals.{part}" for part in ("said", "general", "stranger"))  # of Redirection
+# Redirection's rows a step, over those of ``captions``: 96 forget pairs, 32 captions of retain, and so on.
+REDIRECT_ROWS = {"forget": 3, "captions": 1, "portraits": 1, "invented": 4, "absent": 4}
+# Ten times the default: at LEARNING_RATE, less would be lost in the rounding of the weights, and could not be compared.
+REDIRECT_OPTIONS = {"tower_rate": 0.3}
 
 
 def parameters(config: ClipConfig, seed: int = 0) -> Params:
@@ -58,41 +62,41 @@ def pairs(config: ClipConfig, rows: int, long: bool = False) -> tuple[np.ndarray
 def unlearning_rows(config: ClipConfig, method: str, rows: int) -> dict[str, tuple[Any, Any]]:
     """What a step of ``method`` gets: images (None for captions alone) and captions, ``rows`` of each stream.
 
-    Further captions of a stream's rows are ``STREAM.NAME``. Captions are int32 [rows, T], sampled ones [rows, 2, T].
+    Of Redirection, they are ``rows`` times :data:`REDIRECT_ROWS`. Further captions of a stream's rows are ``STREAM.NAME``.
+    Captions are int32 [N, T] for N rows, sampled ones [N, 2, T].
     """
     pairs_of, captions_of = {
         "cliperase": (("forget", "retain"), ()),
         "pinned_surrogates": (("forget",), ("forget.alias", "retain", "invented", "absent")),
-        "redirect": (("forget", "portraits", "retain"), (*SAMPLED, "captions", "invented", "absent")),
+        "redirect": (("forget",), (*SAMPLED, "captions", "portraits", "invented", "absent")),
     }[method]
     names = (*pairs_of, *captions_of)
-    counts = [rows * (2 if name in SAMPLED else 1) for name in names]
+    each = [rows * (REDIRECT_ROWS[name.split(".")[0]] if method == "redirect" else 1) for name in names]
+    counts = [count * (2 if name in SAMPLED else 1) for name, count in zip(names, each, strict=True)]
     images, tokens = pairs(config, sum(counts))
     found = {}
     for name, stop, count in zip(names, np.cumsum(counts), counts, strict=True):
         own = slice(stop - count, stop)
-        shape = (rows, 2, -1) if name in SAMPLED else (rows, -1)
+        shape = (-1, 2, tokens.shape[1]) if name in SAMPLED else (-1, tokens.shape[1])
         found[name] = (images[own] if name in pairs_of else None, tokens[own].reshape(shape))
     return found
 
 
-def prepared(config: ClipConfig, method: str) -> dict[str, np.ndarray]:
-    """A stand-in for what ``method`` prepares, float32, by name."""
-    direction = embeddings(1, config.embed_dim)[0][0]
+def prepared(config: ClipConfig, method: str) -> np.ndarray | None:
+    """A stand-in for what ``method`` prepares, float32: a level [D], a covariance [D, D], or nothing."""
     if method == "pinned_surrogates":
-        return {"level": direction / 2}
+        return embeddings(1, config.embed_dim)[0][0] / 2
     if method == "redirect":
-        directions = np.linalg.qr(embeddings(min(12, config.embed_dim // 2), config.embed_dim)[1].T)[0]
-        return {"directions": directions, "nobody": direction / 2}
-    return {}
+        rows = embeddings(12, config.embed_dim)[0]
+        return rows.T @ rows / np.float32(np.linalg.norm(rows, 2) ** 2)  # its largest eigenvalue is 1
+    return None
 
 
 def numbers(method: str, rows: int) -> dict[str, np.ndarray]:
-    """What ``method`` is told of each forget row, float32 [rows], by name."""
+    """What ``method`` is told of each of as many forget rows as :func:`unlearning_rows` has, float32, by name."""
     if method != "redirect":
         return {}
-    row = np.arange(rows)
-    return {"whole": (row % 2 == 0).astype(np.float32), "name": (row % 3 == 1).astype(np.float32)}
+    return {"whole": (np.arange(rows * REDIRECT_ROWS["forget"]) % 2 == 0).astype(np.float32)}
 
 
 def embeddings(rows: int, width: int) -> tuple[np.ndarray, np.ndarray]:

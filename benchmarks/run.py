@@ -39,7 +39,7 @@ TASKS: dict[str, tuple[int, str, int | None, float]] = {
     "preprocess": (32, "image", 1, 1e-2),
     "evaluate": (64, "image", None, 1e-3),
     "evaluate_cached": (64, "image", None, 1e-3),
-    **{name: (4 if name.startswith("redirect") else 8, "row", None, 1e-3) for name in UNLEARNING_TASKS},
+    **{name: (2 if name.startswith("redirect") else 8, "row", None, 1e-3) for name in UNLEARNING_TASKS},
 }
 # Image files to embeddings; measured by benchmarks/evaluate.py. (UNLEARNING_TASKS are, by benchmarks/unlearning.py.)
 EVALUATION_TASKS = ("evaluate", "evaluate_cached")

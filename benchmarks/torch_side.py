@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import io
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -151,7 +152,7 @@ def _set_rate(optimizer: torch.optim.Optimizer, index: int) -> None:
     progress = max(0.0, (index - inputs.WARMUP_STEPS) / (inputs.TOTAL_STEPS - inputs.WARMUP_STEPS))
     warm = (index + 1) / inputs.WARMUP_STEPS if index < inputs.WARMUP_STEPS else 0.5 * (1 + np.cos(np.pi * progress))
     for group in optimizer.param_groups:
-        group["lr"] = inputs.LEARNING_RATE * float(warm)
+        group["lr"] = inputs.LEARNING_RATE * float(warm) * group["rate"]
 
 
 def _unlearn(spec: Spec) -> Task:
@@ -161,20 +162,34 @@ def _unlearn(spec: Spec) -> Task:
     return unlearning_torch.task(spec, model, _faster_adamw, _adamw, _set_rate, _finish)
 
 
-def _adamw(model: torch.nn.Module, kind: str, learning_rate: float = inputs.LEARNING_RATE) -> torch.optim.AdamW:
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": inputs.WEIGHT_DECAY},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+def _adamw(
+    model: torch.nn.Module,
+    kind: str,
+    rate_of: Callable[[str], float] = lambda parameter: 1.0,
+    learning_rate: float = inputs.LEARNING_RATE,
+) -> torch.optim.AdamW:
+    """AdamW of the trained parameters; ``rate_of`` a name is a factor of the learning rate."""
+    groups: dict[tuple[bool, float], list[torch.Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((parameter.ndim >= 2, rate_of(name)), []).append(parameter)
+    options = [
+        {
+            "params": parameters,
+            "weight_decay": inputs.WEIGHT_DECAY if decays else 0.0,
+            "rate": rate,  # for _set_rate; PyTorch keeps what it does not know
+            "lr": learning_rate * rate,
+        }
+        for (decays, rate), parameters in groups.items()
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=(inputs.B1, inputs.B2), eps=inputs.EPS, **{kind: True})
+    return torch.optim.AdamW(options, betas=(inputs.B1, inputs.B2), eps=inputs.EPS, **{kind: True})
 
 
-def _faster_adamw(model: torch.nn.Module, spec: Spec) -> str:
+def _faster_adamw(model: torch.nn.Module, spec: Spec, rate_of: Callable[[str], float] = lambda parameter: 1.0) -> str:
     """Which of PyTorch's two fast forms of AdamW is faster here, tried with a learning rate of 0."""
     seconds = {}
     for kind in ("fused", "foreach"):
-        optimizer = _adamw(model, kind, 0.0)
+        optimizer = _adamw(model, kind, rate_of, learning_rate=0.0)
         optimizer.step()
         tries = []
         for _ in range(3):

@@ -19,7 +19,11 @@ from salmu_jax.unlearning.methods.redirect import Redirect
 from salmu_jax.unlearning.reference import IMAGES, Asked, arrays_of, recording
 from salmu_jax.unlearning.step import Start, init_unlearning_state, make_unlearning_step
 
-METHODS = {"cliperase": CLIPErase(), "pinned_surrogates": PinnedSurrogates(), "redirect": Redirect()}
+METHODS = {
+    "cliperase": CLIPErase(),
+    "pinned_surrogates": PinnedSurrogates(),
+    "redirect": Redirect(**inputs.REDIRECT_OPTIONS),
+}
 HYPER = Hyper(
     learning_rate=inputs.LEARNING_RATE,
     warmup_steps=inputs.WARMUP_STEPS,
@@ -32,13 +36,13 @@ HYPER = Hyper(
 
 
 def task(spec: Spec, clip: Clip) -> Task:
-    """Returns the task of a method's step; ``spec.batch`` are the rows of each stream."""
+    """Returns the task of a method's step over the rows that ``inputs.unlearning_rows`` draws of ``spec.batch``."""
     name, ours_cached, _ = unlearning_task(spec.name)
     method, params = METHODS[name], jax.device_put(inputs.parameters(clip.config))
     batch = jax.device_put(_batch(name, clip, spec.batch))
     prepared = jax.device_put(inputs.prepared(clip.config, name))
     trainable, bind = method.parametrise(params, prepared, jax.random.key(0))
-    start = Start(params, trainable, prepared.get("level", prepared))  # the level alone is what its method prepares
+    start = Start(params, trainable, prepared)
     make = functools.partial(make_unlearning_step, clip, method, HYPER, bind=bind)
     trained, _ = method.parametrise(jax.device_put(inputs.moved(clip.config)), prepared, jax.random.key(0))
     state = init_unlearning_state(start, method, HYPER)._replace(params=trained)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,16 @@ from salmu_jax.unlearning.methods.redirect import Redirect
 Tensors = dict[str, torch.Tensor]
 Rows = dict[str, tuple[torch.Tensor | None, torch.Tensor]]
 
-IMAGE_TOWER = ("visual", "vision_model", "logit_scale")  # names of OpenCLIP's parameters, and of transformers'
+# Names of OpenCLIP's parameters, and of transformers'.
+IMAGE_TOWER = ("visual", "vision_model", "logit_scale")
+REDIRECT = Redirect(**inputs.REDIRECT_OPTIONS)
+# Redirection's streams that are held, with the option of their weight, and whether portraits' details count besides.
+REDIRECT_HELD = {
+    "captions": ("retain_weight", False),
+    "portraits": ("retain_weight", False),
+    "invented": ("invented_weight", True),
+    "absent": ("absent_weight", True),
+}
 
 
 def task(
@@ -30,7 +39,10 @@ def task(
     set_rate: Callable[[torch.optim.Optimizer, int], None],
     finish: Callable[[Spec], None],
 ) -> Task:
-    """Returns the task of a method's step; ``spec.batch`` are the rows of each stream. ``model`` has the weights."""
+    """Returns the task of a method's step over the rows that ``inputs.unlearning_rows`` draws of ``spec.batch``.
+
+    ``model`` has the weights.
+    """
     name, _, theirs_cached = unlearning_task(spec.name)
     device = next(model.parameters()).device
     rows: Rows = {
@@ -42,18 +54,17 @@ def task(
     }
     start = copy.deepcopy(model).eval().requires_grad_(False)
     model.load(inputs.moved(model.config))
-    if name == "pinned_surrogates":
+    if name != "cliperase":  # the text tower alone is trained
         for parameter, tensor in model.model.named_parameters():
             tensor.requires_grad_(not parameter.startswith(IMAGE_TOWER))
-    if name == "redirect":
-        model.model.logit_scale.requires_grad_(False)
     embed, loss_of = {
         "cliperase": (_start_cliperase, _cliperase),
         "pinned_surrogates": (_start_pinned, _pinned),
         "redirect": (_start_redirect, _redirect),
     }[name]
-    arrays = {**inputs.prepared(model.config, name), **inputs.numbers(name, spec.batch)}
-    given = {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}
+    arrays = {"prepared": inputs.prepared(model.config, name), **inputs.numbers(name, spec.batch)}
+    given = {key: torch.from_numpy(array).to(device) for key, array in arrays.items() if array is not None}
+    rate_of = _redirect_rate if name == "redirect" else lambda parameter: 1.0
     known: Tensors | None = None
 
     def forward() -> torch.Tensor:
@@ -68,8 +79,8 @@ def task(
     call = torch.compile(forward) if spec.device == "gpu" else forward
     model.train()
     call().backward()
-    kind = faster_adamw(model, spec)
-    optimizer = make_adamw(model, kind)
+    kind = faster_adamw(model, spec, rate_of)
+    optimizer = make_adamw(model, kind, rate_of)
 
     def take_step(index: int) -> torch.Tensor:
         set_rate(optimizer, index)
@@ -116,7 +127,7 @@ def _pinned(model: Any, rows: Rows, before: Tensors, given: Tensors) -> torch.Te
     """Pinned surrogates with their default weights; the image tower is frozen, so images are only the start model's."""
     weights = PinnedSurrogates()
     text = model.text(rows["forget"][1])
-    excess = torch.relu((before["image"] * text).sum(-1) - before["image"].float() @ given["level"])
+    excess = torch.relu((before["image"] * text).sum(-1) - before["image"].float() @ given["prepared"])
     loss = weights.hinge_weight * excess.square().mean() + weights.alias_weight * _distance(
         text, before["forget.alias"]
     )
@@ -127,42 +138,39 @@ def _pinned(model: Any, rows: Rows, before: Tensors, given: Tensors) -> torch.Te
 
 
 def _start_redirect(start: Any, rows: Rows) -> Tensors:
-    same, stranger = (_texts(start, rows[name][1]) for name in inputs.SAMPLED[1:])
-    pinned = {name: start.text(rows[name][1]) for name in ("captions", "invented", "absent")}
-    return {
-        "same": same,
-        "stranger": stranger,
-        **pinned,
-        **{name: start.image(rows[name][0]) for name in ("forget", "portraits", "retain")},
-    }
+    names = (*inputs.SAMPLED[1:], *REDIRECT_HELD)
+    return {"image": start.image(rows["forget"][0]), **_together(start, rows, names)}
 
 
 def _redirect(model: Any, rows: Rows, before: Tensors, given: Tensors) -> torch.Tensor:
-    """Redirection with its default weights; both towers are trained."""
-    weights, image0, whole = Redirect(), before["forget"], given["whole"]
-    share = torch.where(given["name"] > 0, weights.name_share, weights.part_share)
-    share = torch.where(whole > 0, 1.0, share)[:, None, None]
-    target = torch.nn.functional.normalize((1 - share) * before["same"] + share * before["stranger"], dim=-1)
-    text = _texts(model, rows[inputs.SAMPLED[0]][1])
-    excess = torch.relu((image0[:, None] * (text - target)).sum(-1))
-    loss = weights.hinge_weight * excess.square().mean() + weights.alias_weight * _distance(text, target)
-    pins = {"captions": weights.retain_weight, "invented": weights.invented_weight, "absent": weights.absent_weight}
-    for stream, weight in pins.items():
-        loss = loss + weight * _distance(model.text(rows[stream][1]), before[stream])
-
-    directions, image = given["directions"], model.image(rows["forget"][0])
-    moved = image0 - ((image0 - given["nobody"]) @ directions) @ directions.T
-    goal = torch.nn.functional.normalize(moved, dim=-1)
-    loss = loss + weights.portrait_weight * (whole * (image - goal).square().sum(-1)).mean()
-    loss = loss + weights.pin_weight * ((1 - whole) * (image - image0).square().sum(-1)).mean()
-    for stream in ("portraits", "retain"):
-        loss = loss + weights.pin_weight * _distance(model.image(rows[stream][0]), before[stream])
+    """Redirection with its default weights; the image tower is frozen, so images are only the start model's."""
+    weights, (said, general, stranger) = REDIRECT, inputs.SAMPLED
+    text = _together(model, rows, (said, *REDIRECT_HELD))
+    share = torch.where(given["whole"] > 0, 1.0, weights.part_share)[:, None, None]
+    target = torch.nn.functional.normalize((1 - share) * before[general] + share * before[stranger], dim=-1)
+    excess = torch.relu((before["image"][:, None] * (text[said] - target)).sum(-1))
+    loss = weights.hinge_weight * excess.square().mean() + weights.alias_weight * _distance(text[said], target)
+    for stream, (weight, detailed) in REDIRECT_HELD.items():
+        loss = loss + getattr(weights, weight) * _distance(text[stream], before[stream])
+        if detailed:
+            drift = (text[stream] - before[stream]).float()
+            loss = loss + weights.detail_weight * ((drift @ given["prepared"]) * drift).sum(-1).mean()
     return loss
 
 
-def _texts(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """Several captions of a row: int [B, K, T] to [B, K, D]."""
-    return model.text(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+def _redirect_rate(parameter: str) -> float:
+    """AdamW's rate and its decay are products, so a rate a group is a factor of the update, as ours has it."""
+    return 1.0 if "token_embedding" in parameter else REDIRECT.tower_rate
+
+
+def _together(model: Any, rows: Rows, names: Iterable[str]) -> Tensors:
+    """Embeds several arrays of captions, int [N, T] or [N, K, T], in one pass, as ours does: [N, D] or [N, K, D] each."""
+    arrays = {name: rows[name][1] for name in names}
+    flat = [tokens.flatten(0, -2) for tokens in arrays.values()]
+    parts = model.text(torch.cat(flat)).split([len(part) for part in flat])
+    return {
+        name: part.unflatten(0, tokens.shape[:-1]) for part, (name, tokens) in zip(parts, arrays.items(), strict=True)
+    }
 
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import first_step
+from benchmarks import first_step, inputs
 from benchmarks.run import add_utilisation, check_first_step, main, parse, summary
 from benchmarks.side import UNLEARNING_TASKS, Spec
+from salmu_jax.models.zoo import architecture
+from salmu_jax.unlearning.methods.redirect import Redirect
 
 FACTS = {"evaluate": {"rows_a_device"}, "evaluate_cached": {"rows_a_device"}, "tokenizer": set(), "preprocess": set()}
 FACTS |= {name: {"compile_seconds"} for name in UNLEARNING_TASKS}
@@ -84,6 +86,27 @@ def test_first_steps_that_differ_are_told_apart(loss, after, expected):
     found = first_step.differences(ours, theirs)
     assert len(found) == len(expected)
     assert all(one.startswith(start) for one, start in zip(found, expected, strict=True))
+
+
+def test_the_first_steps_are_compared_without_keys_biases():
+    """Softmax ignores them."""
+    before = {"attn.in_proj_bias": np.zeros(6, np.float32)}
+
+    def step(*update):
+        return first_step.summary(1.0, before, {"attn.in_proj_bias": np.asarray(update, np.float32)})
+
+    assert not first_step.differences(step(1, 1, 5, 5, 1, 1), step(1, 1, 0, 0, 1, 1))
+    assert first_step.differences(step(1, 1, 5, 5, 1, 1), step(1, 1, 5, 5, 1, 2))
+
+
+def test_redirections_rows_are_in_the_proportions_of_its_streams():
+    streams, forget = Redirect().make_streams(), Redirect.defaults.batch_size  # forget alone shares the batch size
+    rows = {name: stream.per_step or forget for name, stream in streams.items()}
+    assert {name: count / rows["captions"] for name, count in rows.items()} == inputs.REDIRECT_ROWS
+    drawn = inputs.unlearning_rows(architecture("tiny"), "redirect", 2)
+    counts = {name: len(tokens) for name, (_, tokens) in drawn.items() if "." not in name}
+    assert counts == {name: 2 * share for name, share in inputs.REDIRECT_ROWS.items()}
+    assert all(drawn[name][1].shape[:2] == (counts["forget"], 2) for name in inputs.SAMPLED)
 
 
 def test_nothing_is_timed_after_first_steps_that_differ():

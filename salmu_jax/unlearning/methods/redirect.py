@@ -114,33 +114,36 @@ class Redirect(Method):
         self, batch: Mapping[str, Pairs], model: Bound, reference: Bound, info: StepInfo
     ) -> dict[str, jax.Array]:
         """Returns the terms of the formula."""
-        terms = self._captions(batch["forget"], model, reference)
-        for stream, weight, fine in (
-            ("captions", self.retain_weight, 0.0),
-            ("portraits", self.retain_weight, 0.0),
-            ("invented", self.invented_weight, self.detail_weight),
-            ("absent", self.absent_weight, self.detail_weight),
-        ):
-            tokens = batch[stream].tokens
-            drift = model.encode_text(tokens) - reference.encode_text(tokens)
-            held = weight * jnp.sum(jnp.square(drift), axis=-1) + fine * jnp.sum(
-                (drift @ info.prepared) * drift, axis=-1
-            )
-            terms[stream] = jnp.mean(held)
-        return terms
-
-    def _captions(self, forget: Pairs, model: Bound, reference: Bound) -> dict[str, jax.Array]:
-        """Returns ``hinge`` and ``alias`` of each row's own caption and of one other wording, drawn anew in each step."""
-        image0 = reference.encode_image(forget.images)
+        forget, held = batch["forget"], ("captions", "portraits", "invented", "absent")
         said, general, stranger = (forget.others[f"counterfactuals.{part}"] for part in PARTS)
+        text, *now = _encode_together(model, said, *(batch[stream].tokens for stream in held))
         share = jnp.where(forget.numbers["whole"] > 0, 1.0, self.part_share)[:, None, None]
+        # The start model encodes array by array: a cache of it knows these, and not parts of a longer one.
         target = _direction((1 - share) * reference.encode_text(general) + share * reference.encode_text(stranger))
-        text = model.encode_text(said)
-        excess = jax.nn.relu(jnp.sum(image0[:, None] * (text - target), axis=-1))
-        return {
+        excess = jax.nn.relu(jnp.sum(reference.encode_image(forget.images)[:, None] * (text - target), axis=-1))
+        terms = {
             "hinge": self.hinge_weight * jnp.mean(jnp.square(excess)),
             "alias": self.alias_weight * jnp.mean(squared_distances(text, target)),
         }
+        fine = (0.0, 0.0, self.detail_weight, self.detail_weight)
+        weights = (self.retain_weight, self.retain_weight, self.invented_weight, self.absent_weight)
+        for stream, embedded, weight, detail_weight in zip(held, now, weights, fine, strict=True):
+            drift = embedded - reference.encode_text(batch[stream].tokens)
+            terms[stream] = weight * jnp.mean(jnp.sum(jnp.square(drift), axis=-1))
+            if detail_weight:
+                terms[stream] += detail_weight * jnp.mean(jnp.sum((drift @ info.prepared) * drift, axis=-1))
+        return terms
+
+
+def _encode_together(model: Bound, *captions: jax.Array) -> list[jax.Array]:
+    """Embeds arrays of captions, int32 [B, T] or [B, K, T] each, in one pass: float32 [B, D] or [B, K, D] each.
+
+    One pass has fewer and larger matmuls than several, and one gradient of the token embedding, not one of each to add up.
+    """
+    rows = [tokens.reshape(-1, tokens.shape[-1]) for tokens in captions]
+    ends = np.cumsum([len(part) for part in rows])[:-1]
+    parts = jnp.split(model.encode_text(jnp.concatenate(rows)), ends)
+    return [part.reshape(*tokens.shape[:-1], -1) for part, tokens in zip(parts, captions, strict=True)]
 
 
 def detail(images: np.ndarray, people: Sequence[str]) -> np.ndarray:
