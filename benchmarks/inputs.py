@@ -21,7 +21,7 @@ SAMPLED = tuple(f"forget.counterfactuals.{part}" for part in ("said", "general",
 # Redirection's rows a step, over those of ``captions``: 96 forget pairs, 32 captions of retain, and so on.
 REDIRECT_ROWS = {"forget": 3, "captions": 1, "portraits": 1, "invented": 4, "absent": 4}
 # Ten times the default: at LEARNING_RATE, less would be lost in the rounding of the weights, and could not be compared.
-REDIRECT_OPTIONS = {"tower_rate": 0.3}
+REDIRECT_TOWER_RATE = 0.3
 
 
 def parameters(config: ClipConfig, seed: int = 0) -> Params:

@@ -1,4 +1,3 @@
-# mypy: ignore-errors
 """PyTorch's side of the unlearning tasks: the losses written out as the papers' code writes them, eager on a CPU."""
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Rows = dict[str, tuple[torch.Tensor | None, torch.Tensor]]
 
 # Names of OpenCLIP's parameters, and of transformers'.
 IMAGE_TOWER = ("visual", "vision_model", "logit_scale")
-REDIRECT = Redirect(**inputs.REDIRECT_OPTIONS)
+REDIRECT = Redirect(tower_rate=inputs.REDIRECT_TOWER_RATE)
 # Redirection's streams that are held, with the option of their weight, and whether portraits' details count besides.
 REDIRECT_HELD = {
     "captions": ("retain_weight", False),
