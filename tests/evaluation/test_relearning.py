@@ -66,8 +66,10 @@ def alone(monkeypatch):
 
 def test_one_device_and_eight_give_the_same(params, pairs, after, alone):
     found = relearn(params, pairs)[20]
+    # A sum in another order moves a gradient by its rounding, and Adam divides by the gradient: where that is all but zero, a
+    # parameter moves by a part of a step.
     for one, eight in zip(jax.tree.leaves(found), jax.tree.leaves(after[20]), strict=True):
-        np.testing.assert_allclose(one, eight, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(one, eight, rtol=0, atol=RATE / 20)
 
 
 @pytest.mark.slow
