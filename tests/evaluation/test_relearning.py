@@ -66,10 +66,15 @@ def alone(monkeypatch):
 
 def test_one_device_and_eight_give_the_same(params, pairs, after, alone):
     found = relearn(params, pairs)[20]
-    # A sum in another order moves a gradient by its rounding, and Adam divides by the gradient: where that is all but zero, a
-    # parameter moves by a part of a step.
-    for one, eight in zip(jax.tree.leaves(found), jax.tree.leaves(after[20]), strict=True):
-        np.testing.assert_allclose(one, eight, rtol=0, atol=RATE / 20)
+    differences = [
+        np.abs(np.asarray(one) - eight).ravel()
+        for one, eight in zip(jax.tree.leaves(found), jax.tree.leaves(after[20]), strict=True)
+    ]
+    every = np.concatenate(differences)
+    # A sum in another order rounds gradients differently, and Adam divides by them: where one is all but zero, a parameter
+    # moves by a small part of a step.
+    assert np.quantile(every, 0.999) < 1e-5
+    assert every.max() < RATE / 20
 
 
 @pytest.mark.slow

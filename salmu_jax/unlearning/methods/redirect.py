@@ -98,15 +98,11 @@ class Redirect(Method):
     def transform(self, hyper: Hyper) -> optax.GradientTransformationExtraArgs:
         """Slows all leaves but the token embedding down by ``tower_rate``."""
 
-        def slow(updates: Any, params: Any = None) -> Any:
-            def one(path: tuple[Any, ...], update: jax.Array) -> jax.Array:
-                return (
-                    update
-                    if any(getattr(part, "key", None) == EMBEDDING for part in path)
-                    else self.tower_rate * update
-                )
+        def rate(path: tuple[Any, ...]) -> float:
+            return 1.0 if jax.tree_util.DictKey(EMBEDDING) in path else self.tower_rate
 
-            return jax.tree_util.tree_map_with_path(one, updates)
+        def slow(updates: Any, params: Any = None) -> Any:
+            return jax.tree_util.tree_map_with_path(lambda path, update: rate(path) * update, updates)
 
         return optax.chain(base_optimizer(hyper), optax.with_extra_args_support(optax.stateless(slow)))
 
