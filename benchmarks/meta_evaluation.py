@@ -2,10 +2,11 @@
 
     python -m benchmarks.meta_evaluation --workdir DIR --models 48 --output trust.json --table trust.md
 
-Half of the models are trained like Compromised, a quarter like Clean, a quarter like Retrained (``foundation.py``), with
-several seeds and several numbers of epochs. Each is measured as it was trained, after a few steps of relearning, and with its
-weights rounded to integers of 8 and 4 bits; ``trust.py`` judges the metrics. ``DIR/results/`` has a file a model: a run that
-was killed, at any time, goes on where it was, and ``--models`` may grow.
+Of six models, two are trained like Compromised, one like Clean, one like Retrained (``foundation.py``), and two like
+Compromised but with a share of the pairs of ``forget``, drawn by the seed. Seeds and numbers of epochs are several. Each model
+is measured as it was trained, after a few steps of relearning, and with its weights rounded to integers of 8 and 4 bits;
+``trust.py`` judges the metrics. ``DIR/results/`` has a file a model: a run that was killed, at any time, goes on where it was,
+and ``--models`` may grow.
 """
 
 from __future__ import annotations
@@ -43,7 +44,11 @@ from salmu_jax.training.pretrain import pretrain
 from salmu_jax.training.states import RESTART, States
 
 ROOT = Path(__file__).parent.parent
-KINDS = (COMPROMISED, CLEAN, COMPROMISED, RETRAINED)
+# What is trained with one number of epochs: the kind, and the share of forget's pairs that it sees. Compromised comes once
+# for each kind that it is compared with, with the same seed.
+KINDS = ((COMPROMISED, 1.0), (CLEAN, 0.0), (COMPROMISED, 1.0), (RETRAINED, 0.0))
+SHARES = ((0.1, 0.5), (0.25, 0.75))  # of two further models; the first two and the last two in turn
+FORGET = "salmu/forget"
 FIRST_SEED = 1_000  # not that of any config
 RELEARNED = 0.1  # the share of forget's rows that the relearning attack has
 STEPS = 20
@@ -53,24 +58,30 @@ class Planned(NamedTuple):
     """A model to be trained."""
 
     kind: str
+    share: float  # of forget's pairs
     epochs: float
     seed: int
 
     @property
     def name(self) -> str:
-        """Its name in files: ``clean-4-1000``; kinds that differ in nothing else have one seed."""
-        return f"{self.kind}-{self.epochs:g}-{self.seed}"
+        """Its name in files: ``clean-4-1000``, or ``compromised-0.5-4-1000`` with half of forget's pairs."""
+        part = f"-{self.share:g}" if 0 < self.share < 1 else ""
+        return f"{self.kind}{part}-{self.epochs:g}-{self.seed}"
 
 
 def plan(models: int, epochs: tuple[float, ...]) -> list[Planned]:
     """Returns the first ``models`` models; a longer plan begins with a shorter one."""
-    endless = (
-        Planned(kind, number, FIRST_SEED + 2 * round_ + place // 2)
-        for round_ in itertools.count()
-        for number in epochs
-        for place, kind in enumerate(KINDS)
-    )
-    return list(itertools.islice(endless, models))
+
+    def endless() -> Iterator[Planned]:
+        for round_ in itertools.count():
+            for turn, number in enumerate(epochs, round_):
+                seeds = FIRST_SEED + 2 * round_, FIRST_SEED + 2 * round_ + 1
+                for place, (kind, share) in enumerate(KINDS):
+                    yield Planned(kind, share, number, seeds[place // 2])
+                for seed, share in zip(seeds, SHARES[turn % len(SHARES)], strict=True):
+                    yield Planned(COMPROMISED, share, number, seed)
+
+    return list(itertools.islice(endless(), models))
 
 
 class Bench:
@@ -103,6 +114,7 @@ class Bench:
         label = identity.Identity(
             {
                 "kind": planned.kind,
+                "share": planned.share,
                 "relearning": [RELEARNED, STEPS],
                 "config": {key: value for key, value in to_json(config).items() if key != "workdir"},
                 "data": data_digests(self.datasets),
@@ -140,12 +152,23 @@ class Bench:
         if self._cache is None and config.data.cache_decoded:
             self._cache = DecodedCache(clip.config.image_size)
         states = States(directory.with_suffix(".state"), label, planned.name, unfinished=RESTART)
-        splits = foundation.BY_NAME[planned.kind].splits
-        source = PairSource.open(self.datasets, splits)
+        source = self._pairs(planned)
         manifest = {"identity": label.digest}
         pretrain(config, source, directory, states, name=planned.kind, manifest=manifest, cache=self._cache)
         states.remove()
         return load_model(directory)[1]
+
+    def _pairs(self, planned: Planned) -> PairSource:
+        """Returns what a model is trained on: the pairs of its kind, of those of ``forget`` a share."""
+        source = PairSource.open(self.datasets, foundation.BY_NAME[planned.kind].splits)
+        if planned.share in (0.0, 1.0):
+            return source
+        # Retrained has all pairs but those of forget: the share is drawn from what Compromised has beyond it.
+        rest = foundation.BY_NAME[RETRAINED].splits
+        of_forget, of_rest = PairSource.open(self.datasets, [FORGET]), PairSource.open(self.datasets, rest)
+        drawn = np.random.default_rng(planned.seed).permutation(len(of_forget))[: round(planned.share * len(of_forget))]
+        joined = PairSource.open(self.datasets, [*rest, FORGET])
+        return joined.select(np.concatenate([np.arange(len(of_rest)), len(of_rest) + np.sort(drawn)]))
 
     def _treated(self, config: ConfigDict, params: Any) -> Iterator[tuple[str, Any]]:
         """Yields the model as it was trained, and what an attacker or a user may make of it."""
@@ -193,8 +216,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.meta_evaluation", description=__doc__)
     parser.add_argument("--workdir", type=Path, required=True, help="where the world, states and results go")
     parser.add_argument("--config", type=Path, default=ROOT / "configs" / "mini.py")
-    parser.add_argument("--models", type=int, default=48, help="how many; a multiple of 4 for equal shares")
-    parser.add_argument("--epochs", default="4,6,8", help="of training, the budgets in turn")
+    parser.add_argument("--models", type=int, default=48, help="how many; six of each number of epochs make a whole")
+    parser.add_argument("--epochs", default="1.5,2,3,4", help="of training, the budgets in turn")
     parser.add_argument("--output", type=Path, help="where to write the JSON")
     parser.add_argument("--table", type=Path, help="where to write the table in Markdown")
     options = parser.parse_args(arguments)

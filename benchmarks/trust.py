@@ -2,7 +2,7 @@
 
 The questions are OpenUnlearning's (2506.12618), the answers areas under the ROC curve: the chance that a model that was
 trained on ``forget`` has a higher value than one that was not. 1 is a metric that tells them apart, 0.5 one that does not see
-the difference.
+the difference. Models that were trained on a share of ``forget`` ask more: is a little seen, and is more of it more?
 """
 
 from __future__ import annotations
@@ -17,19 +17,27 @@ from salmu_jax.evaluation.intervals import clustered_interval
 from salmu_jax.evaluation.registry import BY_KEY
 from salmu_jax.foundation import CLEAN, COMPROMISED, RETRAINED
 
+KINDS = (COMPROMISED, CLEAN, RETRAINED)
 UNTREATED = "as trained"
+LITTLE = 0.25  # the largest share of forget that counts as a little
 Record = Mapping[str, Any]
-"""``kind``: the foundation model that it is one of; ``values``: of each metric, by treatment; None: not measured."""
+"""``kind``: the foundation model that it is one of; ``share`` of forget's pairs, and ``epochs``, that it was trained on;
+``values``: of each metric, by treatment; None: not measured."""
 
 
 def assess(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Returns an entry a metric, the most trustworthy first.
 
-    An entry has ``auc`` and ``interval`` of the models as they were trained, against those of the kinds Clean and
-    Retrained; of each treatment, ``auc`` against both and ``correlation``, Spearman's, of the values before and after;
-    and the ``lowest`` of the areas. A metric that some model has no value of is left out.
+    An entry has, each with its ``interval``, ``auc`` of the models that were trained on all of forget, as they were trained,
+    against those of the kinds Clean and Retrained; ``little``, the area of those that were trained on at most a quarter of it
+    against Retrained; ``order``, Spearman's correlation of the value with the share, from Retrained's none to all, the mean
+    over the numbers of epochs; of each treatment, ``auc`` of all of forget against none and ``correlation``, Spearman's, of
+    the values before and after; and the ``lowest`` of the areas between all of forget and none. A metric that some model
+    has no value of is left out.
     """
-    kinds = np.array([record["kind"] for record in records])
+    kinds, shares = _column(records, "kind"), _column(records, "share")
+    all_, none = shares == 1, shares == 0
+    little = (shares > 0) & (shares <= LITTLE)
     entries = []
     for key in records[0]["values"][UNTREATED]:
         values = {
@@ -41,10 +49,13 @@ def assess(records: Sequence[Record]) -> list[dict[str, Any]]:
         entry: dict[str, Any] = {"metric": key, "against": {}, "after": {}}
         for kind in (CLEAN, RETRAINED):
             if (kinds == kind).any():
-                entry["against"][kind] = _area(before[kinds == COMPROMISED], before[kinds == kind])
+                entry["against"][kind] = _area(before[all_], before[kinds == kind])
+        if little.any() and (kinds == RETRAINED).any():
+            entry["little"] = _area(before[little], before[kinds == RETRAINED])
+            entry["order"] = _order(before, shares, _column(records, "epochs"), kinds != CLEAN)
         for name, after in values.items():
             if after is not None:
-                area = _area(after[kinds == COMPROMISED], after[kinds != COMPROMISED])
+                area = _area(after[all_], after[none])
                 entry["after"][name] = {**area, "correlation": spearman(before, after)}
         entry["lowest"] = min(one["auc"] for part in ("against", "after") for one in entry[part].values())
         entries.append(entry)
@@ -59,10 +70,21 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float | None:
 
 def markdown(entries: Sequence[Mapping[str, Any]], records: Sequence[Record], about: str) -> str:
     """Returns a table of the metrics, those of forgetting first; figures by subset of people are in the JSON alone."""
-    counts = {kind: sum(record["kind"] == kind for record in records) for kind in (COMPROMISED, CLEAN, RETRAINED)}
+    kinds, shares = _column(records, "kind"), _column(records, "share")
+    counts = {kind: int(((kinds == kind) & (shares == (kind == COMPROMISED))).sum()) for kind in KINDS}
+    partly = len(records) - sum(counts.values())
     shown = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    shown += f", {partly} trained on a share of forget" if partly else ""
     treatments = list(dict.fromkeys(name for entry in entries for name in entry["after"]))
-    head = ["metric", "against Clean", "against Retrained", *(f"after {name}" for name in treatments), "lowest"]
+    further = ["a little", "order"] if partly else []
+    head = [
+        "metric",
+        "against Clean",
+        "against Retrained",
+        *further,
+        *(f"after {name}" for name in treatments),
+        "lowest",
+    ]
     lines = [f"{len(records)} models ({shown}); {about}.", ""]
     for title, target in (("Metrics of forgetting", "clean"), ("Metrics of utility", "compromised")):
         lines += [f"**{title}**", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
@@ -70,10 +92,25 @@ def markdown(entries: Sequence[Mapping[str, Any]], records: Sequence[Record], ab
             metric = BY_KEY[entry["metric"]]
             if metric.target == target and metric.of is None:
                 cells = [_shown(entry["against"].get(kind)) for kind in (CLEAN, RETRAINED)]
+                if partly:
+                    order = entry.get("order")
+                    cells += [_shown(entry.get("little")), "" if order is None else f"{order:.2f}"]
                 cells += [_shown(entry["after"].get(name)) for name in treatments]
                 lines.append(f"| {' | '.join([metric.title, *cells, format(entry['lowest'], '.2f')])} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _order(values: np.ndarray, shares: np.ndarray, epochs: np.ndarray, counted: np.ndarray) -> float | None:
+    """Returns the mean over ``epochs`` of the correlation of ranks; None if a number of epochs has none."""
+    groups = [counted & (epochs == number) for number in np.unique(epochs[counted])]
+    found = [spearman(values[group], shares[group]) for group in groups]
+    correlations = [one for one in found if one is not None]
+    return float(np.mean(correlations)) if len(correlations) == len(found) else None
+
+
+def _column(records: Sequence[Record], key: str) -> np.ndarray:
+    return np.array([record[key] for record in records])
 
 
 def _area(knowing: np.ndarray, others: np.ndarray) -> dict[str, Any]:
