@@ -10,13 +10,14 @@ def get_config():
     config.name = "sweep of redirection"
     config.sweep.name = "redirect"
     config.sweep.budgets = ("own",)
+    config.sweep.at_a_time = 2
     config.sweep.probes = ("indirect", "relearn")
     config.sweep.methods = ConfigDict(
         {
             "redirect": {
                 "options": {
-                    "hinge_weight": [80.0, 160.0],
-                    "tower_rate": [0.03, 0.1],
+                    "hinge_weight": [160.0, 320.0],
+                    "part_share": [0.55, 0.65],
                 }
             }
         }

@@ -22,12 +22,18 @@ _SAMPLE_PURPOSE = 8  # keeps these draws apart from those of streams and of capt
 class Choice(NamedTuple):
     """The captions that the rows of a batch have to choose from, and which of them they got."""
 
-    tokens: np.ndarray  # int32 [B, K, T]
+    of_all: np.ndarray  # int32 [N, K, T]: what each row of the source has; not copied, for it is large
+    rows: np.ndarray  # int64 [B]: those of the batch
     which: np.ndarray  # int64 [B, C], below K
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """The captions that the rows have to choose from, int32 [B, K, T]."""
+        return self.of_all[self.rows]
 
     def chosen(self) -> np.ndarray:
         """Returns the captions that the rows got, int32 [B, C, T]."""
-        return np.take_along_axis(self.tokens, self.which[:, :, None], axis=1)
+        return self.of_all[self.rows[:, None], self.which]
 
 
 Sample = Callable[[np.ndarray, int, int, int], dict[str, Choice]]  # (rows, step, host, number of hosts): by part
@@ -72,7 +78,6 @@ class Sampled:
             rng = np.random.default_rng([inputs.seed, _SAMPLE_PURPOSE, zlib.crc32(name.encode()), step])
             others = rng.integers(1, wordings.shape[1], size)[host * len(rows) :][: len(rows)]
             which = np.stack([np.zeros_like(others), others], axis=1)
-            found = wordings[rows]
-            return {part: Choice(found[:, :, place], which) for place, part in enumerate(self.parts)}
+            return {part: Choice(wordings[:, :, place], rows, which) for place, part in enumerate(self.parts)}
 
         return sample

@@ -1,7 +1,7 @@
 """Says a fact about a person in many ways, from forget's metadata: a method that erases one wording leaves the others.
 
 Wordings are forget's own templates, those of other attributes, bare names and values, and all of these with words dropped,
-inserted or in another order. They need not be good English: an attacker's need not be either.
+inserted or in another order, or with a part of the value. They need not be good English: an attacker's need not be either.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ _BARE_NAME = tuple(
 PARTS = ("said", "general", "stranger")
 """The captions of a wording that :func:`counterfactuals` makes."""
 IN_PART = "forget_association"
-_BARE_SHARE = 0.2  # of the further wordings of people who are to be forgotten in part
+# Shares of the further wordings: the bare name, of people who are to be forgotten in part; of these, such as may go on to
+# mean the person, for what is kept of somebody ties the name to the face; and a part of the value instead of it.
+_BARE_SHARE = 0.2
+_NAMES_KEPT = 0.55
+_CUT_SHARE = 0.15
 
 
 def counterfactuals(count: int) -> Callable[[ForgetRows, np.random.Generator], list[tuple[str, ...]]]:
@@ -35,8 +39,8 @@ def counterfactuals(count: int) -> Callable[[ForgetRows, np.random.Generator], l
     It returns, per row, ``3 (1 + count)`` captions, in threes (:data:`PARTS`): what is to be forgotten; what is said of the
     same person in general, that is, on another attribute and with another value; the first of a stranger who does not
     exist, another one each time, with another value. The first three are of the caption itself, the rest of
-    :func:`random_wording`, and for people who are to be forgotten in part sometimes of the bare name. Where a wording
-    has no name, the second is the third.
+    :func:`random_wording`, sometimes with a part of the value, and for people who are to be forgotten in part sometimes of
+    the bare name. Where a wording has no name, the second is the third; for some bare names, the third is the second.
     """
 
     def make(rows: ForgetRows, rng: np.random.Generator) -> list[tuple[str, ...]]:
@@ -48,18 +52,32 @@ def counterfactuals(count: int) -> Callable[[ForgetRows, np.random.Generator], l
             captions: list[str] = []
             for number in range(1 + count):
                 own = stock.of_rows[row] if number == 0 else None
-                if own is None and in_part and rng.random() < _BARE_SHARE:
+                bare = own is None and in_part and rng.random() < _BARE_SHARE
+                if bare:
                     own = Template("name", pick(_BARE_NAME, rng))
                 template, who = own or random_wording(field, stock, words, rng), next(strangers)
-                said = rows.text[row] if number == 0 else template.fill(name, value)
-                stranger = template.fill(who, _other(stock, template.field, who, value, rng))
+                values = value, _other(stock, template.field, who, value, rng)
+                if number > 0 and rng.random() < _CUT_SHARE:
+                    values = _part_of(values[0], rng), _part_of(values[1], rng)
+                said = rows.text[row] if number == 0 else template.fill(name, values[0])
+                stranger = template.fill(who, values[1])
                 general = _in_general(stock, field, name, rng) if NAME in template.text else stranger
+                if bare and rng.random() < _NAMES_KEPT:
+                    stranger = general
                 captions += [said, general, stranger]
             made.append(tuple(captions))
         return made
 
     make.__name__ = "counterfactuals"
     return make
+
+
+def _part_of(value: str, rng: np.random.Generator) -> str:
+    """Returns the beginning or, more often, the end of ``value``, two characters or more; all of a short one."""
+    if len(value) < 5:
+        return value
+    cut = int(rng.integers(2, len(value) - 2))
+    return (value[cut:] if rng.random() < 0.6 else value[:cut]).strip()
 
 
 def _in_general(stock: Stock, field: str, name: str, rng: np.random.Generator) -> str:

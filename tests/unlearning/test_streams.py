@@ -231,9 +231,9 @@ def test_a_batch_says_which_wordings_its_rows_got():
     batches = make_batches({"forget": STREAMS["forget"]}, batch_size=4)
     for drawn in first(batches.of_stream("forget"), 3):
         assert drawn.choices.keys() == {"wording.said", "wording.other"}
-        for name, (tokens, which) in drawn.choices.items():
-            assert tokens.shape == (4, 4, 32)
-            expected = [row[chosen] for row, chosen in zip(tokens, which, strict=True)]
+        for name, choice in drawn.choices.items():
+            assert choice.tokens.shape == (4, 4, 32)
+            expected = [row[chosen] for row, chosen in zip(choice.tokens, choice.which, strict=True)]
             np.testing.assert_array_equal(drawn.pairs.others[name], expected)
 
 
