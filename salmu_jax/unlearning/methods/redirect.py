@@ -56,8 +56,8 @@ class Redirect(Method):
                    about the mean of their person, over its largest eigenvalue
         0: the start model; the text tower alone is trained, the token embedding at the full rate, all else at tower_rate
     """
-    # For small towers: 2,700 steps over the made world's 1,296 forget pairs. With the usual eps, Adam moves the embedding of
-    # a rare token, part of somebody's job or city, as far as those of all names at the first gradient that it gets.
+    # For small towers: 2,700 steps over the made world's 1,296 forget pairs. What is forgotten comes back more slowly than
+    # with the usual eps.
     defaults: ClassVar[Hyper] = Hyper(learning_rate=1e-2, epochs=200.0, batch_size=96, weight_decay=0.0, eps=1e-3)
 
     hinge_weight: float = option(320.0, help="weight of the excess similarity of forget's captions", low=0)

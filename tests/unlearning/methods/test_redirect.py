@@ -215,7 +215,9 @@ def test_the_bare_name_is_redirected_only_of_people_forgotten_in_part_and_not_al
     bare, kept = [], []
     for captions, name, value in zip(made, rows.name, rows.value, strict=True):
         threes = zip(captions[::3], captions[1::3], captions[2::3], strict=True)
-        of_name = [three for three in threes if name in three[0] and not any(part in three[0] for part in parts_of(value))]
+        of_name = [
+            three for three in threes if name in three[0] and not any(part in three[0] for part in parts_of(value))
+        ]
         bare.append(len(of_name))
         kept.append(sum(general == stranger for _, general, stranger in of_name))
         assert all(name in stranger for _, general, stranger in of_name if stranger == general)
