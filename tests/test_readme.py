@@ -99,7 +99,7 @@ def test_a_plan_is_made_as_the_readme_says(capsys):
         arguments = shlex.split(command.replace("configs/clean_vitb16.py", TINY))[1:]
         arguments = [argument.replace("v5e:16x16", "v5e:2x2") for argument in arguments]
         assert main([*arguments, "--fast"]) == 0
-        assert "Nothing in it was measured" in capsys.readouterr().out
+        assert "No run was measured" in capsys.readouterr().out
 
 
 @pytest.mark.slow

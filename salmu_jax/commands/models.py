@@ -68,7 +68,7 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> None:
     from salmu_jax.training import plan_report
 
     output = optional_model_path(options.output, "--output")
-    sizes = {"pairs": options.pairs, "bytes_per_pair": options.bytes_per_pair}
+    sizes = {name: getattr(options, name) for name in ("pairs", "bytes_per_pair", "images_per_vcpu")}
     plan_report.run(config, options.topology, **sizes, fast=options.fast, output=output)
 
 
@@ -134,6 +134,12 @@ PLAN = Command(
         ),
         option("--pairs", type=int, metavar="N", help="pairs of an epoch (400,000,000, as published)"),
         option("--bytes-per-pair", type=float, metavar="N", help="an image and its caption on disk (40,000)"),
+        option(
+            "--images-per-vcpu",
+            type=float,
+            metavar="N",
+            help="that a vCPU of a host decodes in a second (as this machine does now)",
+        ),
         option("--fast", action="store_true", help="let the compiler try less hard: sooner, and less exact"),
         option("--output", metavar="FILE", help="also write the plan as JSON"),
     ),

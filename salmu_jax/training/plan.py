@@ -79,6 +79,7 @@ class Plan:
     steps: int
     pairs: int
     bytes_to_read: float
+    hosts: int = 1
 
     def seconds(self) -> dict[str, float]:
         """Returns the minimum time of a step by each bound, in seconds; empty for a chip without published figures."""
@@ -177,6 +178,7 @@ def make_plan(
         steps=-(-int(np.ceil(config.train.epochs * pairs)) // batch),
         pairs=pairs,
         bytes_to_read=config.train.epochs * pairs * bytes_per_pair,
+        hosts=len({device.process_index for device in devices}),
     )
 
 

@@ -10,14 +10,16 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from salmu_jax import config as config_lib
-from salmu_jax.runtime import files
+from salmu_jax.models.build import make_clip
+from salmu_jax.runtime import files, host
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.workspace import provenance, say
 from salmu_jax.training import chips, plan
+from salmu_jax.training.input_costs import MFU, InputCosts, input_costs, measure_decoding, vcpus_of
 
 PUBLISHED_PAIRS = 400_000_000  # of the released foundation models
 ASSUMED_BYTES_PER_PAIR = 40_000  # a JPEG of 512 pixels at img2dataset's quality, and its caption
-_CAVEAT = "This is a plan: compiled and computed, with published figures of the chip. Nothing in it was measured."
+_CAVEAT = "This is a plan: compiled and computed, with published figures of the chip. No run was measured."
 
 
 def run(
@@ -26,17 +28,21 @@ def run(
     *,
     pairs: int | None = None,
     bytes_per_pair: float | None = None,
+    images_per_vcpu: float | None = None,
     fast: bool = False,
     output: Path | None = None,
 ) -> plan.Plan:
     """Prints the plan of ``config`` on ``topology``, tries changes if it does not fit, and writes JSON to ``output``.
 
+    ``images_per_vcpu`` is what a vCPU of a host decodes in a second; None: it is measured here.
+
     Raises InputError, see :func:`plan.make_plan`, or if ``output`` cannot be written.
     """
     if pairs is not None and pairs < config.train.batch_size:
         raise InputError(f"{pairs} pairs are less than a batch of {config.train.batch_size}", "--pairs")
-    if bytes_per_pair is not None and not (math.isfinite(bytes_per_pair) and bytes_per_pair > 0):
-        raise InputError(f"is {bytes_per_pair:g}; a number above 0 is needed", "--bytes-per-pair")
+    for option, value in (("--bytes-per-pair", bytes_per_pair), ("--images-per-vcpu", images_per_vcpu)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(f"is {value:g}; a number above 0 is needed", option)
     assumed = [
         *([f"{PUBLISHED_PAIRS:,} pairs, as published (--pairs)"] if pairs is None else []),
         *([f"{ASSUMED_BYTES_PER_PAIR:,} bytes per pair (--bytes-per-pair)"] if bytes_per_pair is None else []),
@@ -47,7 +53,10 @@ def run(
         "fast": fast,
     }
     made = plan.make_plan(config, topology, **sizes, say=lambda line: say(f"plan: {line}"))
-    say("\n" + "\n".join(table(config, made, assumed)))
+    costs = _costs(config, made, sizes["bytes_per_pair"], images_per_vcpu)
+    if costs is not None and images_per_vcpu is None:
+        assumed.append(f"{costs.images_per_vcpu:,.0f} images/s a vCPU, as this machine decodes now (--images-per-vcpu)")
+    say("\n" + "\n".join(table(config, made, assumed, costs)))
     tried = [] if made.memory.fits else _try_changes(config, topology, fast)
     if output is not None:
         whole = {
@@ -55,6 +64,7 @@ def run(
             "caveat": _CAVEAT,
             **dataclasses.asdict(made),
             "seconds_per_step": made.seconds(),
+            "input": costs.to_json() if costs else None,
             "assumed": assumed,
             "tried": tried,
             **provenance(config_lib.to_json(config)),
@@ -63,7 +73,26 @@ def run(
     return made
 
 
-def table(config: ConfigDict, made: plan.Plan, assumed: list[str]) -> list[str]:
+def _costs(
+    config: ConfigDict, made: plan.Plan, bytes_per_pair: float, images_per_vcpu: float | None
+) -> InputCosts | None:
+    """Returns what the input costs; None where the speed is not known."""
+    if made.chip is None or not made.memory.fits:
+        return None
+    vcpus = host.cpu_count() if made.topology == plan.LOCAL else vcpus_of(made.chip.name, made.chips // made.hosts)
+    return input_costs(
+        batch=config.train.batch_size,
+        model_flops=made.model_flops,
+        peak_flops=made.chips * made.chip.peak_flops,
+        roofline=made.roofline(),
+        hosts=made.hosts,
+        vcpus=vcpus,
+        images_per_vcpu=images_per_vcpu or measure_decoding(make_clip(config).config.image_size),
+        bytes_per_pair=bytes_per_pair,
+    )
+
+
+def table(config: ConfigDict, made: plan.Plan, assumed: list[str], costs: InputCosts | None = None) -> list[str]:
     """Formats the plan as lines; memory in powers of two, everything else in powers of ten."""
     model, train, memory = config.model, config.train, made.memory
     share = train.batch_size / made.chips
@@ -99,6 +128,8 @@ def table(config: ConfigDict, made: plan.Plan, assumed: list[str]) -> list[str]:
         rows.append(("time a step", f"not known: {reason}"))
         data = f"{made.bytes_to_read / 1e12:,.3g} TB"
     rows.append(("data to read", data))
+    if costs is not None:
+        rows += _input_rows(made, costs)
     lines = [f"Plan of '{config.name}' on {made.topology}", ""]
     lines += [f"  {name:<14} {text}" for name, text in rows]
     lines += ["", _CAVEAT, *([f"Assumed: {'; '.join(assumed)}."] if assumed else [])]
@@ -124,6 +155,33 @@ def _try_changes(config: ConfigDict, topology: str, fast: bool) -> list[dict[str
     if not any(attempt["fits"] for attempt in tried):
         say("  none of these; it takes a larger topology or a smaller model")
     return tried
+
+
+def _input_rows(made: plan.Plan, costs: InputCosts) -> list[tuple[str, str]]:
+    """Returns the rows of what to expect, and of what that asks of each host."""
+
+    def between(low: float, high: float, digits: str = ",.0f") -> str:
+        first, second = format(low, digits), format(high, digits)
+        return first if first == second else f"{first} to {second}"
+
+    slow, fast = costs.seconds_per_step
+    hours = [seconds * made.steps / 3600 for seconds in (fast, slow)]
+    expected = f"{between(1e3 * fast, 1e3 * slow, ',.1f')} ms a step, {between(*hours, ',.1f')} h in all"
+    decoding = (
+        f"{between(*costs.images_per_second)} images/s to decode, which takes {between(*costs.vcpus_needed)} vCPUs"
+    )
+    has = "" if costs.vcpus is None else f" of {costs.vcpus}"
+    reading = " to ".join(f"{rate / 1e6:,.0f}" for rate in costs.bytes_per_second)
+    rows = [
+        ("to be expected", f"{expected}: {MFU[0]:.0%} to {MFU[1]:.0%} MFU, where no bound forbids it"),
+        ("each host", f"{costs.hosts:,} hosts; {decoding}{has} at {costs.images_per_vcpu:,.0f} images/s each"),
+        ("reads", f"{reading} MB/s a host, in records at random places"),
+    ]
+    if costs.seconds_to_first_batch:
+        rows.append(("first batch", f"{costs.seconds_to_first_batch:,.1f} s after the start, besides compilation"))
+    if costs.enough is False:
+        rows.append(("WARNING", "a host has too few vCPUs to decode at that speed: the chips would wait for data"))
+    return rows
 
 
 def _mesh(made: plan.Plan) -> str:

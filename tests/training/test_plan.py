@@ -1,11 +1,14 @@
 """Plans: for the devices that are here, for a TPU that is not, and what is said when a step does not fit."""
 
+import io
 import json
 import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
+from PIL import Image
 
 from salmu_jax import cli
 from salmu_jax.config import load_config
@@ -14,6 +17,7 @@ from salmu_jax.runtime.errors import InputError
 from salmu_jax.training import chips, plan, plan_report
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.flops import train_flops_per_pair
+from salmu_jax.training.input_costs import _photograph, input_costs, measure_decoding, vcpus_of
 from salmu_jax.training.loss import FORMS, LossConfig, make_loss
 
 TINY = "configs/tiny.py"
@@ -37,7 +41,7 @@ def test_the_plan_of_the_local_devices_is_that_of_the_real_step(config, tmp_path
     assert made.collectives["all-reduce"] >= 2 * 4 * made.parameters * 7 / 8
     assert made.seconds() == {}
     printed = capsys.readouterr().out
-    assert "Nothing in it was measured" in printed
+    assert "No run was measured" in printed
     assert "not known: no published figures of cpu" in printed
     whole = json.loads((tmp_path / "plan.json").read_text())
     assert whole["steps"] == 400
@@ -62,6 +66,60 @@ def test_the_roofline_is_the_slowest_of_three(config):
     text = "\n".join(plan_report.table(config, made, []))
     assert "bound by compute" in text
     assert "MFU at most 50 %" in text
+
+
+def costs_of(vcpus, **given):
+    """A step of 64 pairs and 8 TFLOP on a peak of 100 TFLOP/s: 0.2 s at 40 %, 0.145 s at 55 %."""
+    values = {
+        "batch": 64,
+        "model_flops": 8e12,
+        "peak_flops": 1e14,
+        "roofline": 0.01,
+        "hosts": 2,
+        "images_per_vcpu": 20.0,
+    }
+    return input_costs(**{**values, "vcpus": vcpus, "bytes_per_pair": 1e5, **given})
+
+
+def test_the_input_is_costed_at_the_speed_of_real_runs():
+    costs = costs_of(20)
+    assert costs.seconds_per_step == pytest.approx((8 / 40, 8 / 55))
+    assert costs.images_per_second == pytest.approx((160, 220))  # 32 pairs of a step are a host's
+    assert costs.vcpus_needed == pytest.approx((8, 11))
+    assert costs.bytes_per_second == pytest.approx((16e6, 22e6))
+    assert costs.seconds_to_first_batch == pytest.approx(32 / (0.8 * 20 * 20))
+    assert costs.enough
+    assert not costs_of(13).enough  # 11 are needed, and a fifth of them has other work
+    assert costs_of(14).enough
+    assert costs_of(None).enough is None
+    assert costs_of(20, roofline=0.18).seconds_per_step == pytest.approx((0.2, 0.18))  # no faster than its bound
+    assert json.loads(json.dumps(costs.to_json()))["enough"] is True
+
+
+def test_a_host_that_is_too_slow_is_warned_of(config):
+    made = plan.Plan(
+        "v5e:2x2", V5E, "TPU v5 lite", 4, 4, {}, 1, plan.Memory(1, 1, 0, 2), 4e12, 8e12, 819e6, 200e6, {}, 10, 640, 1.0
+    )
+    text = "\n".join(plan_report.table(config, made, [], costs_of(10)))
+    assert "to be expected 145.5 to 200.0 ms a step" in text
+    assert "2 hosts; 160 to 220 images/s to decode, which takes 8 to 11 vCPUs of 10 at 20 images/s each" in text
+    assert "16 to 22 MB/s a host" in text
+    assert "WARNING" in text
+    assert "WARNING" not in "\n".join(plan_report.table(config, made, [], costs_of(20)))
+    unknown = "\n".join(plan_report.table(config, made, [], costs_of(None)))
+    assert "WARNING" not in unknown
+    assert "first batch" not in unknown
+
+
+def test_decoding_is_measured_on_an_image_like_a_photograph():
+    with Image.open(io.BytesIO(_photograph())) as image:
+        assert image.size == (512, 384)
+        pixels = np.asarray(image, np.float64)
+    assert 20 < pixels.std() < 70
+    neighbours = np.corrcoef(pixels[:, 1:, 1].ravel(), pixels[:, :-1, 1].ravel())[0, 1]
+    assert 0.8 < neighbours < 0.999
+    assert 40_000 < len(_photograph()) < 60_000
+    assert measure_decoding(224, seconds=0.03) > 0
 
 
 def test_what_does_not_fit_says_which_changes_would(config, monkeypatch, capsys):
@@ -100,6 +158,7 @@ def test_a_compiler_that_runs_out_of_memory_is_understood():
     [
         (["--topology", "v5e:3x5x7"], "salmu: --topology: no topology 'v5e:3x5x7'"),
         *((["--topology", "local", "--bytes-per-pair", x], "salmu: --bytes-per-pair: is ") for x in ("0", "-1", "nan")),
+        (["--topology", "local", "--images-per-vcpu", "0"], "salmu: --images-per-vcpu: is 0; a number above 0"),
         (["--topology", "local", "--pairs", "3"], "salmu: --pairs: 3 pairs are less than a batch of 16"),
         (
             ["--topology", "local", "--config.mesh.fsdp=3"],
@@ -136,6 +195,7 @@ def on_tpu():
 def test_a_tpu_program_is_compiled_without_a_tpu(on_tpu):
     assert (on_tpu.chips, on_tpu.devices, on_tpu.mesh) == (16, 16, {"data": 4, "fsdp": 4, "tensor": 1})
     assert on_tpu.chip.name == "TPU v5e"
+    assert vcpus_of(on_tpu.chip.name, on_tpu.chips // on_tpu.hosts) in (112, 224)
     assert on_tpu.memory.fits
     assert 0 < on_tpu.memory.needed < 2**30
     assert set(on_tpu.seconds()) == {"compute", "memory", "interconnect"}
