@@ -160,9 +160,8 @@ class Bench:
 
     def _pairs(self, planned: Planned) -> PairSource:
         """Returns what a model is trained on: the pairs of its kind, of those of ``forget`` a share."""
-        source = PairSource.open(self.datasets, foundation.BY_NAME[planned.kind].splits)
         if planned.share in (0.0, 1.0):
-            return source
+            return PairSource.open(self.datasets, foundation.BY_NAME[planned.kind].splits)
         # Retrained has all pairs but those of forget: the share is drawn from what Compromised has beyond it.
         rest = foundation.BY_NAME[RETRAINED].splits
         of_forget, of_rest = PairSource.open(self.datasets, [FORGET]), PairSource.open(self.datasets, rest)

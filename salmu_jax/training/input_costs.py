@@ -87,15 +87,15 @@ def input_costs(
       bytes_per_pair: an image and its caption as they are stored.
     """
     slow, fast = (max(model_flops / (share * peak_flops), roofline) for share in MFU)
-    images = tuple(batch / hosts / seconds for seconds in (slow, fast))
+    slow_images, fast_images = batch / hosts / slow, batch / hosts / fast
     return InputCosts(
         seconds_per_step=(slow, fast),
         hosts=hosts,
-        images_per_second=images,
+        images_per_second=(slow_images, fast_images),
         images_per_vcpu=images_per_vcpu,
-        vcpus_needed=tuple(speed / images_per_vcpu for speed in images),
+        vcpus_needed=(slow_images / images_per_vcpu, fast_images / images_per_vcpu),
         vcpus=vcpus,
-        bytes_per_second=tuple(speed * bytes_per_pair for speed in images),
+        bytes_per_second=(slow_images * bytes_per_pair, fast_images * bytes_per_pair),
         seconds_to_first_batch=batch / hosts / (_SHARE * vcpus * images_per_vcpu) if vcpus else 0.0,
     )
 
