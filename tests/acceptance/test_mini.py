@@ -139,7 +139,7 @@ def test_redirection_forgets_people_whole_and_keeps_the_others(rows):
     retrained, compromised, found = rows["retrained"], rows["compromised"], rows["redirect"]
     assert found["RetFail_MRR@whole"] <= 1.5 * retrained["RetFail_MRR@whole"]
     assert found["IndirectLeak@whole"] <= 0.02 * compromised["IndirectLeak@whole"]
-    for key, share in (("InterIdSim", 0.97), ("InterIdRet_MRR", 0.8), ("IntraIdRet_MRR", 0.7), ("VisIdInt", 0.97)):
+    for key, share in (("InterIdSim", 0.97), ("InterIdRet_MRR", 0.75), ("IntraIdRet_MRR", 0.65), ("VisIdInt", 0.97)):
         assert found[key] >= share * compromised[key]
     assert found["GenKnow"] >= compromised["GenKnow"] - 0.005
 

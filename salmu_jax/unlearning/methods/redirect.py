@@ -70,7 +70,7 @@ class Redirect(Method):
     invented_weight: float = option(60.0, help="weight of the drift of captions of invented people", low=0)
     absent_weight: float = option(100.0, help="weight of the drift of captions of absent attributes", low=0)
     detail_weight: float = option(100.0, help="weight of the drift of both where portraits of a person differ", low=0)
-    part_share: float = option(0.65, help="the stranger's share, of people forgotten in part", low=0, high=1)
+    part_share: float = option(0.6, help="the stranger's share, of people forgotten in part", low=0, high=1)
     tower_rate: float = option(0.07, help="learning rate of all but the token embedding, over that of it", low=0)
     wordings: int = option(16, help="further wordings of each forget caption", low=1)
     pool: int = option(30_000, help="captions of invented people, and as many of absent attributes", low=1)
