@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from configs import mini
 
 SEEDS = (42, 43, 44)
+DRAW_NOTHING = ("text_projection",)  # a closed form: all seeds give one model, and a report takes equal models for a mistake
 CONTROLS = ("no_op", "random_weights")
 # Methods with a preset for towers of this size.
 LATER = (
@@ -50,7 +51,7 @@ def get_config():
         {
             f"{name}-s{seed}": {"method": name, **fields, "seed": seed}
             for name, fields in METHODS.items()
-            for seed in SEEDS
+            for seed in (SEEDS[:1] if name in DRAW_NOTHING else SEEDS)
         }
     )
     return config
