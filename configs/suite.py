@@ -12,7 +12,9 @@ from ml_collections import ConfigDict
 from configs import mini
 
 SEEDS = (42, 43, 44)
-DRAW_NOTHING = ("text_projection",)  # a closed form: all seeds give one model, and a report takes equal models for a mistake
+DRAW_NOTHING = (
+    "text_projection",
+)  # a closed form: all seeds give one model, and a report takes equal models for a mistake
 CONTROLS = ("no_op", "random_weights")
 # Methods with a preset for towers of this size.
 LATER = (
