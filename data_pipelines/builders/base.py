@@ -89,10 +89,10 @@ class OrderedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         lengths: list[int] = []
         total, in_shard, writer = 0, 0, None
         for _, example in examples:
-            record = _canonical(self.info.features.serialize_example(example))
+            record = canonical(self.info.features.serialize_example(example))
             if writer is None:
                 path, in_shard = directory / f"{split}.{len(lengths)}.unnamed", 0
-                writer = _RecordWriter(path)
+                writer = RecordWriter(path)
                 lengths.append(0)
             writer.write(record)
             lengths[-1] += 1
@@ -110,7 +110,7 @@ class OrderedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=total, filename_template=template)
 
 
-def _canonical(record: bytes) -> bytes:
+def canonical(record: bytes) -> bytes:
     """Returns a serialized ``tf.train.Example`` with its features in a fixed order.
 
     TFDS orders them by a hash that differs between processes, so equal worlds would not give equal files.
@@ -118,7 +118,7 @@ def _canonical(record: bytes) -> bytes:
     return tf_example_pb2.Example.FromString(record).SerializeToString(deterministic=True)
 
 
-class _RecordWriter:
+class RecordWriter:
     """Wraps ``ArrayRecordWriter``, and raises the operating system's refusals as OSError."""
 
     def __init__(self, path: Path):

@@ -27,7 +27,7 @@ def retain_tars(directory: Path, findings: Findings) -> tuple[Path, ...]:
     Raises InputError for unread files that may hold pairs: images outside tars, parquet files, other archives,
     unfinished downloads, a tar that is there both compressed and not.
     """
-    paths = sorted(_files(directory), key=lambda path: path.relative_to(directory).parts)
+    paths = sorted(files_below(directory), key=lambda path: path.relative_to(directory).parts)
     tars = [path for path in paths if path.name.lower().endswith(SUFFIXES)]
     stems = {_stem(path): path for path in tars}
     # Sets, since 400 million pairs make 40,000 tars, with two files beside each.
@@ -55,7 +55,7 @@ def retain_tars(directory: Path, findings: Findings) -> tuple[Path, ...]:
     return tuple(tars)
 
 
-def _files(directory: Path) -> Iterator[Path]:
+def files_below(directory: Path) -> Iterator[Path]:
     """Yields all files below a directory; follows links to folders, but visits each folder once."""
     seen: set[tuple[int, int]] = set()
 

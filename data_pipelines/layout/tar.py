@@ -16,7 +16,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 from salmu_jax.runtime.errors import InputError, describe_os_error
 from salmu_jax.runtime.json_reader import control_character
@@ -63,20 +63,60 @@ def read_tar(path: str | os.PathLike, wanted: Callable[[str], bool] = lambda nam
     """
     try:
         with open_regular(path) as file:
-            start = file.read(6)
-            file.seek(0)
-            for magic, name in _OTHERS.items():
-                if start.startswith(magic):
-                    raise InputError(f"it is compressed with {name}; a tar, plain or with gzip, is needed", path)
-            if start.startswith(b"\x1f\x8b"):
-                with gzip.GzipFile(fileobj=file) as unpacked:
-                    yield from _Reader(unpacked, path, None).members(wanted)
-            else:
-                yield from _Reader(file, path, os.fstat(file.fileno()).st_size).members(wanted)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"damaged or cut short ({error}); copy or make it again", path) from error
+            yield from read_tar_file(file, path, wanted, size=os.fstat(file.fileno()).st_size)
     except OSError as error:
         raise InputError(describe_os_error(error, path)) from error
+
+
+def read_tar_file(
+    file: BinaryIO,
+    where: str | os.PathLike,
+    wanted: Callable[[str], bool] = lambda name: True,
+    *,
+    size: int | None = None,
+) -> Iterator[Member]:
+    """Yields the files in a tar that is open, as :func:`read_tar`.
+
+    Args:
+      file: a tar, plain or gzipped; at its start. It is read forward, to its end.
+      where: names it in messages.
+      wanted: as for :func:`read_tar`.
+      size: its size in bytes, if it can seek: members that are not wanted are then skipped rather than read.
+
+    Raises:
+      InputError: as :func:`read_tar`, for what the tar holds.
+      OSError: it cannot be read.
+    """
+    start = file.read(6)
+    for magic, name in _OTHERS.items():
+        if start.startswith(magic):
+            raise InputError(f"it is compressed with {name}; a tar, plain or with gzip, is needed", where)
+    if size is not None:
+        file.seek(0)
+        whole = file
+    else:
+        whole = cast(BinaryIO, _Rejoined(start, file))
+    try:
+        if start.startswith(b"\x1f\x8b"):
+            with gzip.GzipFile(fileobj=whole) as unpacked:
+                yield from _Reader(unpacked, where, None).members(wanted)
+        else:
+            yield from _Reader(whole, where, size).members(wanted)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"damaged or cut short ({error}); copy or make it again", where) from error
+
+
+class _Rejoined:
+    """A stream whose first bytes have been read."""
+
+    def __init__(self, start: bytes, rest: BinaryIO):
+        self._start, self._rest = start, rest
+
+    def read(self, size: int) -> bytes:
+        if not self._start:
+            return self._rest.read(size)
+        piece, self._start = self._start[:size], self._start[size:]
+        return piece
 
 
 class _Header(NamedTuple):

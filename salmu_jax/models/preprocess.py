@@ -46,6 +46,10 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # it logs on stderr what it then raises
 
 
+class TooLargeError(InputError):
+    """An image of more than :data:`MAX_PIXELS`, such as a decompression bomb; it has not been decoded."""
+
+
 def preprocess_eval(data: bytes, image_size: int, where: str | os.PathLike | None = None) -> np.ndarray:
     """Applies OpenCLIP's evaluation transform: shortest side to ``image_size`` (bicubic, antialiased), centre crop, RGB.
 
@@ -173,7 +177,7 @@ _WANTED = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 
 
 def _too_large(found: str, where: str | os.PathLike | None) -> InputError:
-    return InputError(f"{found}; an image of at most {MAX_PIXELS:,} pixels is needed", where)
+    return TooLargeError(f"{found}; an image of at most {MAX_PIXELS:,} pixels is needed", where)
 
 
 def _described(data: bytes) -> str:
