@@ -1,0 +1,106 @@
+"""The entry: from img2dataset's output to the TFDS data set ``retain_pairs``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from data_pipelines.retain.beam import LOCAL, run_with_beam
+from data_pipelines.retain.finish import finish
+from data_pipelines.retain.places import Place, refusals
+from data_pipelines.retain.plan import NAME, prepare
+from data_pipelines.retain.rules import Rules
+from data_pipelines.retain.work import Task
+from salmu_jax.runtime import contents
+from salmu_jax.runtime.errors import InputError
+
+
+class Summary(NamedTuple):
+    """What has been built: the counts of ``report.json``, and the data set's digest, as of ``contents.data_digests``."""
+
+    counts: dict[str, Any]
+    digest: str
+
+
+def build_retain_pairs(
+    source: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    rules: Rules | None = None,
+    max_bad_share: float = 0.01,
+    max_damaged_share: float = 0.01,
+    runner: str = LOCAL,
+    beam_options: Sequence[str] = (),
+    workers: int = 0,
+    say: Callable[[str], None] = print,
+    run: Callable[[Sequence[Task]], None] | None = None,
+) -> Summary:
+    """Builds the TFDS data set ``retain_pairs`` from img2dataset's output, by Apache Beam; resumable, all pairs or a reason.
+
+    Each tar (or parquet file, or folder: ``source.py``) becomes one shard, in the order of their paths. Images and captions
+    are stored as they came. The key of a pair is its key within the tar, behind the folder that the tar is in: pairs of
+    ``a/00000.tar`` and ``b/00000.tar`` differ.
+
+    A sample that cannot be used is quarantined: listed in ``retain_pairs/1.0.0/quarantine.jsonl`` with its part, key, kind
+    and reason, and counted. These are an undecodable image, one of more than 50 Mpx (a decompression bomb), a caption that is
+    empty, unreadable or missing, a missing image, two images, and a key that recurs in its part. Of a part that is
+    truncated or damaged, what comes before the damage is kept, the sample that it interrupts is quarantined, and the part
+    itself is listed without a key. Pairs that ``rules`` exclude are filtered: counted, not listed, and not bad.
+
+    Killed at any time and called again, it makes only the parts that are not done, and the result is the same to the byte
+    as of an undisturbed run, for any runner, number of workers and order. On a finished data set it compares all shards with
+    their digests, and makes again what is damaged. One call at a time may write into ``out``.
+
+    Args:
+      source: a directory, or a URL that fsspec knows (``gs://bucket/laion``); read at any depth.
+      out: a directory or URL of the data set's own: new, empty, or of an earlier call. A call with another source list,
+        other rules or another version of the code makes everything again, and says so. Must not be within ``source``.
+      rules: filters; by default every usable pair is kept.
+      max_bad_share: the most of all samples that may be quarantined, from 0 to 1.
+      max_damaged_share: the most of all parts that may be damaged, from 0 to 1. One of few is more than 0.01.
+      runner: ``local``: a process for each core of this machine; or a Beam runner (``DataflowRunner``, ``FlinkRunner``,
+        ``SparkRunner``), whose workers must have this package and reach ``source`` and ``out`` by the same names.
+      beam_options: the runner's options, as on its command line.
+      workers: processes of the local runner; 0: one for each core.
+      say: called with a line when an earlier result is made again.
+      run: what makes the parts in the place of Beam, given all tasks; it calls :func:`work.make_part` for each.
+
+    Returns:
+      The counts and the digest. Equal sources and rules have equal digests, wherever they are.
+
+    Raises:
+      InputError: the source has no pairs, or files that would not be read; ``out`` is not ours; more is bad than the shares
+        allow (one line names the share, the count and the quarantine file; what is made is kept, so a call with a higher share
+        ends soon); a part changes while it is read; a disk is full, or a bucket refuses; Apache Beam is not installed.
+    """
+    for name, share in (("max_bad_share", max_bad_share), ("max_damaged_share", max_damaged_share)):
+        if not 0 <= share <= 1:
+            raise InputError(f"is {share:g}; a share from 0 to 1 is needed", name)
+    here, there = _place(source), _place(out)
+    _check_apart(here, there)
+    with refusals(here):
+        if here.directory is not None and not here.directory.is_dir():
+            raise InputError("no such directory", here.url)
+        plan = prepare(here, there, rules or Rules(), say)
+    tasks = plan.tasks(here, there)
+    if run is not None:
+        run(tasks)
+    else:
+        run_with_beam(tasks, runner, beam_options, workers)
+    with refusals(there):
+        manifest = finish(plan, tasks, there, (max_bad_share, max_damaged_share))
+    return Summary(manifest["counts"], contents.contents_digest(manifest, NAME))
+
+
+def _place(path: str | os.PathLike) -> Place:
+    """Returns a place whose name means the same in every process: a path on a disk becomes absolute."""
+    place = Place(os.fspath(path))
+    return place if place.directory is None else Place(os.path.abspath(place.directory))
+
+
+def _check_apart(source: Place, out: Place) -> None:
+    """Refuses an ``out`` within the source, whose shards would be taken for files of the source, and the reverse."""
+    names = [f"{os.path.realpath(place.directory or '') if place.directory else place.url}/" for place in (source, out)]
+    if names[0].startswith(names[1]) or names[1].startswith(names[0]):
+        raise InputError(f"is not apart from the source, {source.url}; another directory is needed", out.url)
