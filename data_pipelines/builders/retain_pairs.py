@@ -9,7 +9,6 @@ import tensorflow_datasets as tfds
 
 from data_pipelines.builders.base import ENCODED_IMAGE, OrderedBuilder
 
-
 DESCRIPTION = "General image-caption pairs, the retain base of both foundation models."
 FEATURES: dict[str, Any] = {
     "image": ENCODED_IMAGE,
