@@ -113,7 +113,7 @@ def test_killed_at_random_writes_and_restarted_no_byte_differs(source, built, tm
             assert not (out / DATA / "dataset_info.json").exists()
             continue
         break
-    assert kills[0] > 2
+    assert kills[0] > 1
     assert tree(out) == tree(built[0])
 
 
@@ -242,7 +242,7 @@ def test_a_gzipped_tar_gives_the_same_pairs(tmp_path):
     source = write_source(tmp_path / "source")
     path = source / "b/00000.tar"
     (source / "b/00000.tar.gz").write_bytes(gzip.compress(path.read_bytes()))
-    with pytest.raises(InputError, match="beside b/00000.tar"):
+    with pytest.raises(InputError, match=r"beside b/00000\.tar"):
         build(source, tmp_path / "out")
     path.unlink()
     build(source, tmp_path / "out")
