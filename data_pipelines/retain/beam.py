@@ -108,6 +108,7 @@ def _first_error() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if found := re.search(r"InputError: (.+?)(?: \[while running |\n|$)", str(error)):
+        text = f"InputError: {error}" if isinstance(error, InputError) else str(error)  # the former within one process
+        if found := re.search(r"InputError: (.+?)(?:\s*\[while running |\n|$)", text):
             raise InputError(found[1]) from error
         raise
