@@ -50,8 +50,8 @@ def build_retain_pairs(
 
     Killed at any time and called again, it makes only the parts that are not done, and the result is the same to the byte
     as of an undisturbed run, for any runner, number of workers and order. On a finished data set it compares all shards with
-    their digests, and makes again what is damaged. Parts are known by path and size: one whose content alone has changed is not
-    read again. One call at a time may write into ``out``.
+    their digests, and makes again what is damaged. Parts are known by path and size: one whose content alone has changed is
+    not read again. One call at a time may write into ``out``.
 
     Args:
       source: a directory, or a URL that fsspec knows (``gs://bucket/laion``); read at any depth.
