@@ -21,7 +21,7 @@ def in_order(tasks):
 
 def test_without_beam_one_line_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    with pytest.raises(InputError, match=r"needs Apache Beam .*pip install 'apache-beam"):
+    with pytest.raises(InputError, match=r"needs Apache Beam .*pip install --no-deps -r requirements-beam.txt"):
         build_retain_pairs(write_source(tmp_path / "source"), tmp_path / "out")
 
 
