@@ -43,7 +43,8 @@ def run_with_beam(tasks: Sequence[Task], runner: str = LOCAL, options: Sequence[
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise InputError(
-            f"the build of retain pairs needs Apache Beam ({error}); install it: pip install --no-deps -r requirements-beam.txt"
+            f"the build of retain pairs needs Apache Beam ({error});"
+            " install it: pip install --no-deps -r requirements-beam.txt"
         ) from error
     workers = min(workers or host.cpu_count(), max(len(tasks), 1))
     arguments = [*_arguments(runner, workers), *options]
