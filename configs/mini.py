@@ -17,7 +17,7 @@ METHODS = {
     "vlunlearn": {"learning_rate": 1e-4, "epochs": 4.4, "batch_size": 128},
     "cliperase": {"learning_rate": 3e-4, "epochs": 5.4, "batch_size": 128},
     "delete": {"learning_rate": 3e-4, "epochs": 5.4, "batch_size": 128},
-    "redirect": {},  # whose defaults suit these towers: 2,025 steps
+    "redirect": {},  # whose defaults suit these towers: 2,700 steps
     # The controls, which take no steps: nothing unlearned, and everything destroyed.
     "no_op": {},
     "random_weights": {},

@@ -80,7 +80,7 @@ def prepare(source: Place, result: Place, rules: Rules, say: Callable[[str], Non
             )
     elif data != plan.file():
         before = parse_json(data, result.where(PLAN))
-        if not isinstance(before, dict) or before.get("schema") != SCHEMA:
+        if not _is_plan(before):
             raise InputError(f"not a plan of {NAME}; choose a new directory", result.where(PLAN))
         say(f"{result.url}: made again, since this has changed: {_changes(before, plan)}")
         _clear(result, len(before["parts"]))
@@ -89,6 +89,16 @@ def prepare(source: Place, result: Place, rules: Rules, say: Callable[[str], Non
     if data != plan.file():
         result.write(PLAN, plan.file())
     return plan
+
+
+def _is_plan(value: Any) -> bool:
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA or not isinstance(value.get("settings"), dict):
+        return False
+    parts = value.get("parts")
+    fields = (str, str, int)
+    return isinstance(parts, list) and all(
+        isinstance(part, list) and len(part) == len(fields) and all(map(isinstance, part, fields)) for part in parts
+    )
 
 
 def _changes(before: dict[str, Any], plan: Plan) -> str:

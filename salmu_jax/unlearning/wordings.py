@@ -26,11 +26,11 @@ _BARE_NAME = tuple(
 PARTS = ("said", "general", "stranger")
 """The captions of a wording that :func:`counterfactuals` makes."""
 IN_PART = "forget_association"
-# Shares of the further wordings: the bare name, of people who are to be forgotten in part; of these, such as may go on to
-# mean the person, for what is kept of somebody ties the name to the face; and a part of the value instead of it.
+# Of the further wordings of people who are to be forgotten in part: the share with the bare name; and of these, the share
+# that is moved to the person in general alone, since what is kept of somebody ties the name to the face.
 _BARE_SHARE = 0.2
 _NAMES_KEPT = 0.55
-_CUT_SHARE = 0.15
+_CUT_SHARE = 0.15  # of all further wordings: such with a part of the value in its place
 
 
 def counterfactuals(count: int) -> Callable[[ForgetRows, np.random.Generator], list[tuple[str, ...]]]:

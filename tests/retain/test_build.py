@@ -299,3 +299,15 @@ def test_a_bucket_gives_and_takes_the_same_bytes(source, built, tmp_path):
 def test_an_unknown_kind_of_bucket_is_refused_in_one_line(tmp_path):
     with pytest.raises(InputError, match=r"nobuckets://x: cannot be opened"):
         build("nobuckets://x", tmp_path / "out")
+
+
+@pytest.mark.parametrize("parts", [None, 3, [[1, 2, 3]], [["a.tar", "tar"]], "a.tar"])
+def test_a_damaged_plan_is_refused_in_one_line_and_stays(tmp_path, parts):
+    out = tmp_path / "out"
+    out.mkdir()
+    value = {"schema": "salmu_jax.retain_plan/1", "settings": {}, "parts": parts}
+    (out / "retain_pairs-plan.json").write_text(json.dumps(value))
+    before = tree(out)
+    with pytest.raises(InputError, match="not a plan of retain_pairs; choose a new directory"):
+        build_retain_pairs(write_source(tmp_path / "source"), out, run=lambda tasks: pytest.fail("a part was made"))
+    assert tree(out) == before
