@@ -27,7 +27,7 @@ from salmu_jax.evaluation.verdicts import (
     rules_of,
     unqualified,
 )
-from salmu_jax.foundation import CLEAN, COMPROMISED, TITLES
+from salmu_jax.foundation import CLEAN, COMPROMISED, RETRAINED, TITLES
 
 Intervals = Mapping[str, tuple[float, float]]
 
@@ -165,22 +165,24 @@ class _Case:
         known = self._references[COMPROMISED]
         lacking: list[str] = []
         for name in names:
-            figures = STATISTICS[name].figures
+            statistic = STATISTICS[name]
+            figures = (statistic.otherwise or statistic).figures
             missing = [key for key in figures if known.get(key) is not None and self._values.get(key) is None]
             lacking += missing if self.found[name] else figures
         return [FIGURES[key][0] for key in lacking]
 
     def no_leakage(self) -> str:
         """Says that Compromised has nothing to forget, or that RetFail was not measured."""
-        own, clean, compromised = (
+        low = RETRAINED if self._references.get(RETRAINED, {}).get("RetFail_MRR") is not None else CLEAN
+        own, level, compromised = (
             figures.get("RetFail_MRR")
-            for figures in (self._values, self._references.get(CLEAN, {}), self._references[COMPROMISED])
+            for figures in (self._values, self._references.get(low, {}), self._references[COMPROMISED])
         )
         if own is None or compromised is None:
             return "RetFail was not measured, so forgetting cannot be judged."
         return (
-            f"Compromised (RetFail MRR {compromised:.4f}) leaks no more than Clean ({clean or 0:.4f}): there is nothing to "
-            "forget, so no method can be judged."
+            f"Compromised (RetFail MRR {compromised:.4f}) leaks no more than {TITLES[low]} ({level or 0:.4f}): there is "
+            "nothing to forget, so no method can be judged."
         )
 
     def why_failed(self, name: str) -> str:

@@ -74,8 +74,7 @@ class Rule:
     @property
     def references(self) -> tuple[str, ...]:
         """Returns the models that the statistic is normalised by."""
-        entries = STATISTICS[self.statistic].references
-        return tuple(name for entry in entries for name in ((entry,) if isinstance(entry, str) else entry))
+        return STATISTICS[self.statistic].all_references()
 
     def holds(self, value: float) -> bool:
         """Returns whether a value of the statistic is on the verdict's side of the line."""
@@ -233,7 +232,9 @@ RULES = (
     Rule(NEARLY_PRECISE, GRADE, "genknow_lost", "<=", 2.0, "Twice the loss that 'precise' allows."),
     Rule(NEARLY_PRECISE, GRADE, "similarity_kept", ">=", 0.90, "Twice the loss that 'precise' allows."),
     Rule(NEARLY_PRECISE, GRADE, "retrieval_kept", ">=", 0.80, "Twice the loss that 'precise' allows."),
-    Rule(UTILITY_EFFICIENT, LABEL, "leakage_removed", ">", 0.99, "The paper's definition."),
+    Rule(
+        UTILITY_EFFICIENT, LABEL, "leakage_removed_published", ">", 0.99, "The paper's definition: Clean is its target."
+    ),
     Rule(UTILITY_EFFICIENT, LABEL, "genknow_kept", ">", 0.99, "The paper's definition."),
 )
 

@@ -10,7 +10,7 @@ import numpy as np
 from salmu_jax.evaluation.registry import BY_KEY
 from salmu_jax.evaluation.subsets import PART, WHOLE
 from salmu_jax.evaluation.verdicts import FAILURE_MODES, UNDETERMINED, unqualified
-from salmu_jax.foundation import BY_NAME, TITLES
+from salmu_jax.foundation import BY_NAME, CLEAN, RETRAINED, TITLES
 from salmu_jax.report import charts
 from salmu_jax.report.distances import ALL, PEOPLE
 from salmu_jax.report.findings import findings
@@ -165,6 +165,7 @@ def _mark_style(role: str, failed: Sequence[str], verdicts: Sequence[str]) -> st
 def _panels(board: Board, groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Returns the two panels of the scatter; one of which nothing was measured is left out."""
     limits = board["thresholds"]
+    full = TITLES[RETRAINED if any(row["model"] == RETRAINED for row in board["rows"]) else CLEAN]
     forgetting = (FAILURE_MODES[0], "mode0", limits.get("forgetting"))
     wanted = [
         ("genknow_kept", "General knowledge kept", "GenKnow, as a share of Compromised's",
@@ -174,7 +175,7 @@ def _panels(board: Board, groups: Sequence[Mapping[str, Any]]) -> list[dict[str,
           (FAILURE_MODES[2], "mode2", limits.get("holdouts_kept"))]),
     ]  # fmt: skip
     panels = [
-        {"key": key, "title": title, "subtitle": subtitle, **charts.scatter(groups, key, regions)}
+        {"key": key, "title": title, "subtitle": subtitle, "full": full, **charts.scatter(groups, key, regions)}
         for key, title, subtitle, regions in wanted
     ]
     return [panel for panel in panels if "marks" in panel]

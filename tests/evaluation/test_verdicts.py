@@ -37,6 +37,7 @@ LOW = {
     "IntraIdSim": 0.2,
     "InterIdRet_MRR": 0.0,
     "IntraIdRet_MRR": 0.0,
+    "RetFail_MRR@whole": 0.0,
     "RetFail_MRR@part": 0.0,
     "IndirectLeak@whole": 0.0,
     "Relearn@whole": 0.0,
@@ -48,12 +49,20 @@ HIGH = {
     "IntraIdSim": 0.7,
     "InterIdRet_MRR": 0.5,
     "IntraIdRet_MRR": 0.5,
+    "RetFail_MRR@whole": 0.5,
     "RetFail_MRR@part": 0.5,
     "IndirectLeak@whole": 0.5,
     "Relearn@whole": 0.5,
 }
 # Finds a fifth of Compromised's leak of people forgotten in part, and a tenth of it of others after relearning.
-RETRAINED = {**HIGH, "RetFail_MRR": 0.0, "RetFail_MRR@part": 0.1, "IndirectLeak@whole": 0.0, "Relearn@whole": 0.05}
+RETRAINED = {
+    **HIGH,
+    "RetFail_MRR": 0.05,
+    "RetFail_MRR@whole": 0.0,
+    "RetFail_MRR@part": 0.1,
+    "IndirectLeak@whole": 0.0,
+    "Relearn@whole": 0.05,
+}
 UNPROBED = {"IndirectLeak@whole": None, "Relearn@whole": None}
 
 
@@ -71,6 +80,7 @@ def at(removed=1.0, lost=0.0, similarity=1.0, retrieval=1.0, intervals=None, ret
         "IntraIdSim": 0.2 + 0.5 * similarity,
         "InterIdRet_MRR": 0.5 * retrieval,
         "IntraIdRet_MRR": 0.5,
+        "RetFail_MRR@whole": 0.0,
         "RetFail_MRR@part": 0.1,
         "IndirectLeak@whole": 0.0,
         "Relearn@whole": 0.0,
@@ -156,8 +166,14 @@ def test_both_sides_of_every_line(figures, verdicts):
 
 def test_every_rule_of_the_table_is_needed():
     """Each rule decides some case alone: its verdict changes when the statistic crosses its line, all others being ideal."""
-    ideal = {"leakage_removed": 1.0, "genknow_lost": 0.0, "genknow_kept": 1.0, "similarity_kept": 1.0}
-    ideal |= {"retrieval_kept": 1.0, "alignment": 1.0, "indirect_left": 0.0, "relearn_left": 0.0}
+    ideal = {"leakage_removed": 1.0, "leakage_removed_published": 1.0, "genknow_lost": 0.0, "genknow_kept": 1.0}
+    ideal |= {
+        "similarity_kept": 1.0,
+        "retrieval_kept": 1.0,
+        "alignment": 1.0,
+        "indirect_left": 0.0,
+        "relearn_left": 0.0,
+    }
     ideal |= {"found_in_part": 1.0, "similarity_kept_in_part": 1.0, "retrieval_kept_in_part": 1.0}
     assert set(ideal) == set(STATISTICS)
     for rule in RULES:
@@ -286,6 +302,43 @@ def test_beside_retrained_people_are_judged_by_it(figures, verdicts):
     assert at(retrained=RETRAINED, **figures).verdicts == verdicts
 
 
+def test_beside_retrained_its_own_level_of_leakage_is_asked_for():
+    """Figures of the made world: Retrained keeps a sixth of the leak, all of it of people forgotten in part."""
+    keys = ("RetFail_MRR", "RetFail_MRR@whole", "RetFail_MRR@part")
+    clean, compromised, retrained = (
+        dict(zip(keys, figures, strict=True))
+        for figures in ((0.003, 0.0027, 0.0034), (0.385, 0.3289, 0.441), (0.0611, 0.0024, 0.1199))
+    )
+    base = {key: HIGH[key] for key in HIGH if key not in keys}
+    anchors = {"clean": {**LOW, **clean}, "compromised": {**HIGH, **compromised}}
+    three = {**anchors, "retrained": {**RETRAINED, **retrained}}
+    clear = {"IndirectLeak@whole": 0.0, "Relearn@whole": 0.0}
+
+    assert judge({**base, **retrained, **clear}, {}, anchors).verdicts == ("ineffective",)  # Clean alone asks too much
+    found = judge({**base, **retrained, **clear}, {}, three)
+    assert (found.verdicts, found.statistics["leakage_removed"]) == (("precise",), 1.0)
+    assert found.statistics["leakage_removed_published"] == pytest.approx(1 - (0.0611 - 0.003) / (0.385 - 0.003))
+    assert found.labels == ()  # the paper's label keeps the paper's target
+
+    # What is forgotten too far in part does not pay for people forgotten whole.
+    traded = {"RetFail_MRR": 0.0611, "RetFail_MRR@whole": 0.06, "RetFail_MRR@part": 0.0622}
+    [reason] = judge({**base, **traded, **clear}, {}, three).reasons
+    assert reason == (
+        "The secrets are still found: 82.4% of the leakage is removed, less than 90% (RetFail MRR of people forgotten whole"
+        " 0.0600; Retrained 0.0024, Compromised 0.3289)."
+    )
+    left_in_part = {"RetFail_MRR": 0.1, "RetFail_MRR@whole": 0.0024, "RetFail_MRR@part": 0.1976}
+    [reason] = judge({**base, **left_in_part, **clear}, {}, three).reasons
+    assert "(RetFail MRR 0.1000; Retrained 0.0611, Compromised 0.3850)" in reason
+
+
+def test_a_compromised_model_that_leaks_no_more_than_retrained_leaves_nothing_to_judge():
+    anchors = {"clean": LOW, "compromised": HIGH, "retrained": {**RETRAINED, **dict.fromkeys(HIGH, 0.5)}}
+    found = judge(HIGH, {}, anchors)
+    assert found.verdicts == ("undetermined",)
+    assert "leaks no more than Retrained (0.5000)" in found.reasons[0]
+
+
 def test_without_retrained_nobody_is_over_forgotten_and_clean_stands_in_for_people_forgotten_whole():
     figures = {"RetFail_MRR@part": 0.0, "similarity": 0.89, "Relearn@whole": 0.03}
     assert at(**figures).verdicts == ("partly over-generalised", "superficial")
@@ -362,7 +415,7 @@ def test_the_documentation_states_every_line():
 
 def test_a_statistic_may_be_normalised_by_a_further_reference():
     """The level of an unknown reference other than Clean's is not taken as zero: the statistic is not defined."""
-    statistic = dataclasses.replace(STATISTICS["leakage_removed"], references=("retrained", "compromised"))
+    statistic = dataclasses.replace(STATISTICS["leakage_removed_published"], references=("retrained", "compromised"))
     anchors = {"clean": LOW, "compromised": HIGH, "retrained": {**LOW, "RetFail_MRR": 0.1}}
     assert statistic.worst({"RetFail_MRR": 0.1}, anchors) == (pytest.approx(1.0), "RetFail_MRR")
     assert statistic.worst({"RetFail_MRR": 0.3}, anchors) == (pytest.approx(0.5), "RetFail_MRR")

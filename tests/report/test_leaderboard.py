@@ -94,7 +94,7 @@ def test_the_board_carries_the_table_of_rules(results):
         "<",
         0.9,
     )
-    assert rule["references"] == ["clean", "compromised"]
+    assert rule["references"] == ["retrained", "compromised", "clean"]
     assert rule["meaning"]
     assert set(board["verdicts"]) == {*FAILURE_MODES, *GRADES}
 
