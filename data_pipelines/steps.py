@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from data_pipelines import parallel
 from salmu_jax.runtime import files, identity
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.json_reader import parse_json
 
 SCHEMA = "salmu_jax.step/1"
 MANIFEST, REPORT = "step.json", "report.json"
+EVERY = 30.0  # seconds between lines of progress
 
 
 def run_step(
@@ -32,9 +35,10 @@ def run_step(
     parts: Mapping[str, Callable[[], bytes]],
     report: Callable[[], Mapping[str, Any]],
     *,
+    workers: int = 1,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Makes what is missing of a step, and returns its manifest.
+    """Makes what is missing of a step, and returns its manifest, which is the same for every number of workers.
 
     Args:
       directory: the step's own; new, empty, or of an earlier run of the step.
@@ -42,7 +46,8 @@ def run_step(
       settings: all that the files depend on, as JSON: seeds, sizes, digests of inputs, versions.
       parts: what makes the content of each file, by its name. A part may not depend on which others are made.
       report: called when all files are there.
-      say: called with a line when files of an earlier run are not used.
+      workers: processes that make parts at the same time; with two or more, parts are pickled.
+      say: called with a line when files of an earlier run are not used, and, in long work, with the progress.
 
     Raises:
       InputError: the directory has files but is not this step's.
@@ -57,16 +62,18 @@ def run_step(
         say(f"{directory}: made again, since this has changed: {changed}")
         _forget(directory, kept)
         kept = {}
-    done: dict[str, str] = {}
+    for leftover in files.find_partials(directory):
+        files.remove_partial(leftover)
+    done = {name: kept[name] for name in parts if name in kept and _is(directory / name, kept[name])}
+    missing = [name for name in parts if name not in done]
     manifest = {"schema": SCHEMA, "step": step, "complete": False, "settings": settings, "files": done}
-    for name, make in parts.items():
-        path = directory / name
-        if name in kept and path.is_file() and files.sha256_file(path) == kept[name]:
-            done[name] = kept[name]
-            continue
-        files.write_bytes(path, make())
-        done[name] = files.sha256_file(path)
-        files.write_json(directory / MANIFEST, manifest)
+    progress = _Progress(step, len(missing), say)
+    with parallel.written([(directory / name, parts[name]) for name in missing], workers) as written:
+        for index, digest in written:
+            done[missing[index]] = digest
+            files.write_json(directory / MANIFEST, manifest)
+            progress.one_more()
+    manifest["files"] = done = {name: done[name] for name in parts}
     _forget(directory, {name: digest for name, digest in kept.items() if name not in done})
     files.write_json(directory / REPORT, report())
     manifest["complete"] = True
@@ -80,17 +87,27 @@ def step_lines(directory: str | os.PathLike, step: str) -> Iterator[tuple[str, d
     Raises InputError for a step that is not complete, and for a file that is not as it was written.
     """
     directory = Path(directory)
-    manifest = _begun(directory, step)
-    if manifest is None or not manifest["complete"]:
-        raise InputError(f"the step {step!r} has not been finished; run it first", directory)
-    for name, digest in manifest["files"].items():
-        path = directory / name
-        if not path.is_file() or files.sha256_file(path) != digest:
-            raise InputError(f"is not as the step {step!r} wrote it; run the step again", path)
+    for name, digest in finished(directory, step)["files"].items():
+        path = checked(directory / name, step, digest)
         with open(path, "rb") as handle:
             for number, line in enumerate(handle, 1):
                 where = f"{path} line {number}"
                 yield where, parse_json(line, where)
+
+
+def finished(directory: str | os.PathLike, step: str) -> dict[str, Any]:
+    """Returns the manifest of a step. Raises InputError for one that is not complete."""
+    manifest = _begun(Path(directory), step)
+    if manifest is None or not manifest["complete"]:
+        raise InputError(f"the step {step!r} has not been finished; run it first", directory)
+    return manifest
+
+
+def checked(path: Path, step: str, digest: str) -> Path:
+    """Returns ``path``. Raises InputError unless the file has this SHA-256."""
+    if not _is(path, digest):
+        raise InputError(f"is not as the step {step!r} wrote it; run the step again", path)
+    return path
 
 
 def step_digest(directory: str | os.PathLike, step: str) -> str:
@@ -123,6 +140,26 @@ def _begun(directory: Path, step: str) -> dict[str, Any] | None:
 def _forget(directory: Path, written: Mapping[str, str]) -> None:
     """Removes files that an earlier run wrote, unless somebody has changed them since."""
     for name, digest in written.items():
-        path = directory / name
-        if path.is_file() and files.sha256_file(path) == digest:
-            path.unlink()
+        if _is(directory / name, digest):
+            (directory / name).unlink()
+
+
+def _is(path: Path, digest: str) -> bool:
+    return path.is_file() and files.sha256_file(path) == digest
+
+
+class _Progress:
+    """Says how far a step is, every half a minute."""
+
+    def __init__(self, step: str, total: int, say: Callable[[str], None]):
+        self._step, self._total, self._say = step, total, say
+        self._done, self._start = 0, time.monotonic()
+        self._last = self._start
+
+    def one_more(self) -> None:
+        self._done += 1
+        now = time.monotonic()
+        if now - self._last >= EVERY:
+            self._last = now
+            left = (now - self._start) / self._done * (self._total - self._done)
+            self._say(f"{self._step}: {self._done:,} of {self._total:,} files, about {left / 60:.0f} min left")

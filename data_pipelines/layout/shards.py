@@ -17,7 +17,7 @@ import re
 import tarfile
 import unicodedata
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from data_pipelines.layout.findings import Findings
 from data_pipelines.layout.tar import Member, read_tar
@@ -120,9 +120,13 @@ def iter_tar_labels(
             yield LabelledImage(key, image.data if images else b"", int(text))
 
 
-def write_tar(path: str | os.PathLike, members: Iterable[tuple[str, bytes]]) -> None:
-    """Writes (name, bytes) as a tar with fixed times, owners and modes, so equal members give equal bytes. Not atomic."""
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+def write_tar(out: str | os.PathLike | BinaryIO, members: Iterable[tuple[str, bytes]]) -> None:
+    """Writes (name, bytes) as a tar with fixed times, owners and modes, so equal members give equal bytes. Not atomic.
+
+    ``out`` is a path, or a file that is open.
+    """
+    path, file = (out, None) if isinstance(out, (str, os.PathLike)) else (None, out)
+    with tarfile.open(path, "w", file, format=tarfile.USTAR_FORMAT) as archive:
         for name, data in members:
             info = tarfile.TarInfo(name)
             info.size = len(data)
