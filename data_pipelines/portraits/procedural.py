@@ -7,18 +7,21 @@ drawing nor the number of processes. Some anchors are faulty on purpose (``fault
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.portraits.faults import Fault, Shares, duplicates_of, fault_of
+from data_pipelines.portraits.looks import Look, between, make_look, twin
+from data_pipelines.portraits.renderer import render
 from data_pipelines.portraits.source import AGES, GENDERS, LONGEST_SIDE, REGIONS, Anchor, Portrait
-from data_pipelines.world.portraits import Face, describe, draw_portrait, encode_jpeg, make_face, make_shot
+from data_pipelines.portraits.views import make_view, nearly
+from data_pipelines.world.descriptions import describe
+from data_pipelines.world.portraits import encode_jpeg
 from salmu_jax.runtime.errors import InputError
 
-VERSION = 1
+VERSION = 2
 """Incremented whenever the same settings would give other portraits."""
 
 ASPECT_RATIOS = {0.56: 1, 0.67: 3, 0.75: 3, 0.8: 2, 1.0: 6, 1.25: 2, 1.33: 3, 1.5: 3, 1.78: 1}
@@ -27,7 +30,8 @@ ASPECT_RATIOS = {0.56: 1, 0.67: 3, 0.75: 3, 0.8: 2, 1.0: 6, 1.25: 2, 1.33: 3, 1.
 _PURPOSE = 150  # keeps these draws apart from all others of the seed
 _ANNOTATION, _COUNT, _FACE, _SHOT, _OTHER = range(5)
 _AGE_ODDS = (0.5, 0.3, 0.2)
-_WORLD_AGE = {"young": "young", "middle-aged": "middle-aged", "old": "older"}
+_DRIFT = (0.0, 0.25, 0.5, 0.75, 1.0)  # shares of the way to another face
+_INTRUSIONS = (0.15, 0.45)  # the least and the greatest share of portraits that show somebody else
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,17 +86,15 @@ class ProceduralSource:
         fault = self._fault(number)
         original = duplicates_of(self.seed, number, count, self.shares).get(index)
         rng = self._generator(number, _SHOT, index if original is None else original)
-        aspect = float(
-            rng.choice(list(ASPECT_RATIOS), p=np.array(list(ASPECT_RATIOS.values())) / sum(ASPECT_RATIOS.values()))
-        )
-        shot = make_shot(rng)
+        weights = np.array(list(ASPECT_RATIOS.values()))
+        aspect = float(rng.choice(list(ASPECT_RATIOS), p=weights / weights.sum()))
+        view = make_view(rng)
         if original is not None:
-            shot = dataclasses.replace(
-                shot, brightness=1.03 * shot.brightness, warmth=shot.warmth + 0.1, jpeg_quality=shot.jpeg_quality - 4
-            )
-        face = self._shown(number, index, fault)
-        image = draw_portrait(face, shot, longest_side=self.longest_side, aspect_ratio=aspect)
-        return Portrait(encode_jpeg(image, shot.jpeg_quality), image.width / image.height, describe(face, shot, rng))
+            view = nearly(view)
+        look = self._shown(number, index if original is None else original, fault)
+        image = render(look, view, longest_side=self.longest_side, aspect_ratio=aspect)
+        caption = describe(look.face, view.shot, rng)
+        return Portrait(encode_jpeg(image, view.shot.jpeg_quality), image.width / image.height, caption)
 
     def _generator(self, number: int, what: int, index: int = 0) -> np.random.Generator:
         return np.random.default_rng([self.seed, _PURPOSE, number, what, index])
@@ -106,32 +108,24 @@ class ProceduralSource:
         region, gender = REGIONS[int(rng.integers(len(REGIONS)))], GENDERS[int(rng.integers(2))]
         return Anchor(number, region, gender, AGES[int(rng.choice(3, p=_AGE_ODDS))])
 
-    def _face(self, number: int, what: int = _FACE, index: int = 0, annotated: Anchor | None = None) -> Face:
+    def _look(self, number: int, what: int = _FACE, annotated: Anchor | None = None) -> Look:
         anchor = annotated or self._anchor(number)
-        return _face((self.seed, _PURPOSE, number, what, index), anchor.region, anchor.gender, anchor.age)
+        return make_look((self.seed, _PURPOSE, number, what), anchor.region, anchor.gender, anchor.age)
 
-    def _shown(self, number: int, index: int, fault: Fault) -> Face:
-        """Returns the face that a portrait shows, which is another one in some portraits of a faulty anchor."""
-        anchor = self._anchor(number)
-        rng = self._generator(number, _OTHER, index + 1)
+    def _shown(self, number: int, index: int, fault: Fault) -> Look:
+        """Returns the looks that a portrait shows, which are not the anchor's in some portraits of a faulty one."""
+        of_anchor, of_portrait = self._generator(number, _OTHER), self._generator(number, _OTHER, index + 1)
+        if fault.other is not None:
+            return twin(self._look(fault.other), of_anchor)
         if fault.kind == "misannotated":
-            rng = self._generator(number, _OTHER)
+            anchor = self._anchor(number)
             gender = GENDERS[1 - GENDERS.index(anchor.gender)]
             age = "old" if anchor.age != "old" else "young"
-            anchor = anchor._replace(gender=gender) if rng.random() < 0.5 else anchor._replace(age=age)
-            return self._face(number, annotated=anchor)
-        if fault.kind in ("drifting", "intruded") and rng.random() < 0.4:
-            return self._face(number, _OTHER)
-        if fault.other is not None:
-            return dataclasses.replace(self._face(fault.other), eye_name="brown")
-        return self._face(number)
-
-
-@functools.lru_cache(maxsize=8)
-def _face(key: tuple[int, ...], region: str, gender: str, age: str) -> Face:
-    """Draws faces until one is of this age."""
-    for attempt in range(200):
-        face = make_face(np.random.default_rng([*key, attempt]), region, gender)
-        if face.age == _WORLD_AGE[age]:
-            return face
-    raise AssertionError(f"no face of the age {age} in 200")
+            wrong = anchor._replace(gender=gender) if of_anchor.random() < 0.5 else anchor._replace(age=age)
+            return self._look(number, annotated=wrong)
+        if fault.kind == "intruded":
+            show_other = of_portrait.random() < of_anchor.uniform(*_INTRUSIONS)
+            return self._look(number, _OTHER if show_other else _FACE)
+        if fault.kind == "drifting":
+            return between(self._look(number), self._look(number, _OTHER), float(of_portrait.choice(_DRIFT)))
+        return self._look(number)

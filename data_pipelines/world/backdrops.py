@@ -23,19 +23,24 @@ def draw_backdrop(kind: str, wall_name: str, accent_name: str, seed: int, size: 
     ``kind`` is one of ``shots.BACKDROPS``; the colours are keys of ``shots.WALLS``; ``seed`` places the details.
     """
     width, height = max(8, -(-size[0] // 4)), max(8, -(-size[1] // 4))
-    rng = np.random.default_rng(seed)
-    wall, accent = WALLS[wall_name], WALLS[accent_name]
-    if kind in ("plain", "gradient", "halo"):
-        bottom = {"plain": darker(wall, 0.06), "gradient": accent, "halo": darker(wall, 0.3)}[kind]
-        image = ramp((width, height), [wall, bottom])
-        if kind == "halo":
-            _halo(Canvas(image), width, height, wall)
-    else:
-        image = _SCENES[kind](width, height, wall, accent, rng)
+    image = sketch_backdrop(kind, wall_name, accent_name, seed, width, height)
     # Resize smoothly to half the size, then double: the finished picture is averaged down by two again.
     image = image.filter(ImageFilter.BoxBlur(0.6))
     half = (-(-size[0] // 2), -(-size[1] // 2))
     return image.resize(half, Image.Resampling.BILINEAR).resize(size, Image.Resampling.NEAREST)
+
+
+def sketch_backdrop(kind: str, wall_name: str, accent_name: str, seed: int, width: int, height: int) -> Image.Image:
+    """Returns the place, RGB of ``width`` x ``height`` px, with hard edges; arguments as :func:`draw_backdrop`."""
+    rng = np.random.default_rng(seed)
+    wall, accent = WALLS[wall_name], WALLS[accent_name]
+    if kind not in ("plain", "gradient", "halo"):
+        return _SCENES[kind](width, height, wall, accent, rng)
+    bottom = {"plain": darker(wall, 0.06), "gradient": accent, "halo": darker(wall, 0.3)}[kind]
+    image = ramp((width, height), [wall, bottom])
+    if kind == "halo":
+        _halo(Canvas(image), width, height, wall)
+    return image
 
 
 def _halo(canvas: Canvas, width: int, height: int, wall: RGB) -> None:

@@ -48,8 +48,16 @@ def _pattern(canvas: Canvas, outline: np.ndarray, kind: str, base: RGB, second: 
     image.paste(cloth, (left, top), mask)
 
 
-def draw_clothes(canvas: Canvas, torso: Head, face: Face, shot: Shot) -> None:
-    """Draws neck, shoulders and garment. ``torso`` maps head units to pixels without turning."""
+def draw_clothes(canvas: Canvas, torso: Head, face: Face, shot: Shot, *, shadow: bool = True) -> None:
+    """Draws neck, shoulders and garment.
+
+    Args:
+      canvas: to draw on.
+      torso: maps head units to pixels without turning.
+      face: the person.
+      shot: the clothes.
+      shadow: whether the chin casts one with a sharp edge.
+    """
     unit, skin = torso.unit, face.skin
     wide, thick = (1.3, 0.29) if face.gender == "female" else (1.5, 0.37)
     floor = float(canvas.image.size[1] - torso.outline([(0.0, 0.0)])[0, 1]) / unit + 0.3
@@ -69,9 +77,9 @@ def draw_clothes(canvas: Canvas, torso: Head, face: Face, shot: Shot) -> None:
         shape(np.concatenate([hood, mirrored(hood)]), darker(base, 0.22))
     neck = [(-thick, 0.4), (-thick, 1.15), (-thick - 0.14, 1.34), (-0.3, 1.72)]
     shape(np.concatenate([neck, mirrored(neck)]), darker(skin, 0.08))
-    shape(
-        [(-thick, 0.8), (thick, 0.8), (thick, 1.05), (0.1 * shot.light_side, 1.3), (-thick, 1.02)], darker(skin, 0.24)
-    )
+    if shadow:
+        under = [(-thick, 0.8), (thick, 0.8), (thick, 1.05), (0.1 * shot.light_side, 1.3), (-thick, 1.02)]
+        shape(under, darker(skin, 0.24))
 
     # The outline of the shoulders; the garment determines the depth of the neckline.
     opening = {"tank top": (0.62, 1.42), "V-neck jumper": (0.42, 1.3), "dungarees": (0.44, 1.33)}.get(kind, (0.42, 1.3))
