@@ -204,7 +204,8 @@ def _warp(
     quads = np.concatenate([at[:-1, :-1], at[1:, :-1], at[1:, 1:], at[:-1, 1:]], axis=-1).reshape(-1, 8).tolist()
     lefts, tops = (xs - box[0]).tolist(), (ys - box[1]).tolist()
     boxes = [(lefts[i], tops[j], lefts[i + 1], tops[j + 1]) for j in range(nodes) for i in range(nodes)]
-    return [(one, tuple(quad)) for one, quad in zip(boxes, quads, strict=True)]
+    filled = (one[0] < one[2] and one[1] < one[3] for one in boxes)  # a small picture has fewer pixels than nodes
+    return [(one, tuple(quad)) for one, quad, keep in zip(boxes, quads, filled, strict=True) if keep]
 
 
 def _paste_head(image: Image.Image, person: Sitter, pose: _Pose, view: View) -> None:
@@ -213,6 +214,8 @@ def _paste_head(image: Image.Image, person: Sitter, pose: _Pose, view: View) -> 
     lit = _light(person.front(shot.expression, gaze, shot.light_side), person, pose, view)
     box = pose.box(person.box, image.size)
     size = (box[2] - box[0], box[3] - box[1])
+    if min(size) <= 0:
+        return
     mesh = _warp(lit, person.box[:2], pose, box, NODES, 1.0)
     colours, mask = _resampled(lit, person.mask, size, mesh)
     image.paste(colours, box[:2], mask)
