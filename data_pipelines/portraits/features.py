@@ -183,7 +183,7 @@ def _brow(canvas: Canvas, head: Head, look: Look, expression: str, s: int, side:
     start = face.eye_spacing - 0.2 + 0.035 * look["brow_gap"]
     end = face.eye_spacing + 0.2 + 0.05 * look["brow_length"]
     peak = start + (end - start) * (0.6 + 0.12 * look["brow_peak"])
-    y = -0.19 - lift - 0.03 * look["brow_height"]
+    y = -0.205 - lift - 0.03 * look["brow_height"]
     rise = 0.55 * face.brow_arch + 0.01
     points = [(s * start, y + 0.012 + frown), (s * 0.5 * (start + peak), y - 0.65 * rise + 0.4 * frown),
               (s * peak, y - rise), (s * end, y + 0.035)]  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
@@ -16,7 +17,7 @@ from data_pipelines.portraits.features import GAZES
 from data_pipelines.portraits.looks import Look
 from data_pipelines.portraits.plane import LEFT, TOP, U, noise, picture
 from data_pipelines.portraits.relief import turned
-from data_pipelines.portraits.sitter import Sitter
+from data_pipelines.portraits.sitter import Layer, Sitter
 from data_pipelines.portraits.views import View
 from data_pipelines.world.backdrops import sketch_backdrop
 from data_pipelines.world.canvas import Canvas, Head, darker
@@ -48,7 +49,7 @@ def render(look: Look, view: View, *, longest_side: int = 512, aspect_ratio: flo
     image = _place(view, width, height)
     pose = _Pose(centre, unit, shot.yaw, shot.pitch, shot.tilt, look)
     if person.back is not None:
-        _paste_back(image, person, pose, view)
+        _paste_back(image, person.back, pose, view)
     _paste_body(image, look, view, (centre[0] - 0.12 * math.sin(shot.yaw) * unit, centre[1]), unit)
     _paste_head(image, person, pose, view)
     return _develop(image, view)
@@ -140,7 +141,8 @@ def _body_light(look: Look, view: View, x: np.ndarray, y: np.ndarray) -> np.ndar
     up = (1 - neck) * np.clip((1.9 - y) * 0.7, -0.25, 0.6)
     front = np.sqrt(np.maximum(0.1, 1 - across**2 - up**2))
     diffuse = np.clip((across * lx - up * ly + front * lz + 0.2) / 1.2, 0, 1)
-    cloth = np.clip(1.0 + 0.16 * (1 - neck) * slope, 0.5, 1.4)
+    folded = 0.16 * (1 - neck) * (1 - 0.85 * np.exp(-((x / 0.34) ** 2)) * (y < 1.85))
+    cloth = np.clip(1.0 + folded * slope, 0.5, 1.4)
     side = -0.35 * lx
     chin = 1.0 - 0.62 * np.exp(-(((y - look.face.chin - 0.05) / 0.3) ** 2)) * np.exp(-(((x - side) / 0.55) ** 2)) * (
         y < 1.7
@@ -192,10 +194,8 @@ class _Pose:
         return ball + nose
 
 
-def _warp(
-    layer: Image.Image, corner: tuple[int, int], pose: _Pose, box: tuple[int, int, int, int], nodes: int, turn: float
-):
-    """Returns the mesh that resamples ``layer``, whose top left pixel is ``corner`` of the plane, into the pixels ``box``."""
+def _mesh(corner: tuple[int, int], pose: _Pose, box: tuple[int, int, int, int], nodes: int, turn: float) -> list[Any]:
+    """Returns the mesh that resamples a layer into the pixels ``box``; ``corner`` of the plane is the layer's first pixel."""
     xs = np.round(np.linspace(box[0], box[2], nodes + 1)).astype(int)
     ys = np.round(np.linspace(box[1], box[3], nodes + 1)).astype(int)
     grid_x, grid_y = np.meshgrid(xs.astype(float), ys.astype(float))
@@ -216,19 +216,14 @@ def _paste_head(image: Image.Image, person: Sitter, pose: _Pose, view: View) -> 
     size = (box[2] - box[0], box[3] - box[1])
     if min(size) <= 0:
         return
-    mesh = _warp(lit, person.box[:2], pose, box, NODES, 1.0)
-    colours, mask = _resampled(lit, person.mask, size, mesh)
+    bands = Image.merge("CMYK", (*lit.split(), person.mask))
+    colours, mask = _resampled(bands, size, _mesh(person.box[:2], pose, box, NODES, 1.0))
     image.paste(colours, box[:2], mask)
 
 
-def _resampled(
-    colours: Image.Image, mask: Image.Image, size: tuple[int, int], mesh: list
-) -> tuple[Image.Image, Image.Image]:
-    """Resamples colours and mask at once, as an image of four bands (a mode with alpha would be multiplied by it)."""
-    four = Image.merge("CMYK", (*colours.split(), mask)).transform(
-        size, Image.Transform.MESH, mesh, Image.Resampling.BILINEAR
-    )
-    red, green, blue, mask = four.split()
+def _resampled(bands: Image.Image, size: tuple[int, int], mesh: list[Any]) -> tuple[Image.Image, Image.Image]:
+    """Resamples colours and mask at once, the bands of a CMYK image (a mode with alpha would be multiplied by it)."""
+    red, green, blue, mask = bands.transform(size, Image.Transform.MESH, mesh, Image.Resampling.BILINEAR).split()
     return Image.merge("RGB", (red, green, blue)), mask
 
 
@@ -256,17 +251,12 @@ def _light(front: Image.Image, person: Sitter, pose: _Pose, view: View) -> Image
     return ImageChops.add(lit, Image.merge("RGB", (gleam, gleam, gleam)))
 
 
-def _paste_back(image: Image.Image, person: Sitter, pose: _Pose, view: View) -> None:
-    back = person.back
-    assert back is not None
-    plane = back.getchannel("A").getbbox()
-    assert plane is not None
-    box = pose.box(plane, image.size)
+def _paste_back(image: Image.Image, layer: Layer, pose: _Pose, view: View) -> None:
+    box = pose.box(layer.box, image.size)
     size = (box[2] - box[0], box[3] - box[1])
     if min(size) <= 0:
         return
-    mesh = _warp(back, (0, 0), pose, box, 2, 0.0)
-    colours, mask = _resampled(back.convert("RGB"), back.getchannel("A"), size, mesh)
+    colours, mask = _resampled(layer.bands, size, _mesh(layer.box[:2], pose, box, 2, 0.0))
     across = np.linspace(-1, 1, 16, dtype=np.float32)[None, :] * np.ones((2, 1), np.float32)
     light = np.array(view.key) * (0.55 + 0.4 * across * view.light[0])[..., None] + 0.8 * np.array(view.fill)
     colours = ImageChops.multiply(colours, picture(light * 235).resize(size, Image.Resampling.BILINEAR))

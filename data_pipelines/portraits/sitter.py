@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
 from data_pipelines.portraits import adornments
-from data_pipelines.portraits.features import beard_outline, paint_features
+from data_pipelines.portraits.features import beard_colour, beard_outline, paint_features
 from data_pipelines.portraits.looks import Look
 from data_pipelines.portraits.plane import COARSE, COARSE_SIZE, LEFT, SIZE, TOP, U, easel
 from data_pipelines.portraits.relief import dome, make_relief
@@ -29,13 +29,27 @@ class Form(NamedTuple):
     flesh: np.ndarray  # 1 on skin, 0 on hair
 
 
+class Layer(NamedTuple):
+    """A part of the plane: colours and, as a fourth band, where they are (mode CMYK); and its top left corner, px."""
+
+    bands: Image.Image
+    box: tuple[int, int, int, int]
+
+
+def _cut_out(image: Image.Image) -> Layer | None:
+    """Returns an RGBA picture of the plane without its empty rim; None if it is empty."""
+    box = image.getchannel("A").getbbox()
+    return None if box is None else Layer(Image.merge("CMYK", image.crop(box).split()), box)
+
+
 class Sitter:
     """One person's layers. ``box`` is the part of the plane that the head fills, (left, top, right, bottom) in its px."""
 
     def __init__(self, look: Look):
         self.look = look
         self._skin, skin_mask = paint_skin(look)
-        self.back, self._hair = paint_hair(look)
+        back, self._hair = paint_hair(look)
+        self.back = None if back is None else _cut_out(back)
         self._worn = adornments.paint_worn(look)
         if (beard := beard_outline(look)) is not None:
             grown, canvas, head = easel("RGB")
@@ -65,6 +79,8 @@ class Sitter:
         around = Image.new(
             "RGB", SIZE, darker(self.look.face.hair, 0.25) if self._hair is not None else self.look.face.skin
         )
+        if beard_outline(self.look) is not None:
+            around.paste(darker(beard_colour(self.look), 0.15), (0, round((0.15 - TOP) * U), *SIZE))
         around.paste(self._skin.reduce(2), (0, 0), self._grown)
         return around
 

@@ -118,20 +118,20 @@ def _textured(image: Image.Image, look: Look, back: bool) -> Image.Image | None:
     x, y = x[:, box[0] : box[2]], y[box[1] : box[3]]
     alpha = pixels[..., 3] / 255
     plain = pixels[..., :3].max(axis=2) - pixels[..., :3].min(axis=2) < 26
-    shade = pixels[..., :3].mean(axis=2) / 150
+    shade = np.where(alpha > 0.3, pixels[..., :3].mean(axis=2) / 150, 0.9)  # beyond the edge there are wisps
 
     crown = np.sqrt(np.maximum(0.02, 1.0 - ((np.minimum(y, -0.25) + 0.25) / 0.98) ** 2))
     wave = 0.0
     if face.cut in WAVY or face.cut in CURLED:
         wave = (0.05 if face.cut in WAVY else 0.09) * np.sin(9.0 * y + 3.0 * np.abs(x) + face.seed % 7)
     s = (x + wave * np.minimum(1.0, np.abs(y + 0.9) * 2) + 0.08 * face.parting * (y < -0.4) * (y + 0.4)) / crown
-    seed = face.seed % 1024
+    seed, coiled = face.seed % 1024, face.cut in COILED or face.cut in CURLED
     texture = (
         0.5 * _streaks(s, 150.0, seed)
         + 0.55 * _streaks(s + 0.03 * np.sin(5 * y), 52.0, seed + 300)
         + 0.4 * _streaks(s, 17.0, seed + 700)
     )
-    if face.cut in COILED or face.cut in CURLED:
+    if coiled:
         tile = noise("coils")
         zoom = (1.1 if face.cut in CURLED else 1.9) / (face.curl_size / 0.2)
         rows = ((y + 3) * U * zoom).astype(np.int32) + seed & 511
@@ -145,9 +145,9 @@ def _textured(image: Image.Image, look: Look, back: bool) -> Image.Image | None:
         / 255
     )
     inner = np.clip((soft - 0.35) / 0.6, 0.0, 1.0)
-    ragged = np.clip((soft - 0.5 + 0.11 * texture) * 7.0 + 0.5, 0.0, 1.0)
-    outside_skull = alpha * 0 + 1
-    alpha = np.where(plain, np.minimum(np.maximum(alpha * 0.0, ragged), outside_skull), alpha)
+    wisps = texture if coiled else 0.8 * _streaks(s, 26.0, seed + 500)
+    ragged = np.clip((soft - 0.5 + 0.11 * wisps) * 5.0 + 0.5, 0.0, 1.0)
+    alpha = np.where(plain, ragged, alpha)
 
     band = np.exp(-(((crown * np.sign(y + 1.3) - 0.62) / 0.16) ** 2)) * (y < -0.3)
     gloss = (
