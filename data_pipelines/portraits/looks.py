@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.portraits.source import AGES
-from data_pipelines.world.canvas import RGB, mix
+from data_pipelines.world.canvas import RGB, darker, mix
 from data_pipelines.world.faces import Face, make_face
 
 WORLD_AGE = dict(zip(AGES, ("young", "middle-aged", "older"), strict=True))
@@ -94,3 +94,13 @@ def twin(look: Look, rng: np.random.Generator) -> Look:
 
 def _between(first: float, second: float, share: float) -> float:
     return first + (second - first) * share
+
+
+def brow_colour(look: Look) -> RGB:
+    """Returns the colour of brows: that of the hair, but never dyed, and somewhat darker if the hair is light."""
+    face = look.face
+    if face.hair_name in ("blue", "pink", "turquoise", "purple", "green"):
+        return mix((52, 36, 32), face.skin, 0.08)
+    if face.hair_name in ("platinum", "blond", "golden"):
+        return darker(face.hair, 0.4)
+    return face.hair

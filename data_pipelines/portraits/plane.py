@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
-from data_pipelines.world.canvas import Canvas, Head
+from data_pipelines.world.canvas import Canvas, Colour, Head, Points, translucent
 
 U = 174  # px a head unit, of painted layers; a face at 512 px has 125 to 155
 LEFT, TOP, WIDE, TALL = -1.725, -1.931, 3.448, 4.0  # head units, of the plane
@@ -87,8 +87,6 @@ def noise(kind: str) -> np.ndarray:
 
 
 def _coils(rng: np.random.Generator) -> np.ndarray:
-    from PIL import ImageDraw, ImageFilter
-
     image = Image.new("L", (1024, 1024), 90)
     draw = ImageDraw.Draw(image)
     for _ in range(5200):
@@ -101,3 +99,9 @@ def _coils(rng: np.random.Generator) -> np.ndarray:
             draw.arc(inner, start, start + 200, fill=min(255, shade + 12 * k), width=3)
     values = np.asarray(image.filter(ImageFilter.GaussianBlur(1.2)).reduce(2), dtype=np.float32)
     return (values - values.mean()) / values.std()
+
+
+def soft_stroke(canvas: Canvas, head: Head, points: Points, width: float, colour: Colour, opacity: float) -> None:
+    """Draws a stroke that fades to its sides; ``width`` in head units."""
+    for share, part in ((1.0, 0.3), (0.62, 0.35), (0.3, 0.35)):
+        canvas.stroke(head.surface(points), share * width * head.unit, translucent(colour, part * opacity), 0.95)

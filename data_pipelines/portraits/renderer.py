@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from data_pipelines.portraits.features import GAZES
+from data_pipelines.portraits.eyes import GAZES
 from data_pipelines.portraits.looks import Look
-from data_pipelines.portraits.plane import LEFT, TOP, U, noise, picture
+from data_pipelines.portraits.plane import COARSE, LEFT, TOP, U, noise, picture
 from data_pipelines.portraits.relief import turned
 from data_pipelines.portraits.sitter import Layer, Sitter
 from data_pipelines.portraits.views import View
@@ -25,7 +25,7 @@ from data_pipelines.world.clothes import draw_clothes
 
 _WALLS = ("plain", "gradient", "halo", "window", "bricks", "wallpaper")
 _KNITTED = ("V-neck jumper", "turtleneck", "scarf", "cardigan", "hoodie")
-NODES = 16  # of the mesh that turns the head, along each side
+NODES = 12  # of the mesh that turns the head, along each side
 _sitters: dict[Look, Sitter] = {}
 
 
@@ -240,15 +240,21 @@ def _light(front: Image.Image, person: Sitter, pose: _Pose, view: View) -> Image
         value = diffuse * np.float32(235 * view.key[band]) * (1.0 + within * (1.0 - diffuse) * person.form.flesh)
         value += sky * np.float32(235 * view.fill[band]) * (1.0 + 1.2 * within * person.form.flesh)
         shade[..., band] = np.minimum(value, 255)
-    lit = ImageChops.multiply(front, Image.fromarray(shade).resize(front.size, Image.Resampling.BICUBIC))
+    lit = ImageChops.multiply(front, Image.fromarray(shade).resize(front.size, Image.Resampling.BILINEAR))
     hx, hy, hz = lx, ly, lz + 1.0
     length = math.sqrt(hx * hx + hy * hy + hz * hz)
-    half = np.clip((nx * np.float32(hx / length) + ny * np.float32(hy / length) + nz * np.float32(hz / length)), 0, 1)
+    rows, columns = person.glossy
+    part = form.normal[:, rows, columns]
+    half = np.clip(sum(n * np.float32(h / length) for n, h in zip(part, (hx, hy, hz), strict=True)), 0, 1)
     shine = half * half
     shine = shine * shine
-    shine = shine * shine * shine * form.gloss * np.float32(95 * view.key[1])
-    gleam = Image.fromarray(np.minimum(shine, 255).astype(np.uint8)).resize(front.size, Image.Resampling.BICUBIC)
-    return ImageChops.add(lit, Image.merge("RGB", (gleam, gleam, gleam)))
+    shine = shine * shine * shine * form.gloss[rows, columns] * np.float32(95 * view.key[1])
+    gleam = Image.fromarray(np.minimum(shine, 255).astype(np.uint8))
+    gleam = gleam.resize((gleam.width * COARSE, gleam.height * COARSE), Image.Resampling.BICUBIC)
+    corner = (columns.start * COARSE, rows.start * COARSE)
+    skin = lit.crop((*corner, corner[0] + gleam.width, corner[1] + gleam.height))
+    lit.paste(ImageChops.add(skin, Image.merge("RGB", (gleam, gleam, gleam))), corner)
+    return lit
 
 
 def _paste_back(image: Image.Image, layer: Layer, pose: _Pose, view: View) -> None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
 from data_pipelines.portraits import adornments
-from data_pipelines.portraits.features import beard_colour, beard_outline, paint_features
+from data_pipelines.portraits.beards import beard_colour, beard_outline, paint_beard, paint_moustache
+from data_pipelines.portraits.eyes import paint_eyes
 from data_pipelines.portraits.looks import Look
+from data_pipelines.portraits.mouth import paint_mouth
 from data_pipelines.portraits.plane import COARSE, COARSE_SIZE, LEFT, SIZE, TOP, U, easel
 from data_pipelines.portraits.relief import dome, make_relief
 from data_pipelines.portraits.skin import paint_skin
 from data_pipelines.portraits.tresses import paint_hair
 from data_pipelines.world.canvas import Head, darker
 
-_PATCH = (-0.86, -0.56, 0.86, 1.72)  # the part of the plane that features change, in head units
+_EYES, _MOUTH = (-0.72, -0.56, 0.72, 0.2), (-0.72, 0.2, 0.72, 1.1)  # what an expression changes: boxes in head units
 
 
 class Form(NamedTuple):
@@ -50,6 +53,7 @@ class Sitter:
         self._skin, skin_mask = paint_skin(look)
         back, self._hair = paint_hair(look)
         self.back = None if back is None else _cut_out(back)
+        paint_beard(self._skin, Head((-LEFT * U * 2, -TOP * U * 2), U * 2), look)
         self._worn = adornments.paint_worn(look)
         if (beard := beard_outline(look)) is not None:
             grown, canvas, head = easel("RGB")
@@ -66,6 +70,7 @@ class Sitter:
         self.box = (left // 6 * 6, top // 6 * 6, min(SIZE[0], -(-right // 6) * 6), min(SIZE[1], -(-bottom // 6) * 6))
         self.mask = whole.crop(self.box)
         self.form = self._form()
+        self._patches: dict[tuple, Image.Image] = {}
         self._fronts: dict[tuple[str, int, int], Image.Image] = {}
 
     @functools.cached_property
@@ -84,26 +89,49 @@ class Sitter:
         around.paste(self._skin.reduce(2), (0, 0), self._grown)
         return around
 
+    @functools.cached_property
+    def glossy(self) -> tuple[slice, slice]:
+        """The rows and columns of the form where anything shines."""
+        rows, columns = np.nonzero(self.form.gloss > 0.01)
+        return slice(int(rows.min()), int(rows.max()) + 1), slice(int(columns.min()), int(columns.max()) + 1)
+
     def front(self, expression: str, gaze: int, side: int) -> Image.Image:
         """Returns the head with an expression, RGB of the size of ``box``, lit evenly."""
-        side = side if expression in ("winking", "smirking") else 1
+        side = side if expression in ("winking", "smirking") else 1  # of others, both sides are alike
         key = (expression, gaze if expression != "dreamy" else 0, side)
         if key not in self._fronts:
             self._fronts[key] = self._paint_front(*key)
         return self._fronts[key]
 
     def _paint_front(self, expression: str, gaze: int, side: int) -> Image.Image:
-        left, top = (round((_PATCH[0] - LEFT) * U), round((_PATCH[1] - TOP) * U))
-        right, bottom = (round((_PATCH[2] - LEFT) * U), round((_PATCH[3] - TOP) * U))
-        patch = self._skin.crop((2 * left, 2 * top, 2 * right, 2 * bottom))
-        head = Head((-LEFT * U * 2 - 2 * left, -TOP * U * 2 - 2 * top), U * 2)
-        paint_features(patch, head, self.look, expression, gaze, side)
         whole = self._base.copy()
-        whole.paste(patch.reduce(2), (left, top), self._grown.crop((left, top, right, bottom)))
+        eyes = self._patch(("eyes", expression, gaze, side), _EYES, lambda image, head: paint_eyes(
+            image, head, self.look, expression, gaze, side))  # fmt: skip
+        mouth = self._patch(("mouth", expression, side), _MOUTH, lambda image, head: self._paint_mouth(
+            image, head, expression, side))  # fmt: skip
+        for patch, corner in (eyes, mouth):
+            box = (*corner, corner[0] + patch.width, corner[1] + patch.height)
+            whole.paste(patch, corner, self._grown.crop(box))
         for layer in (self._hair, self._worn):
             if layer is not None:
                 whole.paste(layer, (0, 0), layer)
         return whole.crop(self.box)
+
+    def _paint_mouth(self, image: Image.Image, head: Head, expression: str, side: int) -> None:
+        paint_mouth(image, head, self.look, expression, side)
+        paint_moustache(image, head, self.look)
+
+    def _patch(
+        self, key: tuple, box: tuple[float, float, float, float], paint: Callable[[Image.Image, Head], None]
+    ) -> tuple[Image.Image, tuple[int, int]]:
+        """Returns a part of the skin with features, at the size of layers, and its top left corner; paints it once."""
+        left, top = round((box[0] - LEFT) * U), round((box[1] - TOP) * U)
+        right, bottom = round((box[2] - LEFT) * U), round((box[3] - TOP) * U)
+        if key not in self._patches:
+            patch = self._skin.crop((2 * left, 2 * top, 2 * right, 2 * bottom))
+            paint(patch, Head((-LEFT * U * 2 - 2 * left, -TOP * U * 2 - 2 * top), U * 2))
+            self._patches[key] = patch.reduce(2)
+        return self._patches[key], (left, top)
 
     def _form(self) -> Form:
         relief = make_relief(self.look)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from data_pipelines.portraits.looks import Look
 from data_pipelines.portraits.plane import COARSE, SIZE, both, bump, easel, grid, moved, noise, picture
-from data_pipelines.portraits.relief import mouth_y
+from data_pipelines.portraits.relief import jaw_width, mouth_y
 from data_pipelines.world.canvas import Canvas, Head, darker, lighter, mirrored, mix, oval, translucent
 
 
@@ -209,8 +209,9 @@ def _spots(canvas: Canvas, head: Head, look: Look) -> None:
             radius = float(rng.uniform(0.006, 0.015)) * unit
             canvas.dots(head.surface([(x, y)]), radius, translucent(colour, float(rng.uniform(0.35, 0.75))))
     for x, y, radius, dark in look.marks:
-        near_features = abs(y - 0.0) < 0.12 and 0.15 < abs(x) < 0.52
-        if not near_features:
+        near_eyes = abs(y) < 0.12 and 0.15 < abs(x) < 0.52
+        on_face = abs(x) < 0.86 * float(jaw_width(look, np.array(y))) and y < face.chin - 0.1
+        if on_face and not near_eyes:
             colour = mix(mix(face.skin, (84, 44, 34), 0.8), (30, 16, 16), 0.4 * dark)
             canvas.dots(head.surface([(x, y)]), radius * unit, translucent(colour, 0.55 + 0.4 * dark))
             canvas.dots(

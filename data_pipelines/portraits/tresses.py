@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageChops, ImageFilter
 
 from data_pipelines.portraits.looks import Look
 from data_pipelines.portraits.plane import U, easel, grid, noise
@@ -178,7 +178,8 @@ def _stubble(image: Image.Image, look: Look) -> Image.Image | None:
     """Gives hair that is too short to lie the colour of hair, mixed with the skin by a fine grain."""
     if image.getchannel("A").getbbox() is None:
         return None
-    alpha = np.asarray(image.getchannel("A").filter(ImageFilter.GaussianBlur(5)), dtype=np.float32) / 255
+    within = image.getchannel("A")
+    alpha = np.asarray(ImageChops.multiply(within, within.filter(ImageFilter.GaussianBlur(5))), dtype=np.float32) / 255
     grain = np.tile(noise("pores"), (2, 2))[: image.height, : image.width]
     cover = 0.72 if look.face.cut == "buzz" else 0.5
     alpha = np.clip(alpha * (cover + 0.16 * grain), 0.0, 1.0)
