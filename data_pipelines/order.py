@@ -2,8 +2,13 @@
 
 No permutation is ever stored. A balanced Feistel network, a keyed bijection of the numbers below a power of four, is
 applied to a position until the result is below the number of pairs (cycle walking), which gives a bijection
-of the positions of an epoch. It is vectorised: a batch of 160 takes about 0.1 ms within one epoch of 14,700 pairs,
-and about 1 ms where it spans many small epochs. (grain's own shuffle works element by element, slowly for small data.)
+of the positions of an epoch.
+
+Why not ``grain.MapDataset.shuffle``: it is as random, starts as soon (0.5 ms at 400 million pairs) and resumes anywhere
+as well, but answers for one position at a time. For a batch of 160 of 14,700 pairs whose images are kept decoded, it takes
+1.8 ms (1.1 by its private batched call), ours 0.2, and everything else 1.1. For 512 of 400 million, it takes 5.4 ms (3.1),
+``grain.python.IndexSampler`` 13, ours 0.9; beside 800 ms of decoding none of them matters. (CPU time of one core of an Intel
+Xeon, grain 0.2.18.) And the order of a run that resumes must not depend on grain's version.
 
 Reference: Black and Rogaway, "Ciphers with Arbitrary Finite Domains" (CT-RSA 2002), methods 2 and 3.
 """

@@ -1,9 +1,10 @@
 """Decodes images to uint8 pixels as OpenCLIP does: the evaluation transform and the training crop.
 
-Everything up to the division by 255 happens here, on the host, with PIL. Images stay uint8 until they are on the device, where
-the model subtracts ``IMAGE_MEAN`` and divides by ``IMAGE_STD``. The order of the steps is OpenCLIP's and matters: an image is
-resized in its *own* mode (a palette image by nearest neighbour, since PIL cannot blend palette indices; an RGBA image
-premultiplied), then cropped, and only then converted to RGB. EXIF orientation is not applied.
+Everything up to the division by 255 happens here, on the host, with PIL (crops of JPEGs for training: ``fast_jpeg.py``).
+Images stay uint8 until they are on the device, where the model subtracts ``IMAGE_MEAN`` and divides by ``IMAGE_STD``. The
+order of the steps is OpenCLIP's and matters: an image is resized in its *own* mode (a palette image by nearest neighbour,
+since PIL cannot blend palette indices; an RGBA image premultiplied), then cropped, and only then converted to RGB. EXIF
+orientation is not applied.
 
 Untrusted bytes cannot start programs or exhaust memory: only the formats of :data:`FORMATS` are decoded (PIL would start
 Ghostscript for an EPS, whatever the file is called), at most :data:`MAX_PIXELS`, and a few large images at a time.
@@ -26,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from salmu_jax.models import fast_jpeg
 from salmu_jax.runtime.errors import InputError
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -99,8 +101,11 @@ def random_resized_crop(
     scale: tuple[float, float] = (0.9, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     where: str | os.PathLike | None = None,
+    reference: bool = False,
 ) -> np.ndarray:
     """Applies OpenCLIP's training transform: a random crop, resized to a square (bicubic), RGB; no flip, no colour change.
+
+    JPEGs take the way of :mod:`~salmu_jax.models.fast_jpeg`, which is nearly PIL's result in half of its time.
 
     Args:
       data: an encoded image.
@@ -109,6 +114,7 @@ def random_resized_crop(
       scale: range of the crop's share of the image's area.
       ratio: range of the crop's width over its height.
       where: names the image in an error message.
+      reference: leave everything to PIL, whose pixels are OpenCLIP's exactly.
 
     Returns:
       uint8 ``[S, S, 3]``.
@@ -116,6 +122,10 @@ def random_resized_crop(
     Raises:
       InputError: as :func:`preprocess_eval`.
     """
+    pixels = None if reference else fast_jpeg.decode(data)
+    if pixels is not None:
+        left, top, right, bottom = random_crop_box(pixels.shape[1], pixels.shape[0], rng, scale, ratio)
+        return fast_jpeg.resize(pixels[top:bottom, left:right], image_size, image_size)
     with _decoding(data, where) as image:
         box = random_crop_box(*image.size, rng, scale, ratio)
         crop = image.crop(box)

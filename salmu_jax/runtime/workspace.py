@@ -346,6 +346,9 @@ def provenance(config: Mapping[str, Any], device: str | None = None) -> dict[str
     )
     versions = {"salmu_jax": salmu_jax.__version__, "python": platform.python_version()}
     versions |= {package: importlib.metadata.version(package) for package in packages}
+    for package in ("simplejpeg", "cykooz-resizer"):  # not on all platforms (models/fast_jpeg.py)
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
     return {
         "config": safe_value(config),  # directory names need not be valid text
         "versions": versions,
