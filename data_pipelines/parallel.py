@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from salmu_jax.runtime import files, interrupts
+from salmu_jax.runtime.errors import InputError
 
 Part = tuple[Path, Callable[[], bytes]]  # a file, and what makes its contents
 
@@ -85,6 +86,8 @@ def _work(pipe: Connection, parts: list[Part]) -> None:
             index = pipe.recv()
             try:
                 result: Any = (index, _write(parts[index]))
+            except InputError as error:
+                result = InputError(str(error))  # its subclasses cannot be pickled
             except Exception as error:
                 result = error
             pipe.send(result)

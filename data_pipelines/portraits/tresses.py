@@ -52,36 +52,44 @@ class _HairBrush(Brush):
 
 
 def paint_hair(look: Look) -> tuple[Image.Image | None, Image.Image | None]:
-    """Returns the hair behind the body and that over the face, RGBA of the size of layers; None where there is none."""
-    return _layer(look, hair.draw_back, True), _layer(look, hair.draw_front, False)
+    """Returns the hair behind the body and that over the face, RGBA of the size of layers; None where there is none.
+
+    What is always worn on the head is part of it.
+    """
+    if look.face.cut == "headscarf":
+        return _scarf(look), _composed(_worn(look))
+    back = _hair(look, hair.draw_back, True)
+    front = _hair(look, hair.draw_front_hair, False)
+    worn = _worn(look) if look.face.cut in COVERINGS else []
+    return _composed(back), _composed([*front, *worn])
 
 
-def _layer(look: Look, draw: Callable[[Brush], None], back: bool) -> Image.Image | None:
+def _hair(look: Look, draw: Callable[[Brush], None], back: bool) -> list[Image.Image]:
+    """Returns layers of hair, the lowest first."""
     image, canvas, head = easel("RGBA")
     thin, stubble, _ = easel("RGBA")
-    face = look.face
-    brush = _HairBrush(canvas, stubble, head, look)
-    if face.cut in COVERINGS:
-        cloth = Brush(canvas, head, face, -1)
-        if back and face.cut == "headscarf":
-            draw(cloth)
-            return _cloth(image.reduce(2), look)
-        shown = hair._FRONTS if not back else hair._BACKS
-        shown.get(hair._cut(face), hair._nothing)(brush)
-        under = _textured(image.reduce(2), look, back)
-        if back:
-            return under
-        image, canvas, head = easel("RGBA")
-        hair._WORN[face.cut](Brush(canvas, head, dataclasses.replace(face, hair=NEUTRAL), -1))
-        below, worn = _parted(image)
-        layers = [layer for layer in (under, _textured(below, look, back), _cloth(worn, look)) if layer is not None]
-        return functools.reduce(Image.alpha_composite, layers)
-    draw(brush)
-    short = _stubble(thin.reduce(2), look)
-    long = _textured(image.reduce(2), look, back)
-    if short is not None and long is not None:
-        return Image.alpha_composite(short, long)
-    return long if short is None else short
+    draw(_HairBrush(canvas, stubble, head, look))
+    layers = (_stubble(thin.reduce(2), look), _textured(image.reduce(2), look, back))
+    return [layer for layer in layers if layer is not None]
+
+
+def _worn(look: Look) -> list[Image.Image]:
+    """Returns headwear, and below it the hair at the temples that it leaves free."""
+    image, canvas, head = easel("RGBA")
+    hair.draw_headwear(Brush(canvas, head, dataclasses.replace(look.face, hair=NEUTRAL), -1))
+    below, worn = _parted(image)
+    return [layer for layer in (_textured(below, look, False), _cloth(worn)) if layer is not None]
+
+
+def _scarf(look: Look) -> Image.Image | None:
+    """Returns the part of a headscarf that is behind the body."""
+    image, canvas, head = easel("RGBA")
+    hair.draw_back(Brush(canvas, head, look.face, -1))
+    return _cloth(image.reduce(2))
+
+
+def _composed(layers: list[Image.Image]) -> Image.Image | None:
+    return functools.reduce(Image.alpha_composite, layers) if layers else None
 
 
 def _parted(image: Image.Image) -> tuple[Image.Image, Image.Image]:
@@ -190,7 +198,7 @@ def _stubble(image: Image.Image, look: Look) -> Image.Image | None:
     return Image.fromarray(out)
 
 
-def _cloth(image: Image.Image, look: Look) -> Image.Image | None:
+def _cloth(image: Image.Image) -> Image.Image | None:
     """Gives cloth on a head a weave and soft folds."""
     if image.getchannel("A").getbbox() is None:
         return None

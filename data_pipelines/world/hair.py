@@ -365,5 +365,15 @@ def draw_back(brush: Brush) -> None:
 
 def draw_front(brush: Brush) -> None:
     """Draws the hair over the forehead, the temples and the shoulders, and headwear."""
+    draw_front_hair(brush)
+    draw_headwear(brush)
+
+
+def draw_front_hair(brush: Brush) -> None:
+    """Draws the hair over the forehead, the temples and the shoulders."""
     _FRONTS.get(_cut(brush.face), _nothing)(brush)
+
+
+def draw_headwear(brush: Brush) -> None:
+    """Draws what is worn over the hair, and hair at the temples that shows below it."""
     _WORN.get(brush.face.cut, _nothing)(brush)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from data_pipelines.people.people import drawn_looks, make_people
 from data_pipelines.phrasing.step import make_generic_captions
+from data_pipelines.portraits import procedural
 from data_pipelines.portraits.faults import NO_FAULTS, duplicates_of, fault_of
 from data_pipelines.portraits.looks import make_look
 from data_pipelines.portraits.procedural import ProceduralSource
@@ -39,22 +40,26 @@ def distances(portraits) -> np.ndarray:
 
 def test_the_nearest_portrait_is_of_the_same_identity():
     """By the colours of the face alone; an encoder that is trained does far better."""
-    apart = distances([PLAIN.portrait(number, index) for number in range(9) for index in range(5)])
+    apart = distances([PLAIN.portrait(number, index) for number in range(7) for index in range(4)])
     np.fill_diagonal(apart, np.inf)
-    labels = np.repeat(np.arange(9), 5)
-    assert (labels[apart.argmin(axis=1)] == labels).mean() > 0.7  # by chance it is 0.09
+    labels = np.repeat(np.arange(7), 4)
+    assert (labels[apart.argmin(axis=1)] == labels).mean() > 0.7  # by chance it is 0.11
 
 
 def test_faults_can_be_seen():
     source = ProceduralSource(seed=8, identities=100, longest_side=128)
     kinds = {fault_of(8, number, 100, source.shares).kind: number for number in range(100)}
-    shown = {kind: [source.portrait(number, index) for index in range(8)] for kind, number in kinds.items()}
+    shown = {
+        kind: [source.portrait(number, index) for index in range(6)]
+        for kind, number in kinds.items()
+        if kind != "intruded"
+    }
     spread = {kind: np.median(distances(portraits)) for kind, portraits in shown.items()}
     assert spread["drifting"] > spread["none"]
     other = fault_of(8, kinds["twin"], 100, source.shares).other
     assert other is not None
-    likeness = [source.portrait(other, index) for index in range(8)]
-    to_twin, to_stranger = (distances([*likeness, *shown[kind]])[:8, 8:].mean() for kind in ("twin", "misannotated"))
+    likeness = [source.portrait(other, index) for index in range(6)]
+    to_twin, to_stranger = (distances([*likeness, *shown[kind]])[:6, 6:].mean() for kind in ("twin", "misannotated"))
     assert to_twin < to_stranger
 
 
@@ -66,13 +71,14 @@ def test_a_near_duplicate_is_nearly_the_same_picture():
     assert source.portrait(3, index).image != source.portrait(3, original).image
 
 
-def test_captions_pass_the_checks_of_generic_captions(tmp_path):
-    source = ProceduralSource(seed=8, identities=16, longest_side=16)
-    captions = {f"{n}_{i}": source.portrait(n, i).caption for n in range(12) for i in range(4)}
-    people = make_people(8, drawn_looks(8, range(60)))
+def test_captions_pass_the_checks_of_generic_captions(tmp_path, monkeypatch):
+    monkeypatch.setattr(procedural, "render", lambda *given, **named: Image.new("RGB", (16, 16)))
+    source = ProceduralSource(seed=8, identities=50)
+    captions = {f"{n}_{i}": source.portrait(n, i).caption for n in range(50) for i in range(8)}
+    people = make_people(8, drawn_looks(8, range(40)))
     report = make_generic_captions(tmp_path / "generic", captions.items(), people, say=lambda line: None)
-    assert report["pictures"] == 48
-    assert report["distinct"] > 45
+    assert report["pictures"] == 400
+    assert report["distinct"] > 380
     assert report["most_tokens"] < 60
 
 
