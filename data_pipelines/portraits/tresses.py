@@ -206,7 +206,7 @@ def _cloth(image: Image.Image) -> Image.Image | None:
     pixels = np.asarray(image).astype(np.float32)
     fold = np.tile(noise("cloud"), (2, 2))[: image.height, : image.width]
     weave = np.sin(x * 260) * np.sin(y * 260)
-    shade = 0.9 + 0.07 * fold + 0.025 * weave + 0.05 * np.sin(14 * (np.abs(x) * 0.7 + y) + 2.0 * fold)
+    shade = 0.92 + 0.045 * fold + 0.025 * weave + 0.045 * np.sin(14 * (np.abs(x) * 0.7 + y) + 2.0 * fold)
     out = np.empty_like(pixels, dtype=np.uint8)
     out[..., :3] = np.clip(pixels[..., :3] * shade[..., None], 0, 255)
     out[..., 3] = pixels[..., 3]
