@@ -11,6 +11,7 @@ process may run a step at a time.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -57,18 +58,17 @@ def run_step(
     settings = json.loads(json.dumps(settings))
     before = _begun(directory, step)
     kept = dict(before["files"]) if before else {}
-    if before and before["settings"] != settings:
+    if before and kept and before["settings"] != settings:
         changed = "; ".join(identity.changes(before["settings"], settings))
         say(f"{directory}: made again, since this has changed: {changed}")
         _forget(directory, kept)
         kept = {}
-    for leftover in files.find_partials(directory):
-        files.remove_partial(leftover)
     done = {name: kept[name] for name in parts if name in kept and _is(directory / name, kept[name])}
     missing = [name for name in parts if name not in done]
     manifest = {"schema": SCHEMA, "step": step, "complete": False, "settings": settings, "files": done}
     progress = _Progress(step, len(missing), say)
-    with parallel.written([(directory / name, parts[name]) for name in missing], workers) as written:
+    jobs = [(directory / name, parts[name]) for name in missing]
+    with _begun_for(directory, step, done), parallel.written(jobs, workers) as written:
         for index, digest in written:
             done[missing[index]] = digest
             files.write_json(directory / MANIFEST, manifest)
@@ -79,6 +79,37 @@ def run_step(
     manifest["complete"] = True
     files.write_json(directory / MANIFEST, manifest)
     return manifest
+
+
+def begin_step(directory: str | os.PathLike, step: str) -> bool:
+    """Makes the directory a step's; returns whether it was not before.
+
+    Other steps may then run in directories below it, before it runs itself. Raises InputError as :func:`run_step`.
+    """
+    is_new = _begun(Path(directory), step) is None
+    for leftover in files.find_partials(directory):
+        files.remove_partial(leftover)
+    if is_new:
+        manifest = {"schema": SCHEMA, "step": step, "complete": False, "settings": {}, "files": {}}
+        files.write_json(Path(directory) / MANIFEST, manifest)
+    return is_new
+
+
+@contextlib.contextmanager
+def _begun_for(directory: Path, step: str, done: dict[str, str]) -> Iterator[None]:
+    """Begins a step before its first file is written, lest a kill in between leave files of nobody's.
+
+    Bad input that is found before anything is ``done`` leaves no directory behind.
+    """
+    is_new = begin_step(directory, step)
+    try:
+        yield
+    except Exception:
+        if is_new and not done:
+            (directory / MANIFEST).unlink()
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+        raise
 
 
 def step_lines(directory: str | os.PathLike, step: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -127,7 +158,7 @@ def _begun(directory: Path, step: str) -> dict[str, Any] | None:
     """Returns the manifest of an earlier run; None if the directory is new or empty."""
     path = directory / MANIFEST
     if not path.is_file():
-        if directory.is_dir() and any(directory.iterdir()):
+        if directory.is_dir() and set(directory.iterdir()) - set(files.find_partials(directory)):
             raise InputError(f"has files, but no {MANIFEST}: not a step's; choose a new directory", directory)
         return None
     manifest = files.read_json(path)

@@ -109,6 +109,37 @@ def test_another_setting_makes_all_again_says_why_and_keeps_what_is_not_ours(peo
     }
 
 
+def test_a_step_that_is_killed_before_its_manifest_is_begun_again(tmp_path, monkeypatch):
+    """Nothing of it may look like somebody else's directory, at whichever write the kill comes."""
+    parts = {name: name.encode for name in ("a", "b")}
+    real = files.write_bytes
+    for allowed in range(5):
+        directory, left = tmp_path / str(allowed), [allowed]
+
+        def killed(path, data, left=left):
+            if not left[0]:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                files.partial_path(path).write_bytes(data[:3])  # as a power cut leaves it
+                raise KeyboardInterrupt
+            left[0] -= 1
+            real(path, data)
+
+        monkeypatch.setattr(files, "write_bytes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            steps.run_step(directory, "letters", {"seed": 1}, parts, dict, say=pytest.fail)
+        monkeypatch.setattr(files, "write_bytes", real)
+        kept = dict.fromkeys(list(parts)[: max(0, allowed - 1) // 2], pytest.fail)
+        steps.run_step(directory, "letters", {"seed": 1}, {**parts, **kept}, dict, say=pytest.fail)
+        assert sorted(path.name for path in directory.iterdir()) == ["a", "b", "report.json", "step.json"]
+
+
+def test_steps_run_below_a_step_that_is_begun(tmp_path):
+    steps.begin_step(tmp_path, "outer")
+    steps.run_step(tmp_path / "inner", "inner", {}, {"a": lambda: b"1"}, dict)
+    steps.run_step(tmp_path, "outer", {"seed": 1}, {"b": lambda: b"2"}, dict, say=pytest.fail)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "inner", "report.json", "step.json"]
+
+
 def test_a_directory_of_somebody_else_is_left_alone(people, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"has files, but no step.json"):
