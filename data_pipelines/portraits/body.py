@@ -1,4 +1,4 @@
-"""Paints neck and clothes below a head: garments of ``world.clothes`` with threads, folds, light and the shadow of the chin."""
+"""Paints neck and clothes below a head: garments of ``world.clothes``, with threads, folds, light and the chin's shadow."""
 
 from __future__ import annotations
 
