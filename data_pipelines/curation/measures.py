@@ -1,0 +1,57 @@
+"""Computes similarities of portraits and identities from their embeddings. All vectors are float32 of length 1."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def centre(vectors: np.ndarray) -> np.ndarray:
+    """Returns the direction of the mean of [N, D], N >= 1."""
+    total = vectors.sum(axis=0, dtype=np.float64)
+    return (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
+
+
+def own_similarities(vectors: np.ndarray) -> np.ndarray:
+    """Returns the similarity of each of [N, D] to the centre of the others (leave one out), float32 [N]; 1 if alone."""
+    if len(vectors) < 2:
+        return np.ones(len(vectors), np.float32)
+    others = vectors.sum(axis=0, dtype=np.float64) - vectors
+    products = np.einsum("nd,nd->n", vectors, others)
+    return (products / np.maximum(np.linalg.norm(others, axis=1), 1e-12)).astype(np.float32)
+
+
+def half_similarity(vectors: np.ndarray) -> float:
+    """Returns the similarity of the centres of the portraits of even and of odd index."""
+    return float(centre(vectors[::2]) @ centre(vectors[1::2]))
+
+
+def nearest(centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns, for each centre of [N, D], N >= 2, which other is nearest, int [N], and their similarity, float32 [N]."""
+    similarities = centres @ centres.T
+    np.fill_diagonal(similarities, -np.inf)
+    which = similarities.argmax(axis=1)
+    return which, similarities[np.arange(len(centres)), which]
+
+
+def boundary(good: Sequence[float] | np.ndarray, bad: Sequence[float] | np.ndarray, rate: float) -> float:
+    """Returns the least value that is taken for good, where good ones have the higher values.
+
+    It is half-way between the value that ``rate`` of the good lie below and the one that ``rate`` of the bad lie above, where
+    the former is the higher: then both kinds of mistake are rarer than ``rate``. Else it is the former, or the same quantile
+    of a normal distribution of the mean and spread of the good, if that is lower: few values have no tail.
+    """
+    lowest, highest = pooled_quantile(good, rate, low=True), pooled_quantile(bad, rate, low=False)
+    if lowest > highest:
+        return (lowest + highest) / 2
+    normal = float(np.mean(good)) + statistics.NormalDist().inv_cdf(rate) * float(np.std(good))
+    return min(lowest, normal)
+
+
+def pooled_quantile(values: Sequence[float] | np.ndarray, share: float, *, low: bool) -> float:
+    """Returns the value that at most ``share`` of ``values`` lie below (``low``) or above: one of them, or the extreme one."""
+    ordered = np.sort(np.asarray(values, np.float64))
+    allowed = int(share * len(ordered))
+    return float(ordered[allowed] if low else ordered[-1 - allowed])

@@ -1,0 +1,271 @@
+"""Measures the thresholds of curation on people who are not in the data set and whose annotations are right.
+
+Each threshold lies between the distributions of good and of bad cases among *held-out* people, whom neither the encoder nor
+the discriminants have been trained on; bad cases are planted there, by mixing or blending people and exchanging annotations.
+It is half-way between the two if they are apart at the stated rate of mistakes; else that share of the good cases is dropped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.curation.demographics import ATTRIBUTES, Discriminant, fit_discriminant
+from data_pipelines.curation.embedding import Embedded
+from data_pipelines.curation.measures import boundary, centre, half_similarity, own_similarities, pooled_quantile
+from data_pipelines.curation.pixels import hash_distances
+from data_pipelines.portraits.source import Anchor
+from salmu_jax.runtime.errors import InputError
+
+FEWEST_HELD_OUT = 20  # identities; quantiles of fewer say nothing
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """The shares of mistakes that are accepted at most, where good and bad overlap (``measures.boundary``).
+
+    Attributes:
+      portraits: by the similarity of a portrait to the others of its identity.
+      identities: by each test of consistency and distinctness.
+      annotations: by each annotated attribute.
+      duplicates: of near duplicates that may be missed, by embedding and by hash each.
+      intruders: the share of portraits of somebody else that makes an identity inconsistent.
+    """
+
+    portraits: float = 0.005
+    identities: float = 0.005
+    annotations: float = 0.002
+    duplicates: float = 0.01
+    intruders: float = 0.15
+
+
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+    """What is demanded of portraits and identities.
+
+    Attributes:
+      portrait: the least similarity of a portrait to the centre of the other portraits of its identity.
+      outlying: the largest share of portraits below ``portrait`` that an identity may have.
+      consistency: the least median of those similarities.
+      evidence: by attribute, the least evidence for what is annotated (``Discriminant.evidence``); at most 0, so that
+        nobody is dropped who looks as annotated.
+      distinctness: the largest similarity of the centres of two identities.
+      duplicate_similarity, duplicate_distance: portraits of one identity as alike as this, by both, are duplicates.
+    """
+
+    portrait: float
+    outlying: float
+    consistency: float
+    evidence: Mapping[str, float]
+    distinctness: float
+    duplicate_similarity: float
+    duplicate_distance: int
+
+
+@dataclasses.dataclass(frozen=True)
+class People:
+    """Identities as annotated and as embedded, in the same order."""
+
+    anchors: Sequence[Anchor]
+    portraits: Sequence[Embedded]
+
+    def vectors(self) -> list[np.ndarray]:
+        return [of_one.vectors for of_one in self.portraits]
+
+
+@dataclasses.dataclass(frozen=True)
+class Standard:
+    """Thresholds, what reads annotations, and how both came about (for the report)."""
+
+    thresholds: Thresholds
+    discriminants: Mapping[str, Discriminant]
+    report: Mapping[str, Any]
+
+
+def measure_standard(
+    trained: People, held_out: People, altered: Sequence[tuple[Embedded, Embedded]], rates: Rates
+) -> Standard:
+    """Measures all thresholds.
+
+    Args:
+      trained: people to whom the discriminants are fitted.
+      held_out: other people, on whom thresholds are measured.
+      altered: for some of the latter, portraits and near duplicates of them, in the same order.
+      rates: the shares of mistakes that are accepted.
+
+    Raises InputError if there are too few people for it.
+    """
+    if len(held_out.anchors) < FEWEST_HELD_OUT:
+        raise InputError(
+            f"has {len(held_out.anchors)} held-out identities; {FEWEST_HELD_OUT} or more would be right",
+            "the reference",
+        )
+    discriminants = {
+        name: fit_discriminant(trained.vectors(), [getattr(anchor, name) for anchor in trained.anchors])
+        for name in ATTRIBUTES
+    }
+    own = [own_similarities(vectors) for vectors in held_out.vectors()]
+    others = _to_others(held_out)
+    portrait = boundary(np.concatenate(own), others, rates.portraits)
+    mixed = [own_similarities(vectors) for vectors in _mixed(held_out, rates.intruders)]
+    good, bad = ([-float(np.mean(of_one < portrait)) for of_one in everybody] for everybody in (own, mixed))
+    outlying = -boundary(good, bad, rates.identities)
+    drifting = [own_similarities(vectors) for vectors in _drifting(held_out)]
+    medians, drifted = ([float(np.median(of_one)) for of_one in everybody] for everybody in (own, drifting))
+    consistency = boundary(medians, drifted, rates.identities)
+    between = _between(held_out)
+    halves = [half_similarity(vectors) for vectors in held_out.vectors()]
+    similarities, distances = _likeness(altered)
+    thresholds = Thresholds(
+        portrait=portrait,
+        outlying=outlying,
+        consistency=consistency,
+        evidence={
+            name: min(0.0, boundary(*_evidence(held_out, name, discriminants[name]), rates.annotations))
+            for name in ATTRIBUTES
+        },
+        distinctness=boundary(halves, between, rates.identities),
+        duplicate_similarity=pooled_quantile(similarities, rates.duplicates, low=True),
+        duplicate_distance=int(pooled_quantile(distances, rates.duplicates, low=False)),
+    )
+    report = {
+        "held_out": {"identities": len(held_out.anchors), "portraits": sum(map(len, own))},
+        "rates": dataclasses.asdict(rates),
+        "thresholds": dataclasses.asdict(thresholds),
+        "same_person": {
+            "portrait_to_own_centre": summary(np.concatenate(own)),
+            "median_of_an_identity": summary(medians),
+            "centres_of_two_halves": summary(halves),
+        },
+        "other_person": {
+            "portrait_to_another_centre": summary(others),
+            "centres_of_two_identities": summary(between),
+            "median_of_a_drifting_identity": summary(drifted),
+        },
+        "near_duplicates": {"similarity": summary(similarities), "bits": summary(distances)},
+        "distinct_portraits_taken_for_duplicates": _false_duplicates(held_out, thresholds),
+        "annotations": _accuracy(held_out, discriminants, thresholds),
+        "planted": _found(held_out, thresholds),
+    }
+    return Standard(thresholds, discriminants, report)
+
+
+def summary(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
+    """Returns quantiles of a distribution, and a histogram of 40 equal bins for a chart."""
+    found = np.asarray(values, np.float64)
+    if not len(found):
+        return {"count": 0}
+    quantiles = {f"{100 * share:g} %": round(float(np.quantile(found, share)), 4) for share in _QUANTILES}
+    counts, edges = np.histogram(found, bins=40)
+    histogram = {"from": round(float(edges[0]), 4), "to": round(float(edges[-1]), 4), "counts": counts.tolist()}
+    return {"count": len(found), "quantiles": quantiles, "histogram": histogram}
+
+
+_QUANTILES = (0.0, 0.001, 0.01, 0.05, 0.5, 0.95, 0.99, 0.999, 1.0)
+
+
+def _evidence(people: People, name: str, discriminant: Discriminant) -> tuple[list[float], list[float]]:
+    """Returns the evidence for what is annotated, an identity each, and for every value that is not."""
+    right: list[float] = []
+    wrong: list[float] = []
+    for anchor, portraits in zip(people.anchors, people.portraits, strict=True):
+        for value in discriminant.values:
+            found = right if value == getattr(anchor, name) else wrong
+            found.append(discriminant.evidence(portraits.vectors, value)[0])
+    return right, wrong
+
+
+def _between(people: People) -> np.ndarray:
+    """Returns the similarities of the centres of all pairs of identities."""
+    centres = np.stack([centre(vectors) for vectors in people.vectors()])
+    return (centres @ centres.T)[np.triu_indices(len(centres), 1)]
+
+
+def _to_others(people: People) -> np.ndarray:
+    """Returns the similarity of each portrait to the nearest centre of another identity."""
+    centres = np.stack([centre(vectors) for vectors in people.vectors()])
+    found = []
+    for row, vectors in enumerate(people.vectors()):
+        similarities = vectors @ centres.T
+        similarities[:, row] = -1
+        found.append(similarities.max(axis=1))
+    return np.concatenate(found)
+
+
+def _likeness(altered: Sequence[tuple[Embedded, Embedded]]) -> tuple[np.ndarray, np.ndarray]:
+    similarities = [np.einsum("nd,nd->n", before.vectors, after.vectors) for before, after in altered]
+    distances = [np.diag(hash_distances(before.hashes, after.hashes)) for before, after in altered]
+    return np.concatenate(similarities), np.concatenate(distances)
+
+
+def _false_duplicates(people: People, thresholds: Thresholds) -> dict[str, Any]:
+    pairs = alike = 0
+    for portraits in people.portraits:
+        upper = np.triu_indices(len(portraits.names), 1)
+        near = (portraits.vectors @ portraits.vectors.T)[upper] >= thresholds.duplicate_similarity
+        close = hash_distances(portraits.hashes, portraits.hashes)[upper] <= thresholds.duplicate_distance
+        pairs, alike = pairs + len(near), alike + int(np.sum(near & close))
+    return {"pairs": pairs, "alike": alike}
+
+
+def _accuracy(people: People, discriminants: Mapping[str, Discriminant], thresholds: Thresholds) -> dict[str, Any]:
+    """Returns how often an identity looks as annotated, and how many wrong annotations would be found."""
+    found = {}
+    for name, discriminant in discriminants.items():
+        right = wrong = caught = 0
+        for anchor, portraits in zip(people.anchors, people.portraits, strict=True):
+            annotated = getattr(anchor, name)
+            right += discriminant.evidence(portraits.vectors, annotated)[1] == annotated
+            for value in discriminant.values:
+                if value != annotated:
+                    wrong += 1
+                    caught += discriminant.evidence(portraits.vectors, value)[0] < thresholds.evidence[name]
+        found[name] = {
+            "looks_as_annotated": round(right / len(people.anchors), 4),
+            "wrong_annotations_found": round(caught / max(wrong, 1), 4),
+        }
+    return found
+
+
+def _found(people: People, thresholds: Thresholds) -> dict[str, Any]:
+    """Returns the share of identities that are inconsistent once portraits of the next one are planted in each."""
+    planted = {
+        f"{share:.0%} of the portraits are somebody else's": _mixed(people, share)
+        for share in (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+    }
+    planted["the portraits drift towards somebody else"] = _drifting(people)
+    return {
+        what: round(float(np.mean([_is_inconsistent(vectors, thresholds) for vectors in everybody])), 4)
+        for what, everybody in planted.items()
+    }
+
+
+def _drifting(people: People) -> list[np.ndarray]:
+    """Returns each identity with its embeddings on the way to the next one's: a fifth each at 0, 1/4, 1/2, 3/4 and 1."""
+    everybody = people.vectors()
+    found = []
+    for vectors, others in zip(everybody, everybody[1:] + everybody[:1], strict=True):
+        count = min(len(vectors), len(others))
+        share = (np.arange(count) % 5 / 4)[:, None].astype(np.float32)
+        blend = (1 - share) * vectors[:count] + share * others[:count]
+        found.append(blend / np.linalg.norm(blend, axis=1, keepdims=True))
+    return found
+
+
+def _mixed(people: People, share: float) -> list[np.ndarray]:
+    everybody = people.vectors()
+    mixed = []
+    for vectors, others in zip(everybody, everybody[1:] + everybody[:1], strict=True):
+        foreign = min(math.ceil(share * len(vectors)), len(others))
+        mixed.append(np.concatenate([others[:foreign], vectors[foreign:]]))
+    return mixed
+
+
+def _is_inconsistent(vectors: np.ndarray, thresholds: Thresholds) -> bool:
+    own = own_similarities(vectors)
+    too_many = float(np.mean(own < thresholds.portrait)) > thresholds.outlying
+    return too_many or float(np.median(own)) < thresholds.consistency
