@@ -22,6 +22,7 @@ COMMANDS: dict[str, Command] = {
     "bench": stages.BENCH,
     "generate": stages.GENERATE,
     "build": stages.BUILD,
+    "fetch": data.FETCH,
     "data check": data.CHECK,
     "data look": data.LOOK,
     "pretrain": stages.PRETRAIN,

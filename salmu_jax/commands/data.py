@@ -1,4 +1,4 @@
-"""The commands ``salmu data check`` and ``salmu data look``: what is wrong in a world, and what is in it."""
+"""The commands about data: ``salmu fetch``, ``salmu data check`` (what is wrong) and ``salmu data look`` (what is there)."""
 
 from __future__ import annotations
 
@@ -54,6 +54,20 @@ def _look(options: argparse.Namespace, overrides: list[str]) -> None:
     console.say(f"The page: {output.absolute()}")
 
 
+def _fetch(options: argparse.Namespace, overrides: list[str]) -> None:
+    """Downloads released repositories, and checks them."""
+    from data_pipelines.layout.fetch import REPOSITORIES, fetch
+
+    directory = local_path(options.output, "--output")
+    names = options.repository or list(REPOSITORIES)
+    if options.revision is not None and len(names) != 1:
+        raise InputError("is of one repository; name it with --repository", "--revision")
+    with interrupts.orderly(), disk_refusals(directory):
+        for name in names:
+            fetch(REPOSITORIES[name], directory, revision=options.revision, say=_progress("fetch"))
+    console.say(f"Checked: {directory.absolute()}")
+
+
 def _inputs(options: argparse.Namespace) -> tuple[Path, Path | None]:
     zeroshot = None if options.zeroshot is None else local_path(options.zeroshot, "--zeroshot")
     return local_path(options.directory, "DIR"), zeroshot
@@ -86,6 +100,20 @@ CHECK = Command(
         option("--strict", action="store_true", help="also fail for oddities, which are otherwise only listed"),
     ),
     _check,
+)
+FETCH = Command(
+    "download the released data from the Hugging Face hub at pinned revisions, and check files, digests and rows",
+    (
+        option("--output", required=True, metavar="DIR", help="where each repository gets a folder of its name"),
+        option(
+            "--repository",
+            action="append",
+            choices=("evaluation", "training"),
+            help="only this one; may be repeated (both)",
+        ),
+        option("--revision", metavar="SHA", help="the commit of one repository, instead of the pinned one"),
+    ),
+    _fetch,
 )
 LOOK = Command(
     "write a page that shows a world: counts, distributions, and pictures by split and attribute",
