@@ -30,7 +30,7 @@ def paste_body(image: Image.Image, look: Look, view: View, centre: tuple[float, 
     x = ((np.linspace(0, width, columns, dtype=np.float32) - centre[0]) / unit)[None, :]
     y = ((np.linspace(top, height, rows, dtype=np.float32) - centre[1]) / unit)[:, None]
     shade = _body_light(look, view, x, y)
-    light = picture(shade * 235).resize((width, height - top), Image.Resampling.BICUBIC)
+    light = picture(shade * 235).resize((width, height - top), Image.Resampling.BILINEAR)
     left, upper = view.shot.seed % 90, view.shot.seed // 90 % 90
     cloth = _cloth(view.shot.garment in _KNITTED).crop((left, upper, left + width, upper + height - top))
     plain = layer.convert("RGB")

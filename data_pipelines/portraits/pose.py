@@ -52,21 +52,37 @@ class Pose:
         return ball + nose
 
 
-def mesh(corner: tuple[int, int], pose: Pose, box: tuple[int, int, int, int], nodes: int, turn: float) -> list[Any]:
-    """Returns the mesh that resamples a layer into the pixels ``box``; ``corner`` of the plane is the layer's first pixel."""
-    xs = np.round(np.linspace(box[0], box[2], nodes + 1)).astype(int)
-    ys = np.round(np.linspace(box[1], box[3], nodes + 1)).astype(int)
-    grid_x, grid_y = np.meshgrid(xs.astype(float), ys.astype(float))
-    at = pose.source(grid_x, grid_y, turn)
-    at = (at - (LEFT, TOP)) * U - corner
+def mesh(
+    corner: tuple[int, int], pose: Pose, box: tuple[int, int, int, int], nodes: int, turn: float, step: int = 1
+) -> tuple[tuple[int, int], list[Any]]:
+    """Returns the size of a picture of ``box``, reduced by ``step``, and the mesh that resamples a layer into it.
+
+    Args:
+      corner: of the plane; the layer's first pixel.
+      pose: of the head.
+      box: pixels of the portrait.
+      nodes: quadrilaterals along each side.
+      turn: the share of the turn that the layer takes part in.
+      step: of a layer that is reduced by as much.
+    """
+    size = (-(-(box[2] - box[0]) // step), -(-(box[3] - box[1]) // step))
+    xs, ys = (np.round(np.linspace(0, side, nodes + 1)).astype(int) for side in size)
+    x, y = np.meshgrid(box[0] + step * xs.astype(float), box[1] + step * ys.astype(float))
+    at = pose.source(x, y, turn)
+    at = ((at - (LEFT, TOP)) * U - corner) / step
     quads = np.concatenate([at[:-1, :-1], at[1:, :-1], at[1:, 1:], at[:-1, 1:]], axis=-1).reshape(-1, 8).tolist()
-    lefts, tops = (xs - box[0]).tolist(), (ys - box[1]).tolist()
+    lefts, tops = xs.tolist(), ys.tolist()
     boxes = [(lefts[i], tops[j], lefts[i + 1], tops[j + 1]) for j in range(nodes) for i in range(nodes)]
     filled = (one[0] < one[2] and one[1] < one[3] for one in boxes)  # a small picture has fewer pixels than nodes
-    return [(one, tuple(quad)) for one, quad, keep in zip(boxes, quads, filled, strict=True) if keep]
+    return size, [(one, tuple(quad)) for one, quad, keep in zip(boxes, quads, filled, strict=True) if keep]
 
 
-def resampled(bands: Image.Image, size: tuple[int, int], quads: list[Any]) -> tuple[Image.Image, Image.Image]:
-    """Resamples colours and mask at once, the bands of a CMYK image (a mode with alpha would be multiplied by it)."""
-    red, green, blue, mask = bands.transform(size, Image.Transform.MESH, quads, Image.Resampling.BILINEAR).split()
-    return Image.merge("RGB", (red, green, blue)), mask
+def resampled(bands: Image.Image, size: tuple[int, int], quads: list[Any]) -> Image.Image:
+    """Resamples four bands by a mesh, as a CMYK image: a mode with alpha would be multiplied by it."""
+    return bands.transform(size, Image.Transform.MESH, quads, Image.Resampling.BILINEAR)
+
+
+def parted(bands: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """Returns the first three bands as RGB, and the fourth."""
+    red, green, blue, fourth = bands.split()
+    return Image.merge("RGB", (red, green, blue)), fourth

@@ -16,7 +16,7 @@ from data_pipelines.portraits.body import paste_body
 from data_pipelines.portraits.eyes import GAZES
 from data_pipelines.portraits.looks import Look
 from data_pipelines.portraits.plane import COARSE, noise, picture
-from data_pipelines.portraits.pose import Pose, mesh, resampled
+from data_pipelines.portraits.pose import Pose, mesh, parted, resampled
 from data_pipelines.portraits.relief import turned
 from data_pipelines.portraits.sitter import Layer, Sitter
 from data_pipelines.portraits.views import View
@@ -61,7 +61,7 @@ def _place(view: View, width: int, height: int) -> Image.Image:
     shot = view.shot
     small = (-(-width * 5 // 8), -(-height * 5 // 8))
     image = sketch_backdrop(shot.backdrop, shot.wall_name, shot.accent_name, shot.seed, *small)
-    image = image.filter(ImageFilter.GaussianBlur(view.blur * min(small)))
+    image = image.filter(ImageFilter.BoxBlur(1.6 * view.blur * min(small)))  # a lens blurs evenly within a disc
     across = np.linspace(-1, 1, 40, dtype=np.float32)[None, :] * view.light[0]
     down = np.linspace(1, -1, 40, dtype=np.float32)[:, None] * 0.5
     top, left = shot.seed % 470, shot.seed // 512 % 470
@@ -69,7 +69,7 @@ def _place(view: View, width: int, height: int) -> Image.Image:
     key = 0.72 + 0.3 * across + 0.16 * down + wear
     light = np.array(view.key) * key[..., None] + np.array(view.fill)
     image = ImageChops.multiply(image, picture(light * 235).resize(small, Image.Resampling.BILINEAR))
-    return image.resize((width, height), Image.Resampling.BICUBIC)
+    return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 # --- the head --------------------------------------------------------------------------------------------------------
@@ -77,56 +77,48 @@ def _place(view: View, width: int, height: int) -> Image.Image:
 
 def _paste_head(image: Image.Image, person: Sitter, pose: Pose, view: View) -> None:
     shot = view.shot
-    gaze = round((shot.gaze * 0.5 + 0.5) * (GAZES - 1))
-    lit = _light(person.front(shot.expression, gaze, shot.light_side), person, pose, view)
     box = pose.box(person.box, image.size)
-    size = (box[2] - box[0], box[3] - box[1])
-    if min(size) <= 0:
+    if box[0] >= box[2] or box[1] >= box[3]:
         return
-    bands = Image.merge("CMYK", (*lit.split(), person.mask))
-    colours, mask = resampled(bands, size, mesh(person.box[:2], pose, box, NODES, 1.0))
-    image.paste(colours, box[:2], mask)
+    gaze = round((shot.gaze * 0.5 + 0.5) * (GAZES - 1))
+    front = person.front(shot.expression, gaze, shot.light_side)
+    colours, mask = parted(resampled(front, *mesh(person.box[:2], pose, box, NODES, 1.0)))
+    coarse = resampled(_light(person, pose, view), *mesh(person.box[:2], pose, box, NODES // 2, 1.0, COARSE))
+    fine = coarse.resize((coarse.width * COARSE, coarse.height * COARSE), Image.Resampling.BILINEAR)
+    light, gleam = parted(fine.crop((0, 0, *colours.size)))
+    lit = ImageChops.add(ImageChops.multiply(colours, light), Image.merge("RGB", (gleam, gleam, gleam)))
+    image.paste(lit, box[:2], mask)
 
 
-def _light(front: Image.Image, person: Sitter, pose: Pose, view: View) -> Image.Image:
+def _light(person: Sitter, pose: Pose, view: View) -> Image.Image:
+    """Returns the light on a head, of the coarse plane: its colour and, as a fourth band, what the skin reflects (CMYK)."""
     form = person.form
     lx, ly, lz = turned(view.light, pose.yaw, pose.tilt)
     nx, ny, nz = form.normal
     facing = nx * np.float32(lx) + ny * np.float32(ly) + nz * np.float32(lz)
     diffuse = np.clip((facing + 0.22) * (1 / 1.22), 0.0, 1.0) * form.open
     sky = form.open * (0.72 - 0.28 * ny)
-    shade = np.empty((*diffuse.shape, 3), dtype=np.uint8)
+    light = np.empty((*diffuse.shape, 4), dtype=np.uint8)
     for band in range(3):
         within = (0.07, -0.03, -0.06)[band]  # light within the skin is red, most of all where it falls off
-        value = diffuse * np.float32(235 * view.key[band]) * (1.0 + within * (1.0 - diffuse) * person.form.flesh)
-        value += sky * np.float32(235 * view.fill[band]) * (1.0 + 1.2 * within * person.form.flesh)
-        shade[..., band] = np.minimum(value, 255)
-    lit = ImageChops.multiply(front, Image.fromarray(shade).resize(front.size, Image.Resampling.BILINEAR))
-    hx, hy, hz = lx, ly, lz + 1.0
-    length = math.sqrt(hx * hx + hy * hy + hz * hz)
-    rows, columns = person.glossy
-    part = form.normal[:, rows, columns]
-    half = np.clip(sum(n * np.float32(h / length) for n, h in zip(part, (hx, hy, hz), strict=True)), 0, 1)
-    shine = half * half
-    shine = shine * shine
-    shine = shine * shine * shine * form.gloss[rows, columns] * np.float32(95 * view.key[1])
-    gleam = Image.fromarray(np.minimum(shine, 255).astype(np.uint8))
-    gleam = gleam.resize((gleam.width * COARSE, gleam.height * COARSE), Image.Resampling.BICUBIC)
-    corner = (columns.start * COARSE, rows.start * COARSE)
-    skin = lit.crop((*corner, corner[0] + gleam.width, corner[1] + gleam.height))
-    lit.paste(ImageChops.add(skin, Image.merge("RGB", (gleam, gleam, gleam))), corner)
-    return lit
+        value = diffuse * np.float32(235 * view.key[band]) * (1.0 + within * (1.0 - diffuse) * form.flesh)
+        value += sky * np.float32(235 * view.fill[band]) * (1.0 + 1.2 * within * form.flesh)
+        light[..., band] = np.minimum(value, 255)
+    length = math.sqrt(lx * lx + ly * ly + (lz + 1.0) ** 2)  # of the sum of the directions of light and viewer
+    half = nx * np.float32(lx / length) + ny * np.float32(ly / length) + nz * np.float32((lz + 1.0) / length)
+    shine = np.square(np.square(np.clip(half, 0, 1)))
+    light[..., 3] = np.minimum(shine * shine * shine * form.gloss * np.float32(95 * view.key[1]), 255)
+    return Image.fromarray(light, "CMYK")
 
 
 def _paste_back(image: Image.Image, layer: Layer, pose: Pose, view: View) -> None:
     box = pose.box(layer.box, image.size)
-    size = (box[2] - box[0], box[3] - box[1])
-    if min(size) <= 0:
+    if box[0] >= box[2] or box[1] >= box[3]:
         return
-    colours, mask = resampled(layer.bands, size, mesh(layer.box[:2], pose, box, 2, 0.0))
+    colours, mask = parted(resampled(layer.bands, *mesh(layer.box[:2], pose, box, 2, 0.0)))
     across = np.linspace(-1, 1, 16, dtype=np.float32)[None, :] * np.ones((2, 1), np.float32)
     light = np.array(view.key) * (0.55 + 0.4 * across * view.light[0])[..., None] + 0.8 * np.array(view.fill)
-    colours = ImageChops.multiply(colours, picture(light * 235).resize(size, Image.Resampling.BILINEAR))
+    colours = ImageChops.multiply(colours, picture(light * 235).resize(colours.size, Image.Resampling.BILINEAR))
     image.paste(colours, box[:2], mask)
 
 

@@ -89,14 +89,8 @@ class Sitter:
         around.paste(self._skin.reduce(2), (0, 0), self._grown)
         return around
 
-    @functools.cached_property
-    def glossy(self) -> tuple[slice, slice]:
-        """The rows and columns of the form where anything shines."""
-        rows, columns = np.nonzero(self.form.gloss > 0.01)
-        return slice(int(rows.min()), int(rows.max()) + 1), slice(int(columns.min()), int(columns.max()) + 1)
-
     def front(self, expression: str, gaze: int, side: int) -> Image.Image:
-        """Returns the head with an expression, RGB of the size of ``box``, lit evenly."""
+        """Returns the head with an expression, lit evenly: the bands of a :class:`Layer` of the size of ``box``."""
         side = side if expression in ("winking", "smirking") else 1  # of others, both sides are alike
         key = (expression, gaze if expression != "dreamy" else 0, side)
         if key not in self._fronts:
@@ -115,7 +109,7 @@ class Sitter:
         for layer in (self._hair, self._worn):
             if layer is not None:
                 whole.paste(layer, (0, 0), layer)
-        return whole.crop(self.box)
+        return Image.merge("CMYK", (*whole.crop(self.box).split(), self.mask))
 
     def _paint_mouth(self, image: Image.Image, head: Head, expression: str, side: int) -> None:
         paint_mouth(image, head, self.look, expression, side)
