@@ -1,6 +1,6 @@
 """Runs the step *embeddings*: every portrait of a finished step *images* as an encoder sees it, resumable by identity.
 
-00000007.npz    names: of the files, by index; vectors: float16 [N, D], of length 1; hashes: uint64 [N], perceptual
+00000007.npz    names: of the files, by index; vectors: float16 [N, D], of length 1; hashes: uint8 [N, 18], perceptual
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Embedded(NamedTuple):
 
     names: tuple[str, ...]  # of the files
     vectors: np.ndarray  # float32 [N, D], of length 1
-    hashes: np.ndarray  # uint64 [N]
+    hashes: np.ndarray  # uint8 [N, 18]
 
     def only(self, rows: Any) -> Embedded:
         """Returns those of ``rows``, a boolean mask [N] or indices."""
@@ -84,7 +84,7 @@ def embed_portraits(portraits: list[tuple[str, bytes]], encoder: str, where: str
     """
     pixels = np.stack([read_portrait(image, f"{os.fspath(where)} {name}") for name, image in portraits])
     vectors = loaded(encoder).embed([image for _, image in portraits], pixels)
-    hashes = np.array([perceptual_hash(image) for image in pixels], np.uint64)
+    hashes = np.stack([perceptual_hash(image) for image in pixels])
     return Embedded(
         tuple(name for name, _ in portraits), _unit(checked_embeddings(vectors, len(portraits), encoder)), hashes
     )

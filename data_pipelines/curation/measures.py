@@ -36,14 +36,20 @@ def nearest(centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return which, similarities[np.arange(len(centres)), which]
 
 
-def boundary(good: Sequence[float] | np.ndarray, bad: Sequence[float] | np.ndarray, rate: float) -> float:
+def boundary(
+    good: Sequence[float] | np.ndarray,
+    bad: Sequence[float] | np.ndarray,
+    rate: float,
+    bad_rate: float | None = None,
+) -> float:
     """Returns the least value that is taken for good, where good ones have the higher values.
 
-    It is half-way between the value that ``rate`` of the good lie below and the one that ``rate`` of the bad lie above, where
-    the former is the higher: then both kinds of mistake are rarer than ``rate``. Else it is the former, or the same quantile
-    of a normal distribution of the mean and spread of the good, if that is lower: few values have no tail.
+    It is half-way between the value that ``rate`` of the good lie below and the one that ``bad_rate`` (``rate``, if None) of
+    the bad lie above, where the former is higher: then both kinds of mistake are rarer than that. Else it is the former, or
+    the same quantile of a normal distribution of the mean and spread of the good, if that is lower: few values have no tail.
     """
-    lowest, highest = pooled_quantile(good, rate, low=True), pooled_quantile(bad, rate, low=False)
+    lowest = pooled_quantile(good, rate, low=True)
+    highest = pooled_quantile(bad, rate if bad_rate is None else bad_rate, low=False)
     if lowest > highest:
         return (lowest + highest) / 2
     normal = float(np.mean(good)) + statistics.NormalDist().inv_cdf(rate) * float(np.std(good))

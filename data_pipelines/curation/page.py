@@ -16,7 +16,7 @@ from data_pipelines.curation.verdicts import DUPLICATE, OUTLYING, SURPLUS, Judge
 from data_pipelines.portraits.step import Images
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_SIDE = 76  # px, of a picture
+_SIDE = 68  # px, of a picture
 _SHOWN = 8  # pictures of a dropped identity
 _OF_SURPLUS = 3  # of one that would have passed
 _PORTRAITS = 36  # examples of dropped portraits of each kind

@@ -19,7 +19,7 @@ import dataclasses
 import functools
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -136,18 +136,22 @@ def curate(
 
 def read_curated(directory: str | os.PathLike) -> list[Kept]:
     """Returns the identities that are kept, by number. Raises InputError for a step that is not finished or was changed."""
-    digest = steps.finished(directory, STEP)["files"][KEPT]
-    path = steps.checked(Path(directory) / KEPT, STEP, digest)
     kept = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        where = f"{path} line {number}"
-        entry = parse_json(line, where)
+    for where, entry in read_lines(directory, KEPT):
         try:
             anchor = Anchor(int(entry["identity_id"]), entry["region"], entry["gender"], entry["age"])
             kept.append(Kept(anchor, tuple(entry["files"])))
         except (TypeError, KeyError, ValueError) as error:
             raise InputError(f"not a line of the step {STEP!r} ({error})", where) from error
     return kept
+
+
+def read_lines(directory: str | os.PathLike, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (where it is, object) for the lines of ``KEPT``, ``DROPPED`` or ``MEASURED``. Raises as :func:`read_curated`."""
+    path = steps.checked(Path(directory) / name, STEP, steps.finished(directory, STEP)["files"][name])
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        where = f"{path} line {number}"
+        yield where, parse_json(line, where)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,9 +60,18 @@ def test_hashes_of_alike_pictures_are_near():
     other = perceptual_hash(read_portrait(encoded(picture(257, 256)), ""))
     distances = hash_distances(np.array([same]), np.array([same, brighter, other]))[0]
     assert distances[0] == 0
-    assert distances[1] <= 6
-    assert distances[2] >= 16
-    assert hash_distances(np.array([5], np.uint64), np.array([6], np.uint64)) == 2
+    assert distances[1] <= 12
+    assert distances[2] >= 40
+    assert hash_distances(np.array([[5, 0]], np.uint8), np.array([[6, 128]], np.uint8)) == 3
+
+
+def test_a_hash_is_the_cosine_transform_of_scipy():
+    from scipy.fft import dctn
+
+    pixels = read_portrait(encoded(picture(256, 256)), "")
+    grey = np.asarray(Image.fromarray(pixels).convert("L").resize((32, 32), Image.Resampling.BOX), float)
+    low = dctn(grey)[:12, :12].ravel()[1:]
+    assert (np.unpackbits(perceptual_hash(pixels))[:143] == (low > np.median(low))).all()
 
 
 def test_a_file_that_is_not_of_the_encoder_is_refused(tmp_path):

@@ -1,7 +1,7 @@
 """Portraits that are coloured cells, with faults that a test plants, and an encoder that reads the cells.
 
-A portrait has 8 x 8 cells: the first two rows say what the person looks like, the next four are the person's own, and the last
-two belong to the portrait alone.
+A portrait has 8 x 8 cells: the first two rows say what the person looks like, the next two are the person's own, and the last
+four belong to the portrait alone.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class CellSource:
         for place, (value, values) in enumerate(zip(looks, (REGIONS, GENDERS, AGES), strict=True)):
             rng = np.random.default_rng([place, values.index(value)])
             cells[:2, place * 3 : place * 3 + 3] = rng.uniform(30, 220, cells[:2, place * 3 : place * 3 + 3].shape)
-        cells[2:6] = np.random.default_rng([self.seed, self.twins.get(shown, shown)]).uniform(30, 220, (4, 8, 3))
-        cells[6:] = shot.uniform(30, 220, (2, 8, 3))
+        cells[2:4] = np.random.default_rng([self.seed, self.twins.get(shown, shown)]).uniform(30, 220, (2, 8, 3))
+        cells[4:] = shot.uniform(30, 220, (4, 8, 3))
         cells += shot.normal(0, _NOISE, cells.shape)
         pixels = np.clip(cells, 0, 255).astype(np.uint8).repeat(_CELL, axis=0).repeat(_CELL, axis=1)
         buffer = io.BytesIO()
@@ -88,8 +88,8 @@ class CellEncoder:
     def embed(self, images: Sequence[bytes], pixels: np.ndarray) -> np.ndarray:
         side = pixels.shape[1] // 8
         cells = pixels.reshape(len(images), 8, side, 8, side, 3).mean(axis=(2, 4)).astype(np.float32) - 127.5
-        cells[:, :2] *= 1.5
-        cells[:, 6:] *= 0.25
+        cells[:, :2] *= 1.2
+        cells[:, 4:] *= 0.2
         flat = cells.reshape(len(images), -1)
         return flat / np.linalg.norm(flat, axis=1, keepdims=True)
 
