@@ -20,6 +20,7 @@ from data_pipelines.curation.encoder import checked_embeddings, encoder_settings
 from data_pipelines.curation.pixels import perceptual_hash, read_portrait
 from data_pipelines.portraits.step import STEP as IMAGES
 from data_pipelines.portraits.step import Images, tar_name
+from salmu_jax.runtime.errors import InputError
 
 STEP = "embeddings"
 VERSION = 1
@@ -82,6 +83,8 @@ def embed_portraits(portraits: list[tuple[str, bytes]], encoder: str, where: str
 
     Raises InputError for an image that cannot be decoded, and for bad output of the encoder.
     """
+    if not portraits:
+        raise InputError("has no portraits; leave the identity out", where)
     pixels = np.stack([read_portrait(image, f"{os.fspath(where)} {name}") for name, image in portraits])
     vectors = loaded(encoder).embed([image for _, image in portraits], pixels)
     hashes = np.stack([perceptual_hash(image) for image in pixels])

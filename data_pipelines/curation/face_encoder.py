@@ -54,11 +54,14 @@ class FaceEncoder:
         """Returns float32 [N, 128] of length 1."""
         middle = pixels[:, _EDGE : SIDE - _EDGE, _EDGE : SIDE - _EDGE]
         parts = [np.zeros((0, network.WIDTH), np.float32)]
-        for start in range(0, len(middle), _BATCH):
-            batch = middle[start : start + _BATCH]
-            whole = np.zeros((_BATCH, *batch.shape[1:]), np.uint8)
-            whole[: len(batch)] = batch
-            parts.append(np.asarray(_apply(self._variables, whole))[: len(batch)])
+        with jax.default_device(
+            jax.devices("cpu")[0]
+        ):  # whatever else is there: bits do not depend on the machine's devices
+            for start in range(0, len(middle), _BATCH):
+                batch = middle[start : start + _BATCH]
+                whole = np.zeros((_BATCH, *batch.shape[1:]), np.uint8)
+                whole[: len(batch)] = batch
+                parts.append(np.asarray(_apply(self._variables, whole))[: len(batch)])
         return np.concatenate(parts)
 
 

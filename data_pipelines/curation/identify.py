@@ -29,7 +29,7 @@ from salmu_jax.runtime import files
 from salmu_jax.runtime.errors import InputError
 
 _PURPOSE = 162
-_CHUNK = 1024  # portraits whose similarities to all others are in memory at once: 1,024 x 60,000 float32 are 250 MB
+_CHUNK = 256  # portraits whose similarities to all others are in memory at once: 256 x 60,000 float32 are 61 MB
 _ROWS, _COLUMNS, _SIDE, _TEXT = 8, 4, 150, 18
 
 

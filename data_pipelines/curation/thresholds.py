@@ -1,8 +1,10 @@
 """Measures the thresholds of curation on people who are not in the data set and whose annotations are right.
 
 Each threshold lies between the distributions of good and of bad cases among *held-out* people, whom neither the encoder nor
-the discriminants have been trained on; bad cases are planted there, by mixing or blending people and exchanging annotations.
-It is half-way between the two if they are apart at the stated rate of mistakes; else that share of the good cases is dropped.
+the discriminants have been trained on; bad cases are planted there: people mixed or blended with those most like them, and
+annotations exchanged.
+A threshold is half-way between the two if they are apart at the stated rate of mistakes; else that share of the good is
+dropped.
 """
 
 from __future__ import annotations
@@ -16,7 +18,14 @@ import numpy as np
 
 from data_pipelines.curation.demographics import ATTRIBUTES, Discriminant, fit_discriminant
 from data_pipelines.curation.embedding import Embedded
-from data_pipelines.curation.measures import boundary, centre, half_similarity, own_similarities, pooled_quantile
+from data_pipelines.curation.measures import (
+    boundary,
+    centre,
+    half_similarity,
+    nearest,
+    own_similarities,
+    pooled_quantile,
+)
 from data_pipelines.curation.pixels import hash_distances
 from data_pipelines.portraits.source import Anchor
 from salmu_jax.runtime.errors import InputError
@@ -245,7 +254,7 @@ def _accuracy(people: People, discriminants: Mapping[str, Discriminant], thresho
 
 
 def _found(people: People, thresholds: Thresholds) -> dict[str, Any]:
-    """Returns the share of identities that are inconsistent once portraits of the next one are planted in each."""
+    """Returns the share of identities that are inconsistent once portraits of the most similar other are planted in each."""
     planted = {
         f"{share:.0%} of the portraits are somebody else's": _mixed(people, share)
         for share in (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
@@ -258,10 +267,9 @@ def _found(people: People, thresholds: Thresholds) -> dict[str, Any]:
 
 
 def _drifting(people: People) -> list[np.ndarray]:
-    """Returns each identity with its embeddings on the way to the next one's: a fifth each at 0, 1/4, 1/2, 3/4 and 1."""
-    everybody = people.vectors()
+    """Returns each identity with embeddings moved towards the most similar other's, a fifth each by 0, 1/4, 1/2, 3/4, 1."""
     found = []
-    for vectors, others in zip(everybody, everybody[1:] + everybody[:1], strict=True):
+    for vectors, others in _with_nearest(people):
         count = min(len(vectors), len(others))
         share = (np.arange(count) % 5 / 4)[:, None].astype(np.float32)
         blend = (1 - share) * vectors[:count] + share * others[:count]
@@ -270,12 +278,18 @@ def _drifting(people: People) -> list[np.ndarray]:
 
 
 def _mixed(people: People, share: float) -> list[np.ndarray]:
-    everybody = people.vectors()
-    mixed = []
-    for vectors, others in zip(everybody, everybody[1:] + everybody[:1], strict=True):
+    """Returns each identity with a share of its embeddings exchanged for the most similar other's."""
+    found = []
+    for vectors, others in _with_nearest(people):
         foreign = min(math.ceil(share * len(vectors)), len(others))
-        mixed.append(np.concatenate([others[:foreign], vectors[foreign:]]))
-    return mixed
+        found.append(np.concatenate([others[:foreign], vectors[foreign:]]))
+    return found
+
+
+def _with_nearest(people: People) -> list[tuple[np.ndarray, np.ndarray]]:
+    everybody = people.vectors()
+    which, _ = nearest(np.stack([centre(vectors) for vectors in everybody]))
+    return [(vectors, everybody[other]) for vectors, other in zip(everybody, which.tolist(), strict=True)]
 
 
 def _is_inconsistent(vectors: np.ndarray, thresholds: Thresholds) -> bool:

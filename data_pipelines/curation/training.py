@@ -22,6 +22,7 @@ from data_pipelines.curation.pixels import SIDE
 _PURPOSE = 160  # keeps these draws apart from all others of the seed
 _SCALE, _MARGIN = 24.0, 0.25
 _ATTRIBUTE_SCALE, _ATTRIBUTE_WEIGHT = 8.0, 0.1
+_COVER = 28  # px
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Training:
       weight_decay: of AdamW.
     """
 
-    epochs: int = 6
+    epochs: int = 8
     batch: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
@@ -145,11 +146,12 @@ def _varied(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     count = len(pixels)
     images = np.empty((count, INPUT, INPUT, 3), np.float32)
     shifts = rng.integers(0, SIDE - INPUT + 1, (count, 2))
-    covers = rng.integers(-INPUT, INPUT - 28, (count, 2))  # negative: none
+    covers = rng.integers(0, INPUT - _COVER + 1, (count, 2))
+    covered = rng.random(count) < 0.5
     for row, ((top, left), (down, right)) in enumerate(zip(shifts, covers, strict=True)):
         images[row] = pixels[row, top : top + INPUT, left : left + INPUT]
-        if down >= 0 and right >= 0:
-            images[row, down : down + 28, right : right + 28] = 127.5
+        if covered[row]:
+            images[row, down : down + _COVER, right : right + _COVER] = 127.5
     gain = np.exp(rng.normal(0.0, 0.1, (count, 1, 1, 1))) * np.exp(rng.normal(0.0, 0.03, (count, 1, 1, 3)))
     shift = rng.normal(0.0, 6.0, (count, 1, 1, 1))
     return np.clip(images * gain.astype(np.float32) + shift.astype(np.float32), 0, 255)

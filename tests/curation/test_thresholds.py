@@ -131,8 +131,8 @@ def test_a_discriminant_is_the_one_of_scikit_learn():
 def test_measured_thresholds_part_good_from_bad(standard):
     report = standard.report
     assert report["planted"]["0% of the portraits are somebody else's"] == 0
-    for what in ("20% of the portraits are somebody else's", "the portraits drift towards somebody else"):
-        assert report["planted"][what] == 1
+    assert report["planted"]["20% of the portraits are somebody else's"] == 1
+    assert report["planted"]["the portraits drift towards somebody else"] > 0.9
     for found in report["annotations"].values():
         assert found["wrong_annotations_found"] > 0.95
     good, bad = report["same_person"], report["other_person"]
