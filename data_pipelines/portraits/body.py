@@ -14,30 +14,33 @@ from data_pipelines.world.canvas import Canvas, Head, darker
 from data_pipelines.world.clothes import draw_clothes
 
 _KNITTED = ("V-neck jumper", "turtleneck", "scarf", "cardigan", "hoodie")
+_HALF_WIDTH, _NECK = 1.66, 0.35  # head units: of the shoulders, and where the neck begins
 
 
 def paste_body(image: Image.Image, look: Look, view: View, centre: tuple[float, float], unit: float) -> None:
-    width, height = image.size
-    top = max(0, int(centre[1] + 0.35 * unit))
-    if top >= height:
+    """Paints neck and clothes onto a portrait, for a head of the size ``unit`` (px a head unit) at ``centre``."""
+    reach = _HALF_WIDTH * unit
+    left, right = max(0, int(centre[0] - reach)), min(image.width, int(centre[0] + reach) + 1)
+    top = max(0, int(centre[1] + _NECK * unit))
+    width, height = right - left, image.height - top
+    if width <= 0 or height <= 0:
         return
-    layer = Image.new("RGBA", (2 * width, 2 * (height - top)))
-    torso = Head((2 * centre[0], 2 * (centre[1] - top)), 2 * unit)
-    draw_clothes(Canvas(layer), torso, look.face, view.shot, shadow=False)
+    layer = Image.new("RGBA", (2 * width, 2 * height))
+    middle = (centre[0] - left, centre[1] - top)
+    draw_clothes(Canvas(layer), Head((2 * middle[0], 2 * middle[1]), 2 * unit), look.face, view.shot, shadow=False)
     layer = layer.reduce(2)
-    alpha = layer.getchannel("A")
-    rows, columns = 48, 72
-    x = ((np.linspace(0, width, columns, dtype=np.float32) - centre[0]) / unit)[None, :]
-    y = ((np.linspace(top, height, rows, dtype=np.float32) - centre[1]) / unit)[:, None]
-    shade = _body_light(look, view, x, y)
-    light = picture(shade * 235).resize((width, height - top), Image.Resampling.BILINEAR)
-    left, upper = view.shot.seed % 90, view.shot.seed // 90 % 90
-    cloth = _cloth(view.shot.garment in _KNITTED).crop((left, upper, left + width, upper + height - top))
+    columns = (np.linspace(0, width, 60, dtype=np.float32) - middle[0]) / unit
+    rows = (np.linspace(0, height, 48, dtype=np.float32) - middle[1]) / unit
+    shade = _body_light(look, view, columns[None, :], rows[:, None])
+    light = picture(shade * 235).resize((width, height), Image.Resampling.BILINEAR)
+    row, column = view.shot.seed % 90, view.shot.seed // 90 % 90
+    threads = _cloth(view.shot.garment in _KNITTED).crop((column, row, column + width, row + height))
     plain = layer.convert("RGB")
-    worn = ImageChops.multiply(plain, cloth)
-    neck = (int(centre[0] - 0.6 * unit), 0, int(centre[0] + 0.6 * unit), int(centre[1] + 1.9 * unit) - top)
-    _bare_skin(plain, worn, look, neck)
-    image.paste(ImageChops.multiply(worn, light), (0, top), alpha)
+    worn = ImageChops.multiply(plain, threads)
+    _bare_skin(
+        plain, worn, look, (int(middle[0] - 0.6 * unit), 0, int(middle[0] + 0.6 * unit), int(middle[1] + 1.9 * unit))
+    )
+    image.paste(ImageChops.multiply(worn, light), (left, top), layer.getchannel("A"))
 
 
 def _bare_skin(plain: Image.Image, worn: Image.Image, look: Look, box: tuple[int, int, int, int]) -> None:

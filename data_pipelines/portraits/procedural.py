@@ -21,7 +21,7 @@ from data_pipelines.world.descriptions import describe
 from data_pipelines.world.portraits import encode_jpeg
 from salmu_jax.runtime.errors import InputError
 
-VERSION = 6
+VERSION = 7
 """Incremented whenever the same settings would give other portraits."""
 
 ASPECT_RATIOS = {0.56: 1, 0.67: 3, 0.75: 3, 0.8: 2, 1.0: 6, 1.25: 2, 1.33: 3, 1.5: 3, 1.78: 1}
