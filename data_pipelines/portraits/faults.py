@@ -2,9 +2,9 @@
 
 Of every block of 50 anchors, a fixed number is faulty: which ones depends on (seed, block) alone. With the default shares:
 
-    drifting      6 %  the face changes between portraits, towards somebody else's
+    drifting      4 %  the face changes between portraits, towards somebody else's
     intruded      6 %  some portraits show somebody else
-    twin          6 %  looks almost like another anchor
+    twin          4 %  looks almost like another anchor
     misannotated  4 %  another gender or age than annotated
 
 Besides, one to three portraits of every anchor are near duplicates of another of its portraits. Nothing of this is in the
@@ -34,9 +34,9 @@ class Shares:
     Raises InputError for shares outside [0, 1] or of a sum above 0.8, and for a bad range of duplicates.
     """
 
-    drifting: float = 0.06
+    drifting: float = 0.04
     intruded: float = 0.06
-    twin: float = 0.06
+    twin: float = 0.04
     misannotated: float = 0.04
     duplicates: tuple[int, int] = (1, 3)  # the fewest and the most of an anchor
 

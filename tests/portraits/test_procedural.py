@@ -57,7 +57,7 @@ def test_what_is_not_there_is_a_key_error():
 def test_a_block_of_anchors_has_the_shares_of_faults():
     faults = [fault_of(5, number, 100, SOURCE.shares) for number in range(100)]
     kinds = collections.Counter(fault.kind for fault in faults)
-    assert [kinds[kind] for kind in KINDS] == [6, 6, 6, 4]
+    assert [kinds[kind] for kind in KINDS] == [4, 6, 4, 4]
     for fault in faults:
         assert (fault.other is not None) == (fault.kind == "twin")
         assert fault.other is None or faults[fault.other].kind == "none"
@@ -93,10 +93,10 @@ def test_bad_shares_are_refused():
 
 
 PINNED = {  # (number, index) with the seed 1: the mean colours of the quarters, and the caption
-    (0, 0): ([126, 154, 164, 149, 180, 188, 117, 122, 111, 152, 154, 137],
-             "a profile picture of an older gentleman with a smile on a beach"),
-    (5, 7): ([186, 166, 138, 216, 194, 160, 98, 97, 95, 127, 119, 110],
-             "a young man poses in front of mountains dressed in a zigzag orange turtleneck"),
+    (0, 0): ([121, 149, 159, 140, 168, 176, 115, 121, 110, 148, 152, 135],
+             "a profile picture of a young gentleman with a smile on a beach"),
+    (5, 7): ([180, 162, 139, 207, 187, 160, 99, 97, 95, 127, 118, 109],
+             "an older man poses in front of mountains dressed in a zigzag orange turtleneck"),
     (23, 50): ([215, 154, 152, 201, 143, 142, 191, 146, 150, 173, 131, 136],
                "a woman with cropped chestnut hair wearing a grey turtleneck"),
 }  # fmt: skip
