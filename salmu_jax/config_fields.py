@@ -65,8 +65,16 @@ def names(meaning: str, example: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """A made world. The ranges are checked where worlds are made."""
+    """A made world. The ranges are checked where worlds are made.
 
+    Of the kind ``full``, only ``kind``, ``seed``, ``portrait_size`` and ``workers`` count; the group ``full`` has the others.
+    """
+
+    kind: str = field(
+        "small",
+        "small: one program draws it in minutes; full: made in steps, at the size of the release or in proportion",
+        choices=("small", "full"),
+    )
     seed: int = field(0, "of everything in it")
     personas: int = field(774, "fictitious people")
     pairs_per_association: int = field(9, "image-caption pairs of each attribute of a person")
@@ -78,6 +86,31 @@ class World:
     scene_size: int = field(128, "pixels, each side")
     zeroshot_images: int = field(10_000, "images of the zero-shot classification")
     workers: int = field(2, "processes that draw")
+
+
+@dataclasses.dataclass(frozen=True)
+class Full:
+    """A world of the kind ``full``, see docs/full_size.md."""
+
+    people: int = field(774, "who are in it; the pairs are those published for 774, or in proportion", Limits(4, 10**6))
+    anchors: int = field(0, "identities before curation; 0: 1,000 for 774 people, or in proportion", Limits(0, 10**6))
+    portraits: tuple[int, ...] = field(
+        (98, 108), "the fewest and the most that are drawn of an anchor", Limits(1, 1_000)
+    )
+    images: str = field(
+        "", "portraits of another generator, a folder an identity; empty: they are drawn", path=local_path
+    )
+    reference: str = field(
+        "", "likewise: other people of that generator, annotated rightly, to measure curation on", path=local_path
+    )
+    encoder: str = field(
+        "", "what curation embeds with: a file of weights (.npz), or module:attribute; empty: it trains one"
+    )
+    variants: int = field(12, "captions of each attribute of a person", Limits(5, 1_000))
+    paraphrases: str = field("", "a JSONL file of captions; empty: those of the grammar", path=local_path)
+    fragile_model: str = field(
+        "", "the model whose similarities choose the fragile set; empty: curation's embeddings", path=model_path
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,6 +317,7 @@ class Config:
         "", "built data sets that work directories share; empty: WORKDIR/datasets", path=model_path, how=True
     )
     world: World = dataclasses.field(default_factory=World)
+    full: Full = dataclasses.field(default_factory=Full)
     model: Model = dataclasses.field(default_factory=Model)
     data: Data = dataclasses.field(default_factory=Data)
     mesh: Mesh = dataclasses.field(default_factory=Mesh)

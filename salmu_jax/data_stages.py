@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from salmu_jax import config as config_lib
+from salmu_jax import full_world
 from salmu_jax.chain import Chain, need
 from salmu_jax.runtime import distributed
 from salmu_jax.runtime.errors import InputError
@@ -21,9 +22,14 @@ def generate(workspace: Workspace) -> None:
     if config.world_dir:
         say(f"generate: not needed, the config's world_dir is {workspace.world}")
         return
+    if config.world.kind == "full":
+        full_world.generate(workspace)
+        return
+    full_world.check_small(config)
     from data_pipelines.world.generate import GENERATOR_VERSION
 
     parameters = config_lib.section(config, "world")["world"]
+    del parameters["kind"]  # a record of a world made before there were kinds still counts
     workers = parameters.pop("workers")  # the world does not depend on their number
     fields = {"generator": GENERATOR_VERSION, "world": parameters, "code": code("generate")}
     with workspace.stage("generate", workspace.world, fields) as identity:

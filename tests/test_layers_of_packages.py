@@ -30,6 +30,7 @@ ALLOWED = {
 # Modules of which each may import those before it.
 STEERING = (
     "chain",
+    "full_world",
     "data_stages",
     "unlearn_stage",
     "evaluate_stage",

@@ -34,6 +34,7 @@ def stage_command(
     needs_model: bool = True,
     shared: bool = False,
     computes: bool = True,
+    overrides_of: Callable[[argparse.Namespace], list[str]] = lambda options: [],
 ) -> Command:
     """Makes a command that works on the work directory of a config and holds its lock.
 
@@ -41,6 +42,7 @@ def stage_command(
       needs_model: whether to check the model's fields and start the devices.
       shared: whether several such commands may run at a time.
       computes: False leaves the devices to child processes, since only one process at a time can use them.
+      overrides_of: returns the config overrides of the command's own options.
     """
 
     def run(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -51,7 +53,7 @@ def stage_command(
 
         if "checkpoint" in options:
             options.checkpoint = optional_model_path(options.checkpoint, "--checkpoint")
-        config = load_config(options.config, [*overrides, *workspace_overrides(options)])
+        config = load_config(options.config, [*overrides, *workspace_overrides(options), *overrides_of(options)])
         distributed.initialize(options.distributed, options.coordinator, options.processes, options.process)
         workspace = Workspace(config)
         workspace.rerun, workspace.unfinished = options.rerun, getattr(options, "unfinished", "") or ""
@@ -98,6 +100,13 @@ def _sweep(stages: Stages, options: argparse.Namespace) -> None:
     Sweep(stages.workspace).run()
 
 
+def _full_overrides(options: argparse.Namespace) -> list[str]:
+    fields = {name: f"full.{name}" for name in ("people", "images", "reference", "paraphrases")}
+    fields |= {"fragile_model": "full.fragile_model", "workers": "world.workers"}
+    given = {field: getattr(options, name) for name, field in fields.items()}
+    return [f"{field}={value}" for field, value in given.items() if value is not None]
+
+
 BENCH = stage_command(
     "run the whole benchmark: every stage below, in order",
     lambda stages, options: stages.bench(),
@@ -105,7 +114,16 @@ BENCH = stage_command(
     computes=False,
 )
 GENERATE = stage_command(
-    "make a world of fictitious people", lambda stages, options: stages.generate(), needs_model=False
+    "make a world of fictitious people",
+    lambda stages, options: stages.generate(),
+    option("--people", metavar="N", help="of a world of the kind 'full': how many; pairs are in proportion (774)"),
+    option("--images", metavar="DIR", help="likewise: portraits of another generator, a folder an identity"),
+    option("--reference", metavar="DIR", help="with --images: other people from that generator, for curation"),
+    option("--paraphrases", metavar="FILE", help="likewise: captions of a language model, a JSONL file"),
+    option("--fragile-model", metavar="DIR", help="likewise: a model that chooses the fragile set"),
+    option("--workers", metavar="N", help="processes that draw (the config's world.workers)"),
+    needs_model=False,
+    overrides_of=_full_overrides,
 )
 BUILD = stage_command(
     "check a world and turn it into TFDS data sets",

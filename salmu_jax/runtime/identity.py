@@ -43,7 +43,7 @@ class _Sources(NamedTuple):
 # Modules that orchestrate, store, print or watch. Names that end with '.' are packages.
 _STEERING = (
     *("cli", "config", "config_fields", "chain", "stages", "stage_process", "data_stages", "unlearn_stage"),
-    *("evaluate_stage", "sweep_workspace", "sweep_stage", "sweep_process", "forget_stage"),
+    *("evaluate_stage", "sweep_workspace", "sweep_stage", "sweep_process", "forget_stage", "full_world"),
     *("commands.", "runtime.", "interop."),
     *(
         f"unlearning.{name}"
@@ -72,6 +72,7 @@ _TOKENIZER = ("salmu_jax.models.tokenizer", "salmu_jax.models.zoo")
 
 _STAGES = {
     "generate": _Sources(("data_pipelines.world.generate",), ("data_pipelines.layout.check",)),
+    "generate full": _Sources(("data_pipelines.full.generate",), ("data_pipelines.layout.check",)),
     "build": _Sources(("data_pipelines.builders.build",)),
     "pretrain": _Sources(("salmu_jax.training.pretrain", *_TOKENIZER), _BUILDING),
     "unlearn": _Sources(("salmu_jax.unlearning.loop", *_TOKENIZER), (*_BUILDING, *_METHODS)),
@@ -86,6 +87,8 @@ _STAGES = {
 }
 _DATA_FILES = {
     "salmu_jax.models.tokenizer": ("salmu_jax/models/data/bpe_simple_vocab_16e6.txt.gz",),
+    "data_pipelines.phrasing.grammar": ("data_pipelines/phrasing/grammar.txt",),
+    "data_pipelines.people.countries": ("data_pipelines/people/places.txt",),
     "salmu_jax.evaluation.rewording": ("salmu_jax/evaluation/probes/withheld/unseen_wordings.json",),
     "data_pipelines.layout.zeroshot": tuple(
         f"data_pipelines/layout/imagenet/{name}.txt" for name in ("classnames", "templates", "synsets")
