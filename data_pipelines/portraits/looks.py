@@ -20,9 +20,9 @@ WORLD_AGE = dict(zip(AGES, ("young", "middle-aged", "older"), strict=True))
 TRAITS = (
     "brow_ridge", "socket", "cheekbone", "cheek", "bridge", "nose_tip", "nostril", "hook", "chin", "cleft", "jaw", "philtrum",
     "crease", "eye_peak", "eye_height", "bags", "bow", "lower_lip", "mouth_height", "brow_length", "brow_density", "brow_gap",
-    "brow_peak", "brow_height", "ruddy", "dark_eyes", "dimples", "nose_y", "eye_y", "iris", "forehead", "ear_out",
+    "brow_peak", "brow_height", "ruddy", "dark_eyes", "dimples", "nose_y", "eye_y", "iris", "reserved", "ear_out",
 )  # fmt: skip
-"""Each in [-1, 1]: how far from the average, in the direction of the name."""
+"""Each in [-1, 1]: how far from the average, in the direction of the name. Of ``reserved``, nothing is drawn yet."""
 
 
 @dataclasses.dataclass(frozen=True)
