@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from planted_portraits import CellSource
 
 from data_pipelines import steps
 from data_pipelines.curation import identify
 from data_pipelines.curation.reference import Reference
 from data_pipelines.curation.step import curate, read_curated
+from data_pipelines.portraits import procedural
+from data_pipelines.portraits.procedural import ProceduralSource
 from data_pipelines.portraits.step import make_images, read_images
 from salmu_jax.runtime import contents, files
 from salmu_jax.runtime.errors import InputError
@@ -272,3 +275,61 @@ def test_an_unfinished_curation_is_one_line(inputs, tmp_path, capsys):
 
 def test_anchors_are_read_again(made, inputs):
     assert {one.anchor for one in read_curated(made)} <= set(read_images(inputs[0]).anchors)
+
+
+# --- with drawn people -----------------------------------------------------------------------------------------------
+
+
+def test_other_people_are_drawn_and_the_encoder_is_trained_on_them(tmp_path, monkeypatch):
+    """Training is replaced by random weights, and rendering by noise."""
+    from data_pipelines.curation import face_encoder, network, training
+
+    seen: list[dict] = []
+
+    def untrained(pixels, people, attributes, seed, settings, *, say):
+        seen.append({"pixels": pixels.shape, "people": people.tolist(), "seed": seed, "settings": settings})
+        assert set(attributes) == {"region", "gender", "age"}
+        assert all(len(values) == len(people) for values in attributes.values())
+        rng = np.random.default_rng(0)
+        flat = {
+            name: rng.normal(0.0, 0.1, shape.shape).astype(np.float32) ** (2 if name.endswith("var") else 1)
+            for name, shape in network.flattened(face_encoder._shapes()).items()
+        }
+        return network.nested(flat), {"loss": [1.0], "accuracy": 0.5}
+
+    def noise(look, view, *, longest_side, aspect_ratio):
+        rng = np.random.default_rng(view.shot.seed)
+        return Image.fromarray(rng.integers(0, 255, (longest_side, longest_side, 3), dtype=np.uint8))
+
+    monkeypatch.setattr(training, "train_encoder", untrained)
+    monkeypatch.setattr(face_encoder, "_BATCH", 4)  # of which most would be padding
+    monkeypatch.setattr(procedural, "render", noise)
+    source = ProceduralSource(seed=5, identities=6, fewest=4, most=4, longest_side=48)
+    make_images(tmp_path / "images", source, workers=1, say=pytest.fail)
+    sizes = Reference(trained=4, portraits=2, held_out=20, held_out_portraits=3, altered=1)
+
+    def run(**options) -> dict:
+        settings = {"keep": 1, "seed": 7, "sizes": sizes, "fewest": 1, "workers": 1, "say": lambda line: None}
+        return curate(tmp_path / "curation", tmp_path / "images", **{**settings, **options})
+
+    report = run()
+    assert report["kept"]["identities"] == 1
+    assert report["standard"]["held_out"] == {"identities": 20, "portraits": 60}
+    assert seen == [
+        {"pixels": (8, 112, 112, 3), "people": [0, 0, 1, 1, 2, 2, 3, 3], "seed": 7, "settings": sizes.training}
+    ]
+    others = read_images(tmp_path / "curation" / "others" / "images")
+    assert others.settings["seed"] != source.seed
+    assert others.settings["faults"]["twin"] == 0
+    assert [sum(1 for _ in others.portraits(number)) for number in range(24)] == [2] * 4 + [3] * 20
+    figures = json.loads((tmp_path / "curation" / "others" / "encoder" / "report.json").read_text())
+    assert figures == {"portraits": 8, "people": 4, "loss": [1.0], "accuracy": 0.5}
+
+    before = digests(tmp_path / "curation")
+    weights = tmp_path / "curation" / "others" / "encoder" / "encoder.npz"
+    weights.write_bytes(weights.read_bytes()[:-1])  # damaged: it is trained again, and nothing else changes
+    run()
+    assert len(seen) == 2
+    assert digests(tmp_path / "curation") == before
+    run(encoder=weights)
+    assert len(seen) == 2
