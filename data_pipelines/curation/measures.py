@@ -49,9 +49,10 @@ def boundary(
     the same quantile of a normal distribution of the mean and spread of the good, if that is lower: few values have no tail.
     """
     lowest = pooled_quantile(good, rate, low=True)
-    highest = pooled_quantile(bad, rate if bad_rate is None else bad_rate, low=False)
-    if lowest > highest:
-        return (lowest + highest) / 2
+    if len(bad):
+        highest = pooled_quantile(bad, rate if bad_rate is None else bad_rate, low=False)
+        if lowest > highest:
+            return (lowest + highest) / 2
     normal = float(np.mean(good)) + statistics.NormalDist().inv_cdf(rate) * float(np.std(good))
     return min(lowest, normal)
 

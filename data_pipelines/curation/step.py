@@ -91,9 +91,9 @@ def curate(
     Raises InputError if fewer than ``keep`` identities pass (``report.html`` and ``dropped.jsonl`` then say why), for
     damaged portraits, and for a reference or an encoder that is none.
     """
-    for name, value in (("keep", keep), ("fewest", fewest), ("workers", workers)):
-        if value < 1:
-            raise InputError(f"is {value}; 1 or more would be right", name)
+    for name, value, least in (("keep", keep, 1), ("fewest", fewest, 1), ("workers", workers, 1), ("seed", seed, 0)):
+        if value < least:
+            raise InputError(f"is {value}; {least} or more would be right", name)
     directory, sizes, rates = Path(directory), sizes or Reference(), rates or Rates()
     source = read_images(images)
     if len(source.anchors) < keep:

@@ -199,6 +199,7 @@ def test_too_few_that_pass_are_one_line_and_the_page_says_why(inputs, tmp_path):
     ("options", "says"),
     [
         ({"keep": 0}, "keep: is 0; 1 or more would be right"),
+        ({"seed": -1}, "seed: is -1; 0 or more would be right"),
         ({"keep": 17}, "has 16 anchors, of which 17 are to be kept"),
         ({"reference": None}, "give a finished step 'images' of other people"),
         ({"encoder": "planted_portraits:bad_encoder"}, "gave embeddings that are not of length 1"),

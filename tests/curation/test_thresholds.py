@@ -94,6 +94,7 @@ def test_a_boundary_is_half_way_between_kinds_that_are_apart_and_else_a_quantile
     assert boundary(good, bad, 0.001) == pytest.approx(0.5, abs=0.01)
     overlapping = rng.normal(0.95, 0.05, 100_000)
     assert boundary(good, overlapping, 0.01) == pytest.approx(statistics.NormalDist(1.0, 0.05).inv_cdf(0.01), abs=0.005)
+    assert boundary(good, [], 0.01) == boundary(good, overlapping, 0.01)
     few = boundary(good[:30], overlapping, 0.001)  # the lowest of thirty is no such quantile
     assert few < good[:30].min()
     assert few == pytest.approx(statistics.NormalDist(1.0, 0.05).inv_cdf(0.001), abs=0.05)
