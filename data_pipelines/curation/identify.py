@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw
 
 from data_pipelines import steps
 from data_pipelines.curation.measures import centre
+from data_pipelines.curation.pixels import central_square
 from data_pipelines.curation.step import EMBEDDINGS, STEP
 from data_pipelines.portraits.step import Images, read_images
 from salmu_jax.runtime import files
@@ -162,16 +163,8 @@ def _pictures(wanted: set[int], names: Sequence[str], numbers: np.ndarray, image
     for number in sorted({int(numbers[row]) for row in wanted}):
         for portrait in images.portraits(number):
             if portrait.file_name in rows:
-                found[rows[portrait.file_name]] = _square(portrait.image)
+                found[rows[portrait.file_name]] = central_square(portrait.image, _SIDE - 2, portrait.file_name)
     return found
-
-
-def _square(data: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        box = (left, top, left + side, top + side)
-        return image.convert("RGB").resize((_SIDE - 2, _SIDE - 2), Image.Resampling.LANCZOS, box=box)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

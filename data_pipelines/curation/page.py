@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from PIL import Image
 
+from data_pipelines.curation.pixels import central_square
 from data_pipelines.curation.verdicts import DUPLICATE, OUTLYING, SURPLUS, Judged, by_reason
 from data_pipelines.portraits.step import Images
 
@@ -80,7 +80,7 @@ class _Wanted:
     def read(self, images: Images) -> dict[str, str]:
         """Returns {file name: data URI}."""
         return {
-            portrait.file_name: _thumbnail(portrait.image)
+            portrait.file_name: _thumbnail(portrait.image, portrait.file_name)
             for number, names in sorted(self._names.items())
             for portrait in images.portraits(number)
             if portrait.file_name in names
@@ -130,15 +130,9 @@ def _dropped_portraits(kept: Iterable[Judged], reason: str, wanted: _Wanted) -> 
     return {"count": len(found), "examples": examples}
 
 
-def _thumbnail(data: bytes) -> str:
-    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-        image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        box = (left, top, left + side, top + side)
-        small = image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC, box=box)
+def _thumbnail(data: bytes, name: str) -> str:
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=72)
+    central_square(data, _SIDE, name).save(buffer, "JPEG", quality=72)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -18,32 +18,30 @@ _GREY, _HASH = 32, 12  # px, and frequencies in each direction
 
 
 def read_portrait(data: bytes, where: str) -> np.ndarray:
-    """Decodes a JPEG or PNG.
+    """Returns the central square of a JPEG or PNG as an encoder sees it, uint8 [SIDE, SIDE, 3], RGB.
 
-    A JPEG is decoded at the smallest of its own scales whose shorter side has ``SIDE`` px, which is several times as quick.
+    ``where`` names it in messages. Raises InputError for what is not a whole JPEG or PNG.
+    """
+    return np.asarray(central_square(data, SIDE, where))
 
-    Args:
-      data: the encoded image.
-      where: names it in messages.
 
-    Returns:
-      uint8 [SIDE, SIDE, 3], RGB: the central square.
+def central_square(data: bytes, side: int, where: str) -> Image.Image:
+    """Returns the central square of a JPEG or PNG, scaled to ``side`` px, RGB.
 
-    Raises InputError for what is not a whole JPEG or PNG.
+    A JPEG is decoded at the smallest of its own scales whose shorter side has ``side`` px, which is several times as quick.
+    Raises InputError as :func:`read_portrait`.
     """
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-            scale = SIDE / min(image.size)
+            scale = side / min(image.size)
             image.draft("RGB", (round(image.width * scale), round(image.height * scale)))
             width, height = image.size
-            side = min(width, height)
-            left, top = (width - side) / 2, (height - side) / 2
-            square = image.convert("RGB").resize(
-                (SIDE, SIDE), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side)
-            )
+            edge = min(width, height)
+            left, top = (width - edge) / 2, (height - edge) / 2
+            box = (left, top, left + edge, top + edge)
+            return image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR, box=box)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot be decoded ({error}); a whole JPEG or PNG would be right", where) from error
-    return np.asarray(square)
 
 
 def perceptual_hash(pixels: np.ndarray) -> np.ndarray:
