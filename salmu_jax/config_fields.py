@@ -67,7 +67,8 @@ def names(meaning: str, example: str) -> Any:
 class World:
     """A made world. The ranges are checked where worlds are made.
 
-    Of the kind ``full``, only ``kind``, ``seed``, ``portrait_size`` and ``workers`` count; the group ``full`` has the others.
+    Of the kind ``full``, only ``kind``, ``seed``, ``portrait_size``, ``scene_size`` and ``workers`` count; the group ``full``
+    has the others.
     """
 
     kind: str = field(
@@ -105,6 +106,10 @@ class Full:
     )
     encoder: str = field(
         "", "what curation embeds with: a file of weights (.npz), or module:attribute; empty: it trains one"
+    )
+    scenes: int = field(0, "drawn pairs of a retain base; the release has none", Limits(0, 10**8))
+    zeroshot_images: int = field(
+        0, "drawn images of a zero-shot classification; the release has none", Limits(0, 10**7)
     )
     variants: int = field(12, "captions of each attribute of a person", Limits(5, 1_000))
     paraphrases: str = field("", "a JSONL file of captions; empty: those of the grammar", path=local_path)

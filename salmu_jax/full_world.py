@@ -16,7 +16,7 @@ from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.identity import code
 from salmu_jax.runtime.workspace import Workspace, say
 
-_OF_BOTH = ("kind", "seed", "portrait_size", "workers")  # fields of 'world' that count for both kinds
+_OF_BOTH = ("kind", "seed", "portrait_size", "scene_size", "workers")  # fields of 'world' that count for both kinds
 BATCH = 256  # pairs that are embedded at a time
 
 
@@ -68,6 +68,9 @@ def _generate(workspace: Workspace, full: Mapping[str, Any]) -> None:
         variants=full["variants"],
         paraphrases=_path(full["paraphrases"]),
         encoder=full["encoder"] or None,
+        scenes=full["scenes"],
+        zeroshot_images=full["zeroshot_images"],
+        scene_size=config.world.scene_size,
         workers=max(1, config.world.workers),
     )
     judge = None

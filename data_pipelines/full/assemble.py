@@ -66,6 +66,7 @@ def assemble(
             "parameters": settings,
             "counts": {
                 **{name: counts[name] for name in ("identities", "pairs")},
+                **counts["sets"],
                 "subsets": {**counts["subsets"], "fragile": facts.fragile["fragile"]},
             },
             "fragile_rule": facts.fragile["rule"],

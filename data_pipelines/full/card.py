@@ -104,6 +104,7 @@ def card(facts: Facts, sizes: Mapping[str, int]) -> str:
         f"The *fragile set* are {facts.fragile['fragile']:,} pairs of `retain_disjoint`: {facts.fragile['rule']}\n",
         "## Files\n",
         _FILES,
+        *_sets(facts),
         "## How it was made\n",
         _making(facts),
         "## Distributions\n",
@@ -235,6 +236,18 @@ _FILES = """\
 - `fragile_set_ids.json`, `fragile_set_all_similarities.json`: the fragile set, and what it was chosen by.
 - `croissant.json`: this data set in [Croissant](https://mlcommons.org/croissant/). `world.json`: counts, settings and digests.
 """
+
+
+def _sets(facts: Facts) -> list[str]:
+    """Returns what is said of drawn scenes, if there are some."""
+    sets = facts.counts["sets"]
+    lines = []
+    if "retain" in sets:
+        lines.append(f"- `retain/*.tar`: {sets['retain']:,} drawn scenes with captions, in place of web pairs.")
+    if "zeroshot" in sets:
+        classes = f"{sets['zeroshot_classes']} classes"
+        lines.append(f"- `zeroshot/`: {sets['zeroshot']:,} labelled scenes of {classes}, in place of ImageNet.")
+    return ["\n".join(lines) + "\n"] if lines else []
 
 
 def _making(facts: Facts) -> str:

@@ -59,6 +59,8 @@ _FORMATS = {
     ".json": "application/json",
     ".png": "image/png",
     ".md": "text/markdown",
+    ".tar": "application/x-tar",
+    ".txt": "text/plain",
 }
 
 

@@ -8,6 +8,7 @@
     WORKDIR/generic_captions/  what the portraits show
     WORKDIR/splits/            parquet shards                                        shards.py
     WORKDIR/fragile_set/       similarities of retain_disjoint                       fragile.py
+    WORKDIR/scenes/            retain pairs and a zero-shot set, where they are asked for    scenes.py
     WORKDIR/world/             the data set: links to these files, the data card, the contact sheet, digests
 
 Each is a step (``data_pipelines/steps.py``): killed and started again, it goes on, and the result is the same. A step whose
@@ -26,7 +27,7 @@ from typing import Any
 
 from data_pipelines import steps
 from data_pipelines.full import curated as curated_lib
-from data_pipelines.full import fragile, shards, sheet
+from data_pipelines.full import fragile, scenes, shards, sheet
 from data_pipelines.full.assemble import assemble
 from data_pipelines.full.card import Facts
 from data_pipelines.full.fragile import Judge
@@ -44,7 +45,7 @@ GENERATOR_VERSION = 1
 """Incremented whenever the same settings and steps would give another world."""
 
 IMAGES, REFERENCE, CURATION, PEOPLE, CAPTIONS = "images", "reference", "curation", "personal_data", "captions"
-GENERIC, SPLITS, FRAGILE_SET = "generic_captions", "splits", "fragile_set"
+GENERIC, SPLITS, FRAGILE_SET, SCENES = "generic_captions", "splits", "fragile_set", "scenes"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Options:
       variants: captions of an association.
       paraphrases: a JSONL file of captions to use in place of the grammar; None: the grammar.
       encoder: what curation embeds with, a file of weights or ``module:attribute``; None: it trains one.
+      scenes, zeroshot_images, scene_size: drawn retain pairs and labelled images, 0: none, and their side in pixels.
       workers: processes; the result does not depend on their number.
     """
 
@@ -65,6 +67,9 @@ class Options:
     variants: int = 12
     paraphrases: Path | None = None
     encoder: str | None = None
+    scenes: int = 0
+    zeroshot_images: int = 0
+    scene_size: int = 64
     workers: int = 2
 
 
@@ -97,6 +102,7 @@ def generate_full(
     Raises InputError for bad input, for too few portraits, and where a directory holds files that are not ours.
     """
     root, seed, sizes = Path(workdir), options.seed, options.sizes
+    scenes.check_labelled(options.zeroshot_images)  # before an hour's work
     images_step.make_images(root / IMAGES, source, workers=options.workers, say=say)
     images = images_step.read_images(root / IMAGES)
 
@@ -154,11 +160,17 @@ def generate_full(
         inputs,
         say=say,
     )
+    sets = {"retain": options.scenes, "labelled": options.zeroshot_images}
+    drawn: dict[str, str] = {}
+    if any(sets.values()):
+        drawn = scenes.make_scenes(
+            root / SCENES, seed, **sets, side=options.scene_size, workers=options.workers, say=say
+        )["files"]
     facts = Facts(
         seed=seed,
         plan=plan,
         people=people,
-        counts=report,
+        counts={**report, "sets": scenes.counts(**sets)},
         fragile=fragile_report,
         captions=captions_report,
         curation={"anchors": len(images.anchors), "kept": len(albums)},
@@ -170,6 +182,7 @@ def generate_full(
         {
             root / SPLITS: {name: digest for name, digest in made["files"].items() if name != shards.ROWS},
             root / FRAGILE_SET: steps.finished(root / FRAGILE_SET, fragile.STEP)["files"],
+            root / SCENES: drawn,
         },
         facts,
         sheet.contact_sheet(seed, albums, images),

@@ -63,6 +63,7 @@ def test_it_makes_a_world_in_proportion_and_reuses_it(generate, tmp_path):
         (("--fragile-model", "nowhere"), "nowhere: no such model"),
         (("--config.world.personas=96",), "world.personas: is 96, but world.kind is 'full', whose fields are those"),
         (("--config.world.kind=small",), "full.people: is 12, but world.kind is 'small'"),
+        (("--config.full.zeroshot_images=3",), "zeroshot_images: is 3; 0, or 48 or more would be right"),
         (("--config.full.anchors=12",), "anchors: is 12, for 12 people; more are needed"),
     ],
 )

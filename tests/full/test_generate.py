@@ -181,6 +181,20 @@ def test_shards_have_checksums_of_pages_and_describe_their_columns(made):
         pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True).read()
 
 
+def test_scenes_are_added_where_they_are_asked_for(made, generate, tmp_path):
+    for name in STEPS:
+        (tmp_path / name).symlink_to(made[0] / name)
+    described, _ = generate(tmp_path, scenes=1002, zeroshot_images=50, scene_size=16)
+    assert audit_world(tmp_path / "world", cap=None).lines() == []
+    world = World(tmp_path / "world")
+    assert [path.name for path in world.retain_tars] == ["00000.tar", "00001.tar"]
+    assert sum(1 for _ in world.retain_pairs()) == described["counts"]["retain"] == 1002
+    assert sum(1 for _ in world.zeroshot.images()) == described["counts"]["zeroshot"] == 50
+    before = made[1]["digests"]
+    changed = {name for name in before if before[name] != described["digests"][name]}
+    assert changed == {"README.md", "croissant.json"}
+
+
 def test_the_contact_sheet_has_a_row_for_each_of_some_people(made):
     with Image.open(made[0] / "world" / "contact_sheet.png") as sheet:
         assert sheet.size == (8 * 116 + 4, 20 * 116 + 4)
