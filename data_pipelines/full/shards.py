@@ -4,7 +4,7 @@
     data/forget-00000-of-00008.parquet ...       as released; ``sensitive`` is the union of the first three splits
     identities_metadata.json, sensitive_set_captions_metadata.json, sensitive_set_generic_captions.json
 
-A shard holds :data:`ROWS_A_FILE` rows, some 200 MB; each process has one in memory, with the portraits of one person.
+A shard holds :data:`ROWS_A_FILE` rows, some 160 MB; each process has one in memory, with the portraits of one person.
 """
 
 from __future__ import annotations
