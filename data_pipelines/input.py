@@ -12,6 +12,7 @@ Mixing data sets is concatenation before the shuffle. (grain's ``mix`` with prop
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import threading
@@ -30,11 +31,13 @@ from salmu_jax.models.preprocess import preprocess_eval, random_resized_crop
 from salmu_jax.models.tokenizer import ClipTokenizer
 from salmu_jax.runtime import host, interrupts
 from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.feed import BatchCosts
 
 AUGMENT = {"scale": (0.9, 1.0), "ratio": (3 / 4, 4 / 3)}  # OpenCLIP's RandomResizedCrop
 
 _CROPS = 0x43524F50  # keeps the draws of crops apart from all others of the same seed
 _ENDLESS = 1 << 48  # parts of batches in the stream
+_COSTS = "costs"  # what a batch took; it leaves the batch before this is yielded
 _CHUNK = 128  # examples read and decoded at a time when a cache is filled
 
 
@@ -191,6 +194,7 @@ def training_batches(
     host_index: int = 0,
     host_count: int = 1,
     images: bool = True,
+    costs: BatchCosts | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields training batches endlessly, one per step, computed ahead in the background.
 
@@ -208,6 +212,7 @@ def training_batches(
       host_index: which part of each batch to yield.
       host_count: the number of parts; must divide ``batch_size``.
       images: False for captions alone: no image is decoded, and batches have no ``images``.
+      costs: is added what reading and decoding takes, of all workers; nothing with a cache.
 
     Yields:
       ``images`` uint8 ``[B, S, S, 3]``, ``tokens`` int32 ``[B, context_length]``, ``index`` int64 ``[B]`` (indices into
@@ -243,6 +248,8 @@ def training_batches(
         options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=2)
         batches = batches.mp_prefetch(options, worker_init_fn=_leave_interrupts)
         batches = batches.map(_own)
+    if cache is None:
+        batches = batches.map(functools.partial(_take_costs, costs))
     return _until_closed(batches, processes=num_workers > 0)
 
 
@@ -301,17 +308,23 @@ class _Load:
             for key, name in texts.items():
                 batch[key] = _gather([self.cache.tokens(part, name, self.tokenizer) for part in parts], rows)
         else:
-            pairs = self.source.read(places)
-            if self.image_size:
-                batch["images"] = np.stack(
-                    [
-                        self._image(position, place, pair["image"])
-                        for position, place, pair in zip(positions.tolist(), places.tolist(), pairs, strict=True)
-                    ]
-                )
-            for key, name in texts.items():
-                batch[key] = self.tokenizer([pair[name] for pair in pairs])
+            costs = BatchCosts(pairs=len(places))
+            with costs.reading():
+                pairs = self.source.read(places)
+            with costs.decoding():
+                if self.image_size:
+                    costs.image_bytes = sum(len(pair["image"]) for pair in pairs)
+                    batch["images"] = self._images(positions.tolist(), places.tolist(), pairs)
+                for key, name in texts.items():
+                    batch[key] = self.tokenizer([pair[name] for pair in pairs])
+            batch[_COSTS] = costs.to_array()
         return {**batch, "index": places}
+
+    def _images(self, positions: list[int], places: list[int], pairs: list[dict[str, Any]]) -> np.ndarray:
+        images = np.empty((len(pairs), self.image_size, self.image_size, 3), np.uint8)
+        for row, (position, place, pair) in enumerate(zip(positions, places, pairs, strict=True)):
+            images[row] = self._image(position, place, pair["image"])
+        return images
 
     def _image(self, position: int, place: int, data: bytes) -> np.ndarray:
         where = self.source.where(place)
@@ -344,6 +357,14 @@ def _leave_interrupts(index: int, count: int) -> None:
 def _own(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Copies arrays out of memory shared with a worker process, which is gone once the worker is."""
     return {name: np.array(array) for name, array in batch.items()}
+
+
+def _take_costs(costs: BatchCosts | None, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Adds what a batch took to ``costs``."""
+    taken = batch.pop(_COSTS)
+    if costs is not None:
+        costs.add(taken)
+    return batch
 
 
 def _gather(arrays: Sequence[np.ndarray], places: np.ndarray) -> np.ndarray:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
-from salmu_jax.runtime import distributed, host
+from salmu_jax.runtime import distributed
+from salmu_jax.runtime.feed import DataFeed
 
 
 def duration(seconds: float) -> str:
@@ -16,29 +16,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(max(seconds, 0)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-@dataclasses.dataclass(frozen=True)
-class DataFeed:
-    """How batches are made, to explain a wait for them. ``workers`` counts decoding processes; 0: this process decodes."""
-
-    workers: int
-    cached: bool = False
-    cpus: int = dataclasses.field(default_factory=host.cpu_count)
-
-    def cause_of_waiting(self) -> str:
-        """Returns the likely reason why the devices wait for data, and what to change."""
-        if self.cached:
-            return "decoded images are in memory already, so it is the copying: larger steps or a smaller image help"
-        if self.workers == 0:
-            cure = f"data.workers={max(self.cpus - 1, 1)} would decode beside it" if self.cpus > 1 else "it has one CPU"
-            return f"images are decoded in the training process itself; {cure}"
-        if self.workers < self.cpus - 1:
-            return f"{self.workers} workers decode and {self.cpus} CPUs are here; data.workers={self.cpus - 1} would use them"
-        return (
-            f"{self.workers} workers keep all {self.cpus} CPUs busy, or wait for the storage; more CPUs, smaller images"
-            " or faster storage would help"
-        )
 
 
 def _rate(rate: float) -> str:
@@ -88,7 +65,7 @@ class Progress:
         self._waited = 0.0
         self._items = 0
         self._updates = 0
-        self._window = (self._start, 0.0)  # its start, and the waiting until then
+        self._window = (self._start, 0.0, 0)  # its start, and the waiting and the items until then
         self._warned = -float("inf")
         self._silent = not distributed.is_main()
 
@@ -125,20 +102,22 @@ class Progress:
         """Restarts the rates after the first update, which is mostly compilation."""
         if self._updates == 1 and step < self._total:
             self._since, self._first, self._items, self._waited = now, step, 0, 0.0
-            self._window = (now, 0.0)
+            self._window = (now, 0.0, 0)
 
     def _warn_of_waiting(self, now: float) -> None:
         """Explains the wait if much of the last half minute or more was spent waiting for data."""
-        began, waited = self._window
+        began, waited, items = self._window
         if now - began < self.JUDGED_OVER:  # too short to judge
             return
         share = (self._waited - waited) / max(now - began, 1e-9)
-        self._window = (now, self._waited)
+        rate = (self._items - items) / max(now - began, 1e-9)
+        self._window = (now, self._waited, self._items)
         if self._feed is None or self._updates < 2 or share <= self.WAITING or now - self._warned < self.WARN_EVERY:
             return
         self._warned = now
         waiting = f"{100 * min(share, 1):.0f} % of the time is spent waiting for data"
-        self._print(f"{self._label}: warning: {waiting}: {self._feed.cause_of_waiting()}", end=True)
+        cause = self._feed.cause_of_waiting(rate, share)
+        self._print(f"{self._label}: warning: {waiting}: {cause}", end=True)
 
     def _print(self, line: str, end: bool) -> None:
         if not self._terminal:

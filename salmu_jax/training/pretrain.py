@@ -22,7 +22,7 @@ from salmu_jax.models.build import input_manifest, make_clip, make_tokenizer
 from salmu_jax.models.clip import Clip
 from salmu_jax.runtime import host
 from salmu_jax.runtime.errors import InputError
-from salmu_jax.runtime.progress import DataFeed
+from salmu_jax.runtime.feed import BatchCosts, DataFeed
 from salmu_jax.training import loop
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.checkpoint import save_model
@@ -188,6 +188,7 @@ def _feed(
     tokenizer, size, rows = make_tokenizer(clip), clip.config.image_size, config.train.batch_size
     pixels = rows // jax.process_count() * size**2 * 3
     workers = host.decoding_workers(config.data.workers, len(source), pixels, cached=cache is not None)
+    costs = BatchCosts()
 
     def batches(first_step: int) -> Iterator[Numbered]:
         for batch in training_batches(
@@ -202,8 +203,10 @@ def _feed(
             num_workers=workers,
             host_index=jax.process_index(),
             host_count=jax.process_count(),
+            costs=costs,
         ):
             positions = batch.pop("index")
             yield Numbered(batch, {"pairs": positions})
 
-    return DataFeed(workers, cached=config.data.cache_decoded), batches
+    feed = DataFeed(workers, cached=config.data.cache_decoded, hosts=jax.process_count(), costs=costs)
+    return feed, batches

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from salmu_jax.runtime.progress import DataFeed
+from salmu_jax.runtime.feed import DataFeed
 from salmu_jax.training.profile import Profile
 from salmu_jax.training.writers import MetricWriter
 

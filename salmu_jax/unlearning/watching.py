@@ -24,7 +24,7 @@ from data_pipelines.input import PairSource, evaluation_images
 from salmu_jax.config import to_json
 from salmu_jax.evaluation.encode import Encoder, default_rows
 from salmu_jax.models.clip import Clip
-from salmu_jax.runtime.progress import DataFeed
+from salmu_jax.runtime.feed import DataFeed
 from salmu_jax.training import mesh as mesh_lib
 from salmu_jax.training.watch import Watch
 from salmu_jax.training.writers import import_wandb, make_writers

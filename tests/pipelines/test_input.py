@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from data_pipelines.order import shuffled
 from salmu_jax.models.preprocess import preprocess_eval
 from salmu_jax.models.tokenizer import ClipTokenizer
 from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.feed import BatchCosts
 
 SIZE = 16
 TOKENIZER = ClipTokenizer(num_merges=500, context_length=20)
@@ -143,6 +145,53 @@ def test_exactly_once_an_epoch(source, cache, hosts, rows, seed, cuts):
     assert (stream[:n] != stream[n : 2 * n]).any()
 
 
+def resumed(source, segments, batch_size, **options):
+    """The global batches of a run that is resumed for each segment: on so many hosts, with so many workers, so many steps."""
+    found, step = [], 0
+    for hosts, workers, steps in segments:
+        by_host = [
+            batches(
+                source,
+                steps,
+                batch_size=batch_size,
+                start_step=step,
+                num_workers=workers,
+                host_index=host,
+                host_count=hosts,
+                **options,
+            )
+            for host in range(hosts)
+        ]
+        for parts in zip(*by_host, strict=True):
+            found.append({name: joined(parts, name) for name in parts[0]})
+        step += steps
+    return found
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    rows=st.integers(1, 5),
+    seed=st.integers(0, 2**32 - 1),
+    segments=st.lists(st.tuples(st.sampled_from([1, 2, 4]), st.just(0), st.integers(1, 9)), min_size=2, max_size=5),
+)
+def test_resuming_on_other_hosts_changes_no_bit(source, cache, rows, seed, segments):
+    """After any step, on any of 1, 2 and 4 hosts; and within each epoch every retain and sensitive pair comes once."""
+    options = {"batch_size": 4 * rows, "seed": seed, "cache": cache}
+    found = resumed(source, segments, **options)
+    assert_equal(found, batches(source, len(found), **options))
+    stream, n = joined(found), len(source)
+    for start in range(0, len(stream), n):
+        assert len(set(stream[start : start + n])) == len(stream[start : start + n])
+        assert len(stream) < start + n or sorted(stream[start : start + n]) == list(range(n))
+
+
+def test_resuming_with_other_workers_changes_no_bit(source):
+    """Hosts and worker processes both change, and crops are random."""
+    options = {"batch_size": 8, "augment": {"scale": (0.5, 0.9)}}
+    segments = [(1, 0, 3), (2, 1, 3), (4, 0, 2), (1, 2, 4)]
+    assert_equal(resumed(source, segments, **options), batches(source, 12, **options))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     size=st.one_of(st.integers(1, 40), st.integers(1, 5000)), seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 9)
@@ -179,12 +228,10 @@ def test_order_depends_on_the_seed(source, cache):
 
 
 @pytest.mark.parametrize("augment", [None, {"scale": (0.5, 0.9)}])
-def test_workers_and_hosts_change_nothing(source, cache, augment):
+def test_hosts_and_caches_change_nothing(source, cache, augment):
     plain = batches(source, 14, augment=augment)
     if augment is None:
         assert_equal(plain, batches(source, 14, cache=cache))
-    else:
-        assert_equal(plain, batches(source, 14, augment=augment, num_workers=2))
     halves = [batches(source, 10, start_step=4, host_index=h, host_count=2, augment=augment) for h in range(2)]
     whole = [{name: np.concatenate([a[name], b[name]]) for name in a} for a, b in zip(*halves, strict=True)]
     assert_equal(plain[4:], whole)
@@ -246,6 +293,24 @@ def test_evaluation_keeps_the_order_and_pads(datasets, cache):
             assert all(batch["images"].shape == (7, SIZE, SIZE, 3) for batch in found)
             np.testing.assert_array_equal(np.concatenate([b["images"][: b["count"]] for b in found]), expected)
             assert not found[-1]["images"][found[-1]["count"] :].any()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_batches_take_is_measured(source, workers):
+    costs = BatchCosts()
+    found = batches(source, 3, costs=costs, num_workers=workers)
+    assert all(batch.keys() == {"images", "tokens", "index"} for batch in found)
+    assert costs.pairs == 24
+    assert costs.image_bytes == sum(len(pair["image"]) for pair in source.read(joined(found)))
+    assert 0 < costs.decode_cpu_seconds <= costs.decode_seconds + 0.01
+    assert costs.read_seconds > 0
+
+
+def test_slow_storage_is_told_from_slow_decoding(source, monkeypatch):
+    read, costs = PairSource.read, BatchCosts()
+    monkeypatch.setattr(PairSource, "read", lambda self, rows: time.sleep(0.5) or read(self, rows))
+    batches(source, 2, costs=costs)
+    assert costs.storage_share > 0.5
 
 
 @pytest.mark.parametrize(

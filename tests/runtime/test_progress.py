@@ -4,7 +4,8 @@ import io
 
 import pytest
 
-from salmu_jax.runtime.progress import DataFeed, Progress, _rate, duration
+from salmu_jax.runtime.feed import BatchCosts, DataFeed
+from salmu_jax.runtime.progress import Progress, _rate, duration
 
 
 class Clock:
@@ -140,6 +141,12 @@ def test_a_long_wait_for_data_is_explained_every_ten_minutes():
     ]
     assert waiting(DataFeed(workers=0, cpus=8), wait=3) == []
     assert waiting(None, wait=10) == []
+
+
+def test_the_explanation_has_the_speed_that_the_devices_would_take():
+    """Calls of 20 s over 8 pairs, of which 10 s are waited: 0.8 pairs/s without waiting."""
+    feed = DataFeed(workers=1, cpus=8, costs=BatchCosts(pairs=100, decode_seconds=500, decode_cpu_seconds=500))
+    assert "a CPU decodes 0.2 pairs/s and the devices would take 0.8, which is work for 4 CPUs" in waiting(feed, 10)[0]
 
 
 @pytest.mark.parametrize(
