@@ -1,7 +1,7 @@
 """The Retrained foundation model at full size: like Compromised, but without the pairs that are to be forgotten.
 
 These are the two holdout splits. The training repository does not tell them from ``forget``, so ``world_dir`` names the
-evaluation repository, ``cvc-mmu/salmubench-512-redistributed``, with the same web pairs in its ``retain/``.
+evaluation repository, ``cvc-mmu/salmubench-512-redistributed``; the web pairs are the same.
 """
 
 from configs import clean_vitb16

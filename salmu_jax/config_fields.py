@@ -318,6 +318,11 @@ class Config:
         "a zero-shot set (CLIP_benchmark's or timm's tars, or a folder a class) for GenKnow; empty: the world's zeroshot/",
         path=local_path,
     )
+    retain_dir: str = field(
+        "",
+        "retain pairs that 'salmu data retain' has built, which are linked, not copied; empty: the world's retain/",
+        path=local_path,
+    )
     datasets_dir: str = field(
         "", "built data sets that work directories share; empty: WORKDIR/datasets", path=model_path, how=True
     )

@@ -54,14 +54,16 @@ def build(workspace: Workspace, chain: Chain, strict: bool = False) -> None:
         message = f"no such directory: {zeroshot}; name that of a zero-shot set, or none (--config.zeroshot_dir=)"
         raise InputError(f"{message} to use the world's own or go without GenKnow", "zeroshot_dir")
 
+    retain = workspace.config.retain_dir
     distributed.from_main(lambda: _check_names(workspace))
     fields = {
         "world": chain.world(),
         **({"zeroshot": chain.foreign(Path(zeroshot))} if zeroshot else {}),
+        **({"retain": distributed.from_main(lambda: _retain_digest(Path(retain)))} if retain else {}),
         **({"strict": True} if strict else {}),  # recheck what passed without it
         "code": code("build"),
     }
-    inputs = [workspace.world, *([Path(zeroshot)] if zeroshot else [])]
+    inputs = [workspace.world, *(Path(given) for given in (zeroshot, retain) if given)]
     with workspace.stage("build", workspace.datasets, fields, inputs=inputs) as identity:
         if identity:
             distributed.from_main(lambda: _build(workspace, strict))
@@ -76,6 +78,12 @@ def _check_names(workspace: Workspace) -> None:
         read_zeroshot(workspace.config.zeroshot_dir)
 
 
+def _retain_digest(directory: Path) -> str:
+    from data_pipelines.retain.link import retain_digest
+
+    return retain_digest(directory)
+
+
 def _build(workspace: Workspace, strict: bool) -> None:
     from data_pipelines.builders import build_datasets
 
@@ -83,6 +91,7 @@ def _build(workspace: Workspace, strict: bool) -> None:
         workspace.world,
         workspace.datasets,
         zeroshot_dir=workspace.config.zeroshot_dir or None,
+        retain_dir=workspace.config.retain_dir or None,
         strict=strict,
         progress=lambda line: say(f"build: {line}"),
     )

@@ -337,10 +337,15 @@ def test_a_config_that_takes_arguments_or_exits(tmp_path, text, complaint):
 def test_paths_of_the_config_are_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     path = config_file(tmp_path, "config.workdir = '~/runs'")
-    overrides = ["world_dir=~/world", "zeroshot_dir=~/imagenet", "train.state_dir=gcs://bucket/states/"]
+    overrides = [
+        "world_dir=~/world",
+        "zeroshot_dir=~/imagenet",
+        "retain_dir=~/retain",
+        "train.state_dir=gcs://bucket/states/",
+    ]
     config = load_config("~/run.py", overrides)
     assert (config.workdir, config.world_dir) == (f"{tmp_path}/runs", f"{tmp_path}/world")
-    assert config.zeroshot_dir == f"{tmp_path}/imagenet"
+    assert (config.zeroshot_dir, config.retain_dir) == (f"{tmp_path}/imagenet", f"{tmp_path}/retain")
     assert config.train.state_dir == "gs://bucket/states/"
     config = load_config(path, [f"workdir=file://{tmp_path}/a%20b", "train.state_dir=~/states"])
     assert (config.workdir, config.train.state_dir) == (f"{tmp_path}/a b", f"{tmp_path}/states")

@@ -1,28 +1,20 @@
-"""The TFDS builder that the three datasets share: it writes examples as they come, in the released order."""
+"""The TFDS builder that salmu and zeroshot share: it writes examples as they come, in the released order."""
 
 from __future__ import annotations
 
 import abc
-import contextlib
-import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
-from array_record.python import array_record_module
-from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines.layout import World
+from data_pipelines.records import RecordWriter, canonical
 from salmu_jax.runtime.errors import InputError
 
 SHARD_BYTES = 256 * 2**20  # the next shard begins once one holds this much
-RECORD_OPTIONS = "group_size:1,uncompressed"  # one record per group, for random access; JPEG does not compress further
-
-ENCODED_IMAGE = tfds.features.Tensor(shape=(), dtype=np.object_, doc="the encoded image, byte for byte as released")
 
 
 class OrderedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -108,49 +100,3 @@ class OrderedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             final = template.sharded_filepath(shard_index=shard, num_shards=len(lengths))
             os.replace(directory / f"{split}.{shard}.unnamed", final)
         return tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=total, filename_template=template)
-
-
-def canonical(record: bytes) -> bytes:
-    """Returns a serialized ``tf.train.Example`` with its features in a fixed order.
-
-    TFDS orders them by a hash that differs between processes, so equal worlds would not give equal files.
-    """
-    return tf_example_pb2.Example.FromString(record).SerializeToString(deterministic=True)
-
-
-class RecordWriter:
-    """Wraps ``ArrayRecordWriter``, and raises the operating system's refusals as OSError."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        with self._refusals():
-            self._writer = array_record_module.ArrayRecordWriter(os.fspath(path), RECORD_OPTIONS)
-
-    def write(self, record: bytes) -> None:
-        with self._refusals():
-            self._writer.write(record)
-
-    def close(self) -> None:
-        with self._refusals():
-            self._writer.close()
-
-    @contextlib.contextmanager
-    def _refusals(self) -> Iterator[None]:
-        try:
-            yield
-        except RuntimeError as error:
-            for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EIO):
-                if os.strerror(code) in str(error):
-                    raise OSError(code, os.strerror(code), os.fspath(self._path)) from error
-            raise OSError(errno.EIO, str(error), os.fspath(self._path)) from error
-
-
-@contextlib.contextmanager
-def quiet_tfds() -> Iterator[None]:
-    """Silences TFDS's log lines on stderr. (Its progress bar does not appear, since TFDS does not do the writing.)"""
-    level = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)

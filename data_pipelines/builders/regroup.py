@@ -11,9 +11,9 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.builders.base import quiet_tfds
 from data_pipelines.builders.salmu import Salmu
 from data_pipelines.builders.source import open_source
+from data_pipelines.records import quiet_tfds
 
 _CHUNK = 64  # examples in memory at a time
 

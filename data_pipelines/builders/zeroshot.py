@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_pipelines.builders.base import ENCODED_IMAGE, OrderedBuilder
+from data_pipelines.builders.base import OrderedBuilder
+from data_pipelines.records import ENCODED_IMAGE
 
 
 class Zeroshot(OrderedBuilder):

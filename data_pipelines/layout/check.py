@@ -30,15 +30,9 @@ from salmu_jax.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class Checked:
-    """The result of a check that found no problem.
-
-    Attributes:
-      oddities: a line for each kind of harmless deviation, with its count.
-      left_out: (tar, key) of the retain pairs to leave out.
-    """
+    """The result of a check that found no problem: a line for each kind of harmless deviation, with its count."""
 
     oddities: tuple[str, ...] = ()
-    left_out: frozenset[tuple[str, str]] = frozenset()
 
 
 def check_world(
@@ -46,6 +40,7 @@ def check_world(
     *,
     zeroshot: str | os.PathLike | None = None,
     decode: bool = True,
+    retain: bool = True,
     strict: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Checked:
@@ -60,27 +55,28 @@ def check_world(
     Args:
       directory, zeroshot: the world, see :class:`World`.
       decode: also decode every image, which is most of the work.
+      retain: also read the tars of retain pairs. False leaves that to the build, which quarantines what cannot be used.
       strict: also refuse harmless deviations.
       progress: called with a line every ten seconds.
 
     It keeps 8 bytes of each retain pair (``seen.py``), and the caption and file name of each other row.
     """
     world = World(directory, zeroshot)
-    findings, left_out = Findings(), set()
+    findings = Findings()
     end = "; the images were not looked at yet" if decode else ""
     readable = check_files(world, findings)
     images = RowChecks(world, findings, readable).check()
-    images += sum(check_shards(world, findings, readable))
+    images += sum(check_shards(world, findings, readable if retain else readable - {"retain"}))
     findings.raise_problems(world.directory, end)
     for problem in digests.problems(world.directory, world.read_files()):
         findings.problem(problem, "digest")
     findings.raise_problems(world.directory, end)
     if decode:
-        left_out = check_images(world, images, findings, progress or (lambda line: None))
+        check_images(world, images, findings, progress or (lambda line: None), retain=retain)
         findings.raise_problems(world.directory)
     if strict:
         findings.raise_oddities(world.directory)
-    return Checked(tuple(findings.oddities()), frozenset(left_out))
+    return Checked(tuple(findings.oddities()))
 
 
 def check_files(world: World, findings: Findings) -> set[str]:

@@ -24,12 +24,12 @@ _SECONDS_A_LINE = 10.0
 
 
 class Image(NamedTuple):
-    """An encoded image and where it is: a row of a split, a (tar, key) of a retain pair, or neither (zero-shot)."""
+    """An encoded image and where it is; ``row``: that of a split, if it is one."""
 
     data: bytes
     where: str
     row: Row | None = None
-    pair: tuple[str, str] | None = None
+    of_retain: bool = False
 
 
 def check_images(
@@ -38,8 +38,10 @@ def check_images(
     findings: Findings,
     progress: Callable[[str], None],
     seen: Callable[[Row, ImageFacts], None] | None = None,
-) -> set[tuple[str, str]]:
-    """Decodes all images; returns (tar, key) of the retain pairs to leave out.
+    *,
+    retain: bool = True,
+) -> None:
+    """Decodes all images.
 
     Args:
       world: the world.
@@ -47,15 +49,16 @@ def check_images(
       findings: where problems and oddities go.
       progress: called with a line every ten seconds.
       seen: called with every row of a split whose image can be decoded, in order.
+      retain: whether to decode those of the retain pairs too, of which a few may be undecodable.
     """
-    unusable: list[tuple[tuple[str, str], InputError]] = []
-    retain = 0
+    unusable: list[InputError] = []
+    pairs = 0
     began = reported = time.monotonic()
-    for done, (image, found) in enumerate(_inspected(_images(world, findings)), 1):
-        retain += image.pair is not None
+    for done, (image, found) in enumerate(_inspected(_images(world, findings, retain)), 1):
+        pairs += image.of_retain
         if isinstance(found, InputError):
-            if image.pair is not None:
-                unusable.append((image.pair, found))
+            if image.of_retain:
+                unusable.append(found)
             else:
                 findings.problem(found, "image")
         else:
@@ -67,16 +70,15 @@ def check_images(
         if now - reported > _SECONDS_A_LINE:
             reported, left = now, (now - began) * (count - done) / done
             progress(f"decoding: {done:,} of {count:,} images, {left // 60:.0f}:{left % 60:02.0f} left")
-    refused = len(unusable) > _MOST_LEFT_OUT * retain
-    for _, error in unusable:
+    refused = len(unusable) > _MOST_LEFT_OUT * pairs
+    for error in unusable:
         if refused:
             findings.problem(error, "image")
         else:
             findings.oddity(LEFT_OUT, error, kind="left-out")
-    return set() if refused else {pair for pair, _ in unusable}
 
 
-def _images(world: World, findings: Findings) -> Iterator[Image]:
+def _images(world: World, findings: Findings, retain: bool) -> Iterator[Image]:
     """Yields every image that can be read. (Samples of tars that are incomplete have been found by then.)"""
     for split in world.own_splits:  # 'sensitive' beside its parts is only compared with them
         with findings.collecting("file"):
@@ -85,10 +87,10 @@ def _images(world: World, findings: Findings) -> Iterator[Image]:
                     for row in read_rows(path, split, images=True, findings=findings):
                         yield Image(row.image, f"{row.where('image')} ('{row.file_name}')", row=row)
     with findings.collecting("file"):
-        for tar in world.retain_tars:
+        for tar in world.retain_tars if retain else ():
             with findings.collecting("tar"):
                 for pair in iter_tar_pairs(tar, findings=Findings()):
-                    yield Image(pair.image, f"{tar} key '{pair.key}'", pair=(str(tar), pair.key))
+                    yield Image(pair.image, f"{tar} key '{pair.key}'", of_retain=True)
     with findings.collecting("zeroshot"):
         seen = Seen()
         for item in world.zeroshot.images(findings=Findings()) if world.zeroshot is not None else ():

@@ -46,16 +46,9 @@ class World:
     Args:
       directory: anything that :func:`find_root` accepts.
       zeroshot: the zero-shot set's directory; by default ``zeroshot/``, if it exists.
-      left_out: (tar, key) of retain pairs to skip.
     """
 
-    def __init__(
-        self,
-        directory: str | os.PathLike,
-        zeroshot: str | os.PathLike | None = None,
-        left_out: frozenset[tuple[str, str]] = frozenset(),
-    ):
-        self._left_out = left_out
+    def __init__(self, directory: str | os.PathLike, zeroshot: str | os.PathLike | None = None):
         self.given = Path(directory)
         self.directory = find_root(directory)
         self.data = self.directory / "data" if (self.directory / "data").is_dir() else self.directory
@@ -132,20 +125,20 @@ class World:
     @functools.cached_property
     def retain_tars(self) -> tuple[Path, ...]:
         """The tars of retain pairs, folder by folder, sorted; empty if the world has none."""
-        return self.find_retain_tars(Findings())
+        return tuple(tar for _, tar in self.find_retain_tars(Findings()))
 
-    def find_retain_tars(self, findings: Findings) -> tuple[Path, ...]:
-        """:attr:`retain_tars`; ``findings`` counts files there that are not read."""
+    def find_retain_tars(self, findings: Findings) -> tuple[tuple[Path, Path], ...]:
+        """:attr:`retain_tars`, each as (folder ``retain/``, tar); ``findings`` counts files there that are not read."""
         return tuple(
-            tar for directory in self.retain_directories for tar in self._known(retain_tars(directory, findings))
+            (directory, tar)
+            for directory in self.retain_directories
+            for tar in self._known(retain_tars(directory, findings))
         )
 
     def retain_pairs(self) -> Iterator[Pair]:
         """Yields the retain pairs, tar by tar, in order."""
         for tar in self.retain_tars:
-            for pair in iter_tar_pairs(tar):
-                if (str(tar), pair.key) not in self._left_out:
-                    yield pair
+            yield from iter_tar_pairs(tar)
 
     @functools.cached_property
     def zeroshot(self) -> ZeroShot | None:

@@ -1,4 +1,4 @@
-"""Runs :func:`make_part` over all parts as an Apache Beam pipeline: here on all cores, or on a cluster.
+"""Runs :func:`make_part` over all parts as an Apache Beam pipeline: on a cluster, or in processes of this machine.
 
 The pipeline is the same on every runner: tasks, one for each part, in; records out. All that matters is written by the workers
 and read again by :mod:`finish`, so a runner may start a task twice, or lose what it returned.
@@ -21,19 +21,19 @@ from data_pipelines.retain.work import Task, make_part
 from salmu_jax.runtime import host
 from salmu_jax.runtime.errors import InputError
 
-LOCAL = "local"
+_DIRECT = "DirectRunner"
 _ROOT = Path(__file__).parents[2]
 
 
-def run_with_beam(tasks: Sequence[Task], runner: str = LOCAL, options: Sequence[str] = (), workers: int = 0) -> None:
+def run_with_beam(tasks: Sequence[Task], runner: str = _DIRECT, options: Sequence[str] = (), workers: int = 0) -> None:
     """Makes all parts.
 
     Args:
       tasks: one for each part.
-      runner: ``local``, which is Beam's DirectRunner with a process for each worker; or any runner that Beam knows
-        (``DataflowRunner``, ``FlinkRunner``, ``SparkRunner``).
+      runner: any runner that Beam knows (``DataflowRunner``, ``FlinkRunner``, ``SparkRunner``), or a class
+        ``MODULE.CLASS``. ``DirectRunner`` has a process for each worker.
       options: Beam's own, as on its command line: ``("--region=europe-west4", "--temp_location=gs://...")``.
-      workers: processes of the local runner; 0: one for each core. One runs within this process.
+      workers: processes of ``DirectRunner``; 0: one for each core. One runs within this process.
 
     Raises:
       InputError: Apache Beam is not installed or does not know the options; a part cannot be made (:func:`make_part`).
@@ -43,7 +43,7 @@ def run_with_beam(tasks: Sequence[Task], runner: str = LOCAL, options: Sequence[
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise InputError(
-            f"the build of retain pairs needs Apache Beam ({error});"
+            f"the runner {runner} needs Apache Beam ({error});"
             " install it: pip install --no-deps -r requirements-beam.txt"
         ) from error
     workers = min(workers or host.cpu_count(), max(len(tasks), 1))
@@ -56,7 +56,7 @@ def run_with_beam(tasks: Sequence[Task], runner: str = LOCAL, options: Sequence[
 
 
 def _arguments(runner: str, workers: int) -> list[str]:
-    if runner != LOCAL:
+    if runner != _DIRECT:
         return [f"--runner={runner}"]
     # What DirectRunner comes to in the end; by that name it would first try to download another runner, Prism.
     return ["--runner=FnApiRunner"] + (

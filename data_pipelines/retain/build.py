@@ -6,14 +6,19 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from data_pipelines.retain.beam import LOCAL, run_with_beam
+from data_pipelines.retain.beam import run_with_beam
 from data_pipelines.retain.finish import finish
+from data_pipelines.retain.local import Report, run_locally
+from data_pipelines.retain.names import NAME
 from data_pipelines.retain.places import Place, refusals
-from data_pipelines.retain.plan import NAME, prepare
+from data_pipelines.retain.plan import keep_stamps, prepare
 from data_pipelines.retain.rules import Rules
 from data_pipelines.retain.work import Task
 from salmu_jax.runtime import contents
 from salmu_jax.runtime.errors import InputError
+
+LOCAL = "local"
+"""The runner that needs no Apache Beam: processes of this machine."""
 
 
 class Summary(NamedTuple):
@@ -34,9 +39,10 @@ def build_retain_pairs(
     beam_options: Sequence[str] = (),
     workers: int = 0,
     say: Callable[[str], None] = print,
+    progress: Callable[[Sequence[Task]], Report] = lambda tasks: lambda done, record: None,
     run: Callable[[Sequence[Task]], None] | None = None,
 ) -> Summary:
-    """Builds the TFDS data set ``retain_pairs`` from img2dataset's output, by Apache Beam; resumable, all pairs or a reason.
+    """Builds the TFDS data set ``retain_pairs`` from img2dataset's output; resumable, with all pairs or a reason.
 
     Each tar (or parquet file, or folder: ``source.py``) becomes one shard, in the order of their paths. Images and captions
     are stored as they came. The key of a pair is its key within the tar, behind the folder that the tar is in: pairs of
@@ -50,22 +56,25 @@ def build_retain_pairs(
 
     Killed at any time and called again, it makes only the parts that are not done, and the result is the same to the byte
     as of an undisturbed run, for any runner, number of workers and order. On a finished data set it compares all shards with
-    their digests, and makes again what is damaged. Parts are known by path and size: one whose content alone has changed is
-    not read again. One call at a time may write into ``out``.
+    their digests, and makes again what is damaged. A part that may have changed (by its size, times or the bucket's tag) is
+    read again, and made again if its bytes differ. One call at a time may write into ``out``.
 
     Args:
       source: a directory, or a URL that fsspec knows (``gs://bucket/laion``); read at any depth.
-      out: a directory or URL of the data set's own: new, empty, or of an earlier call. A call with another source list,
-        other rules or another version of the code makes everything again, and says so. Must not be within ``source``.
+      out: a directory or URL of the data set's own: new, empty, or of an earlier call. A call with more or fewer parts keeps
+        the shards of those that stay; with other rules or another version of the code it makes everything again. It says so.
+        Must not be within ``source``.
       rules: filters; by default every usable pair is kept.
       max_bad_share: the most of all samples that may be quarantined, from 0 to 1.
       max_damaged_share: the most of all parts that may be damaged, from 0 to 1. One of few is more than 0.01.
-      runner: ``local``: a process for each core of this machine; or a Beam runner (``DataflowRunner``, ``FlinkRunner``,
-        ``SparkRunner``), whose workers must have this package and reach ``source`` and ``out`` by the same names.
+      runner: ``local``: a process for each core of this machine; or a runner of Apache Beam (``DirectRunner``,
+        ``DataflowRunner``, ``FlinkRunner``, ``SparkRunner``), whose workers must have this package and reach ``source`` and
+        ``out`` by the same names.
       beam_options: the runner's options, as on its command line.
-      workers: processes of the local runner; 0: one for each core.
-      say: called with a line when an earlier result is made again.
-      run: what makes the parts in the place of Beam, given all tasks; it calls :func:`work.make_part` for each.
+      workers: processes of ``local`` and ``DirectRunner``; 0: one for each core.
+      say: called with a line when an earlier result is not used, or something is kept aside.
+      progress: called with the tasks; what it returns is called by ``local`` when a part is done.
+      run: what makes the parts in the place of a runner, given all tasks; it calls :func:`work.make_part` for each.
 
     Returns:
       The counts and the digest. Equal sources and rules have equal digests, wherever they are.
@@ -87,9 +96,14 @@ def build_retain_pairs(
     tasks = plan.tasks(here, there)
     if run is not None:
         run(tasks)
+    elif runner == LOCAL:
+        if beam_options:
+            raise InputError(f"are of no use to the runner '{LOCAL}'; name a runner of Apache Beam", "beam_options")
+        run_locally(tasks, workers, progress(tasks))
     else:
         run_with_beam(tasks, runner, beam_options, workers)
     with refusals(there):
+        keep_stamps(there, plan)
         manifest = finish(plan, tasks, there, (max_bad_share, max_damaged_share))
     return Summary(manifest["counts"], contents.contents_digest(manifest, NAME))
 

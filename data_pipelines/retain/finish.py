@@ -2,11 +2,11 @@
 
     contents.json                      the manifest: size and SHA-256 of every file; its hash is the data set's digest
     retain_pairs/1.0.0/
-      retain_pairs-train.array_record-00007-of-00040    one shard for each part, in the order of the parts' paths
+      retain_pairs-train.array_record-00007             one shard for each part, in the order of the parts' paths
       features.json, dataset_info.json                  of TFDS; the latter is written last, and makes the data set whole
       quarantine.jsonl                 {"part", "key", "kind", "reason"} for each sample that could not be used
       report.json                      counts
-    retain_pairs-plan.json, retain_pairs-records/       what a restart needs
+    retain_pairs-plan.json, retain_pairs-records/       what a restart needs (``plan.py``, ``work.py``)
 
 All files depend on the parts and the settings alone: not on when, where, in which order and by how many they were made.
 """
@@ -17,22 +17,40 @@ import collections
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.builders.base import quiet_tfds
-from data_pipelines.builders.retain_pairs import DESCRIPTION, FEATURES
-from data_pipelines.retain import plan as plan_lib
+from data_pipelines.records import quiet_tfds
+from data_pipelines.retain import names
 from data_pipelines.retain.places import Place
 from data_pipelines.retain.plan import Plan
 from data_pipelines.retain.samples import DAMAGED
+from data_pipelines.retain.shard import FEATURES
 from data_pipelines.retain.work import Task, is_damaged, read_record, record_bytes
 from salmu_jax.runtime import contents
 from salmu_jax.runtime.errors import InputError
+
+DESCRIPTION = "General image-caption pairs, the retain base of both foundation models."
+
+
+class _Done(NamedTuple):
+    """What is kept of a part's record: all but its quarantine, of which a large build has millions of lines."""
+
+    pairs: int
+    record_bytes: int
+    shard_bytes: int
+    shard_sha256: str
+    filtered: dict[str, int]
+    quarantined: dict[str, int]
+    passed_over: int
+    absent: int
+    damaged: bool
+    file: dict[str, Any]  # {"bytes", "sha256"} of the record's file
 
 
 def finish(plan: Plan, tasks: Sequence[Task], result: Place, shares: tuple[float, float]) -> dict[str, Any]:
@@ -48,22 +66,19 @@ def finish(plan: Plan, tasks: Sequence[Task], result: Place, shares: tuple[float
       InputError: a part is not made; more is bad than ``shares`` allow (the quarantine file then lists it, and there is no
         data set); or no pair is left.
     """
-    records = [_record(result, task) for task in tasks]
-    quarantine = b"".join(_quarantine_lines(records))
-    _write(result, plan_lib.QUARANTINE, quarantine)
-    report = _report(plan, records)
+    done, quarantine = _gather(tasks, result)
+    report = _report(plan, done)
     _check_shares(report, shares, result)
     files = {
-        plan_lib.PLAN: plan.file(),
-        plan_lib.QUARANTINE: quarantine,
-        plan_lib.REPORT: f"{json.dumps(report, indent=1, ensure_ascii=False)}\n".encode(),
-        **_descriptions(records),
+        names.PLAN: plan.file(),
+        names.REPORT: f"{json.dumps(report, indent=1, ensure_ascii=False)}\n".encode(),
+        **_descriptions(done),
     }
     named = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
-    for task, record in zip(tasks, records, strict=True):
-        data = record_bytes(record)
-        named[task.record] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        named[task.shard] = {"bytes": record["shard_bytes"], "sha256": record["shard_sha256"]}
+    named[names.QUARANTINE] = quarantine
+    for task, part in zip(tasks, done, strict=True):
+        named[task.record] = part.file
+        named[task.shard] = {"bytes": part.shard_bytes, "sha256": part.shard_sha256}
     manifest = {
         "schema": contents.SCHEMA,
         "kind": "datasets",
@@ -71,11 +86,38 @@ def finish(plan: Plan, tasks: Sequence[Task], result: Place, shares: tuple[float
         "files": dict(sorted(named.items())),
     }
     for name, data in files.items():
-        if name != plan_lib.INFO:
+        if name != names.INFO:
             _write(result, name, data)
     _write(result, contents.MANIFEST, f"{json.dumps(manifest, indent=1, ensure_ascii=False)}\n".encode())
-    _write(result, plan_lib.INFO, files[plan_lib.INFO])
+    _write(result, names.INFO, files[names.INFO])
     return manifest
+
+
+def _gather(tasks: Sequence[Task], result: Place) -> tuple[list[_Done], dict[str, Any]]:
+    """Reads all records and writes the quarantine file; returns the records, and the file's size and SHA-256."""
+    done = []
+    with tempfile.TemporaryDirectory(prefix="salmu-") as scratch:
+        path = Path(scratch) / "quarantine.jsonl"
+        with open(path, "wb") as handle:
+            for task in tasks:
+                record = _record(result, task)
+                for entry in record["quarantine"]:
+                    line = {"part": record["part"], **entry}
+                    handle.write(f"{json.dumps(line, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace"))
+                data = record_bytes(record)
+                done.append(
+                    _Done(
+                        **{name: record[name] for name in _Done._fields if name in record},
+                        damaged=is_damaged(record),
+                        file={"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()},
+                    )
+                )
+        found = contents.record(path)
+        there = result.size(names.QUARANTINE) == found["bytes"]
+        if not there or result.sha256(names.QUARANTINE) != found["sha256"]:
+            with result.new_file(names.QUARANTINE) as new:
+                shutil.copyfile(path, new)
+    return done, found
 
 
 def _record(result: Place, task: Task) -> dict[str, Any]:
@@ -91,28 +133,21 @@ def _write(result: Place, name: str, data: bytes) -> None:
         result.write(name, data)
 
 
-def _quarantine_lines(records: Sequence[dict[str, Any]]) -> Iterator[bytes]:
-    for record in records:
-        for entry in record["quarantine"]:
-            line = {"part": record["part"], **entry}
-            yield f"{json.dumps(line, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace")
-
-
-def _report(plan: Plan, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _report(plan: Plan, done: Sequence[_Done]) -> dict[str, Any]:
     filtered: collections.Counter[str] = collections.Counter()
     quarantined: collections.Counter[str] = collections.Counter()
-    for record in records:
-        filtered.update(record["filtered"])
-        quarantined.update({kind: count for kind, count in record["quarantined"].items() if kind != DAMAGED})
+    for part in done:
+        filtered.update(part.filtered)
+        quarantined.update({kind: count for kind, count in part.quarantined.items() if kind != DAMAGED})
     counts = {
-        "parts": len(records),
-        "damaged_parts": sum(map(is_damaged, records)),
-        "pairs": sum(record["pairs"] for record in records),
+        "parts": len(done),
+        "damaged_parts": sum(part.damaged for part in done),
+        "pairs": sum(part.pairs for part in done),
         "filtered": sum(filtered.values()),
         "quarantined": sum(quarantined.values()),
-        "passed_over": sum(record["passed_over"] for record in records),
-        "absent": sum(record["absent"] for record in records),
-        "bytes": sum(record["shard_bytes"] for record in records),
+        "passed_over": sum(part.passed_over for part in done),
+        "absent": sum(part.absent for part in done),
+        "bytes": sum(part.shard_bytes for part in done),
     }
     return {
         "counts": counts,
@@ -134,28 +169,22 @@ def _check_shares(report: dict[str, Any], shares: tuple[float, float], result: P
             raise InputError(
                 f"{count:,} of {total:,} {what} cannot be used ({count / total:.2%}), more than {option}={most:g} allows;"
                 " the file lists them with their reasons. Mend the source, or allow more and run again",
-                result.where(plan_lib.QUARANTINE),
+                result.where(names.QUARANTINE),
             )
     if not counts["pairs"]:
-        raise InputError(f"no pair is left of {samples:,}; one or more is needed", result.where(plan_lib.QUARANTINE))
+        raise InputError(f"no pair is left of {samples:,}; one or more is needed", result.where(names.QUARANTINE))
 
 
-def _descriptions(records: Sequence[dict[str, Any]]) -> dict[str, bytes]:
+def _descriptions(done: Sequence[_Done]) -> dict[str, bytes]:
     """Returns the two files by which TFDS reads the shards."""
     with tempfile.TemporaryDirectory(prefix="salmu-") as scratch, quiet_tfds():
-        directory = Path(scratch) / plan_lib.FOLDER
+        directory = Path(scratch) / names.FOLDER
         directory.mkdir(parents=True)
-        template = tfds.core.ShardedFileTemplate(
-            data_dir=directory,
-            dataset_name=plan_lib.NAME,
-            split=plan_lib.SPLIT,
-            filetype_suffix="array_record",
-        )
         identity = tfds.core.dataset_info.DatasetIdentity(
-            name=plan_lib.NAME,
-            version=tfds.core.Version(plan_lib.DATASET_VERSION),
+            name=names.NAME,
+            version=tfds.core.Version(names.DATASET_VERSION),
             data_dir=os.fspath(directory),
-            module_name="data_pipelines.builders.retain_pairs",
+            module_name="data_pipelines.retain",
         )
         info = tfds.core.DatasetInfo(
             builder=identity,
@@ -165,12 +194,11 @@ def _descriptions(records: Sequence[dict[str, Any]]) -> dict[str, bytes]:
         )
         info.set_file_format("array_record")
         split = tfds.core.SplitInfo(
-            name=plan_lib.SPLIT,
-            shard_lengths=[record["pairs"] for record in records],
-            num_bytes=sum(record["record_bytes"] for record in records),
-            filename_template=template,
+            name=names.SPLIT,
+            shard_lengths=[part.pairs for part in done],
+            num_bytes=sum(part.record_bytes for part in done),
+            filename_template=names.shard_template(directory),
         )
         info.set_splits(tfds.core.SplitDict([split]))
         info.write_to_directory(directory)
-        names = (plan_lib.INFO, plan_lib.FEATURES_FILE)
-        return {name: (Path(scratch) / name).read_bytes() for name in names}
+        return {name: (Path(scratch) / name).read_bytes() for name in (names.INFO, names.FEATURES_FILE)}

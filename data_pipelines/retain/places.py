@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -27,6 +27,17 @@ from salmu_jax.runtime.messages import first_line
 from salmu_jax.runtime.opening import open_regular
 
 _STEP = 1 << 20
+# What a kind of URL needs that is not among the project's requirements.
+_DRIVERS = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "s3a": "s3fs", "az": "adlfs", "abfs": "adlfs"}
+# What tells a changed object in a bucket, by the driver's name of it; the first that is there is taken.
+_STAMPS = ("md5Hash", "crc32c", "ETag", "etag", "checksum", "mtime", "LastModified", "updated", "created")
+
+
+class Listed(NamedTuple):
+    """A file in a listing: its bytes, and a stamp that changes when its content may have changed."""
+
+    size: int
+    stamp: str
 
 
 @dataclass(frozen=True)
@@ -45,8 +56,15 @@ class Place:
     @functools.cached_property
     def _opened(self) -> tuple[Any, str]:
         try:
-            file_system, root = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:  # such as "Please install gcsfs to access Google Storage"
+            # Other processes write, of which a kept listing would know nothing.
+            file_system, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
+        except ImportError as error:
+            scheme = self.url.partition("://")[0]
+            if scheme in _DRIVERS:
+                package = _DRIVERS[scheme]
+                raise InputError(f"{scheme}:// needs the package {package}: pip install {package}", self.url) from error
+            raise InputError(f"cannot be opened ({first_line(error)})", self.url) from error
+        except ValueError as error:
             raise InputError(f"cannot be opened ({first_line(error)})", self.url) from error
         return file_system, str(root).rstrip("/")
 
@@ -61,15 +79,19 @@ class Place:
         return f"{self.url.rstrip('/')}/{name}"
 
     def names(self) -> dict[str, int]:
-        """Returns the size in bytes of every file, by name, sorted. Files and folders with a leading dot are left out.
+        """Returns the size in bytes of every file, by name, sorted; as :meth:`listed`."""
+        return {name: facts.size for name, facts in self.listed().items()}
+
+    def listed(self) -> dict[str, Listed]:
+        """Returns every file by name, sorted, without reading it. Files and folders with a leading dot are left out.
 
         Links on a disk are followed. A directory that is not there has no files. Raises OSError and InputError if it
         cannot be listed.
         """
-        found: dict[str, int] = {}
+        found: dict[str, Listed] = {}
         if self.directory is not None:
             for path in files_below(self.directory) if self.directory.exists() else ():
-                found[path.relative_to(self.directory).as_posix()] = self._size_of_link(path)
+                found[path.relative_to(self.directory).as_posix()] = _on_disk(path)
         else:
             file_system, root = self._opened
             file_system.invalidate_cache()
@@ -80,14 +102,9 @@ class Place:
             for path, facts in listed.items():
                 name = path[len(root) :].strip("/")
                 if not any(part.startswith((".", "__MACOSX")) for part in name.split("/")):
-                    found[name] = int(facts["size"])
+                    stamp = next((f"{key} {facts[key]}" for key in _STAMPS if facts.get(key)), "")
+                    found[name] = Listed(int(facts["size"]), stamp)
         return dict(sorted(found.items(), key=lambda item: item[0].split("/")))
-
-    def _size_of_link(self, path: Path) -> int:
-        try:
-            return path.stat().st_size
-        except FileNotFoundError as error:
-            raise InputError(f"a link to {os.readlink(path)}, which is not there", path) from error
 
     def size(self, name: str) -> int | None:
         """Returns the size of a file in bytes; None if there is none."""
@@ -156,6 +173,18 @@ class Place:
             raise
         files.sync_directory(final.parent)
 
+    def move(self, name: str, other: str) -> None:
+        """Gives a file another name, replacing what has it; makes its folder. Raises FileNotFoundError if it is not there."""
+        if self.directory is not None:
+            target = self.directory / other
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(self.directory / name, target)
+            files.sync_directory(target.parent)
+            return
+        file_system, root = self._opened
+        file_system.makedirs(f"{root}/{other}".rpartition("/")[0], exist_ok=True)
+        file_system.mv(f"{root}/{name}", f"{root}/{other}")
+
     def remove(self, name: str) -> None:
         """Removes a file; it may be gone already."""
         file_system, root = self._opened
@@ -167,6 +196,14 @@ class Place:
         if self.directory is not None:
             for leftover in files.find_partials(self.directory / folder):
                 files.remove_partial(leftover)
+
+
+def _on_disk(path: Path) -> Listed:
+    try:
+        about = path.stat()
+    except FileNotFoundError as error:
+        raise InputError(f"a link to {os.readlink(path)}, which is not there", path) from error
+    return Listed(about.st_size, f"{about.st_mtime_ns} {about.st_ctime_ns} {about.st_ino}")
 
 
 @contextlib.contextmanager

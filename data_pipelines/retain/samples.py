@@ -16,6 +16,7 @@ from data_pipelines.layout.shards import IMAGE_SUFFIXES, split_name
 from data_pipelines.layout.tar import MAX_MEMBER, read_tar_file
 from data_pipelines.retain.places import Place
 from data_pipelines.retain.source import FOLDER, PARQUET, TAR, Part
+from salmu_jax.runtime import files
 from salmu_jax.runtime.errors import InputError
 
 DAMAGED, INTERRUPTED, RECURRING, AMBIGUOUS, TOO_LARGE = (
@@ -55,7 +56,7 @@ class Samples:
       part: which.
 
     Attributes:
-      sha256: of a tar or a parquet file, once it has been read to its end; None before, and for folders.
+      sha256: of the part, once it has been read to its end (:func:`part_sha256`); None before, and for a damaged part.
       passed_over: files that belong to no sample, so far.
       absent: rows of a parquet file without an image, since its download had failed.
 
@@ -154,7 +155,7 @@ class Samples:
         self.sha256 = self._source.sha256(self._part.name)
 
     def _of_folder(self) -> Iterator[Sample]:
-        folder = Place(self._source.where(self._part.name) if self._part.name else self._source.url)
+        folder = _folder(self._source, self._part)
         names = {name: size for name, size in folder.names().items() if "/" not in name}
         groups: dict[str, list[tuple[str, str]]] = {}
         for name in names:
@@ -163,15 +164,42 @@ class Samples:
                 self.passed_over += 1
             else:
                 groups.setdefault(place[0], []).append((place[1], name))
+        digests: dict[str, str] = dict.fromkeys(names, "")
         for key in sorted(groups):
             group = _Group()
             for suffix, name in groups[key]:
-                group.add(suffix, b"" if names[name] > MAX_MEMBER else folder.read(name) or b"")
+                data = b"" if names[name] > MAX_MEMBER else folder.read(name) or b""
+                digests[name] = hashlib.sha256(data).hexdigest()
+                group.add(suffix, data)
                 if names[name] > MAX_MEMBER:
                     group.fault = Fault(
                         TOO_LARGE, f"{name!r} has {names[name]:,} bytes; at most {MAX_MEMBER:,} are read"
                     )
             yield group.sample(key)
+        self.sha256 = files.sha256_json(sorted(digests.items()))
+
+
+def part_sha256(source: Place, part: Part) -> str:
+    """Reads a part without its samples, and returns the digest that reading them gives as ``Samples.sha256``.
+
+    It is the SHA-256 of a tar or parquet file; of a folder, that of the names of its files with the SHA-256 of those that
+    may belong to a sample. Raises OSError if it cannot be read.
+    """
+    if part.kind != FOLDER:
+        return source.sha256(part.name)
+    folder = _folder(source, part)
+    digests = {}
+    for name, size in folder.names().items():
+        if "/" not in name:
+            place = split_name(name)
+            wanted = place is not None and place[1] in _WANTED
+            data = folder.read(name) or b"" if wanted and size <= MAX_MEMBER else b""
+            digests[name] = hashlib.sha256(data).hexdigest() if wanted else ""
+    return files.sha256_json(sorted(digests.items()))
+
+
+def _folder(source: Place, part: Part) -> Place:
+    return Place(source.where(part.name) if part.name else source.url)
 
 
 def _of_row(row: dict[str, Any], image: str) -> Sample:

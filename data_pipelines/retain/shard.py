@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 
-from data_pipelines.builders.base import RecordWriter, canonical
-from data_pipelines.builders.retain_pairs import FEATURES
 from data_pipelines.layout.shards import Pair
+from data_pipelines.records import ENCODED_IMAGE, RecordWriter, canonical
 from data_pipelines.retain.places import Place
 from salmu_jax.runtime import files
+
+FEATURES: dict[str, Any] = {
+    "image": ENCODED_IMAGE,
+    "text": tfds.features.Text(doc="the caption"),
+    "key": tfds.features.Text(doc="the key within the tars, behind the folder that the tar is in"),
+}
 
 
 class Shard(NamedTuple):

@@ -9,8 +9,9 @@ A source has one form. A part, of which one shard is made, is a tar, a parquet f
 
 from __future__ import annotations
 
+import hashlib
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data_pipelines.layout.shards import IMAGE_SUFFIXES
 from data_pipelines.layout.tar import SUFFIXES
@@ -26,11 +27,20 @@ _OTHERS = re.compile(
 
 
 class Part(NamedTuple):
-    """A tar, a parquet file or a folder of the source: its name, its kind, and its size in bytes."""
+    """A tar, a parquet file or a folder of the source: its name, its kind, its size in bytes.
+
+    ``stamp`` changes when the content may have changed (``Listed``); empty: unknown. It is no part of what is made: copies
+    of a source give the same shards.
+    """
 
     name: str
     kind: str
     size: int
+    stamp: str = ""
+
+    def fields(self) -> list[Any]:
+        """Returns what identifies the part, as JSON: all but the stamp."""
+        return [self.name, self.kind, self.size]
 
 
 def find_parts(source: Place) -> list[Part]:
@@ -40,7 +50,7 @@ def find_parts(source: Place) -> list[Part]:
       InputError: there is none, or a file that may hold pairs would not be read: it is of another form than the rest, an
         unfinished download, or a tar that is there both compressed and not.
     """
-    names = source.names()
+    names = source.listed()
     tars = [name for name in names if name.lower().endswith(SUFFIXES)]
     images = [name for name in names if name.lower().rpartition(".")[2] in IMAGE_SUFFIXES]
     tables = [name for name in names if name.lower().endswith(".parquet")]
@@ -61,12 +71,14 @@ def find_parts(source: Place) -> list[Part]:
     folders = {name.rpartition("/")[0] for name in images} if kind == FOLDER else set()
     _refuse_others(source, [name for name in names if name not in set(read)], kind, stems.keys() | folders)
     if kind != FOLDER:
-        return [Part(name, kind, names[name]) for name in read]
+        return [Part(name, kind, *names[name]) for name in read]
     sizes = dict.fromkeys(sorted(folders, key=lambda folder: folder.split("/")), 0)
-    for name, size in names.items():
+    stamps = {folder: hashlib.sha256() for folder in sizes}
+    for name, facts in names.items():
         if (folder := name.rpartition("/")[0]) in sizes:
-            sizes[folder] += size
-    return [Part(folder, FOLDER, size) for folder, size in sizes.items()]
+            sizes[folder] += facts.size
+            stamps[folder].update(f"{name}\0{facts.stamp}\0".encode("utf-8", "surrogateescape"))
+    return [Part(folder, FOLDER, size, stamps[folder].hexdigest()) for folder, size in sizes.items()]
 
 
 def _refuse_others(source: Place, names: list[str], kind: str, stems: set[str]) -> None:

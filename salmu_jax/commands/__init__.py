@@ -10,7 +10,7 @@ import argparse
 from typing import Any
 
 from salmu_jax import __version__
-from salmu_jax.commands import data, models, results, stages
+from salmu_jax.commands import data, models, results, retain, stages
 from salmu_jax.commands.options import CONFIG, PROCESSES, Command
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.text import safe_text
@@ -25,6 +25,7 @@ COMMANDS: dict[str, Command] = {
     "fetch": data.FETCH,
     "data check": data.CHECK,
     "data look": data.LOOK,
+    "data retain": retain.RETAIN,
     "pretrain": stages.PRETRAIN,
     "unlearn": stages.UNLEARN,
     "sweep": stages.SWEEP,

@@ -65,7 +65,7 @@ _STEERING = (
 )
 # Data sets have a digest, so the code that built them does not count for what is made from them.
 _BUILDING = ("data_pipelines.layout.", "data_pipelines.builders.base", "data_pipelines.builders.build")
-_BUILDING += tuple(f"data_pipelines.builders.{name}" for name in ("retain_pairs", "salmu", "zeroshot"))
+_BUILDING += tuple(f"data_pipelines.builders.{name}" for name in ("salmu", "zeroshot"))
 # The code of other methods does not count for a method.
 _METHODS = ("salmu_jax.unlearning.methods.", "salmu_jax.unlearning.registry")
 _TOKENIZER = ("salmu_jax.models.tokenizer", "salmu_jax.models.zoo")

@@ -92,7 +92,14 @@ class Workspace:
         """The directories that must stay hidden from methods."""
         config = self.config
         state_dir = "" if "://" in config.train.state_dir else config.train.state_dir
-        named = (config.workdir, config.world_dir, config.zeroshot_dir, config.datasets_dir, state_dir)
+        named = (
+            config.workdir,
+            config.world_dir,
+            config.zeroshot_dir,
+            config.retain_dir,
+            config.datasets_dir,
+            state_dir,
+        )
         return [path for path in named if path]
 
     def model(self, name: str) -> Path:

@@ -146,7 +146,7 @@ def clean_environment(hidden: Sequence[str | os.PathLike]) -> dict[str, str]:
 def _config_for_child(config: Any) -> dict[str, Any]:
     """Returns the config as JSON values, without its paths."""
     values = config_lib.to_json(config)
-    for field in ("workdir", "world_dir", "zeroshot_dir", "datasets_dir"):
+    for field in ("workdir", "world_dir", "zeroshot_dir", "retain_dir", "datasets_dir"):
         values[field] = ""
     values["train"]["state_dir"] = ""
     values["unlearn"]["runs"] = values["unlearn"]["methods"] = {}  # the run comes with the request

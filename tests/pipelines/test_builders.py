@@ -14,10 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tensorflow_datasets as tfds
+from web_pairs import write_source
 
 from data_pipelines.builders import base, build_datasets, open_source, read_classes
 from data_pipelines.layout import SENSITIVE_SPLITS, SPLITS, World, iter_tar_pairs
-from salmu_jax.runtime import host
+from data_pipelines.retain import build_retain_pairs
+from data_pipelines.retain.link import retain_digest
+from salmu_jax.runtime import contents, host
 from salmu_jax.runtime.errors import InputError
 
 
@@ -50,18 +53,19 @@ def test_rows_keep_their_order_and_bytes(built):
 def test_of_many_shards_few_are_open_at_a_time(make_world, tmp_path, monkeypatch):
     monkeypatch.setattr(base, "SHARD_BYTES", 2000)
     build_datasets(make_world(tmp_path / "world", zeroshot=0), tmp_path / "datasets")
-    source = open_source(tmp_path / "datasets", "retain_pairs", "train")
-    shards = len(list((tmp_path / "datasets" / "retain_pairs").glob("*/*.array_record*")))
+    source = open_source(tmp_path / "datasets", "salmu", "forget")
+    shards = len(list((tmp_path / "datasets" / "salmu").glob("*/salmu-forget.array_record*")))
     assert shards > 5
-    keys = [example["key"] for example in source]
+    names = [example["file_name"] for example in source]
     assert open_below(tmp_path) == shards
     monkeypatch.setattr(host, "open_files", lambda: 12)
-    few = open_source(tmp_path / "datasets", "retain_pairs", "train")
+    few = open_source(tmp_path / "datasets", "salmu", "forget")
     del source
     gc.collect()
     places = [place for start in range(7) for place in range(start, len(few), 7)]
     with ThreadPoolExecutor(4) as pool:
-        assert [example["key"] for example in pool.map(few.__getitem__, places)] == [keys[place] for place in places]
+        found = [example["file_name"] for example in pool.map(few.__getitem__, places)]
+    assert found == [names[place] for place in places]
     assert open_below(tmp_path) == 3
 
 
@@ -122,14 +126,23 @@ def test_many_shards_are_one_sequence(built, tmp_path, monkeypatch):
     world, datasets, *_ = built
     monkeypatch.setattr(base, "SHARD_BYTES", 4000)
     build_datasets(world, tmp_path / "sharded", check=False)
-    shards = sorted(path.name for path in (tmp_path / "sharded" / "retain_pairs").rglob("*.array_record-*"))
+    shards = sorted(path.name for path in (tmp_path / "sharded" / "salmu").rglob("salmu-forget.array_record-*"))
     assert len(shards) > 3
     assert shards[-1].endswith(f"-{len(shards) - 1:05d}-of-{len(shards):05d}")
-    for name, split in (("retain_pairs", "train"), ("salmu", "forget")):
-        whole, sharded = open_source(datasets, name, split), open_source(tmp_path / "sharded", name, split)
-        assert list(whole) == list(sharded)
-        assert whole.read([16, 1, 7]) == sharded.read([16, 1, 7])
-        assert sharded.where(16).split()[0] != sharded.where(1).split()[0]
+    whole, sharded = open_source(datasets, "salmu", "forget"), open_source(tmp_path / "sharded", "salmu", "forget")
+    assert list(whole) == list(sharded)
+    assert whole.read([16, 1, 7]) == sharded.read([16, 1, 7])
+    assert sharded.where(16).split()[0] != sharded.where(1).split()[0]
+
+
+def test_each_tar_of_retain_pairs_is_a_shard(built):
+    world, datasets, *_ = built
+    names = sorted(path.name for path in (datasets / "retain_pairs" / "1.0.0").iterdir())
+    assert [name for name in names if "array_record" in name] == [
+        f"retain_pairs-train.array_record-{number:05d}" for number in range(len(World(world).retain_tars))
+    ]
+    assert {"quarantine.jsonl", "report.json"} <= set(names)
+    assert sorted(path.name for path in datasets.iterdir()) == ["contents.json", "retain_pairs", "salmu", "zeroshot"]
 
 
 def test_tfds_itself_reads_them(built):
@@ -231,10 +244,10 @@ def damage(path, how):
 @pytest.mark.parametrize("how", ["missing", "bit", 0.0, 0.5, 0.999])
 def test_damaged_files_are_named(make_world, tmp_path, how):
     datasets = tmp_path / "datasets"
-    build_datasets(make_world(tmp_path / "world", retain=200, zeroshot=0), datasets, check=False)
-    (path,) = (datasets / "retain_pairs").rglob("*.array_record-*")
+    build_datasets(make_world(tmp_path / "world", retain=400, zeroshot=0), datasets, check=False)
+    path = next((datasets / "retain_pairs").rglob("*.array_record-00000"))
     damage(path, how)
-    with pytest.raises(InputError, match=r"retain_pairs-train\.array_record-00000-of-00001: .*salmu build") as error:
+    with pytest.raises(InputError, match=r"retain_pairs-train\.array_record-00000: .*salmu build") as error:
         list(open_source(datasets, "retain_pairs", "train"))
     assert "\n" not in str(error.value)
 
@@ -259,3 +272,43 @@ def test_damaged_description_is_named(make_world, tmp_path):
     classes.write_text("{}")
     with pytest.raises(InputError, match=r"classes\.json"):
         read_classes(datasets)
+
+
+# ---- retain pairs that another command has built ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def apart(tmp_path):
+    """A build of its own, of tars in folders."""
+    build_retain_pairs(write_source(tmp_path / "web"), tmp_path / "retain", workers=1)
+    return tmp_path / "retain"
+
+
+def test_a_build_of_retain_pairs_is_linked_and_takes_the_place_of_the_worlds(make_world, tmp_path, apart):
+    world, datasets = make_world(tmp_path / "world"), tmp_path / "datasets"
+    summary = build_datasets(world, datasets, retain_dir=apart)
+    assert summary.oddities == (f"{world / 'retain'} is not read: {apart} takes its place",)
+    assert summary["retain_pairs"]["splits"] == {"train": 24}
+    assert summary["retain_pairs"]["digest"] == retain_digest(apart)
+    keys = [example["key"] for example in open_source(datasets, "retain_pairs", "train")]
+    assert keys[:2] == ["a/000000000", "a/000000001"]
+    assert all(path.is_symlink() for path in (datasets / "retain_pairs" / "1.0.0").iterdir())
+    assert build_datasets(world, datasets, retain_dir=apart) == summary
+    assert sorted(path.name for path in datasets.iterdir()) == ["contents.json", "retain_pairs", "salmu", "zeroshot"]
+    held = contents.read_contents(datasets)
+    assert contents.problems(datasets, held) == []
+    shard = next((apart / "retain_pairs").rglob("*.array_record-00001"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert "retain_pairs-train.array_record-00001 has" in contents.problems(datasets, held)[0]
+    with pytest.raises(InputError, match=r"array_record-00001: has [\d,]+ bytes, not .*'salmu data retain' again"):
+        build_datasets(world, datasets, retain_dir=apart)
+
+
+def test_an_unfinished_build_of_retain_pairs_is_refused(make_world, tmp_path, apart):
+    world = make_world(tmp_path / "world")
+    for directory in (apart / "retain_pairs", tmp_path / "nowhere"):
+        with pytest.raises(InputError, match="not a finished build of retain_pairs, as 'salmu data retain' makes it"):
+            build_datasets(world, tmp_path / "datasets", retain_dir=directory)
+    (apart / "retain_pairs/1.0.0/dataset_info.json").write_text("{}")
+    with pytest.raises(InputError, match=r"dataset_info\.json: not as it was written"):
+        build_datasets(world, tmp_path / "datasets", retain_dir=apart)

@@ -350,7 +350,7 @@ def test_a_few_broken_web_images_are_left_out_and_counted(released, tmp_path):
     write_retain(directory, 200, broken=(17,))
     summary = build_datasets(directory, tmp_path / "datasets")
     (line,) = summary.oddities
-    assert line.startswith("1 retain pairs whose image cannot be decoded, left out (such as ")
+    assert line.startswith("1 retain pairs left out: undecodable image (such as ")
     assert "00000.tar key '000000017': undecodable image" in line
     keys = [example["key"] for example in open_source(tmp_path / "datasets", "retain_pairs", "train")]
     assert keys == [f"{n:09d}" for n in range(200) if n != 17]

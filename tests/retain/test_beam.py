@@ -21,15 +21,17 @@ def in_order(tasks):
 
 def test_without_beam_one_line_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    with pytest.raises(InputError, match=r"needs Apache Beam .*pip install --no-deps -r requirements-beam.txt"):
-        build_retain_pairs(write_source(tmp_path / "source"), tmp_path / "out")
+    with pytest.raises(
+        InputError, match=r"DirectRunner needs Apache Beam .*pip install --no-deps -r requirements-beam.txt"
+    ):
+        build_retain_pairs(write_source(tmp_path / "source"), tmp_path / "out", runner="DirectRunner")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_pipeline_gives_the_same_bytes_with_any_number_of_workers(tmp_path, workers):
     pytest.importorskip("apache_beam", reason=NEEDED)
     source = write_source(tmp_path / "source", PLANTED)
-    summary = build_retain_pairs(source, tmp_path / "out", max_bad_share=0.5, workers=workers)
+    summary = build_retain_pairs(source, tmp_path / "out", max_bad_share=0.5, runner="DirectRunner", workers=workers)
     assert summary == build_retain_pairs(source, tmp_path / "plain", max_bad_share=0.5, run=in_order)
     assert tree(tmp_path / "out") == tree(tmp_path / "plain")
 

@@ -106,6 +106,6 @@ def quarantine_of(out: Path) -> list[tuple[str, str, str]]:
 
 
 def tree(directory: Path) -> dict[str, str]:
-    """The SHA-256 of every file below a directory, by its path."""
-    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    """The SHA-256 of every file below a directory, by its path; without hidden ones, which say when parts were listed."""
+    paths = sorted(path for path in directory.rglob("*") if path.is_file() and not path.name.startswith("."))
     return {path.relative_to(directory).as_posix(): files.sha256_file(path) for path in paths}

@@ -1,0 +1,96 @@
+"""Makes all parts on this machine, in several processes, without Apache Beam.
+
+Each process is sent one part at a time through a pipe of its own, and ends when the pipe does: with the parent, however
+that ends.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from data_pipelines.retain.work import Task, make_part
+from salmu_jax.runtime import host, interrupts
+from salmu_jax.runtime.errors import InputError
+
+Report = Callable[[int, dict[str, Any]], None]
+"""Called with the number of parts that are done, and the record of the latest."""
+
+
+def run_locally(tasks: Sequence[Task], workers: int = 0, report: Report = lambda done, record: None) -> None:
+    """Makes all parts.
+
+    Args:
+      tasks: one for each part.
+      workers: processes; 0: one for each core. One is this process itself.
+      report: the progress.
+
+    Raises:
+      InputError: a part cannot be made (:func:`make_part`), or a process was killed. Finished parts are kept.
+    """
+    workers = min(workers or host.cpu_count(), len(tasks))
+    if workers > 1:
+        _in_processes(tasks, workers, report)
+        return
+    for done, task in enumerate(tasks, 1):
+        report(done, make_part(task))
+
+
+def _in_processes(tasks: Sequence[Task], workers: int, report: Report) -> None:
+    context = multiprocessing.get_context("spawn")  # forking a parent with threads may hang
+    processes: dict[Connection, Any] = {}
+    waiting, done = collections.deque(tasks), 0
+    try:
+        with interrupts.kept_from_children():
+            for _ in range(workers):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs,), daemon=True)
+                process.start()
+                theirs.close()  # so that the pipe closes when the process ends
+                processes[ours] = process
+                ours.send(waiting.popleft())
+        while done < len(tasks):
+            for pipe in multiprocessing.connection.wait(list(processes)):
+                assert isinstance(pipe, Connection)
+                record = _received(pipe, processes[pipe])
+                done += 1
+                if waiting:
+                    pipe.send(waiting.popleft())
+                report(done, record)
+    finally:
+        for process in processes.values():
+            process.terminate()
+        for pipe, process in processes.items():
+            process.join()
+            pipe.close()
+
+
+def _received(pipe: Connection, process: Any) -> dict[str, Any]:
+    try:
+        answer = pipe.recv()
+    except (EOFError, ConnectionResetError) as error:
+        process.join()
+        raise InputError(
+            f"a worker process ended before its part was done (status {process.exitcode}; out of memory?); finished parts"
+            " are kept: run the same command again, with fewer workers"
+        ) from error
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
+def _serve(pipe: Connection) -> None:
+    """Runs in a process of its own, until the pipe closes."""
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            task = pipe.recv()
+            try:
+                answer: Any = make_part(task)
+            except Exception as error:
+                answer = error
+            pipe.send(answer)
