@@ -2,7 +2,8 @@
 
 ``world_dir`` names the training repository, ``cvc-mmu/salmu-512-redistributed``, and ``retain_dir`` the web pairs, which
 ``salmu data retain`` builds from img2dataset's output. (The evaluation repository,
-``cvc-mmu/salmubench-512-redistributed``, has the same pairs as the former and would also do.) The settings are for a pod; ``salmu plan`` says what they need.
+``cvc-mmu/salmubench-512-redistributed``, has the same pairs as the former and would also do.) The settings are for a pod;
+``salmu plan`` says what they need.
 """
 
 from salmu_jax.config import base_config

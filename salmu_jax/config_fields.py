@@ -315,7 +315,8 @@ class Config:
     )
     zeroshot_dir: str = field(
         "",
-        "a zero-shot set (CLIP_benchmark's or timm's tars, or a folder a class) for GenKnow; empty: the world's zeroshot/",
+        "a zero-shot set (CLIP_benchmark's or timm's tars, TFDS' imagenet2012, or a folder a class) for GenKnow; empty: the"
+        " world's zeroshot/",
         path=local_path,
     )
     retain_dir: str = field(

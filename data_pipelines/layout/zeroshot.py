@@ -1,7 +1,8 @@
-"""Reads a zero-shot classification set: class names, prompt templates and labelled images, in three common forms.
+"""Reads a zero-shot classification set: class names, prompt templates and labelled images, in four common forms.
 
     CLIP_benchmark (wds_imagenet1k, ...)   test/0.tar, test/1.tar, ..., test/nshards.txt
     timm (imagenet-1k-wds)                 imagenet1k-validation-00.tar, ...; counted by _info.json, if it is there
+    TFDS (imagenet2012)                    dataset_info.json, its validation split (``zeroshot_tfds.py``)
     a folder per class (ILSVRC2012_val)    n01440764/ILSVRC2012_val_00000293.JPEG; or named by class names or by 0, 1, ...
 
 Beside them are ``classnames.txt`` and ``zeroshot_classification_templates.txt``, one class name or template per line; the
@@ -29,6 +30,7 @@ from data_pipelines.layout.shards import (
     write_tar,
 )
 from data_pipelines.layout.tar import MAX_MEMBER
+from data_pipelines.layout.zeroshot_tfds import LABELS, RecordFile, find_tfds, read_labelled, record_files
 from salmu_jax.runtime.errors import InputError, describe_os_error
 from salmu_jax.runtime.json_reader import control_character, read_json
 from salmu_jax.runtime.messages import listed
@@ -49,6 +51,7 @@ class ZeroShot:
       class_names, templates: texts; ``{c}`` in a template stands for a class name.
       shards: the tars of images, in order.
       folders: instead of tars, one folder per class, in order.
+      records: instead of both, the shards of TFDS; ``labels`` are our index of each of its classes.
       known: whether the class names are the built-in ones of ImageNet-1k; then each class must occur.
     """
 
@@ -56,6 +59,8 @@ class ZeroShot:
     templates: tuple[str, ...]
     shards: tuple[Path, ...] = ()
     folders: tuple[Path, ...] = ()
+    records: tuple[RecordFile, ...] = ()
+    labels: tuple[int, ...] = ()
     known: bool = False
 
     def images(self, *, images: bool = True, findings: Findings | None = None) -> Iterator[LabelledImage]:
@@ -65,6 +70,8 @@ class ZeroShot:
         """
         for shard in self.shards:
             yield from iter_tar_labels(shard, len(self.class_names), images=images, findings=findings)
+        for file in self.records:
+            yield from read_labelled(file, self.labels, images=images)
         for label, folder in enumerate(self.folders):
             for path in _images_of(folder, findings):
                 data = _read_image(path) if images else b""
@@ -72,7 +79,8 @@ class ZeroShot:
 
     def files(self) -> tuple[Path, ...]:
         """Returns the files of the images."""
-        return self.shards or tuple(path for folder in self.folders for path in _images_of(folder, None))
+        shards = self.shards or tuple(file.path for file in self.records)
+        return shards or tuple(path for folder in self.folders for path in _images_of(folder, None))
 
     def check_labels(self, counts: dict[int, int], where: str | os.PathLike) -> None:
         """Raises InputError if ImageNet's names are taken for images that are not of all its classes."""
@@ -94,13 +102,17 @@ def read_zeroshot(directory: str | os.PathLike, findings: Findings | None = None
     directory = Path(directory)
     if is_cached(directory):
         directory = find_snapshot(directory)
+    if built := find_tfds(directory):
+        records = record_files(built)
+        class_names, templates, known = _lists(directory)
+        return ZeroShot(class_names, templates, records=records, labels=_labels(built, class_names), known=known)
     shards, folders = _images_in(directory, findings or Findings())
     class_names, templates, known = _lists(directory)
     if folders:
         if len(folders) != len(class_names):
             raise InputError(f"{len(folders):,} folders of images, but {len(class_names):,} class names", directory)
         folders = _in_order(directory, folders, class_names, findings or Findings())
-    return ZeroShot(class_names, templates, shards, folders, known)
+    return ZeroShot(class_names, templates, shards, folders, known=known)
 
 
 def write_zeroshot(
@@ -194,6 +206,26 @@ def _in_order(
         kind="order",
     )
     return folders
+
+
+def _labels(directory: Path, class_names: tuple[str, ...]) -> tuple[int, ...]:
+    """Returns our index of each class of TFDS, which calls them by WordNet ids or by their names.
+
+    Raises InputError if they are not the classes.
+    """
+    path = directory / LABELS
+    names = _read_lines(path, "a class a line")
+    synsets = (_IMAGENET / "synsets.txt").read_text().split()
+    builtin = class_names == _read_lines(_IMAGENET / "classnames.txt", "")
+    places = {name: place for place, name in enumerate(synsets if builtin else map(_plain, class_names))}
+    labels = tuple(places.get(name if builtin else _plain(name), -1) for name in names)
+    if sorted(labels) != list(range(len(class_names))):
+        wrong = next((name for name, label in zip(names, labels, strict=True) if label < 0), names[-1])
+        what = "ImageNet's WordNet ids" if builtin else f"the names of {CLASS_NAMES}"
+        raise InputError(
+            f"{len(names):,} classes, such as {wrong!r}; {what}, each once, are needed ({len(class_names):,})", path
+        )
+    return labels
 
 
 def _plain(name: str) -> str:

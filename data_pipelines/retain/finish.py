@@ -72,7 +72,7 @@ def finish(plan: Plan, tasks: Sequence[Task], result: Place, shares: tuple[float
     files = {
         names.PLAN: plan.file(),
         names.REPORT: f"{json.dumps(report, indent=1, ensure_ascii=False)}\n".encode(),
-        **_descriptions(done),
+        **descriptions([part.pairs for part in done], sum(part.record_bytes for part in done)),
     }
     named = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
     named[names.QUARANTINE] = quarantine
@@ -175,8 +175,8 @@ def _check_shares(report: dict[str, Any], shares: tuple[float, float], result: P
         raise InputError(f"no pair is left of {samples:,}; one or more is needed", result.where(names.QUARANTINE))
 
 
-def _descriptions(done: Sequence[_Done]) -> dict[str, bytes]:
-    """Returns the two files by which TFDS reads the shards."""
+def descriptions(lengths: Sequence[int], record_bytes: int) -> dict[str, bytes]:
+    """Returns the two files by which TFDS reads the shards, by name; ``lengths`` are the records of each shard."""
     with tempfile.TemporaryDirectory(prefix="salmu-") as scratch, quiet_tfds():
         directory = Path(scratch) / names.FOLDER
         directory.mkdir(parents=True)
@@ -195,8 +195,8 @@ def _descriptions(done: Sequence[_Done]) -> dict[str, bytes]:
         info.set_file_format("array_record")
         split = tfds.core.SplitInfo(
             name=names.SPLIT,
-            shard_lengths=[part.pairs for part in done],
-            num_bytes=sum(part.record_bytes for part in done),
+            shard_lengths=list(lengths),
+            num_bytes=record_bytes,
             filename_template=names.shard_template(directory),
         )
         info.set_splits(tfds.core.SplitDict([split]))

@@ -1,11 +1,12 @@
 """Writes tars as img2dataset does, of any number of small pairs, and plants samples among them that cannot be used.
 
-Pictures and plants depend on the seed alone. Each plant is of one of four kinds: bytes that are no image, a JPEG that is cut,
-an empty caption, and a PNG of a few bytes that claims 400 Mpx.
+A thousand pictures recur; captions and keys do not. All depend on the seed alone. Each plant is of one of four kinds: bytes
+that are no image, a JPEG that is cut off, an empty caption, and a PNG of a few bytes that claims 400 Mpx.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import sys
@@ -22,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 import web_pairs
 
 KINDS = ("undecodable image", "undecodable image", "empty caption", "image too large")
-_SIDE = 64  # px of the pictures
+_SIDE, _PICTURES = 64, 1000  # px of a picture, and how many differ
 
 
 def write_source(directory: Path, pairs: int, tars: int, bad: float, seed: int = 0) -> None:
@@ -50,7 +51,12 @@ def write_source(directory: Path, pairs: int, tars: int, bad: float, seed: int =
 
 def _members(places: range, planted: dict[int, int], seed: int) -> Iterator[tuple[str, bytes]]:
     for place in places:
-        key, image, text, suffix = f"{place:09d}", picture(seed, place), f"a made picture, number {place}", "jpg"
+        key, image, text, suffix = (
+            f"{place:09d}",
+            picture(seed, place % _PICTURES),
+            f"a made picture, number {place}",
+            "jpg",
+        )
         plant = planted.get(place)
         if plant == 0:
             image = b"no image " * 40
@@ -65,6 +71,7 @@ def _members(places: range, planted: dict[int, int], seed: int) -> Iterator[tupl
         yield f"{key}.json", json.dumps({"caption": text, "key": key, "status": "success"}).encode()
 
 
+@functools.lru_cache(maxsize=_PICTURES)
 def picture(seed: int, place: int) -> bytes:
     """Returns a JPEG of smooth noise."""
     draw = np.random.default_rng([seed, place])

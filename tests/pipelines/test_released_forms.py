@@ -1,4 +1,4 @@
-"""What people have on their disks: both repositories, apart and together, the hub's caches, ImageNet in three forms."""
+"""What people have on their disks: both repositories, apart and together, the hub's caches, ImageNet in four forms."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from released_form import (
     write_training_repository,
     write_wds_imagenet,
 )
+from tfds_form import write_tfds_imagenet
 
 from data_pipelines.builders import build_datasets, open_source, read_classes
 from data_pipelines.layout import SENSITIVE_SPLITS, SPLITS, Pair, World, check_world, pair_members, write_tar
@@ -157,7 +158,12 @@ def test_files_at_the_top_and_the_folder_itself(evaluation, tmp_path):
 
 @pytest.mark.parametrize(
     ("write", "classes", "rows"),
-    [(write_wds_imagenet, 12, 30), (write_timm_imagenet, 1000, 1000), (write_imagenet_folders, 1000, 1000)],
+    [
+        (write_wds_imagenet, 12, 30),
+        (write_timm_imagenet, 1000, 1000),
+        (write_imagenet_folders, 1000, 1000),
+        (write_tfds_imagenet, 1000, 1000),
+    ],
 )
 def test_imagenet_as_people_have_it(evaluation, tmp_path, write, classes, rows):
     imagenet = write(tmp_path / "imagenet")
@@ -167,6 +173,8 @@ def test_imagenet_as_people_have_it(evaluation, tmp_path, write, classes, rows):
     assert len(names) == classes
     assert len(templates) == (3 if classes == 12 else 80)
     labels = [example["label"] for example in open_source(tmp_path / "datasets", "zeroshot", "test")]
+    if write is write_tfds_imagenet:  # which shuffles
+        labels.sort()
     assert labels == [index % classes for index in range(rows)]
     # These folders are not called as ImageNet's: told, and taken in their order.
     assert len(summary.oddities) == (write is write_imagenet_folders)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
+from released_form import jpeg
+from tfds_form import write_tfds_imagenet
 
 from data_pipelines.layout import LabelledImage, read_zeroshot, write_tar, write_zeroshot
 from data_pipelines.layout.findings import Findings
@@ -282,3 +285,87 @@ def test_cached_snapshots_are_links(tmp_path, zeroshot):
     (blobs / f"{1:064x}").unlink()
     with pytest.raises(InputError, match="no such file"):
         list(read_zeroshot(snapshot).images())
+
+
+# ---- as TFDS builds ImageNet ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["tfrecord", "array_record"])
+def imagenet2012(request, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("tfds") / request.param
+    return write_tfds_imagenet(directory, request.param), request.param
+
+
+def test_imagenet_of_tfds_is_read_from_its_directory_its_name_or_its_version(imagenet2012):
+    directory, _ = imagenet2012
+    for given in (directory, directory / "imagenet2012", directory / "imagenet2012" / "5.1.0"):
+        task = read_zeroshot(given)
+        assert (len(task.class_names), len(task.templates), task.known) == (1000, 80, True)
+        assert len(task.files()) == 3
+    images = list(task.images())
+    assert [image.label for image in images] != sorted(image.label for image in images)  # TFDS has shuffled them
+    by_label = sorted(images, key=lambda image: image.label)
+    assert [image.key for image in by_label] == [f"ILSVRC2012_val_{index + 1:08d}" for index in range(1000)]
+    assert [image.image for image in by_label[:7]] == [jpeg(index % 6, 40, 32) for index in range(7)]
+    assert (task.class_names[0], task.class_names[999]) == ("tench", "toilet paper")
+    assert {image.image for image in task.images(images=False)} == {b""}
+
+
+def copied(imagenet2012, tmp_path):
+    directory, form = imagenet2012
+    shutil.copytree(directory, tmp_path / "copy")
+    folder = tmp_path / "copy" / "imagenet2012" / "5.1.0"
+    return folder, folder / f"imagenet2012-validation.{form}-00001-of-00003"
+
+
+def test_a_shard_of_tfds_that_is_not_there_or_cut_short_is_named(imagenet2012, tmp_path):
+    folder, shard = copied(imagenet2012, tmp_path)
+    data = shard.read_bytes()
+    for keep in (0, 7, len(data) // 2, len(data) - 3):
+        shard.write_bytes(data[:keep])
+        with pytest.raises(InputError, match="00001-of-00003"):
+            list(read_zeroshot(folder).images())
+    shard.unlink()
+    with pytest.raises(InputError, match=r"names 3 shards, but imagenet2012-validation.*00001-of-00003 is not here"):
+        read_zeroshot(folder)
+
+
+def test_a_flipped_bit_in_the_length_of_a_tfrecord_is_found(tmp_path):
+    folder = write_tfds_imagenet(tmp_path) / "imagenet2012" / "5.1.0"
+    shard = folder / "imagenet2012-validation.tfrecord-00000-of-00003"
+    data = bytearray(shard.read_bytes())
+    for place in range(12):
+        data[place] ^= 4
+        shard.write_bytes(data)
+        with pytest.raises(InputError, match=r"damaged at byte 0 \(the length of a record\)"):
+            list(read_zeroshot(folder).images())
+        data[place] ^= 4
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "said"),
+    [
+        ("label.labels.txt", "n01440764", "n99999999", "1,000 classes, such as 'n99999999'; ImageNet's WordNet ids"),
+        ("label.labels.txt", "n01440764\n", "", "999 classes"),
+        ("dataset_info.json", '"validation"', '"evaluation"', "the splits train, evaluation; 'validation' is needed"),
+        ("dataset_info.json", '"tfrecord"', '"riegeli"', "files of the form 'riegeli'; tfrecord or array_record"),
+        ("dataset_info.json", '"shardLengths"', '"lengths"', "not as TFDS writes it"),
+        ("dataset_info.json", '"334"', '"335"', r"334 records; dataset_info\.json says 335"),
+    ],
+)
+def test_a_description_of_tfds_that_does_not_fit_is_refused(tmp_path, name, before, after, said):
+    folder = write_tfds_imagenet(tmp_path) / "imagenet2012" / "5.1.0"
+    text = (folder / name).read_text()
+    assert before in text
+    (folder / name).write_text(text.replace(before, after))
+    with pytest.raises(InputError, match=said):
+        list(read_zeroshot(folder).images())
+
+
+def test_imagenet_of_tfds_in_another_order_of_classes_gets_our_indices(tmp_path):
+    folder = write_tfds_imagenet(tmp_path) / "imagenet2012" / "5.1.0"
+    path = folder / "label.labels.txt"
+    path.write_text("\n".join(reversed(path.read_text().split())))
+    found = {image.key: image.label for image in read_zeroshot(folder).images()}
+    assert found["ILSVRC2012_val_00000001"] == 999
+    assert found["ILSVRC2012_val_00000998"] == 2

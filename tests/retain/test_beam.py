@@ -36,6 +36,24 @@ def test_the_pipeline_gives_the_same_bytes_with_any_number_of_workers(tmp_path, 
     assert tree(tmp_path / "out") == tree(tmp_path / "plain")
 
 
+@pytest.mark.parametrize(
+    ("runner", "package"),
+    [
+        ("beam_pyspark_runner.pyspark_runner.PySparkRunner", "pyspark"),
+        ("apache_beam.runners.dask.dask_runner.DaskRunner", "distributed"),
+    ],
+)
+def test_other_runners_give_the_same_bytes(tmp_path, monkeypatch, runner, package):
+    pytest.importorskip("apache_beam", reason=NEEDED)
+    for needed in (package, runner.partition(".")[0]):
+        pytest.importorskip(needed, reason=f"{needed} is not installed, nor among the requirements")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    source = write_source(tmp_path / "source", PLANTED)
+    summary = build_retain_pairs(source, tmp_path / "out", max_bad_share=0.5, runner=runner)
+    assert summary == build_retain_pairs(source, tmp_path / "plain", max_bad_share=0.5, run=in_order)
+    assert tree(tmp_path / "out") == tree(tmp_path / "plain")
+
+
 def test_a_workers_error_is_one_line(tmp_path, monkeypatch):
     pytest.importorskip("apache_beam", reason=NEEDED)
     source = write_source(tmp_path / "source")
