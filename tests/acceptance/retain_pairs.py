@@ -6,7 +6,7 @@
 
 quarantine    the samples that were planted are in the quarantine file, and nothing else is
 kills         killed at random moments (``killing.py``) and started again, the result is that of an undisturbed build
-speed         two processes against one, alternating, medians
+speed         two processes against one, alternating, medians: by the clock, and in seconds of the processors
 memory        peak resident memory of the largest process with a part of the tars, and with all
 runners       each ``--runner`` of Apache Beam gives the same bytes
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -108,36 +109,62 @@ def kills(options: argparse.Namespace, source: Path, undisturbed: Path, steps: S
 
 
 def speed(options: argparse.Namespace, source: Path) -> None:
-    """Times whole builds with one process and with two, in turn, starting up included."""
+    """Times whole builds with one process and with two, in turn, starting up included.
+
+    The time from the first finished part to the last leaves starting up out. Processor time tells what several processes cost
+    beside one where other work makes the clock useless.
+    """
     seconds: dict[int, list[float]] = {1: [], 2: []}
+    steady: dict[int, list[float]] = {1: [], 2: []}
+    busy: dict[int, list[float]] = {1: [], 2: []}
+    some, pairs = options.workdir / "some", options.pairs * options.speed_tars / options.tars
+    _link(source, some, options.speed_tars)
     for number in range(options.rounds):
         for workers in (1, 2) if number % 2 == 0 else (2, 1):
             out = options.workdir / "timed"
             shutil.rmtree(out, ignore_errors=True)
-            began = time.monotonic()
-            _salmu(command(source, out, "--workers", str(workers)))
+            began, used = time.monotonic(), _processor_time()
+            _salmu(command(some, out, "--workers", str(workers)))
             seconds[workers].append(time.monotonic() - began)
-            print(f"speed: {workers} workers {seconds[workers][-1]:6.1f} s, load {os.getloadavg()[0]:.1f}", flush=True)
+            busy[workers].append(_processor_time() - used)
+            ended = [path.stat().st_mtime for path in (out / "retain_pairs-records").iterdir()]
+            steady[workers].append(max(ended) - min(ended))
+            print(
+                f"speed: {workers} workers {seconds[workers][-1]:6.1f} s, from the first part to the last"
+                f" {steady[workers][-1]:6.1f} s, of processors {busy[workers][-1]:6.1f} s, load {os.getloadavg()[0]:.1f}",
+                flush=True,
+            )
             shutil.rmtree(out)
-    one, two = (statistics.median(seconds[workers]) for workers in (1, 2))
-    print(
-        f"speed: medians {one:.1f} s and {two:.1f} s: {one / two:.2f} times; {options.pairs / one:,.0f} and"
-        f" {options.pairs / two:,.0f} pairs/s",
-        flush=True,
-    )
+    for what, times in (("whole", seconds), ("first part to last", steady), ("of processors", busy)):
+        one, two = (statistics.median(times[workers]) for workers in (1, 2))
+        print(
+            f"speed, {what}: medians {one:.1f} s and {two:.1f} s: {one / two:.2f} times; {pairs / one:,.0f} and"
+            f" {pairs / two:,.0f} pairs/s",
+            flush=True,
+        )
+
+
+def _processor_time() -> float:
+    """Returns the seconds of all children that have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _link(source: Path, some: Path, count: int) -> None:
+    """Fills a directory with the first ``count`` tars of a source."""
+    shutil.rmtree(some, ignore_errors=True)
+    for tar in sorted(source.rglob("*.tar"))[:count]:
+        (some / tar.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+        os.link(tar, some / tar.relative_to(source))
 
 
 def memory(options: argparse.Namespace, source: Path) -> bool:
     """Measures builds of the first tars, and of all; each in processes of its own."""
-    tars = sorted(source.rglob("*.tar"))
     peaks = []
-    for count in sorted({max(len(tars) // 8, 1), max(len(tars) // 2, 1), len(tars)}):
+    for count in sorted({max(options.tars // 8, 1), max(options.tars // 2, 1), options.tars}):
         some, out = options.workdir / "some", options.workdir / "measured"
-        for directory in (some, out):
-            shutil.rmtree(directory, ignore_errors=True)
-        for tar in tars[:count]:
-            (some / tar.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
-            os.link(tar, some / tar.relative_to(source))
+        shutil.rmtree(out, ignore_errors=True)
+        _link(source, some, count)
         asked = [sys.executable, "-m", "salmu_jax.cli", *command(some, out, "--workers", "1")]
         ended = subprocess.run([sys.executable, "-c", _PEAK, *asked], stdout=subprocess.PIPE, text=True, check=True)
         status, peak = json.loads(ended.stdout.splitlines()[-1])
@@ -188,12 +215,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--bad", type=float, default=0.01, help="the share of samples that are planted")
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3, help="of the speed")
+    parser.add_argument("--speed-tars", type=int, help="how many of the tars the speed is measured with (all)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--only", default=",".join(PARTS), help="which parts, with commas")
     parser.add_argument("--runner", action="append", default=[], help="of Apache Beam; may be repeated")
     parser.add_argument("--beam-options", default="", help="of the runners")
     options = parser.parse_args()
     options.only = options.only.split(",")
+    options.speed_tars = options.speed_tars or options.tars
     if unknown := set(options.only) - set(PARTS):
         parser.error(f"--only: {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
     return options
