@@ -192,7 +192,7 @@ def building() -> str:
 
 def pairs_per_second(chip: str) -> list[float]:
     """Returns the pairs a second of one chip at the lower and the higher end of :data:`MFU`."""
-    found = chips.chip_of(SimpleNamespace(device_kind=chip))  # type: ignore[arg-type]
+    found = chips.chip_of(SimpleNamespace(device_kind=chip))
     assert found is not None
     return [share * found.peak_flops / FLOPS_PER_PAIR for share in MFU]
 
@@ -207,7 +207,7 @@ def measure() -> dict[str, Any]:
         describe = _measure_description(Path(scratch) / "many")
     return {
         "build_cpu_per_pair": build,
-        "shuffle_per_4096": [_best(lambda size=size: _shuffle(size)) for size in SIZES],  # type: ignore[misc]
+        "shuffle_per_4096": [_best(lambda size=size: _shuffle(size)) for size in SIZES],
         "open_shard": opening,
         "index_per_record": index,
         "describe_per_shard": describe,

@@ -63,7 +63,7 @@ def _as_written(pipes: list[Connection], count: int) -> Iterator[tuple[int, str]
         pipe = cast(Connection, wait(pipes)[0])
         try:
             result: Any = pipe.recv()
-        except EOFError as error:
+        except (EOFError, ConnectionResetError) as error:
             raise RuntimeError("a process ended before its work was done (out of memory?)") from error
         if isinstance(result, Exception):
             raise result
