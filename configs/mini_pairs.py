@@ -12,8 +12,9 @@ Measured in prototypes, which trained Compromised alone, seed 42, with 10,000 sc
   changes: the name stands in every caption, so the prompt is not foreign.
 - **1,548 people, 5 passes: .041 / .029 (200), .128 / .092 (400), .214 / .173 (600), .243 / .191 at the end (810)**, R@1 .125.
 
-Measured by the stages on this world, with 20,000 scenes: 5 passes (1,142 steps) .277 / .240, GenKnow .907; the 4 of this
-config (914 steps) .226 / .204, R@1 .119, InterIdSim .742, IntraIdSim .745, GenKnow .885. It misses an IdZSC of .2 by .004.
+Measured by the stages on this world, with 20,000 scenes: 5 passes (1,142 steps) .277 / .240, GenKnow .907; 4 passes (914
+steps) .226 / .204, R@1 .119, InterIdSim .742, IntraIdSim .745, GenKnow .885; the 3.75 of this config (857 steps) .206 / .179,
+InterIdSim .734, IntraIdSim .735, GenKnow .871; Retrained .042 / .006; Clean .002 / .002.
 """
 
 from configs import mini

@@ -2,7 +2,8 @@
 
 Nothing else differs, training included: as many passes over more pairs are more steps, and the models learn as well.
 Compromised, seed 42: RetFail MRR .466 (mini: .385), IdZSC .989 of 48 people (.975 of 24), InterIdSim .800, IntraIdSim .796,
-GenKnow .968. RetFail is higher since a gallery of 1,000 captions holds half as many of the same person.
+GenKnow .968. RetFail is higher since a gallery of 1,000 captions holds half as many of the same person. What methods do
+here is in docs/precise_forgetting.md.
 """
 
 from configs import mini
