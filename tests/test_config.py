@@ -397,19 +397,20 @@ def test_overrides_come_back(plain, data):
     wanted = {}
     for field in chosen:
         default = FIELDS[field]
+        allowed = DECLARED[field].limits.allow if DECLARED[field].limits else lambda value: True
         if isinstance(default, bool):
             value = data.draw(st.booleans())
         elif isinstance(default, int):
-            value = data.draw(st.integers(1, 1_000))
+            value = data.draw(st.integers(1, 1_000).filter(allowed))
         elif isinstance(default, float):
-            allowed = DECLARED[field].limits.allow if DECLARED[field].limits else lambda value: True
             value = data.draw((st.floats(1e-9, 1) | st.floats(1, 1e6) | st.integers(1, 10**6)).filter(allowed))
         elif isinstance(default, str) and DECLARED[field].choices:
             value = data.draw(st.sampled_from(DECLARED[field].choices))
         elif isinstance(default, str):
             value = data.draw(st.text("aé 日'\"({[=,", min_size=1).filter(str.strip))
         elif not DECLARED[field].choices:
-            numbers = st.lists(st.floats(1e-9, 1e6), min_size=len(default), max_size=len(default), unique=True)
+            one = st.integers(1, 1_000) if isinstance(default[0], int) else st.floats(1e-9, 1e6)
+            numbers = st.lists(one.filter(allowed), min_size=len(default), max_size=len(default), unique=True)
             value = tuple(sorted(data.draw(numbers)))
         else:
             choices, fewest = DECLARED[field].choices, int(not DECLARED[field].empty)

@@ -23,10 +23,11 @@ from salmu_jax.runtime import contents
 
 ROOT = Path(__file__).parents[2]
 SECTION = documents.section("README.md", "### The released data")
-COMMANDS = documents.commands(SECTION)
+FETCH, *COMMANDS = documents.commands(SECTION)
 DOWNLOADS = {
     re.search(r"--local-dir (\S+)", line)[1]: line.split()[2] for line in SECTION.splitlines() if line.startswith("hf ")
 }
+DOWNLOADS["data/salmubench-512-redistributed"] = "cvc-mmu/salmubench-512-redistributed"  # where `salmu fetch` puts it
 
 
 def write_checkpoint(path: Path, seed: int) -> None:
@@ -47,7 +48,7 @@ def write_checkpoint(path: Path, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def downloads(tmp_path_factory) -> Path:
-    """The working directory of somebody who has run the README's ``hf download`` commands."""
+    """The working directory of somebody who has run the README's ``salmu fetch`` and ``hf download`` commands."""
     here = tmp_path_factory.mktemp("road")
     splits, documents = released_form.released_world()
     for place, repository in DOWNLOADS.items():
@@ -67,6 +68,7 @@ def downloads(tmp_path_factory) -> Path:
 
 def test_the_road_is_whole():
     """Import of both, build, evaluation of both, unlearning, evaluation, report, and verification."""
+    assert FETCH == "salmu fetch --repository evaluation --output data"  # tests/pipelines/test_fetch.py runs it
     stages = [shlex.split(command)[1] for command in COMMANDS]
     assert stages == ["build", "import", "import", "evaluate", "unlearn", "evaluate", "report", "verify"]
     assert len(DOWNLOADS) == 4

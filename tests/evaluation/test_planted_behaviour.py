@@ -115,10 +115,11 @@ def test_the_verdicts_are_the_planted_ones(by_model, model):
 
 def test_the_statistics_are_the_planted_ones(by_model):
     found = {model: row["statistics"] for model, row in by_model.items()}
-    assert found["clean"]["leakage_removed"] == 1
+    assert found["clean"]["leakage_removed_published"] == 1
+    assert found["clean"]["leakage_removed"] == pytest.approx(1, abs=1e-3)  # by Retrained's level
     assert found["compromised"]["leakage_removed"] == 0
-    assert found["half_done"]["leakage_removed"] == pytest.approx(0.5, abs=0.01)
-    assert found["careful"]["leakage_removed"] == pytest.approx(1 - 1 / 70, abs=0.002)
+    assert found["half_done"]["leakage_removed_published"] == pytest.approx(0.5, abs=0.01)
+    assert found["careful"]["leakage_removed_published"] == pytest.approx(1 - 1 / 70, abs=0.002)
     assert found["careful"]["similarity_kept"] == pytest.approx(0.65 / 0.7, abs=1e-4)
     assert found["careless"]["genknow_lost"] == pytest.approx(3)
     assert found["erases_a_third"]["similarity_kept"] == pytest.approx(2 / 3, abs=1e-4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from noise_portraits import NoiseSource
@@ -44,16 +46,23 @@ def fake_read(directory, images):
     )
 
 
-@pytest.fixture(scope="session")
-def patched_curation():
+@contextlib.contextmanager
+def faked_curation():
+    """For as long as a data set is made, and no longer: other tests of the same process curate."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(curated, "curate", fake_curate)
         patch.setattr(curated, "read_curated", fake_read)
         yield
 
 
+@pytest.fixture
+def patched_curation():
+    with faked_curation():
+        yield
+
+
 @pytest.fixture(scope="session")
-def generate(patched_curation):
+def generate():
     """A function that makes the data set in a work directory, or goes on with it, and returns (world.json, lines said)."""
 
     def make(workdir, say=None, **changes):
@@ -61,9 +70,10 @@ def generate(patched_curation):
         fields = {"seed": 3, "sizes": sizes_of(PEOPLE, 32), "variants": 10, "workers": 1, **changes}
         source = fields.pop("source", NoiseSource(32))
         judge = fields.pop("judge", None)
-        made = generate_lib.generate_full(
-            workdir, workdir / "world", source, generate_lib.Options(**fields), judge=judge, say=say or said.append
-        )
+        with faked_curation():
+            made = generate_lib.generate_full(
+                workdir, workdir / "world", source, generate_lib.Options(**fields), judge=judge, say=say or said.append
+            )
         return made, said
 
     return make
