@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,12 +32,13 @@ class Curated(NamedTuple):
 
     Attributes:
       kept: who is in the data set, with the portraits that are.
-      twins: the numbers of dropped anchors that resemble somebody who is kept as much as one person's portraits do.
+      twins: {number of a dropped anchor that resembles somebody who is kept as much as one person's portraits do: the cosine
+        similarity of their mean embeddings}.
       judge: what the fragile set is constructed with.
     """
 
     kept: Sequence[Kept]
-    twins: frozenset[int]
+    twins: Mapping[int, float]
     judge: Judge
 
 
@@ -55,11 +56,12 @@ def read_curated(directory: str | os.PathLike, images: Images) -> Curated:
     )
     centres = np.stack([centre(_chosen(embedded[one.anchor.number], one.files)) for one in kept])
     known = {one.anchor.number for one in kept}
-    twins = frozenset(
-        number
+    nearest = {
+        number: float((centres @ centre(portraits.vectors)).max())
         for number, portraits in embedded.items()
-        if number not in known and float((centres @ centre(portraits.vectors)).max()) > measured
-    )
+        if number not in known
+    }
+    twins = {number: similarity for number, similarity in nearest.items() if similarity > measured}
 
     def similarities(rows: Sequence[PlannedRow]) -> np.ndarray:
         found: dict[str, float] = {}

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import collections
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ def generate_full(
     )
 
     albums = [Album(one.anchor.number, one.files) for one in curated.kept]
-    generic, others = _generic_captions(images, albums, curated.twins)
+    generic, others = _generic_captions(images, albums, curated.twins, sizes.pairs["retain_disjoint"])
     captions_step.make_generic_captions(root / GENERIC, generic.items(), people, say=say)
 
     plan = plan_pairs(seed, sizes, albums, others, _captions(root / CAPTIONS))
@@ -204,22 +204,25 @@ def check_counts(report: Mapping[str, Any], sizes: Sizes) -> None:
 
 
 def _generic_captions(
-    images: Images, albums: Sequence[Album], twins: Collection[int]
+    images: Images, albums: Sequence[Album], twins: Mapping[int, float], wanted: int
 ) -> tuple[dict[str, str], list[Album]]:
     """Returns the generic captions of all portraits that rows may show, and the albums for retain_disjoint.
 
-    These are of all anchors that curation dropped but those that resemble somebody who was kept, ``twins``.
+    These are of all anchors that curation dropped but those that resemble somebody who was kept, ``twins``. If they have fewer
+    than ``wanted`` portraits, the twins come in who do so least.
     """
     kept = {album.number: set(album.files) for album in albums}
+    numbers = [anchor.number for anchor in images.anchors]
+    first = [number for number in numbers if number in kept or number not in twins]
     generic: dict[str, str] = {}
     others: list[Album] = []
-    for anchor in images.anchors:
-        if anchor.number not in kept and anchor.number in twins:
-            continue
-        found = {name: caption for name, _, caption in images.portraits(anchor.number)}
-        if anchor.number not in kept:
-            others.append(Album(anchor.number, tuple(found)))
-        generic |= {name: text for name, text in found.items() if name in kept.get(anchor.number, found)}
+    for number in [*first, *sorted(set(numbers) - set(first), key=lambda number: (twins[number], number))]:
+        if number in twins and number not in kept and sum(len(album.files) for album in others) >= wanted:
+            break
+        found = {name: caption for name, _, caption in images.portraits(number)}
+        if number not in kept:
+            others.append(Album(number, tuple(found)))
+        generic |= {name: text for name, text in found.items() if name in kept.get(number, found)}
     return generic, others
 
 

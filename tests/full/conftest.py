@@ -41,9 +41,7 @@ def hash_of(name):
 def fake_read(directory, images):
     entries = [entry for _, entry in steps.step_lines(directory, curated.STEP)]
     kept = [Kept(images.anchors[entry["number"]], tuple(entry["files"])) for entry in entries]
-    return Curated(
-        kept, frozenset({30}), Judge("a number of each name stands for the similarity.", "fake", similarities)
-    )
+    return Curated(kept, {30: 0.95}, Judge("a number of each name stands for the similarity.", "fake", similarities))
 
 
 @contextlib.contextmanager

@@ -12,10 +12,13 @@ import pytest
 from PIL import Image
 
 from data_pipelines.audit import audit_world
+from data_pipelines.full import generate as generate_lib
 from data_pipelines.full.fragile import Judge
+from data_pipelines.full.pairs import Album
 from data_pipelines.full.sizes import sizes_of
 from data_pipelines.layout import SENSITIVE_SPLITS, World
-from data_pipelines.portraits.step import read_images
+from data_pipelines.portraits.source import Anchor
+from data_pipelines.portraits.step import StoredPortrait, read_images
 from salmu_jax.runtime import files
 from salmu_jax.runtime.errors import InputError
 
@@ -200,3 +203,17 @@ def test_the_contact_sheet_has_a_row_for_each_of_some_people(made):
         assert sheet.size == (8 * 116 + 4, 20 * 116 + 4)
         tile = np.asarray(sheet.convert("RGB"))[4:116, 4:116]
     assert (tile != 250).any()
+
+
+def test_the_least_alike_come_in_where_too_few_resemble_nobody():
+    class Portraits:
+        anchors = tuple(Anchor(number, "europe", "female", "old") for number in range(6))
+
+        def portraits(self, number):
+            return [StoredPortrait(f"{number}_{index}", b"", f"caption {number} {index}") for index in range(10)]
+
+    kept, twins = [Album(0, ("0_1",))], {2: 0.99, 3: 0.93, 5: 0.95}
+    for wanted, expected in ((20, [1, 4]), (21, [1, 4, 3]), (31, [1, 4, 3, 5]), (99, [1, 4, 3, 5, 2])):
+        generic, others = generate_lib._generic_captions(Portraits(), kept, twins, wanted)
+        assert [album.number for album in others] == expected
+        assert len(generic) == 1 + 10 * len(expected)
