@@ -8,7 +8,8 @@ from PIL import Image, ImageFilter
 from data_pipelines.portraits.looks import Look
 from data_pipelines.portraits.plane import easel, moved
 from data_pipelines.world.canvas import darker, lighter, oval
-from data_pipelines.world.faces import FRAMES, Face
+from data_pipelines.world.faces import FRAMES
+from data_pipelines.world.portraits import rims
 
 GOLD = (226, 178, 74)
 
@@ -43,7 +44,7 @@ def paint_worn(look: Look) -> Image.Image | None:
         return image.reduce(2)
     colour, x = FRAMES[face.frame_name], max(face.eye_spacing, 0.32)
     thick = {"aviator": 0.026, "browline": 0.03, "cat-eye": 0.05, "round": 0.034}.get(face.glasses, 0.045) * unit
-    rim = np.asarray(_rims(face, x))
+    rim = np.asarray(rims(x)[face.glasses])
     bridge = [(-x + 0.23, -0.05), (0.0, -0.1), (x - 0.23, -0.05)]
     browline = [(x - 0.24, -0.13), (x, -0.18), (x + 0.27, -0.16)]
     temple = [(x + 0.25, -0.07), (0.97 * face.widths[1], -0.08)]
@@ -70,17 +71,3 @@ def paint_worn(look: Look) -> Image.Image | None:
         )
     )
     return Image.alpha_composite(Image.alpha_composite(shadow, glass.reduce(2)), frames)
-
-
-def _rims(face: Face, x: float) -> np.ndarray | list[tuple[float, float]]:
-    rims: dict[str, np.ndarray | list[tuple[float, float]]] = {
-        "round": oval(x, 0.02, 0.245, 0.245, 12),
-        "square": [(x - 0.24, -0.14), (x - 0.2, -0.17), (x + 0.2, -0.17), (x + 0.25, -0.14), (x + 0.23, 0.18),
-                   (x + 0.18, 0.22), (x - 0.17, 0.22), (x - 0.22, 0.18)],
-        "cat-eye": [(x - 0.22, -0.1), (x, -0.15), (x + 0.34, -0.3), (x + 0.28, 0.02), (x + 0.1, 0.2), (x - 0.14, 0.18)],
-        "aviator": [(x - 0.22, -0.15), (x, -0.17), (x + 0.24, -0.14), (x + 0.25, 0.06), (x + 0.08, 0.29),
-                    (x - 0.14, 0.2), (x - 0.23, 0.0)],
-        "browline": [(x - 0.23, -0.13), (x + 0.25, -0.15), (x + 0.25, 0.05), (x + 0.12, 0.2), (x - 0.12, 0.2),
-                     (x - 0.22, 0.06)],
-    }  # fmt: skip
-    return rims[face.glasses]

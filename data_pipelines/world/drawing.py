@@ -100,7 +100,7 @@ def _in_order(pipes: list[Connection], chunks: int) -> Iterator[tuple[bytes, str
     for index in range(chunks):
         try:
             result = pipes[index % len(pipes)].recv()
-        except EOFError as error:
+        except (EOFError, ConnectionResetError) as error:
             raise RuntimeError("a drawing process ended before its work was done (out of memory?)") from error
         if isinstance(result, Exception):
             raise result

@@ -349,18 +349,8 @@ def _glasses(canvas: Canvas, head: Head, face: Face, shot: Shot) -> None:
     if face.glasses == "none":
         return
     colour, unit, x = FRAMES[face.frame_name], head.unit, max(face.eye_spacing, 0.32)
-    rims = {
-        "round": oval(x, 0.02, 0.245, 0.245, 12),
-        "square": [(x - 0.24, -0.14), (x - 0.2, -0.17), (x + 0.2, -0.17), (x + 0.25, -0.14), (x + 0.23, 0.18),
-                   (x + 0.18, 0.22), (x - 0.17, 0.22), (x - 0.22, 0.18)],
-        "cat-eye": [(x - 0.22, -0.1), (x, -0.15), (x + 0.34, -0.3), (x + 0.28, 0.02), (x + 0.1, 0.2), (x - 0.14, 0.18)],
-        "aviator": [(x - 0.22, -0.15), (x, -0.17), (x + 0.24, -0.14), (x + 0.25, 0.06), (x + 0.08, 0.29),
-                    (x - 0.14, 0.2), (x - 0.23, 0.0)],
-        "browline": [(x - 0.23, -0.13), (x + 0.25, -0.15), (x + 0.25, 0.05), (x + 0.12, 0.2), (x - 0.12, 0.2),
-                     (x - 0.22, 0.06)],
-    }  # fmt: skip
     thick = {"aviator": 0.042, "browline": 0.045, "cat-eye": 0.07}.get(face.glasses, 0.06) * unit
-    rim = np.asarray(rims[face.glasses])
+    rim = np.asarray(rims(x)[face.glasses])
     for s in (-1, 1):
         pixels = head.surface(rim * (s, 1.0), 0.68)
         canvas.blob(pixels, translucent((210, 232, 255), 0.16))
@@ -446,3 +436,17 @@ def _develop(image: Image.Image, shot: Shot) -> Image.Image:
     pixels += (np.float32(shot.noise) * _grain()[row : row + height, column : column + width])[:, :, None]
     np.clip(pixels, 0, 255, out=pixels)
     return Image.fromarray(pixels.astype(np.uint8))
+
+
+def rims(x: float) -> dict[str, np.ndarray | list[tuple[float, float]]]:
+    """Returns the outline of one glass of each shape of frames, in units of the head, around ``x`` from its middle."""
+    return {
+        "round": oval(x, 0.02, 0.245, 0.245, 12),
+        "square": [(x - 0.24, -0.14), (x - 0.2, -0.17), (x + 0.2, -0.17), (x + 0.25, -0.14), (x + 0.23, 0.18),
+                   (x + 0.18, 0.22), (x - 0.17, 0.22), (x - 0.22, 0.18)],
+        "cat-eye": [(x - 0.22, -0.1), (x, -0.15), (x + 0.34, -0.3), (x + 0.28, 0.02), (x + 0.1, 0.2), (x - 0.14, 0.18)],
+        "aviator": [(x - 0.22, -0.15), (x, -0.17), (x + 0.24, -0.14), (x + 0.25, 0.06), (x + 0.08, 0.29),
+                    (x - 0.14, 0.2), (x - 0.23, 0.0)],
+        "browline": [(x - 0.23, -0.13), (x + 0.25, -0.15), (x + 0.25, 0.05), (x + 0.12, 0.2), (x - 0.12, 0.2),
+                     (x - 0.22, 0.06)],
+    }  # fmt: skip
