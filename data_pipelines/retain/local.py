@@ -1,21 +1,20 @@
 """Makes all parts on this machine, in several processes, without Apache Beam.
 
-Each process is sent one part at a time through a pipe of its own, and ends when the pipe does: with the parent, however
-that ends.
+Each process is sent one part at a time, and ends when its pipe does: with the parent, however that ends.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import multiprocessing
-import multiprocessing.connection
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
-from typing import Any
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, cast
 
+from data_pipelines import processes
 from data_pipelines.retain.work import Task, make_part
-from salmu_jax.runtime import host, interrupts
+from salmu_jax.runtime import host
 from salmu_jax.runtime.errors import InputError
 
 Report = Callable[[int, dict[str, Any]], None]
@@ -42,46 +41,28 @@ def run_locally(tasks: Sequence[Task], workers: int = 0, report: Report = lambda
 
 
 def _in_processes(tasks: Sequence[Task], workers: int, report: Report) -> None:
-    context = multiprocessing.get_context("spawn")  # forking a parent with threads may hang
-    processes: dict[Connection, Any] = {}
     waiting, done = collections.deque(tasks), 0
-    try:
-        with interrupts.kept_from_children():
-            for _ in range(workers):
-                ours, theirs = context.Pipe()
-                process = context.Process(target=_serve, args=(theirs,), daemon=True)
-                process.start()
-                theirs.close()  # so that the pipe closes when the process ends
-                processes[ours] = process
-                ours.send(waiting.popleft())
+    with processes.started(_serve, [()] * workers, duplex=True) as started:
+        for pipe in started:
+            pipe.send(waiting.popleft())
         while done < len(tasks):
-            for pipe in multiprocessing.connection.wait(list(processes)):
-                assert isinstance(pipe, Connection)
-                record = _received(pipe, processes[pipe])
+            for pipe in cast(list[Connection], wait(list(started))):
+                record = _received(pipe, started[pipe])
                 done += 1
                 if waiting:
                     pipe.send(waiting.popleft())
                 report(done, record)
-    finally:
-        for process in processes.values():
-            process.terminate()
-        for pipe, process in processes.items():
-            process.join()
-            pipe.close()
 
 
-def _received(pipe: Connection, process: Any) -> dict[str, Any]:
+def _received(pipe: Connection, process: BaseProcess) -> dict[str, Any]:
     try:
-        answer = pipe.recv()
-    except (EOFError, ConnectionResetError) as error:
+        return processes.received(pipe)
+    except processes.Died as error:
         process.join()
         raise InputError(
             f"a worker process ended before its part was done (status {process.exitcode}; out of memory?); finished parts"
             " are kept: run the same command again, with fewer workers"
         ) from error
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer
 
 
 def _serve(pipe: Connection) -> None:

@@ -1,22 +1,21 @@
 """Draws many pictures in several processes, in order, with the same result for any number of processes.
 
-A job carries the seeds of everything random in its picture, so it does not matter where and when it is drawn. Processes
-are spawned (forking a parent with JAX's threads may hang). Each takes every n-th chunk of jobs and sends its results
-through its own pipe. The parent reads the pipes in turn, which keeps the order; a full pipe blocks a process that is ahead.
+A job carries the seeds of everything random in its picture, so it does not matter where and when it is drawn. Each process
+takes every n-th chunk of jobs and sends its results through its own pipe. The parent reads the pipes in turn, which keeps the
+order; a full pipe blocks a process that is ahead.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import numpy as np
 
+from data_pipelines import processes
 from data_pipelines.world import portraits, scenes
-from salmu_jax.runtime import interrupts
 
 _CHUNK = 16  # jobs per message
 
@@ -68,43 +67,22 @@ def drawn(jobs: Sequence[Job], workers: int) -> Iterator[Iterator[tuple[bytes, s
     """Yields an iterator over the results of ``jobs``, in order. Leaving the block ends the processes.
 
     With fewer than two workers, or few jobs, everything is drawn in this process. Raises whatever a job raises, and
-    RuntimeError if a process dies.
+    :class:`processes.Died`.
     """
     chunks = [jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK)]
     workers = min(workers, len(chunks))
     if workers < 2:
         yield (job.draw() for job in jobs)
         return
-    context = multiprocessing.get_context("spawn")
-    processes, pipes = [], []
-    try:
-        with interrupts.kept_from_children():
-            for first in range(workers):
-                ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_draw_chunks, args=(theirs, chunks[first::workers]), daemon=True)
-                process.start()
-                theirs.close()  # so that the pipe closes when the process ends
-                processes.append(process)
-                pipes.append(ours)
-        yield _in_order(pipes, len(chunks))
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
-        for pipe in pipes:
-            pipe.close()
+    with processes.started(
+        _draw_chunks, [(chunks[first::workers],) for first in range(workers)], duplex=False
+    ) as started:
+        yield _in_order(list(started), len(chunks))
 
 
 def _in_order(pipes: list[Connection], chunks: int) -> Iterator[tuple[bytes, str]]:
     for index in range(chunks):
-        try:
-            result = pipes[index % len(pipes)].recv()
-        except (EOFError, ConnectionResetError) as error:
-            raise RuntimeError("a drawing process ended before its work was done (out of memory?)") from error
-        if isinstance(result, Exception):
-            raise result
-        yield from result
+        yield from processes.received(pipes[index % len(pipes)])
 
 
 def _draw_chunks(pipe: Connection, chunks: list[Sequence[Job]]) -> None:
