@@ -296,6 +296,35 @@ def test_a_bucket_gives_and_takes_the_same_bytes(source, built, tmp_path):
         memory.store.clear()
 
 
+@pytest.mark.parametrize("after", [0, 1, 5, 17, 40])
+def test_a_bucket_that_vanishes_is_one_line_and_the_same_command_goes_on(source, built, tmp_path, monkeypatch, after):
+    """Drivers raise exceptions of other libraries there, which are no OSErrors."""
+    import fsspec
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    unreachable = type("EndpointConnectionError", (Exception,), {"__module__": "botocore.exceptions"})
+    memory, calls = fsspec.filesystem("memory"), iter(range(10**6))
+
+    def vanishing(method):
+        def call(*arguments, **options):
+            if next(calls) >= after:
+                raise unreachable("Could not connect to the endpoint")
+            return method(*arguments, **options)
+
+        return call
+
+    try:
+        memory.put(str(source), f"/web{after}", recursive=True)
+        with monkeypatch.context() as patch:
+            for name in ("find", "info", "_open", "put_file"):
+                patch.setattr(MemoryFileSystem, name, vanishing(getattr(MemoryFileSystem, name)))
+            with pytest.raises(InputError, match=r"^memory://\S+: cannot be read or written \(Could not connect"):
+                build(f"memory://web{after}", f"memory://made{after}/out")
+        assert build(f"memory://web{after}", f"memory://made{after}/out") == built[1]
+    finally:
+        memory.store.clear()
+
+
 def test_an_unknown_kind_of_bucket_is_refused_in_one_line(tmp_path):
     with pytest.raises(InputError, match=r"nobuckets://x: cannot be opened"):
         build("nobuckets://x", tmp_path / "out")
