@@ -102,9 +102,8 @@ def embedded_bytes(embedded: Embedded) -> bytes:
 
 
 def _embedded_file(images: Images, encoder: str, number: int) -> bytes:
-    if (
-        multiprocessing.parent_process() is not None
-    ):  # before JAX starts: it is one of several workers, each with a core
+    if multiprocessing.parent_process() is not None:
+        # Before JAX starts: this is one of several workers, each with a core.
         os.environ.setdefault("NPROC", "1")
         os.environ["JAX_PLATFORMS"] = "cpu"
     portraits = [(portrait.file_name, portrait.image) for portrait in images.portraits(number)]

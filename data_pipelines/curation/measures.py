@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+_ROUND = 6  # decimals of similarities that are compared, so that a last bit decides nothing
+
 
 def centre(vectors: np.ndarray) -> np.ndarray:
     """Returns the direction of the mean of [N, D], N >= 1."""
@@ -23,9 +25,33 @@ def own_similarities(vectors: np.ndarray) -> np.ndarray:
     return (products / np.maximum(np.linalg.norm(others, axis=1), 1e-12)).astype(np.float32)
 
 
-def half_similarity(vectors: np.ndarray) -> float:
-    """Returns the similarity of the centres of the portraits of even and of odd index."""
-    return float(centre(vectors[::2]) @ centre(vectors[1::2]))
+def mistaken(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Returns which share of an identity's portraits is at least as near to each other centre as to their own.
+
+    Args:
+      vectors: of the identity, [N, D]; the centre of its own leaves out the portrait itself (:func:`own_similarities`).
+      centres: of others, [P, D].
+
+    Returns float64 [P].
+    """
+    own = np.round(own_similarities(vectors), _ROUND)
+    return np.mean(np.round(vectors @ centres.T, _ROUND) >= own[:, None], axis=0)
+
+
+def confusions(identities: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns, for each two of P identities, the larger share of portraits of one :func:`mistaken` for the other's.
+
+    ``identities`` are [N, D] each. Returns float64 [P, P], symmetric, with zeros on the diagonal.
+    """
+    centres = np.stack([centre(vectors) for vectors in identities])
+    shares = np.stack([mistaken(vectors, centres) for vectors in identities])
+    np.fill_diagonal(shares, 0.0)
+    return np.maximum(shares, shares.T)
+
+
+def halves_confused(vectors: np.ndarray) -> float:
+    """Returns the confusion of the portraits of even and of odd index: that of an identity with itself, about a half."""
+    return float(confusions([vectors[::2], vectors[1::2]])[0, 1])
 
 
 def nearest(centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

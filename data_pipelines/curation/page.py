@@ -147,11 +147,11 @@ def _charts(standard: Mapping[str, Any]) -> list[dict[str, Any]]:
             ("its own identity", "the nearest other identity"),
         ),
         _chart(
-            "Two identities",
-            same["centres_of_two_halves"],
-            other["centres_of_two_identities"],
+            "Share of portraits nearer to another identity",
+            same["confusion_of_two_halves"],
+            other["confusion_with_the_most_alike"],
             thresholds["distinctness"],
-            ("two halves of one identity", "two identities"),
+            ("two halves of one identity", "an identity and the most like it"),
         ),
         _chart(
             "Near duplicates",

@@ -40,7 +40,7 @@ from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.json_reader import parse_json
 
 STEP = "curation"
-VERSION = 1
+VERSION = 2
 """Incremented whenever the same portraits and settings would give other verdicts."""
 
 KEPT, DROPPED, MEASURED, EMBEDDINGS, PAGE = (

@@ -21,7 +21,8 @@ from data_pipelines.curation.embedding import Embedded
 from data_pipelines.curation.measures import (
     boundary,
     centre,
-    half_similarity,
+    confusions,
+    halves_confused,
     nearest,
     own_similarities,
     pooled_quantile,
@@ -65,7 +66,7 @@ class Thresholds:
       consistency: the least median of those similarities.
       evidence: by attribute, the least evidence for what is annotated (``Discriminant.evidence``); at most 0, so that
         nobody is dropped who looks as annotated.
-      distinctness: the largest similarity of the centres of two identities.
+      distinctness: the largest share of the portraits of one of two identities that may be nearer to the other.
       duplicate_similarity, duplicate_distance: portraits of one identity as alike as this, by both, are duplicates.
     """
 
@@ -129,8 +130,8 @@ def measure_standard(
     drifting = [own_similarities(vectors) for vectors in _drifting(held_out)]
     medians, drifted = ([float(np.median(of_one)) for of_one in everybody] for everybody in (own, drifting))
     consistency = boundary(medians, drifted, rates.identities)
-    between = _between(held_out)
-    halves = [half_similarity(vectors) for vectors in held_out.vectors()]
+    between = confusions(held_out.vectors()).max(axis=1)
+    halves = np.array([halves_confused(vectors) for vectors in held_out.vectors()])
     similarities, distances = _likeness(altered)
     thresholds = Thresholds(
         portrait=portrait,
@@ -140,7 +141,7 @@ def measure_standard(
             name: min(0.0, boundary(*_evidence(held_out, name, discriminants[name]), rates.annotations))
             for name in ATTRIBUTES
         },
-        distinctness=boundary(halves, between, rates.identities),
+        distinctness=-boundary(-between, -halves, rates.identities),
         duplicate_similarity=pooled_quantile(similarities, rates.duplicates, low=True),
         duplicate_distance=int(-boundary(-distances, -_apart(held_out), rates.duplicates, rates.distinct)),
     )
@@ -151,11 +152,11 @@ def measure_standard(
         "same_person": {
             "portrait_to_own_centre": summary(np.concatenate(own)),
             "median_of_an_identity": summary(medians),
-            "centres_of_two_halves": summary(halves),
+            "confusion_of_two_halves": summary(halves),
         },
         "other_person": {
             "portrait_to_another_centre": summary(others),
-            "centres_of_two_identities": summary(between),
+            "confusion_with_the_most_alike": summary(between),
             "median_of_a_drifting_identity": summary(drifted),
         },
         "near_duplicates": {"similarity": summary(similarities), "bits": summary(distances)},
@@ -189,12 +190,6 @@ def _evidence(people: People, name: str, discriminant: Discriminant) -> tuple[li
             found = right if value == getattr(anchor, name) else wrong
             found.append(discriminant.evidence(portraits.vectors, value)[0])
     return right, wrong
-
-
-def _between(people: People) -> np.ndarray:
-    """Returns the similarities of the centres of all pairs of identities."""
-    centres = np.stack([centre(vectors) for vectors in people.vectors()])
-    return (centres @ centres.T)[np.triu_indices(len(centres), 1)]
 
 
 def _to_others(people: People) -> np.ndarray:

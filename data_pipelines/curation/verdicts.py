@@ -6,7 +6,7 @@ In this order, so that a fault is named by the test that is made for it:
     inconsistent      too many portraits are outlying, or the median portrait is: the identity is dropped
     outlying          unlike the other portraits of its identity: the portrait is dropped
     region, gender, age   the portraits do not look as annotated: the identity is dropped
-    indistinct        as near to a more consistent identity as one person's portraits are to each other: dropped
+    indistinct        from a more consistent identity: too many portraits of one are nearer to the other: dropped
     too few           portraits are left: dropped
     surplus           of those that pass, ``keep`` with the highest score are kept
 """
@@ -22,7 +22,7 @@ import numpy as np
 from data_pipelines.curation.demographics import ATTRIBUTES
 from data_pipelines.curation.duplicates import Duplicate, find_duplicates
 from data_pipelines.curation.embedding import Embedded
-from data_pipelines.curation.measures import centre, nearest, own_similarities
+from data_pipelines.curation.measures import centre, confusions, nearest, own_similarities
 from data_pipelines.curation.thresholds import People, Standard, Thresholds
 from data_pipelines.portraits.source import Anchor
 
@@ -159,26 +159,21 @@ def _judge_annotations(one: Judged, standard: Standard) -> Dropped | None:
 
 
 def _judge_distinctness(passing: list[Judged], thresholds: Thresholds) -> None:
-    """Drops the less consistent of any two that are too near, beginning with the nearest two."""
+    """Drops the less consistent of any two that are taken for each other, beginning with those that most often are."""
     if len(passing) < 2:
         return
-    similarities = _similarities(passing)
-    rows, columns = np.nonzero(np.triu(similarities > thresholds.distinctness, 1))
-    pairs = sorted(zip(rows.tolist(), columns.tolist(), strict=True), key=lambda pair: (-similarities[pair], pair))
+    shares = np.round(confusions([one.portraits.vectors[one.rows] for one in passing]), _ROUND)
+    rows, columns = np.nonzero(np.triu(shares > thresholds.distinctness, 1))
+    pairs = sorted(zip(rows.tolist(), columns.tolist(), strict=True), key=lambda pair: (-shares[pair], pair))
     for pair in pairs:
         first, second = passing[pair[0]], passing[pair[1]]
         if first.dropped or second.dropped:
             continue
         worse, better = (first, second) if first.consistency < second.consistency else (second, first)
-        what = "similarity of its centre to that of the nearest other identity"
+        what = "share of portraits of one of two identities that are nearer to the other"
         worse.dropped = Dropped(
-            INDISTINCT, float(similarities[pair]), thresholds.distinctness, what, better.anchor.identity_id
+            INDISTINCT, float(shares[pair]), thresholds.distinctness, what, better.anchor.identity_id
         )
-
-
-def _similarities(judged: list[Judged]) -> np.ndarray:
-    centres = np.stack([one.centre for one in judged if one.centre is not None])
-    return np.round((centres @ centres.T).astype(np.float64), _ROUND)
 
 
 def _rank(passing: list[Judged], keep: int) -> None:

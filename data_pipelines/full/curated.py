@@ -11,7 +11,7 @@ import numpy as np
 
 from data_pipelines import steps
 from data_pipelines.curation import embedding, step
-from data_pipelines.curation.measures import centre, own_similarities
+from data_pipelines.curation.measures import centre, mistaken, own_similarities
 from data_pipelines.curation.step import Kept
 from data_pipelines.full.fragile import Judge
 from data_pipelines.full.pairs import PlannedRow
@@ -32,8 +32,8 @@ class Curated(NamedTuple):
 
     Attributes:
       kept: who is in the data set, with the portraits that are.
-      twins: {number of a dropped anchor that resembles somebody who is kept as much as one person's portraits do: the cosine
-        similarity of their mean embeddings}.
+      twins: {number of a dropped anchor that curation would not tell from somebody who is kept: the share of its portraits
+        that are nearer to that person}.
       judge: what the fragile set is constructed with.
     """
 
@@ -57,11 +57,11 @@ def read_curated(directory: str | os.PathLike, images: Images) -> Curated:
     centres = np.stack([centre(_chosen(embedded[one.anchor.number], one.files)) for one in kept])
     known = {one.anchor.number for one in kept}
     nearest = {
-        number: float((centres @ centre(portraits.vectors)).max())
+        number: float(mistaken(portraits.vectors, centres).max())
         for number, portraits in embedded.items()
         if number not in known
     }
-    twins = {number: similarity for number, similarity in nearest.items() if similarity > measured}
+    twins = {number: share for number, share in nearest.items() if share > measured}
 
     def similarities(rows: Sequence[PlannedRow]) -> np.ndarray:
         found: dict[str, float] = {}

@@ -208,8 +208,8 @@ def _generic_captions(
 ) -> tuple[dict[str, str], list[Album]]:
     """Returns the generic captions of all portraits that rows may show, and the albums for retain_disjoint.
 
-    These are of all anchors that curation dropped but those that resemble somebody who was kept, ``twins``. If they have fewer
-    than ``wanted`` portraits, the twins come in who do so least.
+    These are of all anchors that curation dropped but ``twins``, of whose portraits too many look like somebody who was kept.
+    If the others have fewer than ``wanted`` portraits, the twins come in of whose portraits the fewest do.
     """
     kept = {album.number: set(album.files) for album in albums}
     numbers = [anchor.number for anchor in images.anchors]

@@ -14,7 +14,9 @@ from data_pipelines.curation.embedding import Embedded
 from data_pipelines.curation.measures import (
     boundary,
     centre,
-    half_similarity,
+    confusions,
+    halves_confused,
+    mistaken,
     nearest,
     own_similarities,
     pooled_quantile,
@@ -78,7 +80,31 @@ def test_own_similarities_leave_the_portrait_out():
     ]
     assert own_similarities(vectors) == pytest.approx(expected, abs=1e-6)
     assert own_similarities(vectors[:1]).tolist() == [1.0]
-    assert half_similarity(vectors) == pytest.approx(float(centre(vectors[::2]) @ centre(vectors[1::2])))
+
+
+def test_confusion_is_the_larger_share_of_portraits_that_are_nearer_to_the_other():
+    rng = np.random.default_rng(8)
+    identities = [
+        unit(np.eye(3)[k] + np.eye(3)[0] + 0.5 * rng.normal(size=(count, 3))) for k, count in enumerate((9, 5, 7))
+    ]
+
+    def share(of: int, other: int) -> float:
+        taken = []
+        for row, vector in enumerate(identities[of]):
+            own, others = (
+                np.mean(of_one, axis=0) for of_one in (np.delete(identities[of], row, axis=0), identities[other])
+            )
+            taken.append(vector @ others / np.linalg.norm(others) >= vector @ own / np.linalg.norm(own))
+        return float(np.mean(taken))
+
+    found = confusions(identities)
+    for of in range(3):
+        for other in range(3):
+            expected = 0.0 if of == other else max(share(of, other), share(other, of))
+            assert found[of, other] == pytest.approx(expected)
+    assert 0 < found.max() < 1
+    assert mistaken(identities[0], centre(identities[1])[None]) == pytest.approx([share(0, 1)])
+    assert halves_confused(identities[0]) == confusions([identities[0][::2], identities[0][1::2]])[0, 1]
 
 
 def test_a_quantile_has_at_most_the_stated_share_beyond_it():
@@ -140,8 +166,8 @@ def test_measured_thresholds_part_good_from_bad(standard):
     thresholds = standard.thresholds
     assert bad["portrait_to_another_centre"]["quantiles"]["100 %"] < thresholds.portrait
     assert thresholds.portrait < good["portrait_to_own_centre"]["quantiles"]["0 %"]
-    assert bad["centres_of_two_identities"]["quantiles"]["100 %"] < thresholds.distinctness
-    assert thresholds.distinctness < good["centres_of_two_halves"]["quantiles"]["0 %"]
+    assert bad["confusion_with_the_most_alike"]["quantiles"]["100 %"] < thresholds.distinctness
+    assert thresholds.distinctness < good["confusion_of_two_halves"]["quantiles"]["0 %"]
     assert 1 < thresholds.duplicate_distance < 72  # bits; distinct hashes are drawn, and differ in half of 144
     assert report["distinct_portraits_taken_for_duplicates"] == {"pairs": 60 * 435, "alike": 0}
 

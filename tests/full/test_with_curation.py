@@ -60,7 +60,8 @@ def test_retain_disjoint_shows_the_dropped_but_no_twin(workdir):
     shown = {int(entry["source"][:8]) for entry in sources if entry["subset"] == "retain_disjoint"}
     assert shown
     assert not {f"{number:08d}" for number in shown} & kept
-    assert shown == {2, 8, 9}
+    # Two in five portraits of 2 and of 9 show people who were kept. 8 alone has too few, so the first of them comes in.
+    assert shown == {2, 8}
     (twin,) = (number for number in (*TWINS, *TWINS.values()) if f"{number:08d}" not in kept)
     assert twin not in shown
 
