@@ -29,7 +29,14 @@ from data_pipelines import steps
 from data_pipelines.curation.embedding import make_embeddings
 from data_pipelines.curation.encoder import encoder_settings
 from data_pipelines.curation.page import report_page
-from data_pipelines.curation.reference import Reference, check_reference, embed_reference, make_encoder, make_reference
+from data_pipelines.curation.reference import (
+    Reference,
+    check_reference,
+    embed_reference,
+    make_encoder,
+    make_reference,
+    reference_for,
+)
 from data_pipelines.curation.thresholds import People, Rates, Standard, measure_standard
 from data_pipelines.curation.verdicts import DUPLICATE, OUTLYING, REASONS, Judged, by_reason, judge
 from data_pipelines.portraits.source import Anchor
@@ -82,7 +89,7 @@ def curate(
       seed: of the encoder, and of the other people that it is trained on.
       encoder: a file of weights, or ``module:attribute`` (``encoder.load_encoder``); None: train one.
       reference: a finished step *images* of other people with right annotations; None: draw some, as the data set is drawn.
-      sizes: how much is drawn of other people, and how the encoder is trained.
+      sizes: how much is drawn of other people, and how the encoder is trained; None: ``reference_for`` so many anchors.
       rates: the mistakes that are accepted, which set the thresholds.
       fewest: portraits that an identity must have left.
       workers: processes; the result does not depend on their number.
@@ -94,8 +101,9 @@ def curate(
     for name, value, least in (("keep", keep, 1), ("fewest", fewest, 1), ("workers", workers, 1), ("seed", seed, 0)):
         if value < least:
             raise InputError(f"is {value}; {least} or more would be right", name)
-    directory, sizes, rates = Path(directory), sizes or Reference(), rates or Rates()
+    directory, rates = Path(directory), rates or Rates()
     source = read_images(images)
+    sizes = sizes or reference_for(len(source.anchors))
     if len(source.anchors) < keep:
         raise InputError(
             f"has {len(source.anchors):,} anchors, of which {keep:,} are to be kept; more would be right", images

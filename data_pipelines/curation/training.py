@@ -36,7 +36,7 @@ class Training:
       weight_decay: of AdamW.
     """
 
-    epochs: int = 8
+    epochs: int = 12
     batch: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
