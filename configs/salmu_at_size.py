@@ -1,7 +1,8 @@
 """One run at size: the full made data set with 200,000 scenes, and a hundred steps of Compromised, ViT-B/32 at 128 px.
 
-It shows that the code of the small worlds carries the full data set on a workstation, and what each part costs. A hundred steps
-of so small a batch teach a model nothing: the loss stays at log 64. ``salmu generate``, ``salmu build`` and ``salmu pretrain`` with this config; README.md has the times.
+It shows that the code of the small worlds carries the full data set on a workstation, and what each part costs. A hundred
+steps of so small a batch teach a model nothing: the loss stays at log 64. ``salmu generate``, ``salmu build`` and ``salmu
+pretrain`` with this config; README.md has the times.
 """
 
 from configs import salmu_full
