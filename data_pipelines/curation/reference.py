@@ -68,8 +68,8 @@ class Reference:
 def reference_for(anchors: int) -> Reference:
     """Returns the default for a data set of so many anchors: the more people, the better the encoder must tell them apart.
 
-    With 1,000 anchors, nearest neighbours named the right person of 92.4 % of held-out portraits after training on 700
-    people, and of 99.6 % after 1,600 (774 people, 15,600 portraits).
+    Of 774 people out of 1,000 anchors, nearest neighbours named the right person of some 92 % of held-out portraits after
+    eight epochs on 700 people (10 portraits each), and of 99.7 % after these twelve on 1,600.
     """
     return Reference(trained=min(max(700, round(1.6 * anchors)), 1_600))
 
