@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_ROUND = 6  # decimals of similarities that are compared, so that a last bit decides nothing
+ROUND = 6  # decimals of what is compared and written, so that a last bit decides nothing
 
 
 def centre(vectors: np.ndarray) -> np.ndarray:
@@ -34,8 +34,8 @@ def mistaken(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
     Returns float64 [P].
     """
-    own = np.round(own_similarities(vectors), _ROUND)
-    return np.mean(np.round(vectors @ centres.T, _ROUND) >= own[:, None], axis=0)
+    own = np.round(own_similarities(vectors), ROUND)
+    return np.mean(np.round(vectors @ centres.T, ROUND) >= own[:, None], axis=0)
 
 
 def confusions(identities: Sequence[np.ndarray]) -> np.ndarray:

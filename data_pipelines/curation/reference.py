@@ -71,7 +71,7 @@ def reference_for(anchors: int) -> Reference:
     Of 774 people out of 1,000 anchors, nearest neighbours named the right person of some 92 % of held-out portraits after
     eight epochs on 700 people (10 portraits each), and of 99.7 % after these twelve on 1,600.
     """
-    return Reference(trained=min(max(700, round(1.6 * anchors)), 1_600))
+    return Reference(trained=min(max(700, round(1.6 * anchors)), Reference.trained))
 
 
 @dataclasses.dataclass(frozen=True)

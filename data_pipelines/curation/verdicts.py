@@ -22,14 +22,13 @@ import numpy as np
 from data_pipelines.curation.demographics import ATTRIBUTES
 from data_pipelines.curation.duplicates import Duplicate, find_duplicates
 from data_pipelines.curation.embedding import Embedded
-from data_pipelines.curation.measures import centre, confusions, nearest, own_similarities
+from data_pipelines.curation.measures import ROUND, centre, confusions, nearest, own_similarities
 from data_pipelines.curation.thresholds import People, Standard, Thresholds
 from data_pipelines.portraits.source import Anchor
 
 DUPLICATE, OUTLYING = "near duplicate", "outlying"
 INCONSISTENT, INDISTINCT, TOO_FEW, SURPLUS = "inconsistent", "indistinct", "too few", "surplus"
 REASONS = (INCONSISTENT, *ATTRIBUTES, INDISTINCT, TOO_FEW, SURPLUS)
-_ROUND = 6  # decimals of what is compared and written, so that a last bit decides nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,12 +118,12 @@ def _judge_portraits(anchor: Anchor, portraits: Embedded, thresholds: Thresholds
     duplicates = find_duplicates(portraits, thresholds.duplicate_similarity, thresholds.duplicate_distance)
     one.files = {duplicate.row: _duplicate(portraits, duplicate, thresholds) for duplicate in duplicates}
     one.rows = np.array([row for row in one.rows if row not in one.files], int)
-    own = np.round(own_similarities(portraits.vectors[one.rows]).astype(np.float64), _ROUND)
+    own = np.round(own_similarities(portraits.vectors[one.rows]).astype(np.float64), ROUND)
     one.own = dict(zip(one.rows.tolist(), own.tolist(), strict=True))
-    one.consistency = round(float(np.median(own)), _ROUND)
+    one.consistency = round(float(np.median(own)), ROUND)
     one.centre = centre(portraits.vectors[one.rows])
     outlying = own < thresholds.portrait
-    share = round(float(np.mean(outlying)), _ROUND)
+    share = round(float(np.mean(outlying)), ROUND)
     if share > thresholds.outlying:
         one.dropped = Dropped(INCONSISTENT, share, thresholds.outlying, "share of portraits that are outlying")
         return one
@@ -142,7 +141,7 @@ def _judge_portraits(anchor: Anchor, portraits: Embedded, thresholds: Thresholds
 
 def _duplicate(portraits: Embedded, found: Duplicate, thresholds: Thresholds) -> Dropped:
     what = f"similarity to an earlier portrait, with hashes {found.distance} bits apart"
-    similarity = round(found.similarity, _ROUND)
+    similarity = round(found.similarity, ROUND)
     return Dropped(DUPLICATE, similarity, thresholds.duplicate_similarity, what, portraits.names[found.of])
 
 
@@ -152,9 +151,9 @@ def _judge_annotations(one: Judged, standard: Standard) -> Dropped | None:
             one.portraits.vectors[one.rows], getattr(one.anchor, name)
         )
         threshold = standard.thresholds.evidence[name]
-        if round(evidence, _ROUND) < threshold:
+        if round(evidence, ROUND) < threshold:
             what = f"evidence for the annotated {name} against the likeliest other one (mean log-odds of a portrait)"
-            return Dropped(name, round(evidence, _ROUND), threshold, what, looks)
+            return Dropped(name, round(evidence, ROUND), threshold, what, looks)
     return None
 
 
@@ -162,7 +161,7 @@ def _judge_distinctness(passing: list[Judged], thresholds: Thresholds) -> None:
     """Drops the less consistent of any two that are taken for each other, beginning with those that most often are."""
     if len(passing) < 2:
         return
-    shares = np.round(confusions([one.portraits.vectors[one.rows] for one in passing]), _ROUND)
+    shares = np.round(confusions([one.portraits.vectors[one.rows] for one in passing]), ROUND)
     rows, columns = np.nonzero(np.triu(shares > thresholds.distinctness, 1))
     pairs = sorted(zip(rows.tolist(), columns.tolist(), strict=True), key=lambda pair: (-shares[pair], pair))
     for pair in pairs:
@@ -182,9 +181,9 @@ def _rank(passing: list[Judged], keep: int) -> None:
         which, similarities = nearest(np.stack([one.centre for one in passing if one.centre is not None]))
         for one, other, similarity in zip(passing, which.tolist(), similarities.tolist(), strict=True):
             one.nearest = passing[other].anchor.identity_id
-            one.nearest_similarity = round(similarity, _ROUND)
+            one.nearest_similarity = round(similarity, ROUND)
     for one in passing:
-        one.score = round(one.consistency - one.nearest_similarity, _ROUND)
+        one.score = round(one.consistency - one.nearest_similarity, ROUND)
     ranked = sorted(passing, key=lambda one: (-one.score, one.anchor.number))
     for one in ranked[keep:]:
         what = "score: consistency less the similarity to the nearest other identity"

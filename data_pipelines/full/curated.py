@@ -56,12 +56,12 @@ def read_curated(directory: str | os.PathLike, images: Images) -> Curated:
     )
     centres = np.stack([centre(_chosen(embedded[one.anchor.number], one.files)) for one in kept])
     known = {one.anchor.number for one in kept}
-    nearest = {
+    shares = {
         number: float(mistaken(portraits.vectors, centres).max())
         for number, portraits in embedded.items()
         if number not in known
     }
-    twins = {number: share for number, share in nearest.items() if share > measured}
+    twins = {number: share for number, share in shares.items() if share > measured}
 
     def similarities(rows: Sequence[PlannedRow]) -> np.ndarray:
         found: dict[str, float] = {}

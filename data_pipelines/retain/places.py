@@ -30,7 +30,16 @@ _STEP = 1 << 20
 # What a kind of URL needs that is not among the project's requirements.
 _DRIVERS = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "s3a": "s3fs", "az": "adlfs", "abfs": "adlfs"}
 # Whose exceptions, raised where a bucket cannot be reached, are not OSErrors.
-_LIBRARIES = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "azure")
+_LIBRARIES = (
+    "botocore.",
+    "aiobotocore.",
+    "aiohttp.",
+    "gcsfs.",
+    "google.api_core.",
+    "google.auth.",
+    "google.cloud.",
+    "azure.",
+)
 # What tells a changed object in a bucket, by the driver's name of it; the first that is there is taken.
 _STAMPS = ("md5Hash", "crc32c", "ETag", "etag", "checksum", "mtime", "LastModified", "updated", "created")
 
@@ -219,6 +228,6 @@ def refusals(place: Place) -> Iterator[None]:
             raise InputError(f"cannot be read or written ({first_line(error)})", path) from error
         raise InputError(describe_os_error(error, path)) from error
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in _LIBRARIES:
+        if not type(error).__module__.startswith(_LIBRARIES):
             raise
         raise InputError(f"cannot be read or written ({first_line(error)})", place.url) from error

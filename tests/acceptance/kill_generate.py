@@ -25,7 +25,7 @@ COMPARED = ("*/step.json", "world/**/*.*")
 
 
 def made(workdir: Path) -> Iterator[Path]:
-    """Yields the files of all steps that are complete; those of the data set are links to them."""
+    """Yields the files that the steps have finished. Those of the data set are links to them, and are left out."""
     for directory, folders, names in os.walk(workdir):
         if Path(directory) == workdir and "world" in folders:
             folders.remove("world")

@@ -21,6 +21,7 @@ from data_pipelines.curation.measures import (
     own_similarities,
     pooled_quantile,
 )
+from data_pipelines.curation.reference import reference_for
 from data_pipelines.curation.thresholds import People, Rates, Standard, measure_standard
 from data_pipelines.curation.verdicts import Judged, judge
 from data_pipelines.portraits.source import AGES, GENDERS, REGIONS, Anchor
@@ -170,6 +171,11 @@ def test_measured_thresholds_part_good_from_bad(standard):
     assert thresholds.distinctness < good["confusion_of_two_halves"]["quantiles"]["0 %"]
     assert 1 < thresholds.duplicate_distance < 72  # bits; distinct hashes are drawn, and differ in half of 144
     assert report["distinct_portraits_taken_for_duplicates"] == {"pairs": 60 * 435, "alike": 0}
+
+
+@pytest.mark.parametrize(("anchors", "trained"), [(1, 700), (126, 700), (600, 960), (1_000, 1_600), (5_000, 1_600)])
+def test_more_anchors_take_an_encoder_of_more_people(anchors, trained):
+    assert reference_for(anchors).trained == trained
 
 
 def test_too_few_held_out_people_are_refused():
