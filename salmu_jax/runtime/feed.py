@@ -34,16 +34,16 @@ class BatchCosts:
         """Adds what happens inside ``with`` to the reading."""
         began, cpu = time.perf_counter(), time.thread_time()
         yield
-        self.read_seconds += time.perf_counter() - began
         self.read_cpu_seconds += time.thread_time() - cpu
+        self.read_seconds += time.perf_counter() - began
 
     @contextmanager
     def decoding(self) -> Iterator[None]:
         """Adds what happens inside ``with`` to the decoding."""
         began, cpu = time.perf_counter(), time.thread_time()
         yield
-        self.decode_seconds += time.perf_counter() - began
         self.decode_cpu_seconds += time.thread_time() - cpu
+        self.decode_seconds += time.perf_counter() - began
 
     def to_array(self) -> np.ndarray:
         """Returns the fields, float64 [6]: a batch brings them from its worker process."""

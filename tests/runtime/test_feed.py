@@ -41,7 +41,9 @@ def test_measuring_tells_waiting_from_working():
         while time.thread_time() - began < 0.02:
             pass
     assert costs.read_seconds >= 0.2 > 0.1 > costs.read_cpu_seconds
-    assert costs.decode_seconds >= costs.decode_cpu_seconds >= 0.02
+    assert costs.decode_cpu_seconds >= 0.02
+    # Only one of the two clocks follows the network's time, so they may differ by parts in a thousand.
+    assert costs.decode_seconds > 0.99 * costs.decode_cpu_seconds
     assert costs.storage_share > 0
 
 
