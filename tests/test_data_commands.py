@@ -51,6 +51,8 @@ def test_all_lists_every_finding_and_json_holds_them(spoilt, tmp_path, capsys):
     assert [one["row"] for one in found["findings"]] == [*range(12), 4]
     assert {one["field"] for one in found["findings"]} == {"image", "text"}
     assert [path.name for path in report.parent.iterdir()] == ["check.json"]
+    assert main(["data", "check", str(spoilt), "--json", str(report)]) == 2  # which replaces its own
+    assert len(json.loads(report.read_text())["findings"]) == 11
 
 
 def test_oddities_pass_unless_they_are_refused(tmp_path, capsys):
@@ -71,6 +73,18 @@ def test_oddities_pass_unless_they_are_refused(tmp_path, capsys):
         (["look", "{nowhere}", "--output", "{page}"], "no such directory; a world has its parquet files in data/"),
         (["look", "{world}", "--output", "{world}"], "is a directory; the name of a file is needed"),
         (["look", "{broken}", "--output", "{page}"], "identities_metadata.json: no such file or directory"),
+        (
+            ["check", "{world}", "--json", "{world}/identities_metadata.json"],
+            "which is read; a file elsewhere is needed",
+        ),
+        (["check", "{world}", "--json", "{world}/check.json"], "which is read; a file elsewhere is needed"),
+        (["check", "{world}", "--json", "{own}"], "this command did not write it, so it is not replaced"),
+        (["look", "{world}/data", "--output", "{world}/look.html"], "which is read; a file elsewhere is needed"),
+        (["look", "{world}", "--output", "{own}"], "this command did not write it, so it is not replaced"),
+        (
+            ["look", "{world}", "--output", "{own}/page.html"],
+            "own.html is no directory, and one is needed",
+        ),
         (["check", "{world}", "--config.seed=1"], "'salmu data check' reads no config here"),
     ],
 )
@@ -78,6 +92,9 @@ def test_bad_input_gets_one_line(arguments, words, tmp_path, capsys):
     world, broken = (GoodWorld(pairs=1).write(tmp_path / name) for name in ("world", "broken"))
     (broken / "identities_metadata.json").unlink()
     places = {"world": world, "broken": broken, "nowhere": tmp_path / "nowhere", "page": tmp_path / "page.html"}
+    places["own"] = tmp_path / "own.html"
+    places["own"].write_text("<!doctype html><p>mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert main(["data", *(argument.format(**places) for argument in arguments)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -85,7 +102,7 @@ def test_bad_input_gets_one_line(arguments, words, tmp_path, capsys):
     assert len(complaints) == 1
     assert complaints[0].startswith("salmu: ")
     assert words in complaints[0]
-    assert not (tmp_path / "page.html").exists()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_look_writes_one_page(tmp_path, capsys):
@@ -97,3 +114,18 @@ def test_look_writes_one_page(tmp_path, capsys):
     first = page.read_bytes()
     assert main(["data", "look", str(world), "--output", str(page), "--seed", "3"]) == 0
     assert page.read_bytes() == first
+    link = tmp_path / "link.html"
+    link.symlink_to(page)
+    assert main(["data", "look", str(world), "--output", str(link), "--seed", "4"]) == 0
+    assert link.is_symlink()
+    assert page.read_bytes() != first
+
+
+def test_fetch_looks_at_its_output_before_the_network(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("data_pipelines.layout.fetch.fetch", lambda *_, **__: pytest.fail("the network was asked"))
+    (tmp_path / "own").write_text("mine")
+    for place in (tmp_path / "own", tmp_path / "own" / "data"):
+        assert main(["fetch", "--output", str(place)]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith(f"salmu: --output {place}: ")
+        assert line.count("\n") == 1

@@ -60,6 +60,7 @@ KINDS = {
 """What each kind of finding is about, in the order of a report."""
 
 CAP = 10
+SCHEMA = "salmu_jax.data_check/1"
 
 # Where readers say that something is: FILE, then a row, line, number, key, member or element, then a field, then remarks.
 _WHERE = re.compile(
@@ -172,7 +173,7 @@ class Audit(Findings):
     def as_json(self) -> dict[str, Any]:
         """Returns the audit as a JSON value."""
         return {
-            "schema": "salmu_jax.data_check/1",
+            "schema": SCHEMA,
             "directory": str(self.directory),
             "examined": self.examined,
             "problems": self.total,

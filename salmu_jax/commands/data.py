@@ -11,17 +11,19 @@ from salmu_jax import __version__
 from salmu_jax.commands.options import Command, option
 from salmu_jax.runtime import console, interrupts
 from salmu_jax.runtime.errors import InputError, disk_refusals
+from salmu_jax.runtime.outputs import check_directory, output_file
 from salmu_jax.runtime.paths import local_path
 
 
 def _check(options: argparse.Namespace, overrides: list[str]) -> None:
     """Prints all problems and oddities of a world. Raises InputError if there are problems, or oddities with ``--strict``."""
     from data_pipelines.audit import audit_world
-    from data_pipelines.audit.findings import CAP, counted
+    from data_pipelines.audit.findings import CAP, SCHEMA, counted
     from salmu_jax.runtime.files import write_json
 
     world, zeroshot = _inputs(options)
-    output = None if options.json is None else _output(options.json, "--json")
+    mark = f'"schema": "{SCHEMA.partition("/")[0]}/'
+    output = None if options.json is None else _output(options.json, "--json", mark, world, zeroshot)
     with interrupts.orderly():
         audit = audit_world(world, zeroshot=zeroshot, cap=None if options.all else CAP, progress=_progress("check"))
         if output is not None:
@@ -39,10 +41,10 @@ def _check(options: argparse.Namespace, overrides: list[str]) -> None:
 def _look(options: argparse.Namespace, overrides: list[str]) -> None:
     """Writes a page that shows what is in a world."""
     from data_pipelines.audit.survey import survey_world
-    from salmu_jax.report.data_page import write_data_page
+    from salmu_jax.report.data_page import MARK, write_data_page
 
     world, zeroshot = _inputs(options)
-    output = _output(options.output, "--output")
+    output = _output(options.output, "--output", MARK, world, zeroshot)
     with interrupts.orderly(), disk_refusals(output):
         survey = survey_world(world, zeroshot=zeroshot, seed=options.seed, progress=_progress("look"))
         made = {
@@ -59,6 +61,7 @@ def _fetch(options: argparse.Namespace, overrides: list[str]) -> None:
     from data_pipelines.layout.fetch import REPOSITORIES, fetch
 
     directory = local_path(options.output, "--output")
+    check_directory(directory, f"--output {directory}")
     names = options.repository or list(REPOSITORIES)
     if options.revision is not None and len(names) != 1:
         raise InputError("is of one repository; name it with --repository", "--revision")
@@ -73,14 +76,11 @@ def _inputs(options: argparse.Namespace) -> tuple[Path, Path | None]:
     return local_path(options.directory, "DIR"), zeroshot
 
 
-def _output(text: str, where: str) -> Path:
-    """Returns the path of a file to write. Raises InputError before any work if it cannot be one."""
-    path = local_path(text, where)
-    if path.is_dir():
-        raise InputError("is a directory; the name of a file is needed", f"{where} {path}")
-    if path.exists() and not path.is_file():
-        raise InputError("is not a regular file; another name is needed", f"{where} {path}")
-    return path
+def _output(text: str, where: str, mark: str, world: Path, zeroshot: Path | None) -> Path:
+    """Returns the path of a file to write, which is outside of what is read. Raises InputError before any work."""
+    from data_pipelines.layout import find_root
+
+    return output_file(local_path(text, where), where, mark, [world, find_root(world), *filter(None, [zeroshot])])
 
 
 def _progress(command: str) -> Callable[[str], None]:

@@ -18,6 +18,7 @@ from salmu_jax.commands.options import (
 )
 from salmu_jax.runtime import console, interrupts
 from salmu_jax.runtime.errors import InputError, disk_refusals
+from salmu_jax.runtime.outputs import output_file
 from salmu_jax.runtime.paths import local_path, model_path
 
 
@@ -68,6 +69,9 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> None:
     from salmu_jax.training import plan_report
 
     output = optional_model_path(options.output, "--output")
+    if output is not None:
+        mark = f'"schema": "{plan_report.SCHEMA.partition("/")[0]}/'
+        output = output_file(output, "--output", mark, [local_path(options.config, "--config")])
     sizes = {name: getattr(options, name) for name in ("pairs", "bytes_per_pair", "images_per_vcpu")}
     plan_report.run(config, options.topology, **sizes, fast=options.fast, output=output)
 

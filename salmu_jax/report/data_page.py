@@ -16,6 +16,9 @@ from salmu_jax.report.pictures import shot
 from salmu_jax.report.render import render
 from salmu_jax.runtime.files import write_text
 
+MARK = '<meta name="generator" content="salmu data look">'
+"""By which a page of ours is known; in ``templates/data.html``."""
+
 _SPLITS = {
     "forget": ("forget", "To be forgotten; a method may read these pairs."),
     "holdout_association": ("keep", "Other facts about people who are forgotten in part; they must stay."),

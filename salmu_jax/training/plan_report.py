@@ -17,6 +17,7 @@ from salmu_jax.runtime.workspace import provenance, say
 from salmu_jax.training import chips, plan
 from salmu_jax.training.input_costs import MFU, InputCosts, input_costs, measure_decoding, vcpus_of
 
+SCHEMA = "salmu_jax.plan/1"
 PUBLISHED_PAIRS = 400_000_000  # of the released foundation models
 ASSUMED_BYTES_PER_PAIR = 40_000  # a JPEG of 512 pixels at img2dataset's quality, and its caption
 _CAVEAT = "This is a plan: compiled and computed, with published figures of the chip. No run was measured."
@@ -60,7 +61,7 @@ def run(
     tried = [] if made.memory.fits else _try_changes(config, topology, fast)
     if output is not None:
         whole = {
-            "schema": "salmu_jax.plan/1",
+            "schema": SCHEMA,
             "caveat": _CAVEAT,
             **dataclasses.asdict(made),
             "seconds_per_step": made.seconds(),

@@ -160,6 +160,8 @@ def test_a_compiler_that_runs_out_of_memory_is_understood():
         *((["--topology", "local", "--bytes-per-pair", x], "salmu: --bytes-per-pair: is ") for x in ("0", "-1", "nan")),
         (["--topology", "local", "--images-per-vcpu", "0"], "salmu: --images-per-vcpu: is 0; a number above 0"),
         (["--topology", "local", "--pairs", "3"], "salmu: --pairs: 3 pairs are less than a batch of 16"),
+        (["--topology", "local", "--output", TINY], f"salmu: --output {TINY}: is read by this command"),
+        (["--topology", "local", "--output", "README.md"], "salmu: --output README.md: is there, and this command did"),
         (
             ["--topology", "local", "--config.mesh.fsdp=3"],
             "salmu: mesh: 8 devices cannot be split into fsdp 3 x tensor 1",
