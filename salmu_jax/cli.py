@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host.prepare()
     try:
         line, status = _run(list(sys.argv[1:] if arguments is None else arguments))
-    except SystemExit as error:  # argparse, which has said why
+    except SystemExit as error:  # argparse, which has printed the help or the version
         if arguments is None and not console.flushed():
             error.code = error.code or 2
         raise

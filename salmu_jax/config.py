@@ -33,6 +33,8 @@ _FIELDS = {name: field for name, field in _DECLARED.items() if isinstance(field,
 # Groups whose members users name: unlearn.methods and unlearn.runs.
 _GROUPS = {name: group for name, group in _DECLARED.items() if isinstance(group, Names)}
 
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", tuple: "a tuple"}
+
 
 def base_config() -> ConfigDict:
     """Returns all fields with their defaults: the benchmark as published, as far as this is public."""
@@ -65,6 +67,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
     path = local_path(path, "--config")
     if path.is_dir():
         raise InputError("is a directory; name a config in it, such as configs/mini.py", path)
+    if path.exists() and not path.is_file():
+        raise InputError("is not a regular file; a config file is needed, such as configs/mini.py", path)
     if not path.is_file():
         raise InputError("no such config file; configs/mini.py is the one to start from", path)
     try:
@@ -208,9 +212,9 @@ def _unknown(field: str, schema: Mapping[str, Any]) -> str:
         return f"{field!r} is a group of fields; set one of them with --config.{field}.FIELD=VALUE: {', '.join(inside)}"
     around = next((name for name in schema if field.startswith(f"{name}.")), None)
     if around is not None:
-        kind = type(schema[around]).__name__
-        return f"{around!r} is a field (a {kind}), not a group of fields; set it with --config.{around}=VALUE"
-    hint = did_you_mean(field, schema)
+        kind = _KINDS[type(schema[around])]
+        return f"{around!r} is a field ({kind}), not a group of fields; set it with --config.{around}=VALUE"
+    hint = did_you_mean(field, known)
     return f"no field {field!r} in the config" + (f"; {hint}" if hint else "")
 
 
@@ -221,7 +225,7 @@ def _check_type(field: str, value: Any, default: Any, where: str) -> None:
     if not fits:
         how = f", written {_written(_FIELDS[field].choices or default)}" if right is tuple else ""
         raise InputError(
-            f"field {field!r} is {value!r} ({type(value).__name__}), but has to be a {right.__name__}{how}", where
+            f"field {field!r} is {value!r} ({type(value).__name__}), but has to be {_KINDS[right]}{how}", where
         )
     if right is float and not abs(value) <= sys.float_info.max:  # NaN is not, nor a whole number of 400 digits
         raise InputError(f"field {field!r} is {value!r}, but has to be a finite number", where)

@@ -154,6 +154,7 @@ def test_an_override_with_a_group_replaces_the_group(tmp_path):
     [
         ("train.epohcs=3", "no field 'train.epohcs' in the config; did you mean 'train.epochs'?"),
         ("xyzzy=3", "no field 'xyzzy' in the config"),
+        ("epochs=3", "did you mean 'train.epochs'?"),
         (
             "train=3",
             "'train' is a group of fields; set one of them with --config.train.FIELD=VALUE: b1, b2, batch_size, ",
@@ -163,9 +164,9 @@ def test_an_override_with_a_group_replaces_the_group(tmp_path):
             "unlearn=3",
             "set one of them with --config.unlearn.FIELD=VALUE: cache_reference, evaluate_every, retain, sandbox, ",
         ),
-        ("train.epochs.more=3", "'train.epochs' is a field (a float), not a group of fields; set it with"),
+        ("train.epochs.more=3", "'train.epochs' is a field (a number), not a group of fields; set it with"),
         ("train.epochs={'more': 3}", "set it with --config.train.epochs=VALUE"),
-        ("workdir.x=1", "'workdir' is a field (a str), not a group of fields; set it with --config.workdir=VALUE"),
+        ("workdir.x=1", "'workdir' is a field (a text), not a group of fields; set it with --config.workdir=VALUE"),
         ("models.0=clean", "'models' is a field (a tuple), not a group of fields"),
         ("unlearn.methodz.delete.epochs=3", "no field"),
         ("=3", "names no field; an override is --config.FIELD=VALUE"),
@@ -173,15 +174,15 @@ def test_an_override_with_a_group_replaces_the_group(tmp_path):
         ("train..epochs=3", "names no field"),
         ("unlearn.methods..epochs=3", "names no field"),
         ("train.epochs", "an override is --config.FIELD=VALUE"),
-        ("train.epochs=many", "field 'train.epochs' is 'many' (str), but has to be a float"),
-        ("train.epochs=True", "field 'train.epochs' is True (bool), but has to be a float"),
-        ("train.epochs=", "field 'train.epochs' is '' (str), but has to be a float"),
-        ("train.epochs=nan", "has to be a float"),
+        ("train.epochs=many", "field 'train.epochs' is 'many' (str), but has to be a number"),
+        ("train.epochs=True", "field 'train.epochs' is True (bool), but has to be a number"),
+        ("train.epochs=", "field 'train.epochs' is '' (str), but has to be a number"),
+        ("train.epochs=nan", "has to be a number"),
         ("train.epochs=1e999", "field 'train.epochs' is inf, but has to be a finite number"),
         ("train.epochs=-1", "field 'train.epochs' is -1, but has to be above 0 and at most 1,000,000"),
         (f"train.epochs={'9' * 400}", "has to be a finite number"),
-        ("train.batch_size=16.0", "field 'train.batch_size' is 16.0 (float), but has to be a int"),
-        ("train.batch_size=true", "field 'train.batch_size' is True (bool), but has to be a int"),
+        ("train.batch_size=16.0", "field 'train.batch_size' is 16.0 (float), but has to be a whole number"),
+        ("train.batch_size=true", "field 'train.batch_size' is True (bool), but has to be a whole number"),
         ("train.batch_size=0", "has to be at least 1"),
         ("train.steps_per_call=0", "has to be at least 1"),
         ("train.save_every=0", "has to be at least 1"),
@@ -190,11 +191,14 @@ def test_an_override_with_a_group_replaces_the_group(tmp_path):
         ("seed=-1", "field 'seed' is -1, but has to be 0 to 4,294,967,295"),
         ("seed=4294967296", "has to be 0 to 4,294,967,295"),
         ("unlearn.seed=-1", "field 'unlearn.seed' is -1, but has to be 0 to 4,294,967,295"),
-        ("evaluate.seed=1.5", "field 'evaluate.seed' is 1.5 (float), but has to be a int"),
+        ("evaluate.seed=1.5", "field 'evaluate.seed' is 1.5 (float), but has to be a whole number"),
         ("unlearn.sandbox=yes", "field 'unlearn.sandbox' is 'yes'; 'off' and 'on' are possible"),
         ("datasets_dir=gs://bucket/data", "field 'datasets_dir': is 'gs://bucket/data'; a directory or file of this"),
         ("unlearn.runs=3", "is 3, but has to be a group of fields, such as unlearn.runs.NAME.epochs=3"),
-        ("unlearn.run.a.method=delete", "no field 'unlearn.run.a.method' in the config; did you mean"),
+        (
+            "unlearn.run.a.method=delete",
+            "no field 'unlearn.run.a.method' in the config; did you mean 'unlearn.runs.RUN",
+        ),
         (
             "evaluate.relearn_rates=(1e-4,)",
             'has to be 3 increasing numbers, each above 0, such as "(1e-06, 1e-05, 0.0001)"',
@@ -205,7 +209,7 @@ def test_an_override_with_a_group_replaces_the_group(tmp_path):
         ("evaluate.relearn_rates=(1e-4, 1e-3, 1e999)", "has to be 3 increasing numbers"),
         ("evaluate.probes=('none',)", "field 'evaluate.probes' holds 'none'; 'indirect' and 'holdout_paraphrase' and"),
         ("evaluate.probe_form=all", "field 'evaluate.probe_form' is 'all'; 'short' and 'full' are possible"),
-        ("data.augment=1", "field 'data.augment' is 1 (int), but has to be a bool"),
+        ("data.augment=1", "field 'data.augment' is 1 (int), but has to be true or false"),
         ("models=clean", "field 'models' is 'clean' (str), but has to be a tuple"),
         ("models={[]: 1}", "has to be a tuple"),
         (
@@ -278,7 +282,7 @@ def test_no_override_is_passed_over_in_silence(line, complaint):
         ("config.train = {'epohcs': 3.0}", r"run.py: no field 'train.epohcs' in the config; did you mean 'train.epoch"),
         (
             "config.train = {'batch_size': True}",
-            r"run.py: field 'train.batch_size' is True \(bool\), but has to be a i",
+            r"run.py: field 'train.batch_size' is True \(bool\), but has to be a w",
         ),
         ("config.train = {'batch_size': 0}", r"run.py: field 'train.batch_size' is 0, but has to be at least 1"),
         ("config.train.learning_rate = float('nan')", r"run.py: field 'train.learning_rate' is nan, but has to be a f"),
@@ -383,6 +387,7 @@ def test_what_is_not_a_config_file_is_named(tmp_path):
         f"{tmp_path}/none.py: no such config file; configs/mini.py is the one to start from"
     )
     assert error_of(tmp_path) == f"{tmp_path}: is a directory; name a config in it, such as configs/mini.py"
+    assert error_of("/dev/null").startswith("/dev/null: is not a regular file; a config file is needed")
     for text in ("x = 3\n", "get_config = 3\n"):
         (tmp_path / "a.py").write_text(text)
         assert "it has no function get_config()" in error_of(tmp_path / "a.py")

@@ -85,6 +85,8 @@ def test_oddities_pass_unless_they_are_refused(tmp_path, capsys):
             ["look", "{world}", "--output", "{own}/page.html"],
             "own.html is no directory, and one is needed",
         ),
+        (["look", "{world}", "--output", "{page}", "--seed", "x"], "salmu: --seed: is 'x'; a whole number is needed"),
+        (["look", "{world}"], "required: --output; 'salmu data look --help' lists what there is"),
         (["check", "{world}", "--config.seed=1"], "'salmu data check' reads no config here"),
     ],
 )

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from data_pipelines.layout.findings import Findings
 from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import counted
 from salmu_jax.runtime.text import safe_text
 
 KINDS = {
@@ -109,12 +110,6 @@ class Group:
     problem: bool
     count: int = 0
     kept: list[Finding] = field(default_factory=list)
-
-
-def counted(count: int, noun: str) -> str:
-    """Returns ``1 oddity``, ``2 oddities``, ``1,000 problems``."""
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{count:,} {noun if count == 1 else plural}"
 
 
 class Audit(Findings):

@@ -7,7 +7,8 @@ Modules that take seconds to import are imported by the commands that need them.
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import re
+from typing import Any, NoReturn
 
 from salmu_jax import __version__
 from salmu_jax.commands import data, models, results, retain, stages
@@ -44,7 +45,7 @@ COMMANDS: dict[str, Command] = {
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Returns the parsed options, and the config overrides ``FIELD=VALUE``.
 
-    Raises InputError for an override without a value, or for a command that reads no config.
+    Raises InputError for an override without a value, for a command that reads no config, and for what argparse refuses.
     """
     # argparse would take --config.a=b for an abbreviation, so overrides are taken out first.
     overrides = [argument.removeprefix("--config.") for argument in arguments if argument.startswith("--config.")]
@@ -59,10 +60,22 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return options, overrides
 
 
+class _Parser(argparse.ArgumentParser):
+    """Raises InputError, one line, where argparse would print how the command is used and exit."""
+
+    def error(self, message: str) -> NoReturn:
+        match = re.fullmatch(r"argument (.+?): (.+)", message, re.DOTALL)
+        if match is None:
+            raise InputError(f"{message}; '{self.prog} --help' lists what there is")
+        what = re.sub(r"invalid (int|float) value: (.+)", lambda found: f"is {found[2]}; {_NEEDED[found[1]]}", match[2])
+        raise InputError(what, match[1])
+
+
+_NEEDED = {"int": "a whole number is needed", "float": "a number is needed"}
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="salmu", description="SALMUBench in JAX: association-level unlearning for CLIP."
-    )
+    parser = _Parser(prog="salmu", description="SALMUBench in JAX: association-level unlearning for CLIP.")
     parser.add_argument("--version", action="version", version=f"salmu_jax {__version__}")
     rows = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
     groups: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from salmu_jax import __version__
 from salmu_jax.commands.options import Command, option
 from salmu_jax.runtime import console, interrupts
 from salmu_jax.runtime.errors import InputError, disk_refusals
+from salmu_jax.runtime.messages import counted
 from salmu_jax.runtime.outputs import check_directory, output_file
 from salmu_jax.runtime.paths import local_path
 
@@ -18,7 +19,7 @@ from salmu_jax.runtime.paths import local_path
 def _check(options: argparse.Namespace, overrides: list[str]) -> None:
     """Prints all problems and oddities of a world. Raises InputError if there are problems, or oddities with ``--strict``."""
     from data_pipelines.audit import audit_world
-    from data_pipelines.audit.findings import CAP, SCHEMA, counted
+    from data_pipelines.audit.findings import CAP, SCHEMA
     from salmu_jax.runtime.files import write_json
 
     world, zeroshot = _inputs(options)

@@ -89,8 +89,8 @@ def check_replaceable(path: str | os.PathLike) -> Path:
     if not contents.is_ours(path):
         some = listed(sorted(entry.name for entry in path.iterdir()), 3)
         raise InputError(
-            f"holds {some}, and no manifest says that salmu wrote it, so it is not replaced; move it away, or set another"
-            " 'workdir'",
+            f"holds {some}, and no manifest says that salmu wrote it, so it is not replaced; move it away, or choose"
+            " another directory",
             path,
         )
     return path

@@ -118,8 +118,8 @@ def describe_os_error(error: OSError, path: str | os.PathLike | None = None) -> 
     where = os.fspath(path) if path is not None else (error.filename or "the output directory")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"{where}: no space left on the disk; free some space or choose another 'workdir', then run the same command"
-            " again"
+            f"{where}: no space left on the disk; free some space, then run the same command again, or choose another"
+            " directory"
         )
     if error.errno == errno.EFBIG:
         return (
@@ -127,7 +127,9 @@ def describe_os_error(error: OSError, path: str | os.PathLike | None = None) -> 
         )
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return f"{where}: {error.strerror} at a time; raise the limit (ulimit -n), then run the same command again"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno == errno.EROFS:
+        return f"{where}: cannot be written ({error.strerror}); choose another directory"
+    if error.errno in (errno.EACCES, errno.EPERM):
         return f"{where}: not writable or readable by this user ({error.strerror}); choose another directory"
     if error.errno == errno.EISDIR:
         return f"{where}: is a directory, where a file is needed; move it away"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from data_pipelines.audit.findings import Audit, counted
+from data_pipelines.audit.findings import Audit
 from salmu_jax.runtime.errors import InputError
 
 
@@ -56,8 +56,3 @@ def test_a_problem_that_is_met_again_counts_once_and_the_cap_hides_none():
     assert audit.as_json()["kinds"][0] | {"about": ""} == {
         "kind": "row", "problem": True, "about": "", "count": 5, "listed": 2,
     }  # fmt: skip
-
-
-def test_counts_are_written_as_people_do():
-    assert [counted(count, "oddity") for count in (0, 1, 2)] == ["0 oddities", "1 oddity", "2 oddities"]
-    assert counted(1000, "problem") == "1,000 problems"

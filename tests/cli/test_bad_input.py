@@ -41,14 +41,14 @@ def files_below(directory):
     ("arguments", "words"),
     [
         (["--config.train.epoch=3"], ["no field 'train.epoch'", "did you mean 'train.epochs'?"]),
-        (["--config.train.epochs=many"], ["'train.epochs' is 'many'", "has to be a float"]),
-        (["--config.train.batch_size=1.5"], ["'train.batch_size' is 1.5", "has to be a int"]),
+        (["--config.train.epochs=many"], ["'train.epochs' is 'many'", "has to be a number"]),
+        (["--config.train.batch_size=1.5"], ["'train.batch_size' is 1.5", "has to be a whole number"]),
         (["--config.unlearn.methods.erase.epochs=1.0"], ["unknown unlearning method 'erase'", "cliperase"]),
         (["--config.unlearn.methods.delete.epoch=1.0"], ["unlearn.methods.delete", "did you mean 'epochs'?"]),
         (["--config.unlearn.methods.delete.learning_rate=fast"], ["delete", "learning_rate", "number", "'fast'"]),
         (["--config.model.architecture=vit"], ["unknown architecture 'vit'"]),
         (["--config.model.compute_dtype=float8"], ["unknown dtype 'float8'", "float32 or bfloat16"]),
-        (["--config.world.personas=2"], ["'personas' = 2", "at least"]),
+        (["--config.world.personas=2"], ["field 'world.personas' is 2", "has to be 4 to 5,000"]),
         (["--config.evaluate.idzsc_prompt=a person"], ["idzsc_prompt", "{name}"]),
     ],
 )
@@ -94,10 +94,7 @@ def test_an_unknown_name(salmu, run_copy, arguments, words):
 
 def test_an_unknown_stage_and_a_forgotten_config(salmu):
     for arguments, words in ((["train"], "invalid choice: 'train'"), (["bench"], "--config"), ([], "STAGE")):
-        finished = salmu.run(*arguments, config=None)
-        assert finished.status == 2
-        assert words in finished.err
-        assert "Traceback" not in finished.err
+        salmu.run(*arguments, config=None).assert_bad_input(words)
 
 
 def test_a_batch_larger_than_the_data(salmu, run_copy):
@@ -231,9 +228,7 @@ def test_several_problems_of_a_world_and_harmless_ones(salmu, world, workdir):
     finished = salmu.run("build", "--world-dir", world, "--workdir", workdir)
     assert finished.status == 0, finished.err
     *_, last, _ = finished.out.splitlines()  # behind it, how long it took
-    assert (
-        "; let pass: 1 captions that differ from sensitive_set_captions_metadata.json in white space (such as" in last
-    )
+    assert "; let pass: captions that differ from sensitive_set_captions_metadata.json in white space (" in last
     salmu.run("build", "--world-dir", world, "--workdir", workdir, "--strict").assert_bad_input("refused with --strict")
     captions[first]["caption"] = captions[second]["data_field"] = "x"
     path.write_text(json.dumps(captions))

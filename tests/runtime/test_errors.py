@@ -34,7 +34,7 @@ def test_an_input_error_names_the_place_first_and_survives_another_process(tmp_p
         (errno.EFBIG, "ulimit -f"),
         (errno.EACCES, "not writable"),
         (errno.EPERM, "not writable"),
-        (errno.EROFS, "Read-only file system"),
+        (errno.EROFS, "cannot be written (Read-only file system)"),
         (errno.ENOTDIR, "a directory is needed"),
         (errno.EISDIR, "is a directory, where a file is needed"),
         (errno.EEXIST, "choose another path"),

@@ -198,7 +198,7 @@ def test_a_directory_of_a_users_is_refused_and_kept(tmp_path):
         make(path, "new")
     assert str(caught.value) == (
         f"{path}: holds a.jpg, b.jpg, manifest.json, and 1 more, and no manifest says that salmu wrote it, so it is not"
-        " replaced; move it away, or set another 'workdir'"
+        " replaced; move it away, or choose another directory"
     )
     assert names(path) == ["a.jpg", "b.jpg", "manifest.json", "thesis.tex"]
     assert names(tmp_path) == ["models"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from salmu_jax.runtime.messages import did_you_mean, first_line, listed
+from salmu_jax.runtime.messages import counted, did_you_mean, first_line, listed
 from salmu_jax.runtime.nested import flatten
 
 
@@ -19,6 +19,17 @@ def test_a_list_ends_after_ten():
 def test_the_name_that_was_meant():
     assert did_you_mean("delet", {"delete": 1, "finetuning": 2}) == "did you mean 'delete'?"
     assert did_you_mean("zzz", ("delete",)) == ""
+    assert did_you_mean("world.worker", ("world.workers", "train.epochs")) == "did you mean 'world.workers'?"
+    assert did_you_mean("world.foo", ("world.workers", "train.epochs")) == ""  # only the group is the same
+
+
+def test_a_count_agrees_with_its_noun():
+    assert [counted(count, "source file") for count in (0, 1, 2)] == [
+        "0 source files",
+        "1 source file",
+        "2 source files",
+    ]
+    assert [counted(count, "oddity") for count in (1, 1_000)] == ["1 oddity", "1,000 oddities"]
 
 
 @pytest.mark.parametrize(
