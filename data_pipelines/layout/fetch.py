@@ -19,7 +19,7 @@ from data_pipelines.layout.findings import Findings
 from data_pipelines.layout.parquet import open_parquet, split_files
 from salmu_jax.runtime import files
 from salmu_jax.runtime.errors import InputError, describe_os_error
-from salmu_jax.runtime.messages import first_line
+from salmu_jax.runtime.messages import counted, first_line
 
 
 class Repository(NamedTuple):
@@ -126,7 +126,9 @@ def fetch(
     missing = sum(one.size or 0 for one in remote if not _has_size(folder / one.path, one.size))
     _check_disk(Path(directory), missing)
     total = sum(one.size or 0 for one in remote)
-    say(f"{repository.id} at {revision[:8]}: {len(remote):,} files, {total:,} bytes, {missing:,} of them to fetch")
+    say(
+        f"{repository.id} at {revision[:8]}: {counted(len(remote), 'file')}, {total:,} bytes, {missing:,} of them to fetch"
+    )
     try:
         hub.download(repository.id, revision, folder)
     except InputError:
@@ -153,7 +155,7 @@ def check_fetched(
         with findings.collecting():
             found = _rows(folder / "data", split)
             if found != count:
-                message = f"{found:,} rows of {split!r}, {count:,} published; fetch it again"
+                message = f"{counted(found, 'row')} of {split!r}, {count:,} published; fetch it again"
                 raise InputError(message, folder / "data")
     findings.raise_problems(folder)
     size = sum(path.stat().st_size for path in (folder / "data").glob("*.parquet"))

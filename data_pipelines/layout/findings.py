@@ -51,8 +51,11 @@ class Findings:
         known[0] += count
 
     def oddities(self) -> list[str]:
-        """Returns a line per kind of oddity: its count, what it is, and where the first one is."""
-        return [f"{count:,} {what} (such as {where})" for what, (count, where) in self._oddities.items()]
+        """Returns a line per kind of oddity: what it is, its count, and where the first one is."""
+        return [
+            f"{what} ({count:,}, such as {where})" if count > 1 else f"{what} ({where})"
+            for what, (count, where) in self._oddities.items()
+        ]
 
     def raise_problems(self, where: str | os.PathLike, otherwise: str = "") -> None:
         """Raises InputError if there are problems: the problem itself if it is the only one, else :class:`InputProblems`."""

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from data_pipelines.layout.footer import Footer, RowGroup, read_footer
 from data_pipelines.layout.shards import MAX_TEXT
 from salmu_jax.runtime import files
 from salmu_jax.runtime.errors import InputError, describe_os_error
-from salmu_jax.runtime.messages import first_line
+from salmu_jax.runtime.messages import counted, first_line
 from salmu_jax.runtime.opening import check_regular, open_regular
 
 SCHEMA = pa.schema(
@@ -92,12 +92,7 @@ def split_files(directory: Path, split: str, names: list[str]) -> list[Path]:
         sets.setdefault(numbers[1], {}).setdefault(numbers[0], []).append(name)
     for count, shards in sorted(sets.items()):
         if len(shards) != count or max(shards) >= count:
-            missing = next((index for index in range(len(shards) + 1) if index not in shards), 0)
-            raise InputError(
-                f"{len(shards)} files of '{split}', though their names say {count}; fetch the missing ones"
-                f" ({split}-{missing:05d}-of-{count:05d})",
-                directory,
-            )
+            raise InputError(_incomplete(split, shards, count, len(sets) > 1), directory)
     complete = [[_one_of(directory, shards[index]) for index in sorted(shards)] for _, shards in sorted(sets.items())]
     for other in complete[1:]:
         if not _same_rows(complete[0], other, split):
@@ -106,6 +101,20 @@ def split_files(directory: Path, split: str, names: list[str]) -> list[Path]:
                 directory,
             )
     return complete[0] if complete else []
+
+
+def _incomplete(split: str, shards: Mapping[int, list[str]], count: int, beside_others: bool) -> str:
+    """Says which files are missing of ``count``, or are not of them: their numbers begin at 0."""
+    beyond = sorted(number for number in shards if number >= count)
+    if beyond:
+        return (
+            f"{shards[beyond[0]][0]} is no part of {count:,}, whose numbers are 0 to {count - 1:,}; rename or remove it"
+        )
+    missing = next(number for number in range(count) if number not in shards)
+    return (
+        f"{counted(len(shards), 'file')} {split}-...-of-{count:05d}, and {count:,} belong together; fetch the missing ones"
+        f" ({split}-{missing:05d}-of-{count:05d}){', or remove what does not belong to the others' if beside_others else ''}"
+    )
 
 
 def open_parquet(path: Path) -> tuple[pq.ParquetFile, Footer]:

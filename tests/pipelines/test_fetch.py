@@ -110,7 +110,7 @@ def test_everything_that_differs_is_named_at_once(hub, tmp_path):
     assert "3 problems" in lines
     assert "forget-00000-of-00002.parquet: has another digest than on the hub" in lines
     assert "identities_metadata.json: has 3 bytes, 2 on the hub" in lines
-    assert "1 rows of 'retain_synth', 2 published" in lines
+    assert "1 row of 'retain_synth', 2 published" in lines
 
 
 def test_a_small_file_is_compared_by_its_git_id(hub, tmp_path):

@@ -87,19 +87,20 @@ def test_files_of_a_split(tmp_path):
     [
         (
             numbered((0, 2)),
-            r"1 files of 'forget', though their names say 2; fetch the missing ones \(forget-00001-of-00002",
+            r"1 file forget-...-of-00002, and 2 belong together; fetch the missing ones \(forget-00001-of-00002",
         ),
         (numbered((1, 2)), r"\(forget-00000-of-00002\)"),
-        (numbered((0, 2), tail="-6f3344faa23e9b0a"), "though their names say 2"),
-        (numbered((0, 3), (2, 3)), r"2 files of 'forget', though their names say 3; .*\(forget-00001-of-00003\)"),
-        (numbered((0, 2), (5, 2)), "fetch the missing ones"),
-        (numbered((0, 1), (0, 2)), "though their names say 2"),
+        (numbered((0, 2), tail="-6f3344faa23e9b0a"), "and 2 belong together"),
+        (numbered((0, 3), (2, 3)), r"2 files forget-...-of-00003, and 3 belong together; .*\(forget-00001-of-00003\)"),
+        (numbered((0, 2), (5, 2)), "forget-00005-of-00002.parquet is no part of 2, whose numbers are 0 to 1; rename"),
+        (numbered((1, 2), (2, 2)), "forget-00002-of-00002.parquet is no part of 2"),
+        (numbered((0, 1), (0, 2)), r"1 file forget-.*, and 2 belong together; .*, or remove what does not belong to"),
         ([*numbered((0, 1)), "forget.parquet"], "beside other files of 'forget'"),
         ([*numbered((0, 1)), "forget-old.parquet"], "beside other files of 'forget'"),
         (["forget-a.parquet", "forget-b.parquet"], "beside other files of 'forget'"),
         ([*numbered((0, 1), tail="-aa"), *numbered((0, 1), tail="-bb")], "are the same part of a split and differ"),
         (numbered((0, 1), (0, 2), (1, 2)), "two sets of files of 'forget' with different rows"),
-        (numbered((0, 999_999_999)), "1 files of 'forget', though their names say 999999999"),
+        (numbered((0, 999_999_999)), "and 999,999,999 belong together"),
     ],
 )
 def test_missing_and_doubtful_files(tmp_path, names, line):

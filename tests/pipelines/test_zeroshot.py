@@ -117,9 +117,7 @@ def test_timms_tars(tmp_path):
     images = list(task.images())
     assert [image.label for image in images] == list(range(1000))
     assert images[17] == LabelledImage("n00000017", b"17", 17)
-    assert findings.oddities() == [
-        f"1 files or folders that are not read (such as {tmp_path / 'imagenet1k-train-0000.tar'})"
-    ]
+    assert findings.oddities() == [f"files or folders that are not read ({tmp_path / 'imagenet1k-train-0000.tar'})"]
 
 
 def test_timms_shards_are_counted(tmp_path):
@@ -166,7 +164,7 @@ def test_a_folder_a_class(tmp_path, below):
         LabelledImage("n01443537/ILSVRC2012_val_00000003", b"n01443537", 1),
         LabelledImage("n01443537/ILSVRC2012_val_00000007", b"n01443537", 1),
     ]
-    assert "1 files or folders that are not read" in findings.oddities()[0]
+    assert "files or folders that are not read" in findings.oddities()[0]
     (tmp_path / CLASS_NAMES).write_text("tench\n")
     with pytest.raises(InputError, match="2 folders of images, but 1 class names"):
         read_zeroshot(tmp_path)
