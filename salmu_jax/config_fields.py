@@ -65,7 +65,7 @@ def names(meaning: str, example: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """A made world. The ranges are checked where worlds are made.
+    """A made world. The ranges are those of data_pipelines/world/generate.py.
 
     Of the kind ``full``, only ``kind``, ``seed``, ``portrait_size``, ``scene_size`` and ``workers`` count; the group ``full``
     has the others.
@@ -76,17 +76,17 @@ class World:
         "small: one program draws it in minutes; full: made in steps, at the size of the release or in proportion",
         choices=("small", "full"),
     )
-    seed: int = field(0, "of everything in it")
-    personas: int = field(774, "fictitious people")
-    pairs_per_association: int = field(9, "image-caption pairs of each attribute of a person")
-    portrait_size: int = field(512, "pixels, longest side")
-    retain_joint: int = field(1_000, "generic pairs of people who have sensitive ones")
-    retain_disjoint: int = field(16_000, "generic pairs of other people")
-    fragile: int = field(1_600, "pairs of the fragile set")
-    scenes: int = field(100_000, "pairs of the retain base")
-    scene_size: int = field(128, "pixels, each side")
-    zeroshot_images: int = field(10_000, "images of the zero-shot classification")
-    workers: int = field(2, "processes that draw")
+    seed: int = field(0, "of everything in it", _SEED)
+    personas: int = field(774, "fictitious people", Limits(4, 5_000))
+    pairs_per_association: int = field(9, "image-caption pairs of each attribute of a person", Limits(1, 1_000))
+    portrait_size: int = field(512, "pixels, longest side", Limits(16, 1_024))
+    retain_joint: int = field(1_000, "generic pairs of people who have sensitive ones", Limits(1, 10**6))
+    retain_disjoint: int = field(16_000, "generic pairs of other people", Limits(1, 10**6))
+    fragile: int = field(1_600, "pairs of the fragile set", Limits(1, 10**6))
+    scenes: int = field(100_000, "pairs of the retain base", Limits(1, 10**7))
+    scene_size: int = field(128, "pixels, each side", Limits(16, 1_024))
+    zeroshot_images: int = field(10_000, "images of the zero-shot classification", Limits(48, 10**7))
+    workers: int = field(2, "processes that draw, as many as there are cores at most", Limits(0, 1_024))
 
 
 @dataclasses.dataclass(frozen=True)

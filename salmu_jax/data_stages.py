@@ -10,7 +10,7 @@ from typing import Any
 from salmu_jax import config as config_lib
 from salmu_jax import full_world
 from salmu_jax.chain import Chain, need
-from salmu_jax.runtime import distributed
+from salmu_jax.runtime import distributed, host
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.identity import code
 from salmu_jax.runtime.workspace import Workspace, say
@@ -30,7 +30,7 @@ def generate(workspace: Workspace) -> None:
 
     parameters = config_lib.section(config, "world")["world"]
     del parameters["kind"]  # a record of a world made before there were kinds still counts
-    workers = parameters.pop("workers")  # the world does not depend on their number
+    workers = min(parameters.pop("workers"), host.cpu_count())  # the world does not depend on their number
     fields = {"generator": GENERATOR_VERSION, "world": parameters, "code": code("generate")}
     with workspace.stage("generate", workspace.world, fields) as identity:
         if identity:

@@ -27,7 +27,7 @@ from data_pipelines.layout import DATA_FIELDS, SENSITIVE_SPLITS, LabelledImage, 
 from data_pipelines.world import captions, portraits
 from data_pipelines.world.drawing import PortraitJob, SceneJob, drawn
 from data_pipelines.world.personas import Persona, make_personas
-from data_pipelines.world.scenes import CLASS_NAMES, TEMPLATES
+from data_pipelines.world.scenes import CLASS_NAMES, SIDES, TEMPLATES
 from data_pipelines.world.splits import (
     MIN_PERSONAS,
     Splits,
@@ -38,6 +38,7 @@ from data_pipelines.world.splits import (
 from salmu_jax.runtime import files
 from salmu_jax.runtime.directories import new_directory
 from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.limits import Limits
 
 GENERATOR_VERSION = 1
 """Incremented whenever the same seed and parameters would give another world."""
@@ -45,6 +46,21 @@ GENERATOR_VERSION = 1
 ASPECT_RATIOS = (0.67, 0.75, 0.8, 1.0, 1.0, 1.25, 1.33, 1.5)
 JPEG_QUALITY = 90
 PAIRS_A_SHARD = 1000
+
+RANGES = {
+    "seed": Limits(0, 2**32 - 1),
+    "personas": Limits(MIN_PERSONAS, 5_000),  # names are unique, and some cultures have 150 for each gender
+    "pairs_per_association": Limits(1, 1_000),
+    "portrait_size": Limits(16, portraits.LARGEST),
+    "retain_joint": Limits(1, 10**6),
+    "retain_disjoint": Limits(1, 10**6),
+    "fragile": Limits(1, 10**6),
+    "scenes": Limits(1, 10**7),
+    "scene_size": SIDES,
+    "zeroshot_images": Limits(len(CLASS_NAMES), 10**7),
+    "workers": Limits(0, 1_024),
+}
+"""Of the parameters; those of the config's fields."""
 
 _FACE, _SHOT, _ASPECT, _VARIANT, _NOBODY, _SCENE, _ZEROSHOT = range(103, 110)  # keep the draws of one seed apart
 
@@ -324,28 +340,11 @@ def _digests(directory: Path) -> dict[str, str]:
 
 
 def _check_parameters(values: dict[str, Any]) -> None:
-    lowest = {
-        "seed": 0,
-        "workers": 0,
-        "personas": MIN_PERSONAS,
-        "pairs_per_association": 1,
-        "portrait_size": 16,
-        "retain_joint": 1,
-    }
-    lowest |= {
-        "retain_disjoint": 1,
-        "fragile": 1,
-        "scenes": 1,
-        "scene_size": 8,
-        "zeroshot_images": len(CLASS_NAMES),
-    }
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < lowest[name]:
-            raise InputError(
-                f"world parameter '{name}' = {value!r}: a whole number of at least {lowest[name]} would be right"
-            )
+        if isinstance(value, bool) or not isinstance(value, int) or not RANGES[name].allow(value):
+            raise InputError(f"is {value!r}; a whole number, {RANGES[name]}, would be right", f"world.{name}")
     fragile, disjoint = values["fragile"], values["retain_disjoint"]
     if fragile > disjoint:
         raise InputError(
-            f"world parameter 'fragile' = {fragile}: at most 'retain_disjoint' ({disjoint}) would be right"
+            f"is {fragile:,}; at most world.retain_disjoint, {disjoint:,}, would be right", "world.fragile"
         )

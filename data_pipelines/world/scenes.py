@@ -17,6 +17,7 @@ from PIL import Image
 
 from data_pipelines.world.canvas import RGB, Canvas, darker, lighter, mix
 from data_pipelines.world.things import THINGS, Frame
+from salmu_jax.runtime.limits import Limits
 
 PALETTE: dict[str, RGB] = {  # far apart in hue or lightness, so that tinted light confuses no two
     "red": (214, 34, 44), "orange": (250, 142, 30), "yellow": (250, 224, 54), "green": (38, 148, 62),
@@ -42,6 +43,7 @@ SKIES: dict[str, RGB] = {
     "hazy": (238, 228, 208),
 }
 RELATIONS = ("next to", "above", "below")
+SIDES = Limits(16, 1_024)  # px
 PLACE_SHARE = 1 / 6
 BRIEF_SHARE = 0.65  # of the captions of objects, which name only the main one
 
@@ -198,13 +200,13 @@ def outline(shape: str) -> np.ndarray:
 
 
 def draw_scene(scene: Scene, size: int = 64) -> Image.Image:
-    """Draws a scene, an RGB image [size, size]; at least 16 px.
+    """Draws a scene, an RGB image [size, size].
 
     Raises:
-      ValueError: the size is below 16 px.
+      ValueError: the size is not of :data:`SIDES`.
     """
-    if size < 16:
-        raise ValueError(f"{size} px: expected at least 16 px")
+    if not SIDES.allow(size):
+        raise ValueError(f"{size} px: expected {SIDES} px")
     side = 2 * size
     rng = np.random.default_rng(scene.seed)
     if scene.kind == "place":

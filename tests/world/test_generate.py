@@ -10,9 +10,12 @@ import pytest
 from PIL import Image
 
 from data_pipelines.layout import DATA_FIELDS, SENSITIVE_SPLITS, World, check_world, iter_tar_pairs
-from data_pipelines.world import drawing
+from data_pipelines.world import drawing, generate
 from data_pipelines.world.generate import generate_world
+from data_pipelines.world.personas import make_personas
 from data_pipelines.world.scenes import CLASS_NAMES
+from salmu_jax.config_fields import World as ConfigWorld
+from salmu_jax.config_fields import declared
 from salmu_jax.runtime import contents, files
 from salmu_jax.runtime.errors import InputError
 
@@ -150,12 +153,28 @@ def test_zero_shot_set(made):
         ("scenes", 0),
         ("portrait_size", 4.5),
         ("retain_joint", True),
+        ("portrait_size", 1_025),
+        ("scene_size", 15),
+        ("scene_size", 5_000),
+        ("personas", 99_999_999_999),
+        ("scenes", 999_999_999_999),
+        ("workers", 100_000),
     ],
 )
 def test_parameters_out_of_range(tmp_path, name, value):
-    with pytest.raises(InputError, match=name):
+    with pytest.raises(InputError, match=rf"^world\.{name}: is "):
         generate_world(tmp_path / "world", seed=0, **{**SMALL, name: value})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_ranges_are_those_of_the_config():
+    fields = {name: field.limits for name, field in declared(ConfigWorld).items() if name != "kind"}
+    assert fields == generate.RANGES
+
+
+def test_the_most_people_have_names_of_their_own():
+    people = make_personas(0, int(generate.RANGES["personas"].high))
+    assert len({person.name for person in people}) == len(people)
 
 
 def test_a_failure_leaves_nothing(tmp_path):
