@@ -28,6 +28,7 @@ def check_small(config: ConfigDict) -> None:
 def generate(workspace: Workspace) -> None:
     """Makes the world of a config of the kind ``full``, unless it is there."""
     from data_pipelines.full.generate import GENERATOR_VERSION
+    from data_pipelines.portraits.source import LONGEST_SIDE
 
     config = workspace.config
     hint = "world.kind is 'full', whose fields are those of the group 'full'"
@@ -38,6 +39,9 @@ def generate(workspace: Workspace) -> None:
         if full[name] and not Path(full[name]).exists():
             raise InputError(f"no such {kind}", f"full.{name} {full[name]}")
 
+    if config.world.portrait_size > LONGEST_SIDE:
+        message = f"is {config.world.portrait_size}; {LONGEST_SIDE} or less would be right where world.kind is 'full'"
+        raise InputError(message, "world.portrait_size")
     if bool(full["images"]) != bool(full["reference"]):
         message = "go together: portraits of another generator, and of other people from it to measure curation on"
         raise InputError(message, "full.images and full.reference")
@@ -71,7 +75,7 @@ def _generate(workspace: Workspace, full: Mapping[str, Any]) -> None:
         scenes=full["scenes"],
         zeroshot_images=full["zeroshot_images"],
         scene_size=config.world.scene_size,
-        workers=max(1, config.world.workers),
+        workers=max(1, min(config.world.workers, host.cpu_count())),
     )
     judge = None
     if full["fragile_model"]:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines import steps
+from data_pipelines.curation.encoder import load_encoder
 from data_pipelines.full import curated as curated_lib
 from data_pipelines.full import fragile, scenes, shards, sheet
 from data_pipelines.full.assemble import assemble
@@ -36,6 +37,7 @@ from data_pipelines.full.sizes import Sizes
 from data_pipelines.people import step as people_step
 from data_pipelines.people.people import Looks
 from data_pipelines.phrasing import step as captions_step
+from data_pipelines.phrasing.paraphrases import check_paraphrases
 from data_pipelines.portraits import step as images_step
 from data_pipelines.portraits.source import PortraitSource
 from data_pipelines.portraits.step import Images
@@ -102,7 +104,7 @@ def generate_full(
     Raises InputError for bad input, for too few portraits, and where a directory holds files that are not ours.
     """
     root, seed, sizes = Path(workdir), options.seed, options.sizes
-    scenes.check_labelled(options.zeroshot_images)  # before an hour's work
+    _check(options)  # before an hour's work
     images_step.make_images(root / IMAGES, source, workers=options.workers, say=say)
     images = images_step.read_images(root / IMAGES)
 
@@ -190,6 +192,15 @@ def generate_full(
         version=GENERATOR_VERSION,
         say=say,
     )
+
+
+def _check(options: Options) -> None:
+    """Raises InputError for what later steps would refuse: the size and number of scenes, the encoder, the paraphrases."""
+    scenes.check(options.zeroshot_images, options.scene_size)
+    if options.paraphrases is not None:
+        check_paraphrases(options.paraphrases, options.sizes.people, options.variants)
+    if options.encoder is not None:
+        load_encoder(options.encoder)
 
 
 def check_counts(report: Mapping[str, Any], sizes: Sizes) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from data_pipelines import steps
 from data_pipelines.layout import Pair, pair_members, write_tar, zeroshot
 from data_pipelines.world.drawing import SceneJob
-from data_pipelines.world.scenes import CLASS_NAMES, TEMPLATES
+from data_pipelines.world.scenes import CLASS_NAMES, SIDES, TEMPLATES
 from salmu_jax.runtime import files
 from salmu_jax.runtime.errors import InputError
 
@@ -52,9 +52,9 @@ def make_scenes(
       workers: processes that draw.
       say: called with a line when files of an earlier run are not used, and with the progress.
 
-    Raises InputError for fewer labelled images than classes.
+    Raises InputError as :func:`check`.
     """
-    check_labelled(labelled)
+    check(labelled, side)
     parts: dict[str, Callable[[], bytes]] = {}
     for shard, first in enumerate(range(0, retain, A_TAR)):
         last = min(first + A_TAR, retain)
@@ -75,8 +75,10 @@ def make_scenes(
     return steps.run_step(directory, STEP, settings, parts, report, workers=workers, say=say)
 
 
-def check_labelled(labelled: int) -> None:
-    """Raises InputError for fewer labelled images than classes, but for none."""
+def check(labelled: int, side: int) -> None:
+    """Raises InputError for fewer labelled images than classes, but for none; and for a side that cannot be drawn."""
+    if not SIDES.allow(side):
+        raise InputError(f"is {side}; {SIDES} would be right", "scene_size")
     if 0 < labelled < len(CLASS_NAMES):
         raise InputError(f"is {labelled}; 0, or {len(CLASS_NAMES)} or more would be right", "zeroshot_images")
 

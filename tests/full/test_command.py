@@ -64,11 +64,26 @@ def test_it_makes_a_world_in_proportion_and_reuses_it(generate, tmp_path):
         (("--config.world.personas=96",), "world.personas: is 96, but world.kind is 'full', whose fields are those"),
         (("--config.world.kind=small",), "full.people: is 12, but world.kind is 'small'"),
         (("--config.full.zeroshot_images=3",), "zeroshot_images: is 3; 0, or 48 or more would be right"),
+        (
+            ("--config.full.scenes=4", "--config.world.scene_size=3"),
+            "field 'world.scene_size' is 3, but has to be 16 to",
+        ),
+        (("--config.world.portrait_size=1024",), "world.portrait_size: is 1024; 512 or less would be right"),
+        (("--workers", "-1"), "field 'world.workers' is -1, but has to be 0 to 1,024"),
+        (("--workers", "100000"), "field 'world.workers' is 100000, but has to be 0 to 1,024"),
+        (("--config.full.encoder=/nope.npz",), "/nope.npz: is not a file of a face encoder's weights"),
+        (("--config.full.encoder=os:system",), "encoder 'os:system': is no function without arguments"),
+        (("--paraphrases", "README.md"), "README.md line 1: not JSON"),
+        (
+            ("--paraphrases", "{empty}"),
+            "0 identities with 12 or more captions of each of the 9 attributes; 12 are needed",
+        ),
         (("--config.full.anchors=12",), "anchors: is 12, for 12 people; more are needed"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line_before_anything_is_made(generate, tmp_path, options, line):
-    status, printed = generate("--people", "12", *options)
+    (tmp_path / "empty").touch()
+    status, printed = generate("--people", "12", *(option.format(empty=tmp_path / "empty") for option in options))
     assert status == 2
     assert line in printed
     assert not (tmp_path / "run" / "images").exists()

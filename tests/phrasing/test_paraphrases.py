@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from data_pipelines.layout import DATA_FIELDS
 from data_pipelines.people.people import drawn_looks, make_people
 from data_pipelines.phrasing.captions import draw_captions
-from data_pipelines.phrasing.paraphrases import MAX_LINE, read_paraphrases
+from data_pipelines.phrasing.paraphrases import MAX_LINE, check_paraphrases, read_paraphrases
 from salmu_jax.models.tokenizer import ClipTokenizer
 from salmu_jax.runtime.errors import InputError
 
@@ -101,3 +101,20 @@ def test_garbage_is_one_error(tmp_path_factory, people, data):
     path = tmp_path_factory.mktemp("garbage") / "garbage.jsonl"
     path.write_bytes(data)
     assert str(path) in problems(path, people)
+
+
+def test_the_form_and_the_number_are_checked_before_there_are_people(tmp_path, people, lines):
+    path = write(tmp_path / "good.jsonl", lines)
+    check_paraphrases(path, len(people), VARIANTS)
+    with pytest.raises(
+        InputError, match="3 identities with 5 or more captions of each of the 9 attributes; 4 are needed"
+    ):
+        check_paraphrases(path, 4, VARIANTS)
+    bad = [*lines[:2], "[1, 2]", {**lines[3], "data_field": "shoe_size"}, *lines[4:], lines[0]]
+    with pytest.raises(InputError) as raised:
+        check_paraphrases(write(tmp_path / "bad.jsonl", bad), len(people), VARIANTS)
+    assert [line.partition("bad.jsonl ")[2] for line in str(raised.value).splitlines()[1:]] == [
+        "line 3: not a JSON object with 'identity_id', 'data_field' and 'caption'",
+        f"line 4 field 'data_field': 'shoe_size' is not one of {', '.join(DATA_FIELDS)}",
+        f"line {len(bad)} field 'caption': the caption of line 1 again",
+    ]
