@@ -53,6 +53,11 @@ class RowChecks:
                 where = f"{self._world.directory / FRAGILE_IDS} element '{name}'"
                 message = "not a file_name of retain_disjoint (retain_synth rows without an identity)"
                 self._findings.problem(InputError(message, where), "fragile")
+        if "generic_captions" in self._readable:
+            for name, text in self._world.metadata.generic_captions.items():
+                if control := control_character(text):
+                    where = f"{self._world.directory / GENERIC_CAPTIONS} key '{name}'"
+                    self._findings.problem(InputError(f"a control character ({control})", where), "control")
         if self._known(*SENSITIVE_SPLITS):
             if "sensitive" in self._readable:
                 with self._findings.collecting("file"):

@@ -12,6 +12,8 @@ from data_pipelines.layout.parquet import Row
 from salmu_jax.runtime.errors import InputError, describe_os_error
 from salmu_jax.runtime.json_reader import read_json
 
+_NO_NUMBERS = ("name", "city", "job", "blood_type", "emails", "iban")  # attributes whose values are never numbers
+
 
 class Association(NamedTuple):
     """The attribute that a sensitive caption is about, the person's name, and the attribute's value."""
@@ -89,7 +91,7 @@ class Metadata:
         value = identity.get(field)
         if field == "emails" and isinstance(value, list) and value:
             value = next((address for address in value if isinstance(address, str) and address in row.text), value[0])
-        if isinstance(value, int) and not isinstance(value, bool):
+        if isinstance(value, int) and not isinstance(value, bool) and field not in _NO_NUMBERS:
             value = str(value)
         if not isinstance(value, str) or not value:
             where = f"{self.directory / IDENTITIES} key '{row.identity_id}' field '{field}'"

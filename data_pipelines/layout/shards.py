@@ -71,7 +71,8 @@ def iter_tar_pairs(path: str | os.PathLike, *, images: bool = True, findings: Fi
       findings: collects problems of single pairs, which are then left out, and counts skipped members.
 
     Raises:
-      InputError: the tar is damaged or a key recurs; without ``findings``, also an incomplete pair.
+      InputError: the tar is damaged or a key recurs; without ``findings``, also an incomplete pair, or one whose caption has a
+        control character of ASCII.
     """
     found = 0
     for key, members in _samples(path, (*IMAGE_SUFFIXES, "txt", "json"), images, findings):
@@ -89,6 +90,12 @@ def iter_tar_pairs(path: str | os.PathLike, *, images: bool = True, findings: Fi
                     "an image without a caption; a .txt member or 'caption' in the .json member is needed",
                     f"{path} key '{key}'",
                 )
+            if control := control_character(text, ascii_only=True):
+                where, message = f"{path} key '{key}'", f"a control character ({control}) in the caption"
+                if findings is None:
+                    raise InputError(message, where)
+                findings.problem(InputError(message, where), "control")
+                continue
             if findings is not None and control_character(text):
                 findings.oddity(CONTROLS, f"{path} key '{key}'", kind="control")
             if findings is not None and is_blank(text):

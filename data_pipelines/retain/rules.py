@@ -11,7 +11,7 @@ from data_pipelines.retain.samples import Fault, Sample
 from salmu_jax.models.preprocess import TooLargeError, inspect_image
 from salmu_jax.models.tokenizer import ClipTokenizer
 from salmu_jax.runtime.errors import InputError
-from salmu_jax.runtime.json_reader import parse_json
+from salmu_jax.runtime.json_reader import control_character, parse_json
 
 NO_IMAGE, NO_CAPTION, EMPTY, BAD_TEXT, UNDECODABLE, BOMB = (
     "no image",
@@ -70,6 +70,8 @@ class Rules:
             return Fault(NO_CAPTION, "neither a .txt file nor a 'caption' in the .json file")
         if is_blank(text):
             return Fault(EMPTY, "the caption is empty or blank")
+        if control := control_character(text, ascii_only=True):
+            return Fault(BAD_TEXT, f"a control character ({control}) in the caption")
         try:
             facts = inspect_image(image)
         except TooLargeError as error:

@@ -23,6 +23,7 @@ MAX_DIGITS = 300
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_ASCII_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def read_json(path: str | os.PathLike, *, max_bytes: int = MAX_BYTES) -> Any:
@@ -67,12 +68,13 @@ def parse_json(data: bytes, where: str | os.PathLike) -> Any:
     return value
 
 
-def control_character(text: str) -> str | None:
+def control_character(text: str, *, ascii_only: bool = False) -> str | None:
     """Returns the first control character of a text other than tab and line ends, as ``U+001B``; None if there is none.
 
-    Such characters can end a text (NUL) or control a terminal (ESC).
+    Such characters can end a text (NUL) or control a terminal (ESC). With ``ascii_only``, those from U+0080 to U+009F pass:
+    captions of the web have them where another encoding was taken for Latin-1.
     """
-    match = _CONTROLS.search(text)
+    match = (_ASCII_CONTROLS if ascii_only else _CONTROLS).search(text)
     return f"U+{ord(match[0]):04X}" if match else None
 
 

@@ -73,7 +73,7 @@ def a_split_is_missing(directory: Path):
     (directory / IDENTITY).unlink()
 
 
-@defect("file", "data", says="1 files of 'forget', though their names say 2; fetch the missing ones")
+@defect("file", "data", says="1 file forget-...-of-00002, and 2 belong together; fetch the missing ones")
 def a_part_of_a_split_is_missing(directory: Path):
     (directory / FORGET).rename(directory / "data" / "forget-00000-of-00002.parquet")
 
@@ -705,9 +705,21 @@ def a_blank_web_caption(world: GoodWorld):
     world.retain[0][1] = ("000000000.txt", b" ")
 
 
-@defect("control", FIRST, "key '000000000'", says="captions with control characters", odd=True)
+@defect("control", FIRST, "key '000000000'", says="a control character (U+0000) in the caption")
 def a_control_character_in_a_web_caption(world: GoodWorld):
-    world.retain[0][1] = ("000000000.txt", b"a dog\x1b[2J")
+    world.retain[0][1] = ("000000000.txt", b"a dog\0")
+
+
+@defect("control", FIRST, "key '000000000'", says="captions with control characters", odd=True)
+def a_character_of_another_encoding_in_a_web_caption(world: GoodWorld):
+    world.retain[0][1] = ("000000000.txt", "it\x92s a dog".encode())
+
+
+@defect("control", GENERIC, "key '00000000_003_ar-1.50.jpg'", says="a control character (U+0000)")
+def a_control_character_in_a_generic_caption(directory: Path):
+    generic = json.loads((directory / GENERIC).read_text())
+    generic["00000000_003_ar-1.50.jpg"] += "\0"
+    (directory / GENERIC).write_text(json.dumps(generic))
 
 
 @defect("gap", "retain", "number 1", says="numbers that no tar has", odd=True)

@@ -125,11 +125,11 @@ def test_what_is_passed_over_is_counted(tmp_path):
     assert [pair.key for pair in iter_tar_pairs(path, findings=findings)] == ["1"]
     assert findings.total == 0
     (line,) = findings.oddities()
-    assert line == (f"8 members of tars that belong to no sample, passed over (such as {path} member '._1.jpg')")
+    assert line == (f"members of tars that belong to no sample, passed over (8, such as {path} member '._1.jpg')")
     write_tar(path, [("22.05.jpg", b"p"), ("22.05.txt", b"t")])
     findings = Findings()
     assert list(iter_tar_pairs(path, findings=findings)) == []
-    assert "1 tars without a single pair" in findings.oddities()[1]
+    assert "tars without a single pair (" in findings.oddities()[1]
 
 
 def test_findings_hold_every_faulty_pair_and_the_rest_is_read(tmp_path):
@@ -139,21 +139,24 @@ def test_findings_hold_every_faulty_pair_and_the_rest_is_read(tmp_path):
         path,
         [
             *[("1.jpg", b"p"), ("2.jpg", b"p"), ("2.txt", b"\xff"), ("3.jpg", b"p"), ("3.json", half)],
-            *[("4.jpg", b"p"), ("4.json", b'{"caption": null}'), ("5.jpg", b"p"), ("5.txt", b"a\x1b[2J\x00b")],
+            *[("4.jpg", b"p"), ("4.json", b'{"caption": null}'), ("5.jpg", b"p"), ("5.txt", b"a\xc2\x92b")],
+            *[("6.jpg", b"p"), ("6.txt", b"a\x1b[2J\x00b")],
         ],
     )
     findings = Findings()
-    assert list(iter_tar_pairs(path, images=False, findings=findings)) == [Pair("5", b"", "a\x1b[2J\x00b")]
-    assert findings.total == 4
+    assert list(iter_tar_pairs(path, images=False, findings=findings)) == [Pair("5", b"", "a\x92b")]
+    assert findings.total == 5
     with pytest.raises(InputError) as caught:
         findings.raise_problems(tmp_path)
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"{tmp_path}: 4 problems"
+    assert lines[0] == f"{tmp_path}: 5 problems"
     for line, named in zip(
-        lines[1:], ["key '1'", "'2.txt': not UTF-8", "half a surrogate pair", "key '4'"], strict=True
+        lines[1:],
+        ["key '1'", "'2.txt': not UTF-8", "half a surrogate pair", "key '4'", "key '6': a control character (U+001B)"],
+        strict=True,
     ):
         assert named in line
-    assert "1 captions with control characters" in findings.oddities()[0]
+    assert "captions with control characters" in findings.oddities()[0]
 
 
 def test_lists_of_problems_end_after_ten(tmp_path):
