@@ -38,14 +38,10 @@ def run_with_beam(tasks: Sequence[Task], runner: str = _DIRECT, options: Sequenc
     Raises:
       InputError: Apache Beam is not installed or does not know the options; a part cannot be made (:func:`make_part`).
     """
-    try:
-        import apache_beam as beam
-        from apache_beam.options.pipeline_options import PipelineOptions
-    except ImportError as error:
-        raise InputError(
-            f"the runner {runner} needs Apache Beam ({error});"
-            " install it: pip install --no-deps -r requirements-beam.txt"
-        ) from error
+    check_installed(runner)
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     workers = min(workers or host.cpu_count(), max(len(tasks), 1))
     arguments = [*_arguments(runner, workers), *options]
     # The pipeline knows its tasks: a cluster needs no path of this machine.
@@ -53,6 +49,17 @@ def run_with_beam(tasks: Sequence[Task], runner: str = _DIRECT, options: Sequenc
         pipeline = beam.Pipeline(options=PipelineOptions(arguments, save_main_session=False))
         _ = pipeline | "Tasks" >> beam.Create(list(tasks), reshuffle=True) | "MakePart" >> beam.Map(_make_and_count)
         pipeline.run().wait_until_finish()
+
+
+def check_installed(runner: str) -> None:
+    """Raises InputError if Apache Beam, which ``runner`` needs, is not installed."""
+    try:
+        import apache_beam.options.pipeline_options  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"the runner {runner} needs Apache Beam ({error});"
+            " install it: pip install --no-deps -r requirements-beam.txt"
+        ) from error
 
 
 def _arguments(runner: str, workers: int) -> list[str]:

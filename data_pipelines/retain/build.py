@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from data_pipelines.retain.beam import run_with_beam
+from data_pipelines.retain.beam import check_installed, run_with_beam
 from data_pipelines.retain.finish import finish
 from data_pipelines.retain.local import Report, run_locally
 from data_pipelines.retain.names import NAME
@@ -22,10 +22,12 @@ LOCAL = "local"
 
 
 class Summary(NamedTuple):
-    """What has been built: the counts of ``report.json``, and the data set's digest, as of ``contents.data_digests``."""
+    """What has been built: the counts of ``report.json``, the data set's digest, as of ``contents.data_digests``, and the
+    first file of the source that belongs to no sample, if any does not."""
 
     counts: dict[str, Any]
     digest: str
+    passed_over: str = ""
 
 
 def build_retain_pairs(
@@ -50,9 +52,10 @@ def build_retain_pairs(
 
     A sample that cannot be used is quarantined: listed in ``retain_pairs/1.0.0/quarantine.jsonl`` with its part, key, kind
     and reason, and counted. These are an undecodable image, one of more than 50 Mpx (a decompression bomb), a caption that is
-    empty, unreadable or missing, a missing image, two images, and a key that recurs in its part. Of a part that is
-    truncated or damaged, what comes before the damage is kept, the sample that it interrupts is quarantined, and the part
-    itself is listed without a key. Pairs that ``rules`` exclude are filtered: counted, not listed, and not bad.
+    empty, unreadable or missing, or has a control character, a missing image, two images, and a key that recurs in its part
+    or has a control character or ``..``. Of a part that is truncated or damaged, what comes before the damage is kept, the
+    sample that it interrupts is quarantined, and the part itself is listed without a key. Pairs that ``rules`` exclude are
+    filtered: counted, not listed, and not bad.
 
     Killed at any time and called again, it makes only the parts that are not done, and the result is the same to the byte
     as of an undisturbed run, for any runner, number of workers and order. On a finished data set it compares all shards with
@@ -87,6 +90,10 @@ def build_retain_pairs(
     for name, share in (("max_bad_share", max_bad_share), ("max_damaged_share", max_damaged_share)):
         if not 0 <= share <= 1:
             raise InputError(f"is {share:g}; a share from 0 to 1 is needed", name)
+    if run is None and runner != LOCAL:
+        check_installed(runner)
+    elif run is None and beam_options:
+        raise InputError(f"are of no use to the runner '{LOCAL}'; name a runner of Apache Beam", "beam_options")
     here, there = _place(source), _place(out)
     _check_apart(here, there)
     with refusals(here):
@@ -97,15 +104,14 @@ def build_retain_pairs(
     if run is not None:
         run(tasks)
     elif runner == LOCAL:
-        if beam_options:
-            raise InputError(f"are of no use to the runner '{LOCAL}'; name a runner of Apache Beam", "beam_options")
         run_locally(tasks, workers, progress(tasks))
     else:
+        say(f"retain: {runner} makes the parts; its own page or log shows the progress")
         run_with_beam(tasks, runner, beam_options, workers)
     with refusals(there):
         keep_stamps(there, plan)
-        manifest = finish(plan, tasks, there, (max_bad_share, max_damaged_share))
-    return Summary(manifest["counts"], contents.contents_digest(manifest, NAME))
+        manifest, passed_over = finish(plan, tasks, there, (max_bad_share, max_damaged_share))
+    return Summary(manifest["counts"], contents.contents_digest(manifest, NAME), passed_over)
 
 
 def _place(path: str | os.PathLike) -> Place:

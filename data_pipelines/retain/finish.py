@@ -34,6 +34,7 @@ from data_pipelines.retain.shard import FEATURES
 from data_pipelines.retain.work import Task, is_damaged, read_record, record_bytes
 from salmu_jax.runtime import contents
 from salmu_jax.runtime.errors import InputError
+from salmu_jax.runtime.messages import counted
 
 DESCRIPTION = "General image-caption pairs, the retain base of both foundation models."
 
@@ -51,10 +52,18 @@ class _Done(NamedTuple):
     absent: int
     damaged: bool
     file: dict[str, Any]  # {"bytes", "sha256"} of the record's file
+    first_passed_over: str = ""
 
 
-def finish(plan: Plan, tasks: Sequence[Task], result: Place, shares: tuple[float, float]) -> dict[str, Any]:
-    """Writes what is missing of the data set once all parts are made, and returns its manifest.
+class Finished(NamedTuple):
+    """The manifest of a data set, and a file of the source that belongs to no sample; empty: none, or not recorded."""
+
+    manifest: dict[str, Any]
+    passed_over: str
+
+
+def finish(plan: Plan, tasks: Sequence[Task], result: Place, shares: tuple[float, float]) -> Finished:
+    """Writes what is missing of the data set once all parts are made.
 
     Args:
       plan: what was asked for.
@@ -90,7 +99,8 @@ def finish(plan: Plan, tasks: Sequence[Task], result: Place, shares: tuple[float
             _write(result, name, data)
     _write(result, contents.MANIFEST, f"{json.dumps(manifest, indent=1, ensure_ascii=False)}\n".encode())
     _write(result, names.INFO, files[names.INFO])
-    return manifest
+    passed_over = ((task.part.name, part.first_passed_over) for task, part in zip(tasks, done, strict=True))
+    return Finished(manifest, next((f"{name}: {first}" for name, first in passed_over if first), ""))
 
 
 def _gather(tasks: Sequence[Task], result: Place) -> tuple[list[_Done], dict[str, Any]]:
@@ -172,7 +182,14 @@ def _check_shares(report: dict[str, Any], shares: tuple[float, float], result: P
                 result.where(names.QUARANTINE),
             )
     if not counts["pairs"]:
-        raise InputError(f"no pair is left of {samples:,}; one or more is needed", result.where(names.QUARANTINE))
+        kinds = {**report["filtered"], **report["quarantined"], "files of no sample": counts["passed_over"]}
+        why = "; ".join(f"{kind}: {count:,}" for kind, count in kinds.items() if count)
+        found = f"no pair is left of {counted(samples, 'sample')}" + (f" ({why})" if why else "")
+        if counts["filtered"]:
+            used = ", ".join(f"{name}={value}" for name, value in report["settings"]["rules"].items() if value)
+            raise InputError(f"{found}; filter less ({used}) and run again", result.url)
+        where = result.where(names.QUARANTINE) if counts["quarantined"] else result.url
+        raise InputError(f"{found}; one or more is needed", where)
 
 
 def descriptions(lengths: Sequence[int], record_bytes: int) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ that recurs is found.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -19,14 +20,16 @@ from data_pipelines.retain.source import FOLDER, PARQUET, TAR, Part
 from salmu_jax.runtime import files
 from salmu_jax.runtime.errors import InputError
 
-DAMAGED, INTERRUPTED, RECURRING, AMBIGUOUS, TOO_LARGE = (
+DAMAGED, INTERRUPTED, RECURRING, AMBIGUOUS, TOO_LARGE, BAD_KEY = (
     "damaged",
     "interrupted",
     "recurring key",
     "ambiguous",
     "file too large",
+    "unusable key",
 )
 _WANTED = (*IMAGE_SUFFIXES, "txt", "json")
+_UNUSABLE = re.compile(r"[\x00-\x1f\x7f]|(^|/)\.\.(/|$)")
 _ROWS = 16  # of a parquet file in memory at a time, as Python objects
 
 
@@ -58,6 +61,7 @@ class Samples:
     Attributes:
       sha256: of the part, once it has been read to its end (:func:`part_sha256`); None before, and for a damaged part.
       passed_over: files that belong to no sample, so far.
+      first_passed_over: the name of the first of them.
       absent: rows of a parquet file without an image, since its download had failed.
 
     Raises:
@@ -70,6 +74,7 @@ class Samples:
         self._where = source.where(part.name)
         self.sha256: str | None = None
         self.passed_over = 0
+        self.first_passed_over = ""
         self.absent = 0
 
     def __iter__(self) -> Iterator[Sample]:
@@ -82,6 +87,8 @@ class Samples:
                 continue
             if seen.add(hash_of(sample.key.encode())).any():
                 sample = Sample(sample.key, {}, Fault(RECURRING, "this key was there before in the same part"))
+            elif _UNUSABLE.search(sample.key):
+                sample = Sample(sample.key, {}, Fault(BAD_KEY, "a control character or '..' in the key"))
             yield sample._replace(key=f"{folder}/{sample.key}" if folder else sample.key)
 
     def _of_tar(self) -> Iterator[Sample]:
@@ -96,7 +103,7 @@ class Samples:
                 for member in read_tar_file(cast(BinaryIO, file), self._where, wanted):
                     place = split_name(member.name)
                     if place is None or place[1] not in _WANTED:
-                        self.passed_over += 1
+                        self._pass_over(member.name)
                         continue
                     if group is None or place[0] != key:
                         if group is not None:
@@ -113,6 +120,10 @@ class Samples:
                 yield group.sample(key)
             self._check_length(file)
             self.sha256 = file.hexdigest()
+
+    def _pass_over(self, name: str) -> None:
+        self.passed_over += 1
+        self.first_passed_over = self.first_passed_over or name
 
     def _check_length(self, file: _Hashing) -> None:
         """Tells a damaged file from one that another process still writes, or whose disk has gone."""
@@ -161,7 +172,7 @@ class Samples:
         for name in names:
             place = split_name(name)
             if place is None or place[1] not in _WANTED:
-                self.passed_over += 1
+                self._pass_over(name)
             else:
                 groups.setdefault(place[0], []).append((place[1], name))
         digests: dict[str, str] = dict.fromkeys(names, "")

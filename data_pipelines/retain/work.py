@@ -80,7 +80,8 @@ def make_part(task: Task) -> dict[str, Any]:
     Returns:
       ``Task.fields()`` and {"sha256": of the part, or None where it is damaged, "shard_bytes", "shard_sha256", "pairs",
       "record_bytes", "filtered": {filter: pairs}, "quarantined": {kind: samples}, "quarantine": [{"key",
-      "kind", "reason"}], "passed_over": files without a sample, "absent": rows whose download had failed}.
+      "kind", "reason"}], "passed_over": files without a sample, "first_passed_over": the name of one, "absent": rows
+      whose download had failed}.
 
     Raises:
       InputError: the part changes while it is read, or is not what it should be; a disk or bucket refuses.
@@ -152,6 +153,7 @@ def _make(task: Task, result: Place) -> dict[str, Any]:
         "filtered": dict(sorted(filtered.items())),
         "quarantined": dict(sorted(kinds.items())),
         "passed_over": samples.passed_over,
+        **({"first_passed_over": samples.first_passed_over} if samples.passed_over else {}),
         "absent": samples.absent,
         "quarantine": quarantine,
     }

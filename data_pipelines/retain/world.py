@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.layout.findings import Findings
+from data_pipelines.layout.shards import PASSED_OVER
 from data_pipelines.retain.finish import finish
 from data_pipelines.retain.local import run_locally
 from data_pipelines.retain.names import NAME, shard_names
@@ -36,7 +37,7 @@ def build_from_world(tars: Sequence[tuple[Path, Path]], out: Path) -> tuple[int,
       out: an existing directory.
 
     Returns:
-      The number of pairs, and an oddity for each kind of sample that is left out.
+      The number of pairs, and an oddity for each kind of sample that is left out, and for members that are passed over.
 
     Raises:
       InputError: more than :data:`MAX_BAD_SHARE` of the samples, or of the tars, cannot be used, of which the first are
@@ -57,6 +58,10 @@ def build_from_world(tars: Sequence[tuple[Path, Path]], out: Path) -> tuple[int,
     bad = [(tar, entry) for name, (_, tar) in zip(names, tars, strict=True) for entry in records[name]["quarantine"]]
     pairs = sum(record["pairs"] for record in records.values())
     left_out = _left_out(bad, pairs, tars)
+    for name, (_, tar) in zip(names, tars, strict=True):
+        if count := records[name]["passed_over"]:
+            member = records[name]["first_passed_over"]
+            left_out.oddity(PASSED_OVER, f"{tar} member '{member}'", count, kind="passed-over")
     finish(plan, tasks, Place(os.fspath(scratch)), (1.0, 1.0))
     os.replace(scratch / NAME, out / NAME)
     shutil.rmtree(scratch)

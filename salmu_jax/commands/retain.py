@@ -13,7 +13,9 @@ from typing import Any
 from salmu_jax.commands.options import Command, option
 from salmu_jax.runtime import console, interrupts
 from salmu_jax.runtime.errors import InputError, disk_refusals
+from salmu_jax.runtime.messages import counted
 from salmu_jax.runtime.paths import storage_path
+from salmu_jax.runtime.text import safe_text
 
 _LOCAL = "local"
 
@@ -24,8 +26,6 @@ def _retain(options: argparse.Namespace, overrides: list[str]) -> None:
 
     source, output = storage_path(options.source, "SOURCE"), storage_path(options.output, "--output")
     rules = Rules(options.min_tokens, options.max_tokens, options.min_side)
-    if options.runner != _LOCAL:
-        console.say(f"retain: {options.runner} makes the parts; its own page or log shows the progress", sys.stderr)
     with interrupts.orderly(), _alone(output):
         summary = build_retain_pairs(
             source,
@@ -40,9 +40,11 @@ def _retain(options: argparse.Namespace, overrides: list[str]) -> None:
             progress=_progress,
         )
     counts = summary.counts
+    passed_over = f" (such as {safe_text(summary.passed_over)})" if summary.passed_over else ""
     console.say(
-        f"{output}: {counts['pairs']:,} pairs of {counts['parts']:,} parts, {counts['filtered']:,} filtered,"
-        f" {counts['quarantined']:,} quarantined, {counts['damaged_parts']:,} parts damaged"
+        f"{output}: {counted(counts['pairs'], 'pair')} of {counted(counts['parts'], 'part')}, {counts['filtered']:,} filtered,"
+        f" {counts['quarantined']:,} quarantined, {counted(counts['damaged_parts'], 'damaged part')},"
+        f" {counted(counts['passed_over'], 'file')} of no sample passed over{passed_over}"
     )
     console.say(f"The quarantine: {output}/retain_pairs/1.0.0/quarantine.jsonl; the data's digest: {summary.digest}")
 
@@ -50,6 +52,7 @@ def _retain(options: argparse.Namespace, overrides: list[str]) -> None:
 @contextlib.contextmanager
 def _alone(output: str) -> Iterator[None]:
     """Locks a directory on a disk, so that one command at a time writes there. Nothing can lock a bucket."""
+    from data_pipelines.retain.names import PLAN
     from salmu_jax.runtime.locks import Busy, Lock
 
     if "://" in output:
@@ -61,7 +64,8 @@ def _alone(output: str) -> Iterator[None]:
             held.take()
         except Busy as error:
             raise InputError("another salmu run builds retain pairs here; wait for it", output) from error
-        yield
+        with held.removed_if_refused(unless=path / PLAN):
+            yield
 
 
 def _split(text: str) -> list[str]:
@@ -87,17 +91,17 @@ def _progress(tasks: Sequence[Any]) -> Callable[[int, dict[str, Any]], None]:
 
 
 def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a share; 0 to 1 is needed")
-    return value
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(text)) <= 1:
+            return value
+    raise argparse.ArgumentTypeError(f"is {text!r}; a number from 0 to 1 is needed")
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative; 0 or more is needed")
-    return value
+    with contextlib.suppress(ValueError):
+        if (value := int(text)) >= 0:
+            return value
+    raise argparse.ArgumentTypeError(f"is {text!r}; a whole number of 0 or more is needed")
 
 
 RETAIN = Command(

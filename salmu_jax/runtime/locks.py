@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 from salmu_jax.runtime import console
@@ -38,6 +39,8 @@ class Lock:
         self._path, self._directory = path, directory
         self._held: list[int] = []
         self._owner: Path | None = None
+        self._alone = False
+        self._made: list[Path] = []  # the file and the directories that were not there before, the deepest first
 
     def take(self, shared: bool = False) -> bool:
         """Takes the lock without waiting; returns whether this process alone holds it.
@@ -45,9 +48,11 @@ class Lock:
         With ``shared``, several processes may hold it. Raises Busy if another process holds it exclusively, and InputError
         if the directory cannot be written.
         """
+        self._made = [path for path in (self._path, *self._path.parents) if not os.path.lexists(path)]
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            return self._take(shared)
+            self._alone = self._take(shared)
+            return self._alone
         except OSError as error:
             self.release()
             named = self._path if error.errno == errno.EISDIR else self._path.parent
@@ -58,8 +63,25 @@ class Lock:
 
     def share(self) -> None:
         """Turns an exclusive lock into a shared one, where there are locks."""
+        self._alone = False
         for descriptor in self._held if self._owner is None else ():
             fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+    @contextlib.contextmanager
+    def removed_if_refused(self, unless: Path) -> Iterator[None]:
+        """Removes the lock file that :meth:`take` has made if the block raises InputError, and directories left empty.
+
+        A file that another process may have locked too stays, and so does everything if ``unless`` is there by then.
+        """
+        try:
+            yield
+        except InputError:
+            if self._alone and self._path in self._made and not os.path.lexists(unless):
+                self._path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # not empty
+                    for directory in self._made[1:]:
+                        directory.rmdir()
+            raise
 
     def release(self) -> None:
         """Releases the lock; so does the end of the process."""

@@ -191,7 +191,7 @@ class Workspace:
                 return
             held = {path: removal.names_in(path) for path in inputs}
             removed = functools.partial(self._removed, name, _inode(self.root))
-            with removal.named(held, removed):
+            with held_data.removed_if_refused(unless=self.datasets), removal.named(held, removed):
                 yield Identity(agreed)  # all processes use the fields of process 0
             distributed.from_main(functools.partial(self._end, made, began, held, removed))
 

@@ -138,7 +138,7 @@ def test_a_finished_part_is_not_made_again_and_a_damaged_shard_is(source, tmp_pa
 
 def test_more_bad_samples_than_the_share_stop_it_with_one_line_and_a_higher_share_goes_on(source, built, tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(InputError, match=r"12 of 36 samples cannot be used \(33\.33%\).*max_bad_share=0\.3") as caught:
+    with pytest.raises(InputError, match=r"14 of 38 samples cannot be used \(36\.84%\).*max_bad_share=0\.3") as caught:
         build(source, out, max_bad_share=0.3)
     assert str(out / DATA / "quarantine.jsonl") in str(caught.value)
     assert quarantine_of(out) == QUARANTINED

@@ -69,6 +69,8 @@ PLANTED = {
     ],
     "b/00000.tar": [
         *[("latin.jpg", picture(6)), ("latin.txt", b"caf\xe9")],
+        *[("nul.jpg", picture(6)), ("nul.txt", b"a\0b")],
+        *[("../up.jpg", picture(6)), ("../up.txt", b"up")],
         *[("two.jpg", picture(7)), ("two.png", picture(7)), ("two.txt", b"two")],
         *[("twice.txt", b"one"), ("twice.txt", b"other"), ("twice.jpg", picture(8))],
         *good(2, 0),
@@ -84,6 +86,8 @@ QUARANTINED = [
     ("a/00001.tar", "a/alone", "no caption"),
     ("a/00001.tar", "a/nothing", "no image"),
     ("b/00000.tar", "b/latin", "unreadable caption"),
+    ("b/00000.tar", "b/nul", "unreadable caption"),
+    ("b/00000.tar", "b/../up", "unusable key"),
     ("b/00000.tar", "b/two", "ambiguous"),
     ("b/00000.tar", "b/twice", "ambiguous"),
     ("b/00000.tar", "b/000000000", "recurring key"),
