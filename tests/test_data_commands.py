@@ -131,3 +131,11 @@ def test_fetch_looks_at_its_output_before_the_network(tmp_path, capsys, monkeypa
         line = capsys.readouterr().err
         assert line.startswith(f"salmu: --output {place}: ")
         assert line.count("\n") == 1
+
+
+def test_a_refused_build_leaves_no_lock_beside_the_data_sets(spoilt, tmp_path, capsys):
+    datasets = tmp_path / "shared" / "datasets"
+    arguments = ["--config", "configs/tiny.py", "--world-dir", str(spoilt), "--workdir", str(tmp_path / "run")]
+    assert main(["build", *arguments, f"--config.datasets_dir={datasets}"]) == 2
+    assert "12 problems" in capsys.readouterr().err
+    assert not datasets.parent.exists()

@@ -119,11 +119,11 @@ def test_control_characters_of_people_are_refused(released, tmp_path):
     assert any("a control character in 'Cy\\x1b[31m Heldout', which it is about" in line for line in lines)
 
 
-@pytest.mark.parametrize("field", ["name", "city", "emails"])
-def test_a_number_is_no_name_city_or_address(released, tmp_path, field):
-    released.json["identities_metadata.json"]["00000031"][field] = 7
+@pytest.mark.parametrize("field", ["name", "blood_type", "emails"])
+def test_a_number_is_no_name_blood_type_or_address(released, tmp_path, field):
+    released.json["identities_metadata.json"]["00000012"][field] = 7
     lines = problems(released.write(tmp_path / "w"))
-    assert any(f"key '00000031' field '{field}': a number where text would be right" in line for line in lines)
+    assert any(f"key '00000012' field '{field}': a number where text would be right" in line for line in lines)
 
 
 def test_control_characters_of_generic_captions_are_refused(released, tmp_path):

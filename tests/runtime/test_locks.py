@@ -140,3 +140,26 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
         lock(tmp_path / "file").take()
     with pytest.raises(InputError, match=r"/proc/nope: "):
         lock(locks.Path("/proc/nope")).take()
+
+
+def test_a_refusal_removes_the_lock_file_that_was_made_for_it(tmp_path):
+    place = tmp_path / "above" / "new"
+
+    def refused(share=False):
+        with lock(place) as held:
+            held.take(shared=share)
+            if share:
+                held.share()
+            with pytest.raises(InputError, match="no"), held.removed_if_refused(unless=place / "plan"):
+                raise InputError("no")
+
+    refused()
+    assert not list(tmp_path.iterdir())
+    refused(share=True)  # another process may hold it, too
+    assert (place / ".lock").exists()
+    refused()  # nor does a file go that was there before
+    assert (place / ".lock").exists()
+    (place / ".lock").unlink()
+    (place / "plan").touch()
+    refused()
+    assert (place / ".lock").exists()
