@@ -25,7 +25,7 @@ from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.json_reader import parse_json
 
 SCHEMA = "salmu_jax.retain_plan/2"
-VERSION = 1  # of the code that decides what becomes of a sample; raise it when equal parts would give other shards
+VERSION = 2  # of the code that decides what becomes of a sample; raise it when equal parts would give other shards
 
 
 class Plan(NamedTuple):
