@@ -8,11 +8,21 @@ from typing import Any
 
 from salmu_jax.evaluation import checks
 from salmu_jax.evaluation.board import brief
-from salmu_jax.runtime.contents import Seen, architecture_digest, data_digests, problems, read_contents
+from salmu_jax.runtime.contents import Seen, architecture_digest, data_digests, problems, read_contents, seal_holds
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.files import read_json, sha256_file
 from salmu_jax.runtime.messages import listed
 from salmu_jax.runtime.text import safe_text, safe_value
+
+# Fields of a config that make the people and pairs of a made world. The others of these groups make the retain base and the
+# zero-shot set, which may be made again without the models, or change only how a world is made.
+_OF_PEOPLE = {
+    "world": (
+        *("kind", "seed", "personas", "pairs_per_association", "portrait_size"),
+        *("retain_joint", "retain_disjoint", "fragile"),
+    ),
+    "full": ("people", "anchors", "portraits", "variants"),
+}
 
 
 def input_problems(
@@ -67,15 +77,17 @@ def _model_problems(model: Path, recorded: dict[str, Any]) -> Iterator[str]:
         yield f"{where}: its manifest cannot be read ({safe_text(error)})"
         return
     manifest = manifest if isinstance(manifest, dict) else {}
+    if not seal_holds(model):
+        yield f"{where}: its manifest is not as it was written (its seal differs); make the model again"
     if recorded.get("digest") != manifest.get("digest"):
         yield (
             f"it is of the checkpoint {brief(recorded.get('digest'))}, {where} is {brief(manifest.get('digest'))}:"
             " evaluate again"
         )
         return
-    for key in ("parent", "root", "name", "splits_read", "source"):
-        if recorded.get(key) != (there := safe_value(manifest.get(key), limit=4000)):
-            yield f"'provenance > checkpoint > {key}' is {brief(recorded.get(key))}, {where} says {brief(there)}"
+    for key in ("parent", "root", "name", "splits_read", "source", "run"):
+        there = safe_value(manifest.get(key), limit=4000)
+        yield from _field_problems(recorded.get(key), there, f"provenance > checkpoint > {key}", where)
     if recorded.get("architecture") != (now := architecture_digest(manifest)):
         yield (
             f"it is of the architecture {brief(recorded.get('architecture'))}, {where} has {brief(now)}: evaluate again"
@@ -85,8 +97,20 @@ def _model_problems(model: Path, recorded: dict[str, Any]) -> Iterator[str]:
         yield f"{where}: {listed(damaged)}"
 
 
+def _field_problems(found: Any, there: Any, name: str, where: str) -> Iterator[str]:
+    """Yields a line for each field of ``found`` that differs from the manifest's, which ``where`` names."""
+    if isinstance(found, dict) and isinstance(there, dict):
+        for key in sorted(found.keys() | there.keys()):
+            yield from _field_problems(found.get(key), there.get(key), f"{name} > {safe_text(key, 60)}", where)
+    elif found != there:
+        yield f"'{name}' is {brief(found)}, {where} says {brief(there)}"
+
+
 def _world_problems(model: Path, result: dict[str, Any]) -> Iterator[str]:
-    """Yields a line if ``made`` contradicts the config of the model in the work directory, trained on the same data."""
+    """Yields where a result contradicts the config of the model in the work directory, trained on the same data.
+
+    Compared are ``made``, and the fields of the recorded config that make the people and pairs of a made world.
+    """
     try:
         manifest = read_json(model / "manifest.json")
     except (InputError, OSError):
@@ -94,8 +118,19 @@ def _world_problems(model: Path, result: dict[str, Any]) -> Iterator[str]:
     manifest = manifest if isinstance(manifest, dict) else {}
     config, data = (value if isinstance(value := manifest.get(key), dict) else {} for key in ("config", "data"))
     salmu = (result["provenance"].get("data") or {}).get("salmu")
-    if salmu is not None and data.get("salmu") == salmu:
-        yield from checks.made_problems(result["protocol"], config, f"the config of {safe_text(model, None)}")
+    if salmu is None or data.get("salmu") != salmu:
+        return
+    where = f"the config of {safe_text(model, None)}"
+    yield from checks.made_problems(result["protocol"], config, where)
+    own = result["provenance"].get("config")
+    own = own if isinstance(own, dict) else {}
+    if not result["protocol"]["made"]:
+        return
+    for group, names in _OF_PEOPLE.items():
+        said, there = (value if isinstance(value := of.get(group), dict) else {} for of in (own, config))
+        for name in (name for name in names if name in said and name in there):
+            known = safe_value(there[name], limit=4000)
+            yield from _field_problems(said[name], known, f"provenance > config > {group} > {name}", where)
 
 
 def _weights_problems(path: Path, recorded: dict[str, Any]) -> Iterator[str]:

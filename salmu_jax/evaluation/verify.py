@@ -2,15 +2,17 @@
 
 Of each result it checks: the fields against the schema; every figure, interval and caveat, recomputed from the row scores by
 the function that made them; the row scores against their bounds, each other and the draws of the seed; the digests of the
-row scores and of the file itself; what the model descends from and has read; and, where they are available, the digests of
-the checkpoint and of the data. Of several results: that Clean's and Compromised's are among them, that all were measured
-alike on the same rows, that methods descend from this Compromised, and that none is a copy.
+row scores and of the file itself; what the model descends from and has read. Where the checkpoint and the data are available,
+it compares their digests, and what the manifest of the checkpoint says of its descent and of the run that made it. Of several
+results: that Clean's and Compromised's are among them, that all were measured alike on the same rows, that methods descend
+from this Compromised, and that none is a copy.
 
 It cannot detect row scores that were invented as a whole, consistently with everything above: figures are proved to follow
 from the rows, but not the rows from a model. For that, evaluate the checkpoint again. Metrics that this version does not
 know are not checked, and named. The fields that nothing can be compared with (``created``, ``seconds``, ``command``,
 ``device``, ``environment``, ``git``, versions) are covered by the file's own digest alone, which anybody who changes them on
-purpose can recompute. So is ``config``, except for what it says about the protocol and the world, and it may be absent.
+purpose can recompute. So is ``config``, which may be absent, with two exceptions: it may not contradict the protocol, nor,
+where the checkpoint is in a work directory, what its manifest says about the people and pairs of a made world.
 """
 
 from __future__ import annotations

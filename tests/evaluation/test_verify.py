@@ -117,6 +117,11 @@ def lower_mrr(board, *models):
     board.set("efficacy > 1.1_RetFail > MRR", 0.001, *models)
 
 
+def edit_manifest(board: Board, model: str) -> None:
+    path = board.root / "models" / model / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "seal": OTHER}))
+
+
 def keep_rows(count: int) -> Callable[[Board], None]:
     """Deletes all but ``count`` forget rows, in the lists, in the row scores and in the counts."""
 
@@ -464,6 +469,26 @@ MANIPULATIONS: dict[str, tuple[Callable[[Board], object], str | list[str]]] = {
         )
         for key in ("root", "name", "splits_read")
     },
+    "another method, by its run": (
+        lambda b: b.set("provenance > checkpoint > run > method", "cliperase", "delete"),
+        "delete.json: 'provenance > checkpoint > run > method' is cliperase, ",
+    ),
+    "another option of the run": (
+        lambda b: b.set("provenance > checkpoint > run > options > weight", 2.0, "delete"),
+        "delete.json: 'provenance > checkpoint > run > options > weight' is 2.0, ",
+    ),
+    "the run removed": (
+        lambda b: b.set("provenance > checkpoint > run", ..., "delete"),
+        "delete.json: 'provenance > checkpoint > run' is (none), ",
+    ),
+    "another world, by the config": (
+        lambda b: b.set("provenance > config > world > personas", 8, "delete"),
+        "delete.json: 'provenance > config > world > personas' is 8, the config of ",
+    ),
+    "the manifest edited, its seal left": (
+        lambda b: edit_manifest(b, "delete"),
+        "its manifest is not as it was written",
+    ),
     "the data removed": (
         lambda b: b.set("provenance > data", ..., "delete"),
         ["'provenance' does not say which data were evaluated", "it was measured on other data (none said) than"],
@@ -635,6 +660,12 @@ def test_what_was_done_to_a_result_is_found(board, kind):
     for message in [expected] if isinstance(expected, str) else expected:
         assert message in found
     assert all(line.isprintable() for line in found.splitlines())
+
+
+@pytest.mark.parametrize("field", ["zeroshot_images", "workers"])
+def test_a_world_may_differ_in_what_the_models_do_not_depend_on(board, field):
+    board.set(f"provenance > config > world > {field}", 7, "delete")
+    assert not complaints(board)
 
 
 @pytest.mark.parametrize("kind", ["a mean edited, its rows left", "caveats emptied", "another mean edited"])

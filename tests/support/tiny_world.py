@@ -28,6 +28,13 @@ from salmu_jax.runtime.contents import architecture_digest, data_digests, write_
 from salmu_jax.runtime.files import write_bytes, write_json
 
 SIZE = 4  # pixels a side
+WORLD = {
+    "kind": "small",
+    "seed": 0,
+    "personas": 9,
+    "zeroshot_images": 30,
+    "workers": 2,
+}  # of the config of an honest run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +208,14 @@ def write_honest_run(root: Path) -> Path:
             "splits_read": read,
         }
         manifest = {"schema": "salmu_jax.model/1", **checkpoint, "architecture": {"width": 24}}
-        manifest |= {"config": {"world_dir": ""}, "data": digests}
+        if parent:
+            manifest["run"] = checkpoint["run"] = {
+                "name": model,
+                "method": model,
+                "seed": 42,
+                "options": {"weight": 1.0},
+            }
+        manifest |= {"config": {"world_dir": "", "world": WORLD}, "data": digests}
         write_json(root / "models" / model / "manifest.json", manifest)
         checkpoint["architecture"] = architecture_digest(manifest)
         write_drawn_result(root / "results", data, model, LINEAGE[model][0], checkpoint, digests)
@@ -227,7 +241,11 @@ def write_drawn_result(
         "checkpoint": checkpoint,
         "data": {name: digests[name] for name in ("salmu", "zeroshot")},
         "versions": {"salmu_jax": "0.1.0", "jax": "0.10.2"},
-        "config": {"seed": 42, "evaluate": {"bootstrap": bootstrap, "idzsc_prompt": IDZSC_PROMPT, "batch_size": 256}},
+        "config": {
+            "seed": 42,
+            "evaluate": {"bootstrap": bootstrap, "idzsc_prompt": IDZSC_PROMPT, "batch_size": 256},
+            "world": WORLD,
+        },
         "command": f"salmu evaluate --model {model}",
         "device": "1 x cpu (cpu)",
     }
