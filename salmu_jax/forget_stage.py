@@ -7,6 +7,7 @@ other, and evaluated like any other:
     models/start            a copy of the checkpoint
     models/request          the model without what was asked; of several requests, models/request-001 and so on
     results/, stages/ ...   as in every work directory
+    .salmu-5f1c...          the cell of a run, while it runs (unlearning/cells.py)
     request.json, .html     the answer to a request: request-001.json and so on
     requests.json, .html    of several requests: what each cost, and what came back of earlier ones
 
@@ -16,6 +17,7 @@ Since stages reuse what is complete, the same command goes on wherever it was ki
 from __future__ import annotations
 
 import collections
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,20 +36,35 @@ from salmu_jax.runtime.directories import new_directory
 from salmu_jax.runtime.errors import InputError, disk_refusals
 from salmu_jax.runtime.interrupts import orderly
 from salmu_jax.runtime.json_reader import read_json
-from salmu_jax.runtime.messages import listed
+from salmu_jax.runtime.messages import did_you_mean, listed
 from salmu_jax.runtime.workspace import Workspace, provenance, say
 from salmu_jax.stages import Stages
 from salmu_jax.unlearning import view
+from salmu_jax.unlearning.runs import OWN
 
 METHOD = "pinned_surrogates"  # unless --method names another
 # How many pairs of a request it sees where the config does not say: 300 steps. A single attribute has so few rows that the
 # passes of its own setting would be 5 steps, which hurt what is around it and end before the pins have pulled that back.
 PAIRS = 28_800
+# Methods that leave what was asked in the model, or leave no model.
+_NO_ANSWERS = {
+    "relearn": "trains on what is to be forgotten",
+    "no_op": "changes nothing",
+    "random_weights": "leaves nothing of the model",
+}
 START, REQUEST, TOGETHER = "start", "request", "together"
 ASKED = "asked.json"
 
 # What is taken over from the checkpoint's manifest: what loading needs, and its descent.
 _KEPT = ("schema", "digest", "architecture", "activation", "image", "tokenizer", "leaves", "files", "parent", "root")
+
+
+class AnswerWorkspace(Workspace):
+    """The output of requests. A cell in it, with copies of personal data that a kill leaves, is removed together with it."""
+
+    @property
+    def place_of_cells(self) -> Path:
+        return self.root.resolve()
 
 
 class Step(NamedTuple):
@@ -83,12 +100,14 @@ class Forgetting:
         several: bool = False,
         together: bool = False,
     ):
+        check_method(config, method)
         from salmu_jax.models.build import make_clip
         from salmu_jax.training.checkpoint import check_architecture, read_manifest
 
         datasets = Path(config.datasets_dir) if config.datasets_dir else Path(config.workdir) / "datasets"
         need(datasets, "salmu build")
         self._output, self._checkpoint, self._several, self._together = output, checkpoint, several, together
+        self._check_place(Workspace(config))
         columns = {
             split: view.read_columns(datasets, f"salmu/{split}", "identity_id", "data_field") for split in TARGETS
         }
@@ -99,10 +118,15 @@ class Forgetting:
         self._check_output()
         rows = collections.Counter(zip(columns["forget"]["identity_id"], columns["forget"]["data_field"], strict=True))
         self._config = output_config(config, datasets, output, method, self._steps, rows)
-        self.workspace = Workspace(self._config)
+        self.workspace = AnswerWorkspace(self._config)
         self.stages = Stages(self.workspace)
         self.stages.check_config()
-        self.stages.unlearning.describe(*self.stages.runs.values())
+        try:
+            self.stages.unlearning.describe(*self.stages.runs.values())
+        except InputError as error:  # the runs have the fields that the config has for the method
+            runs = "|".join(step.run for step in self._steps)
+            line = re.sub(rf"unlearn\.runs\.({runs})\b", f"unlearn.methods.{method_field(method)}", str(error))
+            raise InputError(line) from error
 
     def run(self) -> Path:
         """Makes the models, evaluates them and writes the answers; returns the page to read first."""
@@ -130,11 +154,19 @@ class Forgetting:
             "requests": [one.to_json() for one in self._asked],
         }
 
+    def _check_place(self, around: Workspace) -> None:
+        """Raises InputError if the output lies in an input, or in another output of the work directory ``around``."""
+        places = {Path(path): "which the config names" for path in around.hidden if Path(path) != around.root}
+        places |= dict.fromkeys([around.world, *around.outputs], f"an output in the work directory {around.root}")
+        places |= {around.datasets: "the data sets", self._checkpoint: "the checkpoint"}
+        place = self._output.resolve()
+        for path, what in reversed(places.items()):
+            if place.is_relative_to(path.resolve()):
+                raise InputError(f"lies in {path}, {what}; name a directory elsewhere", self._output)
+
     def _check_output(self) -> None:
         """Raises InputError if the output is not empty, and not of these requests."""
         output = self._output
-        if output.resolve().is_relative_to(self._checkpoint.resolve()):
-            raise InputError("lies in the checkpoint; name a directory elsewhere", output)
         if not output.exists() or (output.is_dir() and _is_empty(output)):
             return
         try:
@@ -226,6 +258,30 @@ class Forgetting:
         return People(splits, found.images, lambda texts: encode_texts(clip, params, tokenizer, texts))
 
 
+def method_field(method: str) -> str:
+    """Returns the name of a method in ``unlearn.methods``: its own, or that of its file."""
+    return Path(method.rpartition(":")[0]).stem if method.endswith(".py") or ":" in method else method
+
+
+def check_method(config: Any, method: str) -> None:
+    """Raises InputError for a method that is not there or cannot answer, or an unknown field, without loading its code."""
+    from salmu_jax.unlearning.isolation import method_names
+
+    name = method_field(method)
+    if method == name and method not in (known := method_names()):
+        hint = did_you_mean(method, known)
+        message = f"unknown unlearning method {method!r}; {hint + ' ' if hint else ''}There are: {', '.join(known)}"
+        raise InputError(message, "--method")
+    if method in _NO_ANSWERS:
+        raise InputError(f"{method} {_NO_ANSWERS[method]}, so it answers no request; name another", "--method")
+    from salmu_jax.unlearning.hyper import FIELDS
+
+    given = config_lib.to_json(config.unlearn.methods).get(name) or {}
+    for field in (field for field in given if field not in (*FIELDS, *OWN)):
+        hint = did_you_mean(field, FIELDS) or f"known: {', '.join(FIELDS)}; the method's own are in 'options'"
+        raise InputError(f"no field {field!r}; {hint}", f"unlearn.methods.{name}")
+
+
 def steps_of(asked: Sequence[Asked], several: bool, together: bool) -> list[Step]:
     if together:
         return [Step(TOGETHER, tuple(asked))]
@@ -246,8 +302,7 @@ def output_config(
     ``rows`` counts the rows of ``forget`` of each (identity, attribute) pair.
     """
     values = config_lib.to_json(config)
-    name = Path(method.rpartition(":")[0]).stem if method.endswith(".py") or ":" in method else method
-    fields = values["unlearn"]["methods"].get(name, {})
+    fields = values["unlearn"]["methods"].get(method_field(method), {})
     runs, parent = {}, START
     for step in steps:
         pairs = answers.associations_of(step.asked)

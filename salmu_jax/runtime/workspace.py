@@ -88,6 +88,11 @@ class Workspace:
         return self.root
 
     @property
+    def place_of_cells(self) -> Path:
+        """The directory to make the cells of methods in, see ``unlearning/cells.py``: beside the work directory."""
+        return self.outermost.resolve().parent
+
+    @property
     def hidden(self) -> list[str]:
         """The directories that must stay hidden from methods."""
         config = self.config

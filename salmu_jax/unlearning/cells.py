@@ -1,13 +1,14 @@
 """Makes cells: the directories that methods run in, which exist only while they run.
 
-A *cell* lies outside the work directory, and has a random name::
+A *cell* lies beside the work directory, or in it for ``salmu forget`` (``Workspace.place_of_cells``), and has a random name::
 
     .salmu-5f1c.../view/    what the method may read (view.py)
     .salmu-5f1c.../run/     what it writes: its checkpoints, and then its model
 
 The checkpoints of a stopped run move into the cell before it resumes, and back to ``models/NAME.state`` when it stops again.
 ``models/NAME.cell.json`` names the cell in use. After a kill, the next command moves the checkpoints back (:func:`recover`).
-It also names the work directory, since a copy of the work directory must not use the cell.
+It also names the work directory, since a copy of the work directory must not use the cell. Cells in a work directory are
+copied, moved and removed with it; those that no record names are removed.
 """
 
 from __future__ import annotations
@@ -40,6 +41,20 @@ def recover(workspace: Workspace, name: str = "*") -> None:
 
     The work directory must be locked.
     """
+    _recover_recorded(workspace, name)
+    if name == "*" and _in_work_directory(workspace):
+        for cell in filter(
+            _is_cell, workspace.root.glob(".salmu-*")
+        ):  # of the work directory that this one is a copy of
+            _wait_for_end(cell)
+            shutil.rmtree(cell, ignore_errors=True)
+
+
+def _in_work_directory(workspace: Workspace) -> bool:
+    return workspace.place_of_cells == workspace.root.resolve()
+
+
+def _recover_recorded(workspace: Workspace, name: str) -> None:
     for record in (workspace.root / "models").glob(f"{name}.cell.json"):
         name = record.name.removesuffix(".cell.json")
         try:
@@ -53,6 +68,8 @@ def recover(workspace: Workspace, name: str = "*") -> None:
             record.unlink(missing_ok=True)
             continue
         cell = Path(str(known.get("cell"))) if isinstance(known, dict) else None
+        if cell is not None and _in_work_directory(workspace) and not _is_cell(cell):
+            cell = workspace.root / cell.name  # the work directory was moved
         if cell is not None and _is_cell(cell):
             _wait_for_end(cell)
             close_cell(workspace, name, cell)
@@ -146,16 +163,18 @@ def is_owner(workspace: Workspace, owner: Any) -> bool:
 
 
 def _places_for_cells(workspace: Workspace) -> list[Path]:
-    """Returns where to make cells: beside the work directory, on its file system, or else among the system's temporary
-    directories; or only in ``SALMU_CELLS``.
+    """Returns where to make cells: in the place of the workspace, or else, unless that is the work directory itself, among
+    the system's temporary directories; or only in ``SALMU_CELLS``.
     """
     if chosen := os.environ.get(PLACE):
         place = Path(chosen).expanduser().absolute()
         if place.resolve().is_relative_to(workspace.outermost.resolve()):
             raise InputError(f"{chosen!r} is in the work directory, which methods are kept apart from", PLACE)
         return [place]
+    if _in_work_directory(workspace):
+        return [workspace.place_of_cells]
     temporary = [Path(path) for path in (os.environ.get("TMPDIR"), "/tmp") if path]
-    return [workspace.outermost.resolve().parent, *temporary]
+    return [workspace.place_of_cells, *temporary]
 
 
 def _is_cell(cell: Path) -> bool:

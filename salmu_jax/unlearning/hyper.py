@@ -115,3 +115,12 @@ def sgd_optimizer(hyper: Hyper, momentum: float) -> optax.GradientTransformation
     decay = optax.add_decayed_weights(hyper.weight_decay, decay_mask)
     sgd = optax.chain(*map(make_link, hyper.chain), *clip, decay, optax.sgd(schedule, momentum or None))
     return optax.with_extra_args_support(sgd)
+
+
+# The fields of a method in a config. The number of steps follows from 'epochs'.
+FIELDS = (
+    "preset",
+    "budget",
+    *(field.name for field in dataclasses.fields(Hyper) if field.name != "total_steps"),
+    "freeze",
+)

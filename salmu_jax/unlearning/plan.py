@@ -12,20 +12,12 @@ from salmu_jax.runtime.messages import did_you_mean, listed
 from salmu_jax.training.loop import steps_of
 from salmu_jax.unlearning import registry
 from salmu_jax.unlearning.freeze import FREEZE, TRAIN, Rules
-from salmu_jax.unlearning.hyper import BUDGETS, EPOCHS, Hyper
+from salmu_jax.unlearning.hyper import BUDGETS, EPOCHS, FIELDS, Hyper
 from salmu_jax.unlearning.method import Method
 from salmu_jax.unlearning.options import describe_options
 from salmu_jax.unlearning.permission import RETAIN
 from salmu_jax.unlearning.stream_batches import forget_step_size, step_sizes
 from salmu_jax.unlearning.streams import Stream
-
-# The fields of a method in a config. The number of steps follows from 'epochs'.
-FIELDS = (
-    "preset",
-    "budget",
-    *(field.name for field in dataclasses.fields(Hyper) if field.name != "total_steps"),
-    "freeze",
-)
 
 
 @dataclasses.dataclass(frozen=True)

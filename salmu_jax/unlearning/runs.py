@@ -35,7 +35,7 @@ from salmu_jax.unlearning.view import PERMITTED_RETAIN
 METHODS, RUNS = "unlearn.methods", "unlearn.runs"
 
 _SEEDS = 2**32
-_OWN = ("method", "seed", "parent", "forget", "retain", "sweep")  # the fields of the run itself, not of its method
+OWN = ("method", "seed", "parent", "forget", "retain", "sweep")  # the fields of the run itself, not of its method
 _OF_SWEEP = ("sweep", "selected")  # attributes that only runs of a sweep's choice have
 
 
@@ -215,7 +215,7 @@ def _fields(
     name: str, method: str, fields: Mapping[str, Any], where: str
 ) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
     """Returns the fields of a run's method, and what is recorded of the sweep that chose them, if one did."""
-    own = {key: value for key, value in fields.items() if key not in _OWN}
+    own = {key: value for key, value in fields.items() if key not in OWN}
     if "sweep" not in fields:
         return own, None
     if own:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from salmu_jax.unlearning import view
+from salmu_jax import config as config_lib
+from salmu_jax import forget_stage
+from salmu_jax.runtime import processes
+from salmu_jax.runtime.errors import InputError
+from salmu_jax.unlearning import cells, registry, view
 
+CONFIG = Path(__file__).with_name("quick.py")
 METHOD = ("--method", "delete")
 SPLITS = ("forget", "holdout_association", "holdout_identity")
 
@@ -183,9 +189,13 @@ def test_all_requests_of_a_file_can_be_answered_by_one_run(salmu, asking, reques
         (["--attribute", "iban"], ["--identity or --requests: one of them says"]),
         (["--identity", "{whole}", "--together"], ["--together: goes with a file of requests"]),
         (["--identity", "{whole}", "--checkpoint", "{elsewhere}"], ["{elsewhere}: not a model directory"]),
-        (["--identity", "{whole}", "--method", "erase"], ["unknown unlearning method 'erase'"]),
+        (["--identity", "{whole}", "--method", "erase"], ["--method: unknown unlearning method 'erase'"]),
+        (["--identity", "{whole}", "--method", "relearn"], ["--method: relearn trains on what is to be forgotten"]),
+        (["--identity", "{whole}", "--method", "no_op"], ["--method: no_op changes nothing, so it answers no request"]),
         (["--identity", "{whole}", "--config.model.image_size=64"], ["another architecture", "image_size is 16, not 64"]),
-        (["--identity", "{whole}", "--config.unlearn.methods.delete.epoch=1"], ["no field 'epoch'", "'epochs'"]),
+        (["--identity", "{whole}", "--config.unlearn.methods.delete.epoch=1"],
+         ["unlearn.methods.delete: no field 'epoch'", "'epochs'"]),
+        (["--identity", "{whole}", "--config.unlearn.methods.delete.epochs=-1"], ["unlearn.methods.delete.epochs: must be"]),
         (["--identity", "{whole}", "--workdir", "{elsewhere}"], ["not there yet; run 'salmu build' first"]),
     ],
 )  # fmt: skip
@@ -197,6 +207,46 @@ def test_what_is_asked_wrongly_is_one_line_and_makes_nothing(salmu, asking, peop
     refused = salmu.run(*asking, *(one.format(**known) for one in arguments), "--output", output)
     refused.assert_bad_input(*(word.format(**known) for word in words))
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "what"),
+    [
+        ("datasets/answer", "the data sets"),
+        ("world/answer", "an output in the work directory"),
+        ("models/answer", "an output in the work directory"),
+        ("models/compromised/answer", "the checkpoint"),
+    ],
+)
+def test_an_output_lies_in_no_input(salmu, asking, people, bench, place, what):
+    output = bench[0] / place
+    refused = salmu.run(*asking, "--identity", people[0], "--output", output)
+    refused.assert_bad_input(f"{output}: lies in {output.parent}, {what}", "name a directory elsewhere")
+    assert not output.exists()
+
+
+def test_a_wrong_method_or_field_is_refused_before_any_process_starts(monkeypatch):
+    monkeypatch.setattr(processes, "run", lambda *_, **__: pytest.fail("a process was started"))
+    config = config_lib.load_config(str(CONFIG), ["unlearn.methods.delete.epoch=1"])
+    for method in ("delete", "erase", *forget_stage._NO_ANSWERS):
+        with pytest.raises(InputError):
+            forget_stage.check_method(config, method)
+    forget_stage.check_method(config, "cliperase")
+    assert set(forget_stage._NO_ANSWERS) <= set(registry.METHODS)
+
+
+def test_what_a_kill_leaves_is_in_the_output(salmu, asking, people, tmp_path):
+    output = tmp_path / "answer"
+    running = salmu.start(*asking, "--identity", people[0], "--output", output)
+    running.wait_for(lambda: list(output.glob(".salmu-*/run")))
+    running.interrupt(signal.SIGKILL)
+    running.wait()
+    assert [path.name for path in tmp_path.iterdir()] == ["answer"]
+    config = config_lib.load_config(str(CONFIG), [f"workdir={output}"])
+    workspace = forget_stage.AnswerWorkspace(config)
+    with workspace.locked():
+        cells.recover(workspace)
+    assert not list(output.glob(".salmu-*"))
 
 
 def test_an_output_that_is_somebody_elses_is_left_alone(salmu, asking, people, answered, tmp_path):

@@ -33,6 +33,7 @@ def workspace(tmp_path):
     return types.SimpleNamespace(
         root=root,
         outermost=root,
+        place_of_cells=tmp_path.resolve(),
         hidden=[],
         datasets=root / "datasets",
         world=root / "world",
@@ -84,6 +85,31 @@ def test_a_copy_of_a_work_directory_leaves_the_cell_of_the_original_alone(worksp
     cells.recover(workspace)
     assert (workspace.model_state("delete") / "200" / "array").exists()
     assert not cell.exists()
+
+
+def test_a_cell_in_its_work_directory_is_moved_copied_and_removed_with_it(workspace, tmp_path):
+    def within(root):
+        inner = types.SimpleNamespace(**{**vars(workspace), "root": root, "place_of_cells": root.resolve()})
+        inner.model_state = lambda name: root / "models" / f"{name}.state"
+        return inner
+
+    original = within(workspace.root)
+    cell = cells.make_cell(original, "delete")
+    assert cell.parent == workspace.root.resolve()
+    (cell / child.STATE / "200").mkdir(parents=True)
+    (workspace.root / ".salmu-mine").mkdir()
+
+    copy = within(tmp_path / "copy")
+    shutil.copytree(workspace.root, copy.root)
+    cells.recover(copy)
+    assert sorted(path.name for path in copy.root.iterdir()) == [".salmu-mine", "models"]
+    assert (cell / child.STATE / "200").is_dir()
+
+    moved = within(tmp_path / "moved")
+    workspace.root.rename(moved.root)
+    cells.recover(moved)
+    assert (moved.model_state("delete") / "200").is_dir()
+    assert sorted(path.name for path in moved.root.iterdir()) == [".salmu-mine", "models"]
 
 
 def test_a_cell_is_opened_with_its_owner(workspace, monkeypatch):
