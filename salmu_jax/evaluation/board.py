@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from salmu_jax.evaluation.checks import Result, is_copy_by_declaration
-from salmu_jax.evaluation.registry import COLUMNS
+from salmu_jax.evaluation.registry import COLUMNS, measured
 from salmu_jax.evaluation.rows import RowScores
 from salmu_jax.foundation import REQUIRED
 from salmu_jax.runtime.messages import listed
@@ -68,6 +68,12 @@ def incomparable(result: Result, reference: Result) -> list[str]:
         own[f"protocol.metrics.{key}"], other[f"protocol.metrics.{key}"] = versions[key], known[key]
     fields = [field for field in sorted(other.keys() | own.keys()) if other.get(field) != own.get(field)]
     return [f"{safe_text(f, 80)} {brief(own.get(f))} instead of {brief(other.get(f))}" for f in fields]
+
+
+def lacking(result: Result, references: Sequence[Result]) -> list[str]:
+    """Returns the metrics that all references have and a result lacks: a failure that they would show is not seen."""
+    own, *others = ([metric.key for metric in measured(one["protocol"])] for one in (result, *references))
+    return [key for key in others[0] if key not in own and all(key in other for other in others)]
 
 
 def shared_problems(rows: RowScores, clean: RowScores) -> Iterator[str]:

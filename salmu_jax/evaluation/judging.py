@@ -12,11 +12,13 @@ from salmu_jax.evaluation.verdicts import (
     GRADE,
     GRADES,
     IMPRECISE,
+    INEFFECTIVE,
     LABEL,
     MEANINGS,
     MILDER,
     PROBED_BY,
     RULES,
+    SUPERFICIAL,
     UNDETERMINED,
     Rule,
     cases_of,
@@ -55,8 +57,9 @@ class Judgement:
     """The verdicts on a method: its failures, or else its grade, or ``undetermined``.
 
     ``reasons``: a sentence with figures for each verdict, which also says where an interval straddles a line. ``grade``:
-    None where there is a failure or something was not measured. Its verdict is qualified (``precise as far as measured``)
-    where ``unprobed`` names what could show that it is superficial, and was not measured. ``labels``: verdicts of the kind
+    None where there is a failure or something was not measured. ``unprobed`` names what could show that the model is
+    superficial, and was not measured; beside a failure, only what was measured of Compromised. A grade is then qualified
+    (``precise as far as measured``), and the reasons say so. ``labels``: verdicts of the kind
     ``label``. ``statistics``: None where not defined. ``intervals``: those of statistics that were given.
     """
 
@@ -80,7 +83,7 @@ def judge(values: Figures, intervals: Intervals, references: Mapping[str, Figure
         known, its level is taken as 0.
     """
     case = _Case(values, intervals, references)
-    grade, unprobed = None, case.unprobed()
+    grade, unprobed = None, tuple[str, ...]()
     if case.found["leakage_removed"] is None:
         reasons = {UNDETERMINED: case.no_leakage()}
         doubts: list[str] = []
@@ -88,10 +91,13 @@ def judge(values: Figures, intervals: Intervals, references: Mapping[str, Figure
         failures = [name for name in FAILURE_MODES if case.holds(name) and not case.holds(MILDER.get(name))]
         doubts = [name for name in FAILURE_MODES if case.uncertain(name) and not case.holds(MILDER.get(name))]
         if failures:
+            unprobed = () if {INEFFECTIVE, SUPERFICIAL} & {*failures} else case.withheld()
             reasons = {name: case.why_failed(name) for name in failures}
+            reasons[failures[-1]] += _as_far_as(unprobed)
         elif unmeasured := case.unmeasured():
             reasons = {UNDETERMINED: f"No failure is seen, but {join(unmeasured)} could not be judged."}
         else:
+            unprobed = case.unprobed()
             grade = next(name for name in GRADES if name == IMPRECISE or case.holds(name))
             doubts += [name for name in GRADES[: GRADES.index(grade) + 1] if case.uncertain(name)]
             reasons = {qualified(grade) if unprobed else grade: case.why_graded(grade)}
@@ -100,7 +106,7 @@ def judge(values: Figures, intervals: Intervals, references: Mapping[str, Figure
         verdicts=tuple(reasons),
         reasons=_with_doubts(reasons, straddles),
         grade=grade,
-        unprobed=unprobed if grade else (),
+        unprobed=unprobed,
         labels=tuple(name for name in names_of(LABEL) if case.holds(name)),
         statistics={name: None if found is None else found[0] for name, found in case.found.items()},
         intervals=case.intervals,
@@ -118,6 +124,12 @@ def _with_doubts(reasons: Mapping[str, str], straddles: Sequence[Straddle]) -> t
     if others := [straddle.describe() for straddle in straddles if straddle.verdict not in said]:
         sentences[[*sentences][-1]] += f" Not ruled out: {join(others)}."
     return tuple(sentences.values())
+
+
+def _as_far_as(unprobed: Sequence[str]) -> str:
+    """Returns a sentence that names what was not measured, and nothing if there is nothing to name."""
+    verb = "was" if len(unprobed) == 1 else "were"
+    return f" This is as far as measured: {join(unprobed)} {verb} not." if unprobed else ""
 
 
 class _Case:
@@ -197,6 +209,12 @@ class _Case:
         """Returns what could show that a model is superficial, and was not measured."""
         return tuple(title for name, title in PROBED_BY.items() if self.found[name] is None)
 
+    def withheld(self) -> tuple[str, ...]:
+        """Returns those of :meth:`unprobed` that were measured of Compromised."""
+        known = self._references[COMPROMISED]
+        there = {name for name in PROBED_BY if any(known.get(key) is not None for key in STATISTICS[name].figures)}
+        return tuple(title for name, title in PROBED_BY.items() if name in there and title in self.unprobed())
+
     def why_graded(self, name: str) -> str:
         """Returns the meaning of a grade, the statistics that grades ask for, and what the next better grade would ask."""
         rules = rules_of(name) or rules_of(GRADES[-2])
@@ -204,10 +222,7 @@ class _Case:
         for better in GRADES[: GRADES.index(name)][-1:]:
             missed = [rule.describe() for rule in rules_of(better) if not rule.holds(self._value(rule))]
             sentence += f" {better.capitalize()} asks for {join(missed)}."
-        if unprobed := self.unprobed():
-            verb = "was" if len(unprobed) == 1 else "were"
-            sentence += f" This is as far as measured: {join(unprobed)} {verb} not."
-        return sentence
+        return sentence + _as_far_as(self.unprobed())
 
     def _fact(self, statistic: str, line: str = "") -> str:
         """Returns ``43.3% of the leakage is removed, less than 90% (RetFail MRR 0.2135; Clean 0.003, Compromised 0.386)``."""

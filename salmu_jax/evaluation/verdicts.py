@@ -53,7 +53,7 @@ MILDER = {
     SUPERFICIAL: INEFFECTIVE,
 }
 PROBED_BY = {"indirect_left": "indirect queries", "relearn_left": "relearning"}  # without which a grade is qualified
-_QUALIFIED = " as far as measured"
+AS_FAR_AS = " as far as measured"
 
 _WORDS = {"<": "less than", "<=": "at most", ">": "more than", ">=": "at least"}
 _ROUNDING = 1e-9  # of a statistic: 0.638 - 0.628 is not quite 1 point
@@ -257,12 +257,12 @@ def cases_of(name: str) -> tuple[tuple[Rule, ...], ...]:
 
 def qualified(grade: str) -> str:
     """Returns the verdict of a grade that rests on no probes: ``precise as far as measured``."""
-    return grade + _QUALIFIED
+    return grade + AS_FAR_AS
 
 
 def unqualified(verdict: str) -> str:
     """Returns a verdict without the qualification of its grade."""
-    return verdict.removesuffix(_QUALIFIED)
+    return verdict.removesuffix(AS_FAR_AS)
 
 
 def names_of(kind: str) -> tuple[str, ...]:

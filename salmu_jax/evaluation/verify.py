@@ -211,6 +211,8 @@ def _compare(usable: Sequence[Verified], references: Sequence[str]) -> None:
         for one in (clean, compromised):
             one.problems += board.exchange_problems(clean.result, compromised.result)
     for one in usable:
+        if clean and compromised and (keys := board.lacking(one.result, [clean.result, compromised.result])):
+            one.checked.append(f"it lacks {listed(keys, 3)}, which Clean's and Compromised's results have")
         one.checked.append(f"beside {len(usable) - 1} other{'s' if len(usable) != 2 else ''}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from salmu_jax.evaluation import evidence
-from salmu_jax.evaluation.board import data_fields, incomparable, missing_references
+from salmu_jax.evaluation.board import data_fields, incomparable, lacking, missing_references
 from salmu_jax.evaluation.checks import REFERENCES
 from salmu_jax.evaluation.judging import Straddle, judge
 from salmu_jax.evaluation.metric import Metric
@@ -35,12 +35,13 @@ from salmu_jax.foundation import TITLES
 from salmu_jax.report.titles import row_title, run_record, title_of
 from salmu_jax.runtime.errors import InputError
 from salmu_jax.runtime.files import sha256_json
+from salmu_jax.runtime.messages import listed
 
 SCHEMA = "salmu_jax.leaderboard/2"
 CONTROLS = ("no_op", "random_weights")  # methods that calibrate the board: nothing unlearned, everything destroyed
 ORDERING = (
     "The references come first; then methods by grade (precise, nearly precise, imprecise, undetermined, and those with a "
-    "failure; of one grade, those that were not probed last), then by the number of failures (a partial one counts half), "
+    "failure; of these, those that were not probed last), then by the number of failures (a partial one counts half), "
     "then by the distance of (forgetting, utility kept) from the ideal point (1, 1), then by name. Forgetting is the share of "
     "the leakage removed. Utility kept is the mean of three shares: of Compromised's GenKnow, and of the similarity and the "
     "retrieval kept on the worse-off holdout. All are clipped to [0, 1]."
@@ -83,6 +84,13 @@ def build_leaderboard(results: Sequence[dict[str, Any]], rows: Mapping[str, RowS
         " maker's word."
         for row in methods
         if not (row["provenance"]["checkpoint"] or {}).get("parent")
+    ]
+    required = [by_model["clean"], by_model["compromised"]]
+    caveats += [
+        f"{row_title(row)} lacks {listed(keys, 3)}, which Clean and Compromised have, so its verdicts are as far as measured;"
+        " evaluate it with the probes that they were evaluated with."
+        for row in methods
+        if (keys := lacking(by_model[row["model"]], required))
     ]
     return {
         "schema": SCHEMA,

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from salmu_jax.evaluation.verdicts import PRECISE, unqualified
+from salmu_jax.evaluation.verdicts import AS_FAR_AS, PRECISE, unqualified
 from salmu_jax.foundation import BY_NAME
 from salmu_jax.report.titles import row_title
 from salmu_jax.runtime.text import safe_text
@@ -128,4 +128,6 @@ def _verdict(row: dict[str, Any]) -> tuple[str, str]:
         return f"target of {BY_NAME[row['role']].target_of}", _DIM
     doubtful = {one["verdict"] for one in row["straddles"] if one["holds"]}
     verdicts = [f"{name} (?)" if unqualified(name) in doubtful else name for name in row["verdicts"]]
+    if row["unprobed"] and row["grade"] is None:
+        verdicts[-1] += AS_FAR_AS  # a grade says it itself
     return ", ".join(verdicts), _GREEN if PRECISE in row["verdicts"] else _YELLOW

@@ -378,8 +378,15 @@ def test_a_grade_without_probes_says_how_far_it_goes():
     found = at(similarity=0.94, **{"Relearn@whole": None})
     assert found.verdicts == ("nearly precise as far as measured",)
     assert found.reasons[0].endswith(" This is as far as measured: relearning was not.")
-    assert at(removed=0.5, **UNPROBED).unprobed == ()  # a failure needs no more
+    assert at(removed=0.5, **UNPROBED).unprobed == ()  # this failure needs no more
     assert at(**{"Relearn@whole": None, "IndirectLeak@whole": 0.1}).verdicts == ("superficial",)
+    found = at(similarity=0.05, **UNPROBED)
+    assert (found.verdicts, found.grade) == (("over-generalised",), None)
+    assert found.unprobed == ("indirect queries", "relearning")
+    assert found.reasons[0].endswith(" This is as far as measured: indirect queries and relearning were not.")
+    nobody = judge_published("CLIPErase")  # where no reference was probed either
+    assert nobody.unprobed == ()
+    assert "as far as measured" not in nobody.reasons[0]
     doubt = at(intervals={"leakage_removed": (0.985, 1.0)}, **UNPROBED)
     assert "Not certain: precise (98.5% to all of the leakage removed; the line is 99%)." in doubt.reasons[0]
     assert "Not ruled out" not in doubt.reasons[0]

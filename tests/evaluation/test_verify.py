@@ -17,9 +17,9 @@ import pytest
 
 from salmu_jax import cli
 from salmu_jax.evaluation.aggregate import aggregate
-from salmu_jax.evaluation.board import suspects
+from salmu_jax.evaluation.board import lacking, suspects
 from salmu_jax.evaluation.caveats import caveats
-from salmu_jax.evaluation.registry import METRICS, columns_of
+from salmu_jax.evaluation.registry import METRICS, SCHEMA_2, columns_of
 from salmu_jax.evaluation.result import seal
 from salmu_jax.evaluation.rows import write_rows
 from salmu_jax.evaluation.schema import SHOWN
@@ -759,6 +759,21 @@ def test_one_result_alone_is_compared_with_the_references_beside_it(board):
     one = verify_results([board.path("finetuning")])[0]
     assert not one.problems
     assert "; alone: only beside Clean's and Compromised's" in one.lines()[0]
+
+
+def test_what_a_result_lacks_and_both_references_have_is_named(board, monkeypatch):
+    def of(*keys):
+        return {"protocol": {"metrics": {**SCHEMA_2, **dict.fromkeys(keys, 1)}}}
+
+    both = [of("IndirectLeak", "MIA_CSA_AUC"), of("MIA_CSA_AUC", "IndirectLeak")]
+    assert lacking(of(), both) == ["IndirectLeak", "MIA_CSA_AUC"]
+    assert lacking(of("IndirectLeak", "Relearn"), both) == ["MIA_CSA_AUC"]
+    assert not lacking(of(), [both[0], of()])
+
+    monkeypatch.setattr("salmu_jax.evaluation.board.lacking", lambda one, _: ["Relearn"] * (one["model"] == "delete"))
+    found = {one.result["model"]: one.lines()[0] for one in verify_results(board.paths())}
+    assert "; it lacks Relearn, which Clean's and Compromised's results have; " in found["delete"]
+    assert "it lacks" not in found["finetuning"]
 
 
 def test_weights_from_elsewhere_are_compared_by_their_sha256(board):

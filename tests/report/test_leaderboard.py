@@ -9,7 +9,9 @@ import math
 
 import pytest
 
+from salmu_jax.evaluation.registry import SCHEMA_2
 from salmu_jax.evaluation.verdicts import FAILURE_MODES, GRADES, RULES
+from salmu_jax.report import table
 from salmu_jax.report.findings import findings
 from salmu_jax.report.leaderboard import build_leaderboard
 from salmu_jax.report.table import WIDTH, format_table, print_table
@@ -255,6 +257,25 @@ def test_what_an_interval_leaves_open_is_said_in_table_and_findings(results):
     assert format_table(board).count("(?)") == 2  # the verdict's, and the legend's
     assert "straddles its line" in " ".join(format_table(board).split())
     assert findings(board)[1].startswith("precise is precise as far as measured, though not with certainty.")
+
+
+def test_a_result_that_lacks_what_the_references_have_is_marked(results):
+    whole = {**SCHEMA_2, "IndirectLeak": 1, "IndirectLeak@whole": 1}
+    for result in results:
+        if result["model"] != "delete":
+            result["protocol"]["metrics"] = whole
+    caveats = [line for line in build_leaderboard(results)["caveats"] if " lacks " in line]
+    assert len(caveats) == 1
+    assert "lacks IndirectLeak, IndirectLeak@whole, which Clean and Compromised have" in caveats[0]
+    row = {
+        "role": "method",
+        "verdicts": ["over-generalised"],
+        "straddles": [],
+        "grade": None,
+        "unprobed": ["relearning"],
+    }
+    assert table._verdict(row)[0] == "over-generalised as far as measured"
+    assert table._verdict({**row, "unprobed": []})[0] == "over-generalised"
 
 
 def test_controls_are_known_by_their_method(results, build_result):
