@@ -121,19 +121,19 @@ class Chain:
             if not problems and not self.currency.made_here(stage, directory, manifest.get("identity")):
                 problems.append(f"is not the model that '{stage}' made here")
             if manifest.get("name") != name:
-                problems.append(f"is the model {manifest.get('name')!r}, not {name!r}")
+                problems.append(f"its manifest names the model {manifest.get('name')!r}, not {name!r}")
             made = manifest.get("data") if isinstance(manifest.get("data"), dict) else {}
             problems += [f"was made of other data ({key})" for key in data if key in made and made[key] != data[key]]
             if name in foundation.NAMES:
                 config = manifest.get("config") if isinstance(manifest.get("config"), dict) else {}
                 seed = config.get("seed", self.config.seed)
                 if seed != self.config.seed:
-                    problems.append(f"is of seed {seed}, not {self.config.seed}")
+                    problems.append(f"was trained with the seed {seed}, not {self.config.seed}")
             elif parent := self._other_parent(manifest):
                 problems.append(f"was made of another {_shown(parent)} than models/{parent}")
         if problems:
             again = "import it again" if imported else f"'{command}' makes it again"
-            raise InputError(f"{listed(problems)}; {again}", directory)
+            raise InputError(f"{listed(problems, separator='; ')}; {again}", directory)
         return manifest
 
     def _other_parent(self, manifest: Mapping[str, Any]) -> str | None:
@@ -260,7 +260,7 @@ class Chain:
             if reasons:
                 stale.append(f"{name} ({listed(reasons, 3)}: {command})")
         if stale:
-            raise InputError(f"not of what is here now, so the report would mislead: {listed(stale)}", "results")
+            raise InputError(f"are out of date, so the report would mislead: {listed(stale)}", "results")
 
     def _stale(self, name: str, made: Mapping[str, Any]) -> tuple[list[str], str]:
         """Returns why a result is stale, and the commands that renew it."""

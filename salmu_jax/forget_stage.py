@@ -84,7 +84,7 @@ class Forgetting:
       output: the directory to make.
       method: a name that ``salmu methods`` lists, or ``FILE.py:CLASS``; its fields are those of ``unlearn.methods``.
       several: whether the output is that of a sequence, even of one request.
-      together: whether one run answers all requests, instead of a run each.
+      together: whether one run answers all requests, instead of one run per request.
 
     Raises InputError, before anything is written, for what is wrong with any of these.
     """
@@ -297,7 +297,7 @@ def output_config(
     steps: Sequence[Step],
     rows: Mapping[Association, int],
 ) -> Any:
-    """Returns the config of the output: the given one with its own directory, a run a step, and the probes of an answer.
+    """Returns the config of the output: the given one with its own directory, one run per step, and the probes of an answer.
 
     ``rows`` counts the rows of ``forget`` of each (identity, attribute) pair.
     """

@@ -3,7 +3,7 @@
     WORKDIR/sweep/NAME/
       datasets/            the validation world: rows of forget, and retain data
       models/, results/    a model and a result a trial, as in any work directory
-      trials.jsonl         a row a trial
+      trials.jsonl         one row per trial
       chosen.json          the setting chosen of each method, for runs to name
       sweep.json           the rule, what was searched, a row a setting, what was chosen
 

@@ -35,7 +35,7 @@ def _forget(options: argparse.Namespace, overrides: list[str]) -> None:
     if (options.identity is None) == (options.requests is None):
         raise InputError("one of them says what is to be forgotten", "--identity or --requests")
     if options.attribute is not None and options.identity is None:
-        raise InputError("is of the person whom --identity names; in a file, each request has its own", "--attribute")
+        raise InputError("goes with --identity; in a file of requests, each has its own attribute", "--attribute")
     if options.together and options.requests is None:
         raise InputError("goes with a file of requests, --requests FILE", "--together")
     from salmu_jax.config import load_config
@@ -119,9 +119,9 @@ FORGET = Command(
         option("--checkpoint", required=True, metavar="DIR", help="a model, such as runs/mini/models/compromised"),
         option("--identity", metavar="ID", help="the person whom the request is about, by identity_id"),
         option("--attribute", metavar="NAME", help="only this attribute of the person, such as phone_number"),
-        option("--requests", metavar="FILE", help="instead, many: a JSON list, or an object a line"),
-        option("--together", action="store_true", help="answer all of FILE by one run, instead of a run each"),
-        option("--method", metavar="NAME|FILE.py:CLASS", help="the method (pinned_surrogates)"),
+        option("--requests", metavar="FILE", help="instead, many: a JSON list, or a file with one object per line"),
+        option("--together", action="store_true", help="answer all of FILE by one run, instead of one run per request"),
+        option("--method", metavar="NAME|FILE.py:CLASS", help="the method (default: pinned_surrogates)"),
         option("--output", required=True, metavar="DIR", help="the directory to make"),
     ),
     _forget,
@@ -136,13 +136,18 @@ PLAN = Command(
             metavar="NAME",
             help="such as v5e:16x16 or v4:4x4x8, or local: the devices that are here",
         ),
-        option("--pairs", type=int, metavar="N", help="pairs of an epoch (400,000,000, as published)"),
-        option("--bytes-per-pair", type=float, metavar="N", help="an image and its caption on disk (40,000)"),
+        option("--pairs", type=int, metavar="N", help="pairs per epoch (default: 400,000,000, as published)"),
+        option(
+            "--bytes-per-pair",
+            type=float,
+            metavar="N",
+            help="bytes of an image and its caption on disk (default: 40,000)",
+        ),
         option(
             "--images-per-vcpu",
             type=float,
             metavar="N",
-            help="that a vCPU of a host decodes in a second (as this machine does now)",
+            help="images that one vCPU of a host decodes per second (default: measured on this machine)",
         ),
         option("--fast", action="store_true", help="let the compiler try less hard: sooner, and less exact"),
         option("--output", metavar="FILE", help="also write the plan as JSON"),
@@ -171,8 +176,8 @@ IMPORT = Command(
             help="instead, the model of a work directory that the stages then start from; with --config",
         ),
         option("--config", metavar="FILE", help="a config, such as configs/unlearn_vitb16.py; with --as"),
-        option("--workdir", metavar="DIR", help="the work directory (the config's workdir); with --as"),
-        option("--world-dir", metavar="DIR", help="as the stages take it, and of no effect here; with --as"),
+        option("--workdir", metavar="DIR", help="the work directory (default: the config's workdir); with --as"),
+        option("--world-dir", metavar="DIR", help="accepted as by the other commands, without effect; with --as"),
         option("--architecture", metavar="NAME", help="for weights without a config, such as ViT-B-16-quickgelu"),
         IMAGE_SIZE,
         option("--revision", metavar="SHA", help="the commit of a published model on the hub"),

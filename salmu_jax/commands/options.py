@@ -37,8 +37,8 @@ def option(*flags: str, **settings: Any) -> Option:
 CONFIG = option("--config", required=True, metavar="FILE", help="a config, such as configs/mini.py")
 WORKSPACE = (
     CONFIG,
-    option("--workdir", metavar="DIR", help="where all outputs go (the config's workdir)"),
-    option("--world-dir", metavar="DIR", help="a world in the released layout (the config's world_dir)"),
+    option("--workdir", metavar="DIR", help="where all outputs go (default: the config's workdir)"),
+    option("--world-dir", metavar="DIR", help="a world in the released layout (default: the config's world_dir)"),
 )
 RERUN = option("--rerun", action="store_true", help="remake outputs that are up to date")
 UNFINISHED = (
@@ -69,9 +69,9 @@ PROCESSES = (  # shown as a group of their own
         default="auto",
         help="join the other processes: if a launcher is found, always (as on the hosts of a TPU pod), or never",
     ),
-    option("--coordinator", metavar="HOST:PORT", help="of process 0 (or SALMU_COORDINATOR)"),
-    option("--processes", type=int, metavar="N", help="their number (or SALMU_PROCESSES)"),
-    option("--process", type=int, metavar="I", help="the index of this one, from 0 (or SALMU_PROCESS)"),
+    option("--coordinator", metavar="HOST:PORT", help="address of process 0 (default: SALMU_COORDINATOR)"),
+    option("--processes", type=int, metavar="N", help="number of processes (default: SALMU_PROCESSES)"),
+    option("--process", type=int, metavar="I", help="index of this process, from 0 (default: SALMU_PROCESS)"),
 )
 FORMATS = ("open_clip", "huggingface")
 

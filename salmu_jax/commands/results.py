@@ -49,7 +49,9 @@ def _report(options: argparse.Namespace, overrides: list[str]) -> None:
     stage |= {"--model": options.model, "--rerun": options.rerun or None}
     if options.results:
         if given := [name for name, value in stage.items() if value is not None]:
-            raise InputError("is for the report of a work directory, without result files", given[0])
+            raise InputError(
+                "goes with --config, for the report of a work directory, and not with result files", given[0]
+            )
         _report_files(options)
         return
     if given := [name for name, value in files.items() if value is not None]:
@@ -70,7 +72,7 @@ def _verify(options: argparse.Namespace, overrides: list[str]) -> None:
     if not paths:
         raise InputError("no result files (NAME.json) in it", given[0])
     if options.checkpoint is not None and len(paths) != 1:
-        raise InputError("is the model of one result; give that result alone", "--checkpoint")
+        raise InputError("needs exactly one result, the one that was measured on this checkpoint", "--checkpoint")
     workdir, checkpoint = (
         optional_model_path(options.workdir, "--workdir"),
         optional_model_path(options.checkpoint, "--checkpoint"),
@@ -122,7 +124,7 @@ VERIFY = Command(
     "check that results are what an evaluation wrote: figures from row scores, bounds, digests, descent",
     (
         option("results", nargs="+", metavar="RESULT", help="result files, or directories of them"),
-        option("--workdir", metavar="DIR", help="whose models and data sets the digests are compared with"),
+        option("--workdir", metavar="DIR", help="compare with the models and data sets of this work directory"),
         option("--checkpoint", metavar="DIR", help="the model that one result was measured on, if not in the workdir"),
     ),
     _verify,

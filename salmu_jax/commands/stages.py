@@ -116,12 +116,26 @@ BENCH = stage_command(
 GENERATE = stage_command(
     "make a world of fictitious people",
     lambda stages, options: stages.generate(),
-    option("--people", metavar="N", help="of a world of the kind 'full': how many; pairs are in proportion (774)"),
-    option("--images", metavar="DIR", help="likewise: portraits of another generator, a folder an identity"),
+    option(
+        "--people",
+        metavar="N",
+        help="for a world of the kind 'full': number of people; pairs in proportion (default: 774)",
+    ),
+    option(
+        "--images",
+        metavar="DIR",
+        help="for a world of the kind 'full': portraits of another generator, one folder per identity",
+    ),
     option("--reference", metavar="DIR", help="with --images: other people from that generator, for curation"),
-    option("--paraphrases", metavar="FILE", help="likewise: captions of a language model, a JSONL file"),
-    option("--fragile-model", metavar="DIR", help="likewise: a model that chooses the fragile set"),
-    option("--workers", metavar="N", help="processes that draw (the config's world.workers)"),
+    option(
+        "--paraphrases",
+        metavar="FILE",
+        help="for a world of the kind 'full': captions of a language model, a JSONL file",
+    ),
+    option(
+        "--fragile-model", metavar="DIR", help="for a world of the kind 'full': a model that chooses the fragile set"
+    ),
+    option("--workers", metavar="N", help="processes that draw (default: the config's world.workers)"),
     needs_model=False,
     overrides_of=_full_overrides,
 )
@@ -166,7 +180,7 @@ EVALUATE = stage_command(
         metavar="PATH",
         help="a model directory or PyTorch weights from elsewhere; give the result's --model NAME",
     ),
-    option("--architecture", metavar="NAME", help="of weights without a config, such as ViT-B-16"),
+    option("--architecture", metavar="NAME", help="for weights without a config, such as ViT-B-16"),
     IMAGE_SIZE,
     ALLOW_HALF,
     shared=True,

@@ -81,8 +81,8 @@ def _model_problems(model: Path, recorded: dict[str, Any]) -> Iterator[str]:
         yield f"{where}: its manifest is not as it was written (its seal differs); make the model again"
     if recorded.get("digest") != manifest.get("digest"):
         yield (
-            f"it is of the checkpoint {brief(recorded.get('digest'))}, {where} is {brief(manifest.get('digest'))}:"
-            " evaluate again"
+            f"it was measured on the checkpoint {brief(recorded.get('digest'))}, but {where} is the checkpoint"
+            f" {brief(manifest.get('digest'))}: evaluate again"
         )
         return
     for key in ("parent", "root", "name", "splits_read", "source", "run"):
@@ -90,7 +90,8 @@ def _model_problems(model: Path, recorded: dict[str, Any]) -> Iterator[str]:
         yield from _field_problems(recorded.get(key), there, f"provenance > checkpoint > {key}", where)
     if recorded.get("architecture") != (now := architecture_digest(manifest)):
         yield (
-            f"it is of the architecture {brief(recorded.get('architecture'))}, {where} has {brief(now)}: evaluate again"
+            f"it was measured with the architecture {brief(recorded.get('architecture'))}, but {where} has {brief(now)}:"
+            " evaluate again"
         )
     contents = read_contents(model)
     if contents and contents.get("files") and (damaged := problems(model, contents)):
@@ -103,7 +104,7 @@ def _field_problems(found: Any, there: Any, name: str, where: str) -> Iterator[s
         for key in sorted(found.keys() | there.keys()):
             yield from _field_problems(found.get(key), there.get(key), f"{name} > {safe_text(key, 60)}", where)
     elif found != there:
-        yield f"'{name}' is {brief(found)}, {where} says {brief(there)}"
+        yield f"'{name}' is {brief(found)}, but {where} says {brief(there)}"
 
 
 def _world_problems(model: Path, result: dict[str, Any]) -> Iterator[str]:
@@ -142,11 +143,17 @@ def _weights_problems(path: Path, recorded: dict[str, Any]) -> Iterator[str]:
     if not file.is_file():
         yield f"no model in {safe_text(path, None)}"
     elif (digest := sha256_file(file)) != source.get("sha256"):
-        yield f"it is of weights with the SHA-256 {brief(source.get('sha256'))}, {where} has {brief(digest)}: evaluate again"
+        yield (
+            f"it was measured on weights with the SHA-256 {brief(source.get('sha256'))}, but {where} has {brief(digest)}:"
+            " evaluate again"
+        )
     for key, what in (("shards", "weights"), ("config", "a config")):
         recorded_files = source.get(key)
         for name, wanted in recorded_files.items() if isinstance(recorded_files, dict) else ():
             other = file.parent / Path(name).name
             if (found := sha256_file(other) if other.is_file() else None) != wanted:
                 there = safe_text(other, None)
-                yield f"it is of {what} with the SHA-256 {brief(wanted)}, {there} has {brief(found)}: evaluate again"
+                yield (
+                    f"it was measured on {what} with the SHA-256 {brief(wanted)}, but {there} has {brief(found)}:"
+                    " evaluate again"
+                )

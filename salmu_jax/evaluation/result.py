@@ -126,14 +126,17 @@ def read_scores(path: str | os.PathLike, protocol: Mapping[str, Any]) -> tuple[R
 def result_files(directory: str | os.PathLike, say: Callable[[str], None]) -> list[Path]:
     """Returns the result files in a directory, by name; calls ``say`` for each file ``*.json`` that is not a result.
 
-    Hidden files, and files that are not regular, are ignored in silence. A file beside row scores of its name counts as a
-    result, however damaged: its reader says what is wrong with it.
+    Ignored in silence are hidden files, and what is no regular file, unless there are row scores of its name. A file beside
+    row scores of its name counts as a result, however damaged: its reader says what is wrong with it.
     """
     found = []
     for path in sorted(Path(directory).glob("*.json")):
-        if path.name.startswith(".") or not path.is_file():
+        if path.name.startswith("."):
             continue
-        if _may_be_result(path):
+        if not path.is_file():
+            if rows_path(path).is_file():
+                say(f"{safe_text(path, None)}: not a regular file, ignored, though its row scores are here")
+        elif _may_be_result(path):
             found.append(path)
         else:
             say(f"{safe_text(path, None)}: not a result, ignored")

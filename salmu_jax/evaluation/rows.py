@@ -14,7 +14,7 @@ import io
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -172,10 +172,19 @@ def _check_names(
     """Raises InputError if the file holds an array twice, lacks one, or holds one that is not expected."""
     names = [info.filename for info in archive.infolist()]
     wanted = {f"{name}.npy" for name in columns}
-    odd = wanted - set(names) if others else wanted.symmetric_difference(names)
-    if len(names) != len(set(names)) or len(names) > MAX_ARRAYS or odd:
-        shown = sorted(odd) or ["an array twice" if len(names) <= MAX_ARRAYS else f"{len(names):,} arrays"]
-        raise InputError(f"other arrays than row scores have: {listed((ascii(name)[1:60] for name in shown), 3)}", path)
+    missing, strange = wanted - set(names), set() if others else set(names) - wanted
+
+    def shown(arrays: Iterable[str]) -> str:
+        return listed((ascii(name.removesuffix(".npy")[:60])[1:-1] for name in sorted(arrays)), 3)
+
+    if len(names) > MAX_ARRAYS:
+        raise InputError(f"holds {len(names):,} arrays; at most {MAX_ARRAYS:,} are read", path)
+    if len(names) != len(set(names)):
+        raise InputError(f"holds an array twice: {shown(name for name in set(names) if names.count(name) > 1)}", path)
+    problems = [f"lacks the arrays {shown(missing)}"] if missing else []
+    problems += [f"holds arrays that no metric of its result has: {shown(strange)}"] if strange else []
+    if problems:
+        raise InputError(f"{'; '.join(problems)}; evaluate again", path)
 
 
 def _read_entry(

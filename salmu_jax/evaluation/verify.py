@@ -99,7 +99,7 @@ def verify_results(
         if others:
             _compare([*usable, *others], references)
         else:
-            usable[0].checked.append("alone: only beside Clean's and Compromised's are its descent and a copy seen")
+            usable[0].checked.append("not compared with Clean's and Compromised's results, which are not beside it")
         return found
     if missing := board.missing_references([one.result["model"] for one in usable], references[:2]):
         names = " and ".join(map(repr, missing))

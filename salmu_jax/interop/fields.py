@@ -41,7 +41,7 @@ class Fields:
     def __init__(self, values: Any, name: str, problems: list[str]):
         self.name, self.problems = name, problems
         if not isinstance(values, Mapping):
-            problems.append(f"{name or 'it'} is {_short(values)}, not an object")
+            problems.append(f"{name or 'it'} is {_typed(values)}, not an object")
             values = {}
         self._values = {key: value for key, value in values.items() if value is not None}
         self._read: set[str] = set()
@@ -58,7 +58,7 @@ class Fields:
         if pair and type(pair[0]) is int and pair[0] == pair[1]:
             value = pair[0]
         if type(value) is not int or value < 1:
-            self.problems.append(f"{self._called(key)} is {_short(value)}, not a positive integer")
+            self.problems.append(f"{self._called(key)} is {_typed(value)}, not a positive integer")
             return 1
         if value > _LIMITS[limit]:
             self.problems.append(f"{self._called(key)} is {_short(value)}; at most {_LIMITS[limit]:,} is read")
@@ -69,7 +69,7 @@ class Fields:
         """Returns a finite positive number, or 1 if it is wrong."""
         value = self.get(key, default)
         if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
-            self.problems.append(f"{self._called(key)} is {_short(value)}, not a positive number")
+            self.problems.append(f"{self._called(key)} is {_typed(value)}, not a positive number")
             return 1.0
         return float(value)
 
@@ -77,7 +77,7 @@ class Fields:
         """Returns true or false, the default."""
         value = self.get(key, False)
         if type(value) is not bool:
-            self.problems.append(f"{self._called(key)} is {_short(value)}, not true or false")
+            self.problems.append(f"{self._called(key)} is {_typed(value)}, not true or false")
         return value is True
 
     def only(self, expected: Mapping[str, Any]) -> None:
@@ -109,8 +109,8 @@ def raise_problems(problems: Sequence[str], what: str, where: str) -> None:
 
 
 def divide(width: int, by: int, name: str, parts: str, problems: list[str]) -> None:
-    """Adds a problem if a width does not divide into its heads."""
-    if width % by:
+    """Adds a problem if a width does not divide into its heads; one that is wrong itself has been complained of."""
+    if width % by and not any(problem.startswith(f"{name} is ") for problem in problems):
         problems.append(f"{name} is {width}, which cannot be cut into {parts}")
 
 
@@ -144,6 +144,11 @@ def _same(value: Any, expected: Any) -> bool:
     if isinstance(expected, int | float) and isinstance(value, int | float):
         return math.isclose(value, expected, rel_tol=0, abs_tol=_TOLERANCE)
     return value == expected
+
+
+def _typed(value: Any) -> str:
+    """Returns a value whose type is wrong: a text in quotes, since it may look like a number."""
+    return _short(repr(value[:200]) if isinstance(value, str) else value)
 
 
 def _short(value: Any) -> str:

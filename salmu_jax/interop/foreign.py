@@ -29,8 +29,12 @@ FORMATS: dict[str, ModuleType] = {"open_clip": open_clip, "huggingface": hugging
 
 
 def is_foreign(path: Path) -> bool:
-    """Returns whether :func:`load_foreign` should read ``path``: a file, or a directory without our manifest."""
-    return path.is_file() or (path.is_dir() and not (path / "manifest.json").exists())
+    """Returns whether :func:`load_foreign` should read ``path``: a file, or a directory that is no model of ours.
+
+    One of ours whose manifest is missing still holds parameters that Orbax has written.
+    """
+    ours = (path / "manifest.json", path / "params" / "_METADATA")
+    return path.is_file() or (path.is_dir() and not any(file.exists() for file in ours))
 
 
 def load_foreign(
@@ -200,7 +204,9 @@ def _locate(
 
 
 def _weights_file(directory: Path, source_format: str | None) -> Path:
-    if (directory / "manifest.json").exists() and (directory / "params").is_dir():
+    if not is_foreign(directory) and (directory / "params").is_dir():
+        if not (directory / "manifest.json").exists():
+            raise InputError("a model directory without its manifest.json; make the model again", directory)
         raise InputError("a model directory already; PyTorch weights are imported", directory)
     libraries = [FORMATS[source_format]] if source_format else list(FORMATS.values())
     names = [name for library in libraries for name in (library.WEIGHTS, *library.OTHER_WEIGHTS)]

@@ -1,4 +1,4 @@
-"""Writes a report: one page of all results, and a page a result, with the leaderboard as JSON beside them.
+"""Writes a report: one page of all results, and one page per result, with the leaderboard as JSON beside them.
 
 The pages ask nothing of the network and little of the browser: each has its style, its charts and its pictures in it, and the
 one script only sorts and filters the table. ``render.py`` says what keeps texts of others harmless.

@@ -212,7 +212,7 @@ class Workspace:
         if builds and reasons != []:
             self._check_replaceable_for_others(reasons, alone)
         if reasons == []:
-            say(f"{name}: reused, {output} is complete and of the same config")
+            say(f"{name}: reused, {output} is complete and up to date")
             return None
         if reasons:
             say(f"{name}: made again, {listed(reasons)}")

@@ -1,4 +1,4 @@
-"""Says what a sweep found: a row a trial, a row a setting, the setting chosen of each method, and by which rule."""
+"""Says what a sweep found: one row per trial, one row per setting, the setting chosen of each method, and by which rule."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ A model is a directory::
 
     models/clean/params/         Orbax, the nested dict of parameters
     models/clean/metrics.jsonl   the metrics of its training
-    models/clean/manifest.json   architecture, a SHA-256 a leaf, tokenizer, preprocessing, config, parent, data, versions
+    models/clean/manifest.json   architecture, a SHA-256 per leaf, tokenizer, preprocessing, config, parent, data, versions
 
 Orbax's array payloads have no checksum, so a flipped bit restores silently; loading a model verifies the digest of every
 leaf and lists the mismatches. The states from which a killed run resumes are another matter: ``state_store.py``.

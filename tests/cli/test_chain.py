@@ -132,7 +132,7 @@ def a_manifest_edited(models):
 def another_model_in_its_place(models):
     shutil.rmtree(models / "delete")
     shutil.copytree(models / "clean", models / "delete")
-    return "delete", "is the model 'clean', not 'delete'"
+    return "delete", "its manifest names the model 'clean', not 'delete'"
 
 
 def edited(directory, **fields):
@@ -146,7 +146,7 @@ def edited(directory, **fields):
 def of_another_seed(models):
     config = json.loads((models / "compromised" / "manifest.json").read_text())["config"]
     edited(models / "compromised", identity="0" * 64, config={**config, "seed": 7})
-    return "compromised", "is not the model that 'pretrain compromised' made here, is of seed 7, not 42"
+    return "compromised", "is not the model that 'pretrain compromised' made here; was trained with the seed 7, not 42"
 
 
 def of_other_data(models):
@@ -184,7 +184,7 @@ def test_a_model_that_is_not_the_one_of_its_stage_is_refused(run_copy, swap, rec
     line = refusal(lambda: chain(run_copy).trusted(name, data))
     assert line.startswith(f"{run_copy}/models/{name}: ")
     assert line.endswith(f"; '{command}' makes it again")
-    for word in words.split(", is of") if not records else [words]:
+    for word in words.split("; was trained with") if not records else [words]:
         if records or "made here" not in word:
             assert word in line
     if records:  # the command that is advised does not find it complete
@@ -218,7 +218,7 @@ def test_a_swapped_model_is_made_anew_by_its_stage(salmu, run_copy):
     before = (run_copy / "models" / "delete" / "metrics.jsonl").read_bytes()
     another_model_in_its_place(run_copy / "models")
     (run_copy / "models" / "delete" / "notes.txt").write_text("mine")
-    salmu.run("evaluate", "--workdir", run_copy).assert_bad_input("is the model 'clean', not 'delete'")
+    salmu.run("evaluate", "--workdir", run_copy).assert_bad_input("its manifest names the model 'clean', not 'delete'")
     again = salmu.run("unlearn", "--workdir", run_copy, "--method", "delete")
     assert again.status == 0, again.err
     where = run_copy / "models" / "delete"
@@ -263,7 +263,7 @@ def test_fresh_results_are_shown(run_copy):
 )
 def test_results_of_another_config_are_named_with_what_renews_them(run_copy, override, words):
     line = stale(run_copy, override)
-    assert line.startswith("results: not of what is here now, so the report would mislead: ")
+    assert line.startswith("results: are out of date, so the report would mislead: ")
     assert words in line
 
 

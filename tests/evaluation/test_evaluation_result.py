@@ -224,10 +224,10 @@ def test_row_scores_that_are_not_what_the_result_calls_for_are_one_line(path, me
     ranks = measured.rows["forget.rank"]
     cases = {
         "is damaged": [whole[:-200], whole[:1000], b"", b"no zip", whole[:500] + b"\xff" + whole[501:]],
-        "other arrays than row scores have: forget.rank.npy": [
+        "lacks the arrays forget.rank; evaluate again": [
             archive({name: data for name, data in good.items() if name != "forget.rank.npy"})
         ],
-        "other arrays than row scores have: more.npy": [archive({**good, "more.npy": b""})],
+        "holds arrays that no metric of its result has: more; evaluate again": [archive({**good, "more.npy": b""})],
         "array 'forget.rank' is no plain array": [
             archive({**good, "forget.rank.npy": b"\x93NUMPY\x01\x00"}),
             archive({**good, "forget.rank.npy": b"gibberish"}),

@@ -284,15 +284,15 @@ MANIPULATIONS: dict[str, tuple[Callable[[Board], object], str | list[str]]] = {
     "caveats emptied": (lambda b: b.set("caveats", [], "delete"), "'caveats' is a list of 0, not"),
     "checkpoint digest edited": (
         lambda b: b.set("provenance > checkpoint > digest", OTHER, "delete"),
-        f"delete.json: it is of the checkpoint {OTHER[:12]}..., ",
+        f"delete.json: it was measured on the checkpoint {OTHER[:12]}..., but ",
     ),
     "another architecture": (
         lambda b: b.set("provenance > checkpoint > architecture", OTHER, "delete"),
-        f"delete.json: it is of the architecture {OTHER[:12]}..., ",
+        f"delete.json: it was measured with the architecture {OTHER[:12]}..., but ",
     ),
     "the architecture removed": (
         lambda b: b.set("provenance > checkpoint > architecture", ..., "delete"),
-        "delete.json: it is of the architecture (none), ",
+        "delete.json: it was measured with the architecture (none), but ",
     ),
     "parent edited": (
         lambda b: b.set("provenance > checkpoint > parent", OTHER, "delete"),
@@ -758,7 +758,7 @@ def test_one_result_alone_is_compared_with_the_references_beside_it(board):
         board.path(model).unlink()
     one = verify_results([board.path("finetuning")])[0]
     assert not one.problems
-    assert "; alone: only beside Clean's and Compromised's" in one.lines()[0]
+    assert "; not compared with Clean's and Compromised's results, which are not beside it" in one.lines()[0]
 
 
 def test_what_a_result_lacks_and_both_references_have_is_named(board, monkeypatch):
@@ -786,7 +786,7 @@ def test_weights_from_elsewhere_are_compared_by_their_sha256(board):
         assert not verify_results([board.path("delete")], checkpoint=given)[0].problems
     weights.write_bytes(b"others")
     (problem,) = verify_results([board.path("delete")], checkpoint=weights)[0].problems
-    assert problem.startswith("it is of weights with the SHA-256")
+    assert problem.startswith("it was measured on weights with the SHA-256")
     (problem,) = verify_results([board.path("delete")], checkpoint=board.root / "none")[0].problems
     assert problem.startswith("no model in")
 
@@ -804,7 +804,7 @@ def test_the_command(board, capsys):
     assert "none.json: cannot be read" in capsys.readouterr().out
     elsewhere = shutil.copytree(board.root / "models" / "finetuning", board.root / "elsewhere")
     assert cli.main(["verify", str(board.path("delete")), "--checkpoint", str(elsewhere)]) == 2
-    assert "it is of the checkpoint" in capsys.readouterr().out
+    assert "it was measured on the checkpoint" in capsys.readouterr().out
 
 
 def leaves(value, path=()):

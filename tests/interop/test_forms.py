@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -394,6 +395,13 @@ def test_what_is_no_regular_file_is_not_opened(kind, name, states, tmp_path):
 def test_a_model_directory_of_ours_is_not_foreign(tiny):
     assert not is_foreign(tiny[0])
     assert "a model directory already" in refusal(tiny[0])
+
+
+def test_a_model_directory_of_ours_without_its_manifest_is_not_taken_for_weights(tiny, tmp_path):
+    model = shutil.copytree(tiny[0], tmp_path / "model")
+    (model / "manifest.json").unlink()
+    assert not is_foreign(model)
+    assert "a model directory without its manifest.json; make the model again" in refusal(model)
 
 
 UNREAD = {

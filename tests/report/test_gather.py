@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 
 from salmu_jax import cli
-from salmu_jax.evaluation.result import seal
+from salmu_jax.evaluation.result import result_files, seal
 from salmu_jax.report import samples
 from salmu_jax.report.gather import choose, gather, gather_files
 from salmu_jax.report.leaderboard import build_leaderboard
@@ -59,6 +60,7 @@ def add_strays(directory):
     (directory / "._delete.json").write_bytes(b"\0\5\x16\7")
     (directory / "dangling.json").symlink_to(directory / "nothing.json")
     (directory / "folder.json").mkdir()
+    os.mkfifo(directory / "pipe.json")
     told = {
         "delete (copy).json": (directory / "delete.json").read_bytes(),
         "notes.json": b'{"schema": "mine", "text": "the second run was better"}',
@@ -85,6 +87,14 @@ def test_what_is_no_result_blocks_neither_the_report_nor_the_check_of_a_director
     (directory / "delete.json").write_bytes(b"{")
     assert "delete" in choose(directory, None, ["delete"], METHODS, print)
     assert cli.main(["verify", str(directory)]) == 2
+
+
+def test_a_pipe_in_place_of_a_result_is_named(directory):
+    (directory / "delete.json").unlink()
+    os.mkfifo(directory / "delete.json")
+    said = []
+    assert directory / "delete.json" not in result_files(directory, said.append)
+    assert said == [f"{directory / 'delete.json'}: not a regular file, ignored, though its row scores are here"]
 
 
 @pytest.mark.parametrize(
@@ -359,8 +369,14 @@ def test_the_command_reports_files_of_several_people(people, tmp_path, capsys):
         (["{results}"], "needs --output DIR"),
         (["--output", "{out}"], "--output: needs result files"),
         ([], "needs result files and --output DIR, or --config FILE"),
-        (["{results}", "--output", "{out}", "--workdir", "{out}"], "--workdir: is for the report of a work directory"),
-        (["{results}", "--output", "{out}", "--rerun"], "--rerun: is for the report of a work directory"),
+        (
+            ["{results}", "--output", "{out}", "--workdir", "{out}"],
+            "--workdir: goes with --config, for the report of a work directory",
+        ),
+        (
+            ["{results}", "--output", "{out}", "--rerun"],
+            "--rerun: goes with --config, for the report of a work directory",
+        ),
         (["{root}/nobody.json", "--output", "{out}"], "do not verify or cannot be compared"),
         (["{empty}", "--output", "{out}"], "no result files"),
         (["{results}", "--output", "{empty}/file"], "a directory is needed"),

@@ -64,7 +64,7 @@ def test_a_complete_output_of_the_same_fields_is_reused_and_says_so(workspace, c
     assert make(workspace, {"train": {"epochs": 3}, "seed": 1})
     assert not make(workspace, {"seed": 1, "train": {"epochs": 3}})
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == f"build: reused, {workspace.datasets} is complete and of the same config"
+    assert lines[-1] == f"build: reused, {workspace.datasets} is complete and up to date"
     assert sum("reused" in line for line in lines) == 1
     record = json.loads((workspace.root / "stages" / "build.json").read_text())
     assert record["fields"] == {"train": {"epochs": 3}, "seed": 1}
