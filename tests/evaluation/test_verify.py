@@ -483,7 +483,7 @@ MANIPULATIONS: dict[str, tuple[Callable[[Board], object], str | list[str]]] = {
     ),
     "another world, by the config": (
         lambda b: b.set("provenance > config > world > personas", 8, "delete"),
-        "delete.json: 'provenance > config > world > personas' is 8, the config of ",
+        "delete.json: 'provenance > config > world > personas' is 8, but the config of ",
     ),
     "the manifest edited, its seal left": (
         lambda b: edit_manifest(b, "delete"),
