@@ -176,5 +176,6 @@ def test_only_what_is_on_the_line_is_uncertain(by_model):
 def test_the_board_orders_them_by_grade_failures_and_distance(board):
     order = [row["model"] for row in board["rows"] if row["model"] != "on_the_line"]
     assert order[:6] == ["clean", "compromised", "retrained", "surgeon", "careful", "careless"]
-    assert set(order[6:8]) == {"erases_a_third", "leaves_no_scar"}  # half a failure
+    assert set(order[6:8]) == {"hides", "comes_back"}  # a failure each, and probed as the references were
+    assert order.index("erases_a_third") > order.index("comes_back")  # half a failure, as far as measured
     assert set(order[-2:]) == {"drives_apart", "random_weights"}  # two
