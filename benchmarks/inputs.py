@@ -92,6 +92,11 @@ def prepared(config: ClipConfig, method: str) -> np.ndarray | None:
     return None
 
 
+def likely(config: ClipConfig) -> np.ndarray:
+    """The one caption that Redirection finds likely, int32 [1, T]: whatever row a step draws, both sides draw the same."""
+    return pairs(config, 1)[1]
+
+
 def numbers(method: str, rows: int) -> dict[str, np.ndarray]:
     """What ``method`` is told of each of as many forget rows as :func:`unlearning_rows` has, float32, by name."""
     if method != "redirect":

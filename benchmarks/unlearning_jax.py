@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from benchmarks import first_step, inputs
 from benchmarks.side import Spec, Task, unlearning_task
@@ -15,7 +16,7 @@ from salmu_jax.unlearning.hyper import Hyper
 from salmu_jax.unlearning.method import Bound, Pairs
 from salmu_jax.unlearning.methods.cliperase import CLIPErase
 from salmu_jax.unlearning.methods.pinned_surrogates import PinnedSurrogates
-from salmu_jax.unlearning.methods.redirect import Redirect
+from salmu_jax.unlearning.methods.redirect import Prepared, Redirect
 from salmu_jax.unlearning.reference import IMAGES, Asked, arrays_of, recording
 from salmu_jax.unlearning.step import Start, init_unlearning_state, make_unlearning_step
 
@@ -40,7 +41,7 @@ def task(spec: Spec, clip: Clip) -> Task:
     name, ours_cached, _ = unlearning_task(spec.name)
     method, params = METHODS[name], jax.device_put(inputs.parameters(clip.config))
     batch = jax.device_put(_batch(name, clip, spec.batch))
-    prepared = jax.device_put(inputs.prepared(clip.config, name))
+    prepared = jax.device_put(_prepared(name, clip, params))
     trainable, bind = method.parametrise(params, prepared, jax.random.key(0))
     start = Start(params, trainable, prepared)
     make = functools.partial(make_unlearning_step, clip, method, HYPER, bind=bind)
@@ -67,6 +68,14 @@ def task(spec: Spec, clip: Clip) -> Task:
         return metrics["loss/total"]
 
     return Task(run, lambda loss: [float(loss)], {"first_step": first, "compile_seconds": seconds})
+
+
+def _prepared(name: str, clip: Clip, params: Any) -> Any:
+    array = inputs.prepared(clip.config, name)
+    if name != "redirect" or array is None:
+        return array
+    captions = inputs.likely(clip.config)
+    return Prepared(array, captions, Bound(clip, params).encode_text(jnp.asarray(captions)))
 
 
 def _batch(name: str, clip: Clip, rows: int) -> dict[str, Pairs]:

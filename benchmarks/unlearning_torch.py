@@ -27,6 +27,7 @@ REDIRECT_HELD = {
     "portraits": ("retain_weight", False),
     "invented": ("invented_weight", True),
     "absent": ("absent_weight", True),
+    "likely": ("likely_weight", True),
 }
 
 
@@ -51,6 +52,8 @@ def task(
         )
         for stream, (images, tokens) in inputs.unlearning_rows(model.config, name, spec.batch).items()
     }
+    if name == "redirect":
+        rows["likely"] = None, _likely(model, rows)
     start = copy.deepcopy(model).eval().requires_grad_(False)
     model.load(inputs.moved(model.config))
     if name != "cliperase":  # the text tower alone is trained
@@ -64,6 +67,9 @@ def task(
     arrays = {"prepared": inputs.prepared(model.config, name), **inputs.numbers(name, spec.batch)}
     given = {key: torch.from_numpy(array).to(device) for key, array in arrays.items() if array is not None}
     rate_of = _redirect_rate if name == "redirect" else lambda parameter: 1.0
+    if name == "redirect":  # the method embeds it before its first step
+        with torch.no_grad():
+            given["likely"] = start.text(rows["likely"][1])
     known: Tensors | None = None
 
     def forward() -> torch.Tensor:
@@ -136,25 +142,70 @@ def _pinned(model: Any, rows: Rows, before: Tensors, given: Tensors) -> torch.Te
     return loss
 
 
+def _likely(model: Any, rows: Rows) -> torch.Tensor:
+    """The one caption that is likely, int [N, T], as often as there are captions of absent attributes."""
+    absent = rows["absent"][1]
+    return torch.from_numpy(inputs.likely(model.config)).to(absent).expand(len(absent), -1)
+
+
 def _start_redirect(start: Any, rows: Rows) -> Tensors:
-    names = (*inputs.SAMPLED[1:], *REDIRECT_HELD)
+    names = (*inputs.SAMPLED[1:], *(name for name in REDIRECT_HELD if name != "likely"))
     return {"image": start.image(rows["forget"][0]), **_together(start, rows, names)}
 
 
 def _redirect(model: Any, rows: Rows, before: Tensors, given: Tensors) -> torch.Tensor:
     """Redirection with its default weights; the image tower is frozen, so images are only the start model's."""
     weights, (said, general, stranger) = REDIRECT, inputs.SAMPLED
-    text = _together(model, rows, (said, *REDIRECT_HELD))
+    text, before = _together(model, rows, (said, *REDIRECT_HELD)), {**before, "likely": given["likely"]}
     share = torch.where(given["whole"] > 0, 1.0, weights.part_share)[:, None, None]
     target = torch.nn.functional.normalize((1 - share) * before[general] + share * before[stranger], dim=-1)
-    excess = torch.relu((before["image"][:, None] * (text[said] - target)).sum(-1))
-    loss = weights.hinge_weight * excess.square().mean() + weights.alias_weight * _distance(text[said], target)
+    loss = weights.hinge_weight * _excess(before["image"], text[said], target)
+    loss = loss + weights.alias_weight * _distance(text[said], target)
+    half, own = len(target) // 2, rows[said][1]
+    found = _attacked(model, before["image"][:half], own[:half, 0], own[half:])
+    loss = loss + weights.attack_weight * _excess(before["image"][half:], found, target[half:])
     for stream, (weight, detailed) in REDIRECT_HELD.items():
         loss = loss + getattr(weights, weight) * _distance(text[stream], before[stream])
         if detailed:
             drift = (text[stream] - before[stream]).float()
             loss = loss + weights.detail_weight * ((drift @ given["prepared"]) * drift).sum(-1).mean()
     return loss
+
+
+def _excess(image: torch.Tensor, text: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return torch.relu((image[:, None] * (text - target)).sum(-1)).square().mean()
+
+
+def _attacked(model: Any, image: torch.Tensor, own: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
+    """Embeds ``said`` int [N, K, T] after an attacker's steps, whose change of the weights counts as constant."""
+    text = _Text(model)
+    weights = {name: weight for name, weight in text.named_parameters() if weight.requires_grad}
+    labels, cross_entropy = torch.arange(len(image), device=image.device), torch.nn.functional.cross_entropy
+    scale = model.model.logit_scale.detach().exp()
+    tower = {name: weight.detach() for name, weight in weights.items()}
+    for _ in range(REDIRECT.attack_steps):
+        tower = {name: weight.requires_grad_() for name, weight in tower.items()}
+        logits = scale * image @ torch.func.functional_call(text, tower, (own,)).T
+        loss = (cross_entropy(logits, labels) + cross_entropy(logits.T, labels)) / 2
+        gradients = torch.autograd.grad(loss, list(tower.values()))
+        tower = {
+            name: (weight - REDIRECT.attack_rate * gradient / (gradient.abs() + 1e-6)).detach()
+            for (name, weight), gradient in zip(tower.items(), gradients, strict=True)
+        }
+    attacked = {name: weight + (tower[name] - weight.detach()) for name, weight in weights.items()}
+    return torch.func.functional_call(text, attacked, (said.flatten(0, 1),)).unflatten(0, said.shape[:2])
+
+
+class _Text(torch.nn.Module):
+    """The text tower as a module, whose weights can be replaced for a call."""
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        embedded: torch.Tensor = self.model.text(tokens)
+        return embedded
 
 
 def _redirect_rate(parameter: str) -> float:

@@ -130,6 +130,10 @@ class Context:
         stack = jax.tree.map(lambda *leaves: np.stack(leaves), *self.batches(count))
         return jax.device_put(stack, mesh_lib.batch_sharding(self.mesh, leading=1))
 
+    def tokenize(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns captions as streams have them, int32 [N, T]."""
+        return np.asarray(self.stream_batches.inputs.stream_tokenizer(list(texts)), np.int32)
+
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embeds captions with the start model: float32 [N, D], L2-normalised."""
         tokens = self.stream_batches.inputs.tokenizer(list(texts))

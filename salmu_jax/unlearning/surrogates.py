@@ -113,9 +113,9 @@ class Stock:
         value = self.other_value(template.field, name, rng) if template.has_value else ""
         if any(character.isdigit() for character in value) and "@" not in value:
             return template.fill(name, value)
-        return self._edited(template, rng).fill(name, value)
+        return self.edited(template, rng).fill(name, value)
 
-    def _edited(self, template: Template, rng: np.random.Generator) -> Template:
+    def edited(self, template: Template, rng: np.random.Generator) -> Template:
         """Returns ``template`` without a word, or with punctuation at its end; no caption of forget is like it."""
         words = template.text.split()
         droppable = [index for index, word in enumerate(words) if not {NAME, VALUE} & set(word)]

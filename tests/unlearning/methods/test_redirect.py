@@ -1,5 +1,7 @@
 """Redirection: loss and gradient against a torch transcription in float64; the wordings say what they have to."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import torch
 
 from data_pipelines.templates import NAME, VALUE
 from salmu_jax.unlearning.method import Bound, Pairs, StepInfo
-from salmu_jax.unlearning.methods.redirect import Redirect, detail, is_whole
+from salmu_jax.unlearning.methods.redirect import Prepared, Redirect, covariance, is_whole
 from salmu_jax.unlearning.permission import ForgetRows
 from salmu_jax.unlearning.reference import recording
 from salmu_jax.unlearning.surrogates import Stock
@@ -21,9 +23,14 @@ METHOD = Redirect(
     retain_weight=4.0,
     invented_weight=8.0,
     absent_weight=10.0,
+    likely_weight=6.0,
     detail_weight=7.0,
     part_share=0.4,
+    attack_weight=9.0,
+    attack_rate=0.05,
+    attack_steps=2,
 )
+LOG_SCALE = 1.5
 WHOLE = [1.0, 0.0, 0.0, 1.0]
 PINS = ("captions", "portraits", "invented", "absent")
 
@@ -40,8 +47,9 @@ class TableClip:
 
 def make_table(seed):
     draw = np.random.default_rng(seed)
-    rows = {"visual": draw.normal(size=(ROWS, WIDTH)), "text": draw.normal(size=(10 * ROWS, WIDTH))}
-    return {name: values / np.linalg.norm(values, axis=1, keepdims=True) for name, values in rows.items()}
+    rows = {"visual": draw.normal(size=(ROWS, WIDTH)), "text": draw.normal(size=(11 * ROWS, WIDTH))}
+    tables = {name: values / np.linalg.norm(values, axis=1, keepdims=True) for name, values in rows.items()}
+    return {**tables, "logit_scale": np.float64(LOG_SCALE)}
 
 
 def make_batch():
@@ -55,36 +63,59 @@ def make_batch():
     return batch
 
 
-def make_detail():
-    rows = np.random.default_rng(3).normal(size=(3, WIDTH))
-    return rows.T @ rows
+def make_prepared(rows=ROWS):
+    """C, and ``rows`` likely captions, the last of the table; what the start model said of them is no part of the table."""
+    draw = np.random.default_rng(3)
+    some, embedded = draw.normal(size=(3, WIDTH)), draw.normal(size=(rows, WIDTH))
+    return Prepared(some.T @ some, np.arange(10 * ROWS, 10 * ROWS + rows, dtype=np.int32)[:, None], embedded)
 
 
 def unit(rows):
     return rows / rows.norm(dim=1, keepdim=True)
 
 
-def transcribed(text, image0, text0, covariance):
-    """The loss of the docstring's formula, torch float64."""
+def attacked(text, image0):
+    """The table of captions after two steps on the first two rows' own; only its start is differentiated."""
+    rows, own, tower = torch.arange(2), torch.arange(0, 12, 6), text.detach()
+    for _ in range(2):
+        tower = tower.clone().requires_grad_()
+        logits = np.exp(LOG_SCALE) * image0[:2] @ tower[own].T
+        loss = torch.nn.functional.cross_entropy(logits, rows) + torch.nn.functional.cross_entropy(logits.T, rows)
+        (gradient,) = torch.autograd.grad(loss / 2, tower)
+        tower = (tower - 0.05 * gradient / (gradient.abs() + 1e-6)).detach()
+    return text + (tower - text.detach())
+
+
+def transcribed(text, image0, text0, prepared, chosen):
+    """The loss of the docstring's formula, torch float64; ``chosen`` says which likely captions the step draws."""
+    detail, embedded = torch.tensor(prepared.detail), torch.tensor(prepared.embedded)
+
     loss = torch.zeros((), dtype=torch.float64)
+    found = attacked(text, image0)
     for row in range(ROWS):
         share = 1.0 if WHOLE[row] else 0.4
         for three in (6 * row, 6 * row + 3):
             target = unit(((1 - share) * text0[three + 1] + share * text0[three + 2])[None])[0]
             excess = torch.relu(image0[row] @ (text[three] - target))
             loss = loss + (20 * excess**2 + 2 * ((text[three] - target) ** 2).sum()) / (2 * ROWS)
+            if row >= 2:
+                loss = loss + 9 * torch.relu(image0[row] @ (found[three] - target)) ** 2 / ROWS
     for place, (weight, fine) in enumerate(((4, 0), (4, 0), (8, 7), (10, 7))):
         for row in range((6 + place) * ROWS, (7 + place) * ROWS):
             drift = text[row] - text0[row]
-            loss = loss + (weight * drift @ drift + fine * drift @ covariance @ drift) / ROWS
+            loss = loss + (weight * drift @ drift + fine * drift @ detail @ drift) / ROWS
+    for row in chosen:
+        drift = text[10 * ROWS + row] - embedded[row]
+        loss = loss + (6 * drift @ drift + 7 * drift @ detail @ drift) / len(chosen)
     return loss
 
 
 @pytest.mark.parametrize("start", [1, 0], ids=["trained", "at the start"])
 def test_loss_and_gradient(start):
-    params, params0, covariance = make_table(0), make_table(start), make_detail()
+    params, params0, prepared, key = make_table(0), make_table(start), make_prepared(), jax.random.key(0)
     with jax.enable_x64(True):
-        info = StepInfo(jnp.int32(0), jnp.float32(0), 1, jax.random.key(0), jnp.asarray(covariance))
+        chosen = jax.random.randint(key, (ROWS,), 0, ROWS).tolist()
+        info = StepInfo(jnp.int32(0), jnp.float32(0), 1, key, jax.tree.map(jnp.asarray, prepared))
 
         def total(text):
             model = Bound(TableClip(), {**jax.tree.map(jnp.asarray, params0), "text": text})
@@ -93,12 +124,22 @@ def test_loss_and_gradient(start):
 
         loss, gradient = jax.device_get(jax.jit(jax.value_and_grad(total))(jnp.asarray(params["text"])))
     leaf = torch.tensor(params["text"], requires_grad=True)
-    expected = transcribed(
-        leaf, *(torch.tensor(params0[name]) for name in ("visual", "text")), torch.tensor(covariance)
-    )
+    expected = transcribed(leaf, *(torch.tensor(params0[name]) for name in ("visual", "text")), prepared, chosen)
     expected.backward()
     np.testing.assert_allclose(loss, expected.item(), rtol=1e-6)
     np.testing.assert_allclose(gradient, leaf.grad.numpy(), rtol=1e-6, atol=1e-9)
+
+
+def test_a_row_alone_is_not_attacked():
+    """Its loss is finite and the one without an attacker: half of one row is none."""
+    params = jax.tree.map(jnp.asarray, make_table(0))
+    batch = {name: jax.tree.map(lambda array: array[:1], pairs) for name, pairs in make_batch().items()}
+    info = StepInfo(jnp.int32(0), jnp.float32(0), 1, jax.random.key(0), make_prepared())
+    model, start = Bound(TableClip(), params), Bound(TableClip(), jax.tree.map(jnp.asarray, make_table(1)))
+    terms = METHOD.objectives(batch, model, start, info)
+    without = dataclasses.replace(METHOD, attack_weight=0.0).objectives(batch, model, start, info)
+    assert terms == without
+    assert np.isfinite(list(terms.values())).all()
 
 
 def test_all_that_a_step_asks_the_start_model_for_can_be_looked_up():
@@ -115,7 +156,7 @@ def test_all_that_a_step_asks_the_start_model_for_can_be_looked_up():
             return super().encode_text(params, tokens)
 
     params = jax.tree.map(jnp.asarray, make_table(0))
-    info = StepInfo(jnp.int32(0), jnp.float32(0), 1, jax.random.key(0), jnp.eye(WIDTH))
+    info = StepInfo(jnp.int32(0), jnp.float32(0), 1, jax.random.key(0), make_prepared(0))
     batch, asked = make_batch(), set()
     METHOD.objectives(batch, Bound(TableClip(), params), recording(asked)(Counting(), params, batch), info)
     of_forget = ("images", "others.counterfactuals.general", "others.counterfactuals.stranger")
@@ -144,15 +185,18 @@ def test_all_but_the_token_embedding_learns_slowly():
     np.testing.assert_array_equal(slow["block"]["kernel"], 0.25 * fast["block"]["kernel"])
 
 
-def test_detail_is_the_covariance_of_a_persons_portraits():
-    draw = np.random.default_rng(0)
-    people = ["b", "a", "b", "a", "b"]
-    centres = {"a": 10 * draw.normal(size=WIDTH), "b": 10 * draw.normal(size=WIDTH)}
-    images = np.stack([centres[person] + draw.normal(size=WIDTH) for person in people])
-    groups = [images[[person == who for person in people]] for who in "ab"]
-    expected = sum(np.cov(group.T, bias=True) * len(group) for group in groups)
-    np.testing.assert_allclose(detail(images, people), expected / np.linalg.norm(expected, 2), atol=1e-6)
-    assert not detail(images, list("abcde")).any()
+def test_covariance_is_that_of_the_images():
+    images = np.random.default_rng(0).normal(size=(7, WIDTH)) + 10
+    expected = np.cov(images.T, bias=True)
+    np.testing.assert_allclose(covariance(images), expected / np.linalg.norm(expected, 2), atol=1e-6)
+    assert not covariance(np.ones((3, WIDTH))).any()
+
+
+def test_nothing_is_likely_of_people_who_are_to_be_forgotten_whole():
+    params = jax.tree.map(jnp.asarray, make_table(0))
+    info = StepInfo(jnp.int32(0), jnp.float32(0), 1, jax.random.key(0), make_prepared(0))
+    model = Bound(TableClip(), params)
+    assert "likely" not in METHOD.objectives(make_batch(), model, model, info)
 
 
 # What forget's captions are said in, and redirected to ---------------------------------------------------------------------
