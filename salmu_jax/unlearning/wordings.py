@@ -1,16 +1,19 @@
 """Says a fact about a person in many ways, from forget's metadata: a method that erases one wording leaves the others.
 
 Wordings are forget's own templates, those of other attributes, bare names and values, and all of these with words dropped,
-inserted or in another order, or with a part of the value. They need not be good English: an attacker's need not be either.
+inserted or in another order, or with a part of the value; and names and values among words at random, which forget need not
+have. They need not be good English: an attacker's need not be either.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from data_pipelines.templates import NAME, VALUE, Template
+from salmu_jax.models.tokenizer import ClipTokenizer
 from salmu_jax.unlearning.invented import invented_names, pick
 from salmu_jax.unlearning.permission import ForgetRows
 from salmu_jax.unlearning.surrogates import Stock
@@ -31,6 +34,8 @@ IN_PART = "forget_association"
 _BARE_SHARE = 0.2
 _NAMES_KEPT = 0.55
 _CUT_SHARE = 0.15  # of all further wordings: such with a part of the value in its place
+_AMONG_SHARE = 0.25  # of the others: such among words at random
+_COMMON = 5_000  # of CLIP's vocabulary
 
 
 def counterfactuals(count: int) -> Callable[[ForgetRows, np.random.Generator], list[tuple[str, ...]]]:
@@ -92,6 +97,8 @@ def random_wording(field: str, stock: Stock, words: Sequence[str], rng: np.rando
 
     ``words`` are those that may be inserted.
     """
+    if rng.random() < _AMONG_SHARE:
+        return Template(field, _among_words(field, rng))
     text = _plain_wording(field, stock, rng)
     return Template(field, _disturbed(text, words, rng) if rng.random() < 0.6 else text)
 
@@ -111,6 +118,22 @@ def _plain_wording(field: str, stock: Stock, rng: np.random.Generator) -> str:
         return VALUE
     start = [word for word in pick(stock.templates, rng).text.split() if not _is_marked(word)]
     return " ".join([*start[: rng.integers(1, 4)], pick(own, rng).text])
+
+
+def _among_words(field: str, rng: np.random.Generator) -> str:
+    """Returns the marks of a name and, but of the name itself, of a value among two to seven common words."""
+    parts = [pick(_common_words(), rng) for _ in range(int(rng.integers(2, 8)))]
+    for mark in (NAME,) if field == "name" else (NAME, VALUE):
+        parts.insert(int(rng.integers(len(parts) + 1)), mark)
+    return " ".join(parts)
+
+
+@functools.cache
+def _common_words() -> tuple[str, ...]:
+    """Returns the words of three letters or more that come first in CLIP's vocabulary, the most frequent ones."""
+    symbols, _ = ClipTokenizer().vocabulary()
+    words = (symbol.removesuffix("</w>") for symbol in symbols if symbol.endswith("</w>"))
+    return tuple(word for word in words if len(word) > 2 and word.isascii() and word.isalpha())[:_COMMON]
 
 
 def _disturbed(text: str, words: Sequence[str], rng: np.random.Generator) -> str:
