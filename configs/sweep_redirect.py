@@ -16,8 +16,8 @@ def get_config():
         {
             "redirect": {
                 "options": {
-                    "hinge_weight": [160.0, 320.0],
-                    "part_share": [0.55, 0.6, 0.65],
+                    "part_share": [0.5, 0.55, 0.6],
+                    "tower_rate": [0.3, 1.0],
                 }
             }
         }
