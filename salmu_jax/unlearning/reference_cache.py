@@ -5,8 +5,8 @@ made before the first step, by the encoder of the evaluation, and every batch ca
 ``reference.py`` says how a step uses them. They differ from what the step would compute in the last bits alone. A run that
 resumes makes the same ones again. On several hosts, each has all of them, and looks up its own share of a batch.
 
-Of sampled captions (``sampled.py``), all wordings of a row are encoded. Nine wordings of 30,468 pairs, two captions each to
-look up, as ``redirect`` has them, take 1.05 GiB at D = 512, and some three times that while they are made.
+Of sampled captions (``sampled.py``), all wordings of a row are encoded. The 33 wordings of 30,468 pairs, two captions each to
+look up, that ``redirect`` has take 3.8 GiB at D = 512, and some three times that while they are made.
 
 What a method asks its reference for is found by tracing its step once; nothing else is encoded. Randomly cropped images
 (``hyper.augment``) differ in every pass, and are not cached.
