@@ -99,10 +99,12 @@ class Full:
         (98, 108), "the fewest and the most that are drawn of an anchor", Limits(1, 1_000)
     )
     images: str = field(
-        "", "portraits of another generator, a folder an identity; empty: they are drawn", path=local_path
+        "", "portraits of another generator, one folder per identity; empty: they are drawn", path=local_path
     )
     reference: str = field(
-        "", "likewise: other people of that generator, annotated rightly, to measure curation on", path=local_path
+        "",
+        "other people of that generator, one folder per identity, annotated rightly, to measure curation on",
+        path=local_path,
     )
     encoder: str = field(
         "", "what curation embeds with: a file of weights (.npz), or module:attribute; empty: it trains one"

@@ -65,7 +65,7 @@ def _fetch(options: argparse.Namespace, overrides: list[str]) -> None:
     check_directory(directory, f"--output {directory}")
     names = options.repository or list(REPOSITORIES)
     if options.revision is not None and len(names) != 1:
-        raise InputError("is of one repository; name it with --repository", "--revision")
+        raise InputError("a revision belongs to one repository; name that with --repository", "--revision")
     with interrupts.orderly(), disk_refusals(directory):
         for name in names:
             fetch(REPOSITORIES[name], directory, revision=options.revision, say=_progress("fetch"))
