@@ -20,8 +20,6 @@ B1, B2, EPS, WEIGHT_DECAY = 0.9, 0.98, 1e-6, 0.2
 SAMPLED = tuple(f"forget.counterfactuals.{part}" for part in ("said", "general", "stranger"))  # of Redirection
 # Redirection's rows a step, over those of ``captions``: 96 forget pairs, 32 captions of retain, and so on.
 REDIRECT_ROWS = {"forget": 3, "captions": 1, "portraits": 1, "invented": 4, "absent": 4}
-# Not the default of 1, so that a side which gave all parameters one rate would be found.
-REDIRECT_TOWER_RATE = 0.3
 
 
 def parameters(config: ClipConfig, seed: int = 0) -> Params:

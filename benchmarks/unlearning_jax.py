@@ -23,7 +23,7 @@ from salmu_jax.unlearning.step import Start, init_unlearning_state, make_unlearn
 METHODS = {
     "cliperase": CLIPErase(),
     "pinned_surrogates": PinnedSurrogates(),
-    "redirect": Redirect(tower_rate=inputs.REDIRECT_TOWER_RATE),
+    "redirect": Redirect(),
 }
 HYPER = Hyper(
     learning_rate=inputs.LEARNING_RATE,

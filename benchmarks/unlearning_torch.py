@@ -20,7 +20,7 @@ Rows = dict[str, tuple[torch.Tensor | None, torch.Tensor]]
 
 # Names of OpenCLIP's parameters, and of transformers'.
 IMAGE_TOWER = ("visual", "vision_model", "logit_scale")
-REDIRECT = Redirect(tower_rate=inputs.REDIRECT_TOWER_RATE)
+REDIRECT = Redirect()
 # Redirection's streams that are held, with the option of their weight, and whether portraits' details count besides.
 REDIRECT_HELD = {
     "captions": ("retain_weight", False),

@@ -100,8 +100,8 @@ class Redirect(Method):
         100.0, help="weight of the drift of captions that the start model finds likely", low=0
     )
     detail_weight: float = option(100.0, help="weight of the drift of these three where portraits differ", low=0)
-    part_share: float = option(0.55, help="the stranger's share, of people forgotten in part", low=0, high=1)
-    tower_rate: float = option(1.0, help="learning rate of all but the token embedding, over that of it", low=0)
+    part_share: float = option(0.6, help="the stranger's share, of people forgotten in part", low=0, high=1)
+    tower_rate: float = option(0.3, help="learning rate of all but the token embedding, over that of it", low=0)
     wordings: int = option(32, help="further wordings of each forget caption", low=1)
     pool: int = option(30_000, help="captions of invented people, and as many of absent attributes", low=1)
     tries: int = option(64, help="numbers that the start model is asked about, of each attribute", low=1)
