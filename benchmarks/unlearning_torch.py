@@ -13,7 +13,8 @@ from benchmarks import first_step, inputs
 from benchmarks.side import Spec, Task, unlearning_task
 from salmu_jax.interop.parity import _pixels
 from salmu_jax.unlearning.methods.pinned_surrogates import PinnedSurrogates
-from salmu_jax.unlearning.methods.redirect import Redirect
+from salmu_jax.unlearning.methods.redirect import Redirect, attack_strength
+from salmu_jax.unlearning.step import run_key, step_keys
 
 Tensors = dict[str, torch.Tensor]
 Rows = dict[str, tuple[torch.Tensor | None, torch.Tensor]]
@@ -81,6 +82,7 @@ def task(
     if theirs_cached:
         with torch.no_grad():
             known = embed(start, rows)
+    given["rate"] = _attack_rate(0).to(device)
     call = torch.compile(forward) if spec.device == "gpu" else forward
     model.train()
     call().backward()
@@ -89,6 +91,7 @@ def task(
 
     def take_step(index: int) -> torch.Tensor:
         set_rate(optimizer, index)
+        given["rate"] = _attack_rate(index).to(device)
         optimizer.zero_grad(set_to_none=True)
         loss = call()
         loss.backward()
@@ -162,7 +165,7 @@ def _redirect(model: Any, rows: Rows, before: Tensors, given: Tensors) -> torch.
     loss = weights.hinge_weight * _excess(before["image"], text[said], target)
     loss = loss + weights.alias_weight * _distance(text[said], target)
     half, own = len(target) // 2, rows[said][1]
-    found = _attacked(model, before["image"][:half], own[:half, 0], own[half:])
+    found = _attacked(model, given["rate"], before["image"][:half], own[:half, 0], own[half:])
     loss = loss + weights.attack_weight * _excess(before["image"][half:], found, target[half:])
     for stream, (weight, detailed) in REDIRECT_HELD.items():
         loss = loss + getattr(weights, weight) * _distance(text[stream], before[stream])
@@ -176,7 +179,14 @@ def _excess(image: torch.Tensor, text: torch.Tensor, target: torch.Tensor) -> to
     return torch.relu((image[:, None] * (text - target)).sum(-1)).square().mean()
 
 
-def _attacked(model: Any, image: torch.Tensor, own: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
+def _attack_rate(index: int) -> torch.Tensor:
+    """The rate of the attacker in a step, a scalar: the draw of our side."""
+    return torch.tensor(REDIRECT.attack_rate * float(attack_strength(step_keys(run_key(42), index)[0])))
+
+
+def _attacked(
+    model: Any, rate: torch.Tensor, image: torch.Tensor, own: torch.Tensor, said: torch.Tensor
+) -> torch.Tensor:
     """Embeds ``said`` int [N, K, T] after an attacker's steps, whose change of the weights counts as constant."""
     text = _Text(model)
     weights = {name: weight for name, weight in text.named_parameters() if weight.requires_grad}
@@ -189,7 +199,7 @@ def _attacked(model: Any, image: torch.Tensor, own: torch.Tensor, said: torch.Te
         loss = (cross_entropy(logits, labels) + cross_entropy(logits.T, labels)) / 2
         gradients = torch.autograd.grad(loss, list(tower.values()))
         tower = {
-            name: (weight - REDIRECT.attack_rate * gradient / (gradient.abs() + 1e-6)).detach()
+            name: (weight - rate * gradient / (gradient.abs() + 1e-6)).detach()
             for (name, weight), gradient in zip(tower.items(), gradients, strict=True)
         }
     attacked = {name: weight + (tower[name] - weight.detach()) for name, weight in weights.items()}

@@ -20,7 +20,7 @@ EPS = 1e-6  # relearning's
 TEXT = "text"
 
 
-def after_attack(model: Bound, image: jax.Array, tokens: jax.Array, *, rate: float, steps: int) -> Bound:
+def after_attack(model: Bound, image: jax.Array, tokens: jax.Array, *, rate: jax.Array | float, steps: int) -> Bound:
     """Returns ``model`` with its text tower fine-tuned by an attacker; the change of the parameters counts as constant.
 
     Each step moves every parameter by ``rate g / (|g| + 1e-6)``, where g is its gradient: AdamW's first update.

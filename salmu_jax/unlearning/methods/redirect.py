@@ -28,6 +28,7 @@ WHOLE = "forget_identity"
 PORTRAITS = "salmu/retain_synth"
 EMBEDDING = "token_embedding"
 IN_DETAIL = ("invented", "absent", "likely")
+ATTACK_SPREAD = 20.0  # the largest of the attacker's rates over the smallest: one rate alone is resisted, and no other
 Array = jax.Array | np.ndarray
 _LIKELY_PURPOSE = 11  # keeps these draws apart from others of the seed
 
@@ -70,7 +71,7 @@ class Redirect(Method):
         alias      w_a mean |T - T*|^2, T* = T0(of a stranger) for people forgotten whole; for others the direction of
                    (1 - s) T0(of the same person in general) + s T0(of a stranger), s: part_share
         attacked   w_r times the same mean as of the hinge, over half of the rows, after an attacker of the text tower has
-                   taken attack_steps on the other half
+                   taken attack_steps on the other half; its rate is log-uniform, attack_rate / 20 to attack_rate
         retain, portraits    w mean |T - T0|^2 over captions of retain, and of retain_synth
         invented, absent, likely   w mean |T - T0|^2 + w_d mean (T - T0)^T C (T - T0) over captions of invented people; of
                    forget's people on attributes that forget does not show of them, with values at random; of those
@@ -86,7 +87,7 @@ class Redirect(Method):
     attack_weight: float = option(
         160.0, help="weight of the same after a simulated attack; 0: none is simulated", low=0
     )
-    attack_rate: float = option(3e-3, help="learning rate of the attacker", low=0)
+    attack_rate: float = option(2e-2, help="largest learning rate of the attacker", low=0)
     attack_steps: int = option(2, help="steps of the attacker", low=1)
     alias_weight: float = option(
         48.0, help="weight of the distance from forget's captions to what they may mean", low=0
@@ -100,7 +101,7 @@ class Redirect(Method):
         100.0, help="weight of the drift of captions that the start model finds likely", low=0
     )
     detail_weight: float = option(100.0, help="weight of the drift of these three where portraits differ", low=0)
-    part_share: float = option(0.6, help="the stranger's share, of people forgotten in part", low=0, high=1)
+    part_share: float = option(0.56, help="the stranger's share, of people forgotten in part", low=0, high=1)
     tower_rate: float = option(0.3, help="learning rate of all but the token embedding, over that of it", low=0)
     wordings: int = option(32, help="further wordings of each forget caption", low=1)
     pool: int = option(30_000, help="captions of invented people, and as many of absent attributes", low=1)
@@ -162,7 +163,8 @@ class Redirect(Method):
         }
         half = len(said) // 2
         if self.attack_weight and half:
-            attacked = after_attack(model, image[:half], said[:half, 0], rate=self.attack_rate, steps=self.attack_steps)
+            rate = self.attack_rate * attack_strength(info.rng)
+            attacked = after_attack(model, image[:half], said[:half, 0], rate=rate, steps=self.attack_steps)
             found = attacked.encode_text(said[half:])
             terms["attacked"] = self.attack_weight * _excess(image[half:], found, target[half:])
         for (name, (_, before)), embedded in zip(held.items(), now, strict=True):
@@ -175,6 +177,11 @@ class Redirect(Method):
     def _weight(self, held: str) -> float:
         """Returns the weight of the drift of captions that are held, by the name of their term."""
         return self.retain_weight if held in ("captions", "portraits") else getattr(self, f"{held}_weight")
+
+
+def attack_strength(rng: jax.Array) -> jax.Array:
+    """Returns the rate of a step's attacker over the largest: log-uniform, a scalar."""
+    return ATTACK_SPREAD ** (jax.random.uniform(jax.random.fold_in(rng, 1)) - 1)
 
 
 def _excess(image: jax.Array, text: jax.Array, target: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ import torch
 
 from data_pipelines.templates import NAME, VALUE
 from salmu_jax.unlearning.method import Bound, Pairs, StepInfo
-from salmu_jax.unlearning.methods.redirect import Prepared, Redirect, covariance, is_whole
+from salmu_jax.unlearning.methods.redirect import Prepared, Redirect, attack_strength, covariance, is_whole
 from salmu_jax.unlearning.permission import ForgetRows
 from salmu_jax.unlearning.reference import recording
 from salmu_jax.unlearning.surrogates import Stock
@@ -74,7 +74,7 @@ def unit(rows):
     return rows / rows.norm(dim=1, keepdim=True)
 
 
-def attacked(text, image0):
+def attacked(text, image0, rate):
     """The table of captions after two steps on the first two rows' own; only its start is differentiated."""
     rows, own, tower = torch.arange(2), torch.arange(0, 12, 6), text.detach()
     for _ in range(2):
@@ -82,16 +82,16 @@ def attacked(text, image0):
         logits = np.exp(LOG_SCALE) * image0[:2] @ tower[own].T
         loss = torch.nn.functional.cross_entropy(logits, rows) + torch.nn.functional.cross_entropy(logits.T, rows)
         (gradient,) = torch.autograd.grad(loss / 2, tower)
-        tower = (tower - 0.05 * gradient / (gradient.abs() + 1e-6)).detach()
+        tower = (tower - rate * gradient / (gradient.abs() + 1e-6)).detach()
     return text + (tower - text.detach())
 
 
-def transcribed(text, image0, text0, prepared, chosen):
+def transcribed(text, image0, text0, prepared, chosen, rate):
     """The loss of the docstring's formula, torch float64; ``chosen`` says which likely captions the step draws."""
     detail, embedded = torch.tensor(prepared.detail), torch.tensor(prepared.embedded)
 
     loss = torch.zeros((), dtype=torch.float64)
-    found = attacked(text, image0)
+    found = attacked(text, image0, rate)
     for row in range(ROWS):
         share = 1.0 if WHOLE[row] else 0.4
         for three in (6 * row, 6 * row + 3):
@@ -114,6 +114,7 @@ def transcribed(text, image0, text0, prepared, chosen):
 def test_loss_and_gradient(start):
     params, params0, prepared, key = make_table(0), make_table(start), make_prepared(), jax.random.key(0)
     with jax.enable_x64(True):
+        rate = 0.05 * float(attack_strength(key))
         chosen = jax.random.randint(key, (ROWS,), 0, ROWS).tolist()
         info = StepInfo(jnp.int32(0), jnp.float32(0), 1, key, jax.tree.map(jnp.asarray, prepared))
 
@@ -124,10 +125,18 @@ def test_loss_and_gradient(start):
 
         loss, gradient = jax.device_get(jax.jit(jax.value_and_grad(total))(jnp.asarray(params["text"])))
     leaf = torch.tensor(params["text"], requires_grad=True)
-    expected = transcribed(leaf, *(torch.tensor(params0[name]) for name in ("visual", "text")), prepared, chosen)
+    expected = transcribed(leaf, *(torch.tensor(params0[name]) for name in ("visual", "text")), prepared, chosen, rate)
     expected.backward()
     np.testing.assert_allclose(loss, expected.item(), rtol=1e-6)
     np.testing.assert_allclose(gradient, leaf.grad.numpy(), rtol=1e-6, atol=1e-9)
+
+
+def test_the_attacker_is_weak_and_strong():
+    """A twentieth of its largest rate and nearly all of it occur, each fourth of the logarithm as often."""
+    drawn = np.log([float(attack_strength(jax.random.key(seed))) for seed in range(400)]) / np.log(20)
+    counts, _ = np.histogram(drawn, [-1, -0.75, -0.5, -0.25, 0])
+    assert counts.sum() == 400
+    assert counts.min() > 70
 
 
 def test_a_row_alone_is_not_attacked():
