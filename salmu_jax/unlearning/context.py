@@ -135,8 +135,8 @@ class Context:
         return np.asarray(self.stream_batches.inputs.stream_tokenizer(list(texts)), np.int32)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embeds captions with the start model: float32 [N, D], L2-normalised."""
-        tokens = self.stream_batches.inputs.tokenizer(list(texts))
+        """Embeds captions, as streams have them, with the start model: float32 [N, D], L2-normalised."""
+        tokens = self.tokenize(texts)
         with mesh_lib.use(self.mesh):
             return self._encoder().all_tokens(tokens)
 
