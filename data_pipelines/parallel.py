@@ -39,13 +39,13 @@ def written(parts: Sequence[Part], workers: int) -> Iterator[Iterator[tuple[int,
 def _as_written(pipes: list[Connection], count: int) -> Iterator[tuple[int, str]]:
     sent = 0
     for pipe in pipes:
-        pipe.send(sent)
+        processes.send(pipe, sent)
         sent += 1
     for _ in range(count):
         pipe = cast(Connection, wait(pipes)[0])
         result = processes.received(pipe)
         if sent < count:
-            pipe.send(sent)
+            processes.send(pipe, sent)
             sent += 1
         yield result
 

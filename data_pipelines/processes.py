@@ -47,12 +47,24 @@ def started(
             pipe.close()
 
 
+def send(pipe: Connection, value: Any) -> None:
+    """Sends ``value`` to a process. Raises :class:`Died` if the process has ended: a pipe may break on either side first."""
+    try:
+        pipe.send(value)
+    except (BrokenPipeError, ConnectionResetError) as error:
+        raise _died() from error
+
+
 def received(pipe: Connection) -> Any:
     """Returns what a process sends next. Raises it if it is an exception, and :class:`Died` if the process has ended."""
     try:
         result = pipe.recv()
     except (EOFError, ConnectionResetError) as error:
-        raise Died("a process ended before its work was done (out of memory?)") from error
+        raise _died() from error
     if isinstance(result, Exception):
         raise result
     return result
+
+
+def _died() -> Died:
+    return Died("a process ended before its work was done (out of memory?)")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
@@ -43,20 +43,24 @@ def run_locally(tasks: Sequence[Task], workers: int = 0, report: Report = lambda
 def _in_processes(tasks: Sequence[Task], workers: int, report: Report) -> None:
     waiting, done = collections.deque(tasks), 0
     with processes.started(_serve, [()] * workers, duplex=True) as started:
-        for pipe in started:
-            pipe.send(waiting.popleft())
+        for pipe, process in started.items():
+            with _death_refused(process):
+                processes.send(pipe, waiting.popleft())
         while done < len(tasks):
             for pipe in cast(list[Connection], wait(list(started))):
-                record = _received(pipe, started[pipe])
-                done += 1
-                if waiting:
-                    pipe.send(waiting.popleft())
+                with _death_refused(started[pipe]):
+                    record = processes.received(pipe)
+                    done += 1
+                    if waiting:
+                        processes.send(pipe, waiting.popleft())
                 report(done, record)
 
 
-def _received(pipe: Connection, process: BaseProcess) -> dict[str, Any]:
+@contextlib.contextmanager
+def _death_refused(process: BaseProcess) -> Iterator[None]:
+    """Refuses, with its status, that ``process`` has ended."""
     try:
-        return processes.received(pipe)
+        yield
     except processes.Died as error:
         process.join()
         raise InputError(

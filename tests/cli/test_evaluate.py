@@ -122,7 +122,7 @@ def test_the_same_weights_under_another_activation_are_another_model(salmu, run_
     assert salmu.run("verify", result, "--checkpoint", other, config=None).status == 0
     finished = salmu.run("verify", result, "--checkpoint", ours, config=None)
     assert finished.status == 2
-    assert "it is of a config with the SHA-256" in finished.out
+    assert "it was measured on a config with the SHA-256" in finished.out
 
 
 def test_a_model_directory_from_elsewhere_is_read_before_its_result_is_reused(salmu, run_copy, tmp_path):

@@ -154,7 +154,7 @@ def test_the_command_uses_huggingface_hub_and_says_if_it_is_not_there(tmp_path, 
     assert "no network here" in line
     assert "\n" not in line
     assert cli.main(["fetch", "--output", str(tmp_path), "--revision", "a" * 40]) == 2
-    assert "name it with --repository" in capsys.readouterr().err
+    assert "name that with --repository" in capsys.readouterr().err
     assert cli.main(["fetch", "--output", str(tmp_path), "--repository", "training", "--revision", "main"]) == 2
     assert "'main' is no commit" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)

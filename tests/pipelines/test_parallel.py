@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import multiprocessing
 import os
 from pathlib import Path
 
 import pytest
 
-from data_pipelines import parallel
+from data_pipelines import parallel, processes
 from data_pipelines.layout.findings import InputProblems
 from salmu_jax.runtime.errors import InputError
 
@@ -62,3 +63,13 @@ def test_a_failure_in_a_process_is_raised_here(tmp_path, make, error, says):
     ):
         list(written)
     assert not (tmp_path / "bad").exists()
+
+
+def test_a_process_that_died_before_it_was_sent_its_part_is_noticed_as_one_that_died_after():
+    """Which side of a pipe breaks first is chance; both say the same."""
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    with pytest.raises(processes.Died, match="ended before its work was done"):
+        processes.send(ours, 1)
+    with pytest.raises(processes.Died, match="ended before its work was done"):
+        processes.received(ours)

@@ -185,5 +185,5 @@ def test_every_seed_can_be_drawn(seed, index, size):
 
 
 def test_a_size_too_small_is_refused():
-    with pytest.raises(ValueError, match="at least 16 px"):
+    with pytest.raises(ValueError, match="8 px: expected 16 to 1,024 px"):
         draw_scene(make_scene(rng(1)), 8)
