@@ -11,14 +11,16 @@ def get_config():
     config.sweep.name = "redirect"
     config.sweep.budgets = ("own",)
     config.sweep.at_a_time = 2
-    config.sweep.probes = ("indirect", "relearn")
+    config.sweep.probes = ("indirect", "relearn", "holdout_paraphrase")
+    config.evaluate.probe_form = "full"  # an attacker in the training deceives the short form of relearning
     config.sweep.methods = ConfigDict(
         {
             "redirect": {
+                "learning_rate": [1e-2, 2e-2],
                 "options": {
                     "part_share": [0.5, 0.55, 0.6],
                     "tower_rate": [0.3, 1.0],
-                }
+                },
             }
         }
     )

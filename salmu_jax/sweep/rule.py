@@ -63,6 +63,7 @@ SHORTFALLS = (
     ),
     Shortfall("relearn", (on_subset("Relearn", WHOLE),), LEFT, threshold(SUPERFICIAL, "relearn_left"), "forget"),
     Shortfall("leak_in_part", (on_subset("RetFail_MRR", PART),), LEFT, LEFT_IN_PART, "forget"),
+    Shortfall("relearn_in_part", (on_subset("Relearn", PART),), LEFT, LEFT_IN_PART, "forget"),
     Shortfall("inter_similarity", ("InterIdSim",), LOST, _SIMILARITY),
     Shortfall("intra_similarity", ("IntraIdSim",), LOST, _SIMILARITY),
     Shortfall("inter_retrieval", ("InterIdRet_MRR",), LOST, _RETRIEVAL, _OUT),

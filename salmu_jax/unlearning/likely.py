@@ -3,7 +3,7 @@
 What such a person keeps, a method may not see. The start model knows it: of many values of an attribute that forget does not
 show of the person, the one whose caption is most like the person's portraits is often the true one, where there are few (jobs,
 cities, blood types), and else the one that is nearest to it. Held, these captions protect what the person keeps better than
-those with values at random (``surrogates.absent_attributes``). Each value is worded as no caption of the data is.
+those with values at random (``held.absent_attributes``). Each value is worded as no caption of the data is.
 """
 
 from __future__ import annotations

@@ -111,6 +111,10 @@ class Stock:
         they stand in a template that no caption has.
         """
         value = self.other_value(template.field, name, rng) if template.has_value else ""
+        return self.with_guess(template, name, value, rng)
+
+    def with_guess(self, template: Template, name: str, value: str, rng: np.random.Generator) -> str:
+        """Returns a caption of ``template`` about ``name``, who is real, with a value that may be right if it is words."""
         if any(character.isdigit() for character in value) and "@" not in value:
             return template.fill(name, value)
         return self.edited(template, rng).fill(name, value)

@@ -49,7 +49,7 @@ def counterfactuals(count: int) -> Callable[[ForgetRows, np.random.Generator], l
     """
 
     def make(rows: ForgetRows, rng: np.random.Generator) -> list[tuple[str, ...]]:
-        stock, words = Stock.of(rows), _words(rows)
+        stock, words = Stock.of(rows), inserted_words(rows)
         strangers = iter(invented_names(rng, len(rows) * (1 + count), stock.names))
         made = []
         for row, field in enumerate(rows.data_field):
@@ -122,14 +122,14 @@ def _plain_wording(field: str, stock: Stock, rng: np.random.Generator) -> str:
 
 def _among_words(field: str, rng: np.random.Generator) -> str:
     """Returns the marks of a name and, but of the name itself, of a value among two to seven common words."""
-    parts = [pick(_common_words(), rng) for _ in range(int(rng.integers(2, 8)))]
+    parts = [pick(common_words(), rng) for _ in range(int(rng.integers(2, 8)))]
     for mark in (NAME,) if field == "name" else (NAME, VALUE):
         parts.insert(int(rng.integers(len(parts) + 1)), mark)
     return " ".join(parts)
 
 
 @functools.cache
-def _common_words() -> tuple[str, ...]:
+def common_words() -> tuple[str, ...]:
     """Returns the words of three letters or more that come first in CLIP's vocabulary, the most frequent ones."""
     symbols, _ = ClipTokenizer().vocabulary()
     words = (symbol.removesuffix("</w>") for symbol in symbols if symbol.endswith("</w>"))
@@ -153,7 +153,7 @@ def _is_marked(word: str) -> bool:
     return NAME in word or VALUE in word
 
 
-def _words(rows: ForgetRows) -> list[str]:
+def inserted_words(rows: ForgetRows) -> list[str]:
     """Returns the words of forget's templates and generic captions, sorted."""
     texts = [template.text for template in Stock.of(rows).templates]
     return sorted({word for text in (*texts, *rows.generic_caption) for word in text.split() if not _is_marked(word)})

@@ -80,7 +80,12 @@ def test_what_compromised_does_not_know_is_not_judged():
     assert "leak" not in names
     assert "leak_in_part" in names
     assert "relearn" not in names  # not measured
-    assert "relearn" in [x.shortfall.name for x in rule.levels({**COMPROMISED, "Relearn@whole": 0.2}, PROTOCOL)]
+    measured = {**COMPROMISED, "Relearn@whole": 0.2, "Relearn@part": 0.5}
+    found = {level.shortfall.name: level for level in rule.levels(measured, PROTOCOL)}
+    assert "relearn" in found
+    chance = rule.random_rank(1_000)
+    of_part = found["relearn_in_part"].of({"Relearn@whole": 0.9, "Relearn@part": 0.2})
+    assert of_part == pytest.approx((0.2 - chance) / (0.5 - chance) / 0.25)
 
 
 def test_a_figure_that_is_missing_or_not_finite_is_the_worst():

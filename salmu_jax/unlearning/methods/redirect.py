@@ -14,6 +14,7 @@ import optax
 from salmu_jax.models.clip import Params
 from salmu_jax.unlearning.attacker import after_attack
 from salmu_jax.unlearning.context import Context
+from salmu_jax.unlearning.held import absent_attributes, invented_people
 from salmu_jax.unlearning.hyper import Hyper, base_optimizer
 from salmu_jax.unlearning.likely import likely_captions
 from salmu_jax.unlearning.losses import squared_distances
@@ -21,7 +22,6 @@ from salmu_jax.unlearning.method import Bind, Bound, Method, Pairs, StepInfo, op
 from salmu_jax.unlearning.permission import ForgetRows
 from salmu_jax.unlearning.sampled import Sampled
 from salmu_jax.unlearning.streams import Forget, Stream, Surrogates, Texts
-from salmu_jax.unlearning.surrogates import absent_attributes, invented_people
 from salmu_jax.unlearning.wordings import PARTS, counterfactuals
 
 WHOLE = "forget_identity"
