@@ -18,6 +18,7 @@ from salmu_jax.runtime.paths import storage_path
 from salmu_jax.runtime.text import safe_text
 
 _LOCAL = "local"
+_MOST_WORKERS = 1_024
 
 
 def _retain(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -104,6 +105,12 @@ def _count(text: str) -> int:
     raise argparse.ArgumentTypeError(f"is {text!r}; a whole number of 0 or more is needed")
 
 
+def _workers(text: str) -> int:
+    if (value := _count(text)) <= _MOST_WORKERS:
+        return value
+    raise argparse.ArgumentTypeError(f"is {text!r}; {_MOST_WORKERS:,} processes at most can run on one machine")
+
+
 RETAIN = Command(
     "build retain pairs of any size from img2dataset's output, which may be in a bucket, here or on a cluster; restartable",
     (
@@ -127,7 +134,7 @@ RETAIN = Command(
             help="the runner's own options: --beam-options='--region=europe-west4 --temp_location=gs://BUCKET/tmp'",
         ),
         option(
-            "--workers", type=_count, default=0, metavar="N", help="processes of local and DirectRunner (0: the cores)"
+            "--workers", type=_workers, default=0, metavar="N", help="processes of local and DirectRunner (0: the cores)"
         ),
         option(
             "--max-bad-share",
