@@ -16,11 +16,10 @@ def get_config():
     config.sweep.methods = ConfigDict(
         {
             "redirect": {
-                "learning_rate": [1e-2, 2e-2],
                 "options": {
                     "part_share": [0.5, 0.55, 0.6],
                     "tower_rate": [0.3, 1.0],
-                },
+                }
             }
         }
     )

@@ -74,9 +74,9 @@ class Redirect(Method):
                    taken attack_steps on the other half; its rate is log-uniform, attack_rate / 20 to attack_rate
         retain, portraits    w mean |T - T0|^2 over captions of retain, and of retain_synth
         invented, absent, likely   w mean |T - T0|^2 + w_d mean (T - T0)^T C (T - T0) over captions of invented people; of
-                   forget's people on attributes that forget does not show of them, with values at random; of those
-                   forgotten in part with the values that I0 and T0 find likely; C: the covariance of forget's I0 over
-                   its largest eigenvalue
+                   forget's people on attributes that forget does not show of them, with values at random, both of these
+                   also in other wordings than forget's; of people forgotten in part with the values that I0 and T0 find
+                   likely; C: the covariance of forget's I0 over its largest eigenvalue
         0: the start model; the text tower alone is trained, the token embedding at the full rate, all else at tower_rate
     """
     # For small towers: 2,700 steps over the made world's 1,296 forget pairs. What is forgotten comes back more slowly than
@@ -101,8 +101,8 @@ class Redirect(Method):
         100.0, help="weight of the drift of captions that the start model finds likely", low=0
     )
     detail_weight: float = option(100.0, help="weight of the drift of these three where portraits differ", low=0)
-    part_share: float = option(0.56, help="the stranger's share, of people forgotten in part", low=0, high=1)
-    tower_rate: float = option(0.3, help="learning rate of all but the token embedding, over that of it", low=0)
+    part_share: float = option(0.6, help="the stranger's share, of people forgotten in part", low=0, high=1)
+    tower_rate: float = option(1.0, help="learning rate of all but the token embedding, over that of it", low=0)
     wordings: int = option(32, help="further wordings of each forget caption", low=1)
     pool: int = option(30_000, help="captions of invented people, and as many of absent attributes", low=1)
     tries: int = option(64, help="numbers that the start model is asked about, of each attribute", low=1)
