@@ -149,7 +149,7 @@ def test_the_evaluator_at_a_fraction_of_the_released_size(tmp_path):
     from benchmarks import evaluate_released_size
 
     output = tmp_path / "result.json"
-    arguments = ["--workdir", tmp_path / "bench", "--scale", "0.001", "--kills", "2", "--output", output]
+    arguments = ["--workdir", tmp_path / "bench", "--scale", "0.001", "--kills", "1", "--output", output]
     assert evaluate_released_size.main([str(argument) for argument in arguments]) == 0
     report = json.loads(output.read_text())
     assert report["first model, cold"]["decoded"] > 100

@@ -12,8 +12,8 @@ from configs import tiny
 from salmu_jax.unlearning import registry
 from salmu_jax.unlearning.options import describe_options
 
-# A mask that is prepared; phases; a parametrisation; a closed form; captions without images. Each takes half a minute.
-CHOSEN = ("salun", "scrub", "lora_subtract", "text_projection", "pinned_surrogates")
+# A mask that is prepared; a parametrisation; a closed form; captions without images. Each takes up to a minute.
+CHOSEN = ("salun", "lora_subtract", "text_projection", "pinned_surrogates")
 ASKED = os.environ.get("SALMU_ALL_METHODS", "")
 NAMES = tuple(registry.METHODS) if ASKED == "1" else tuple(ASKED.split(",")) if ASKED else CHOSEN
 # Options that say how much is prepared; and Lip's threshold, at which it would stop: this model has learnt nothing.
