@@ -134,7 +134,11 @@ RETAIN = Command(
             help="the runner's own options: --beam-options='--region=europe-west4 --temp_location=gs://BUCKET/tmp'",
         ),
         option(
-            "--workers", type=_workers, default=0, metavar="N", help="processes of local and DirectRunner (0: the cores)"
+            "--workers",
+            type=_workers,
+            default=0,
+            metavar="N",
+            help="processes of local and DirectRunner (0: the cores)",
         ),
         option(
             "--max-bad-share",
