@@ -1,10 +1,10 @@
 """Finds captions that the start model itself takes for likely, of people who are to be forgotten in part.
 
-What such a person keeps, a method may not see. Of many values of an attribute that forget does not show of the person, those are
-held whose captions are most like the person's portraits to the start model. They are seldom the true ones, but their captions lie
-close to the true one's (a cosine of .95 to .99 on the made world), and where the method would move it: along the portraits.
-Held, they protect what the person keeps better than values at random (``held.absent_attributes``). Each value is worded as no
-caption of the data is.
+What such a person keeps, a method may not see. Of many values of an attribute that forget does not show of the person, those
+are held whose captions are most like the person's portraits to the start model. They are seldom the true ones, but their
+captions lie close to the true one's (a cosine of .95 to .99 on the made world), and where the method would move it: along the
+portraits. Held, they protect what the person keeps better than values at random (``held.absent_attributes``). Each value is
+worded as no caption of the data is.
 """
 
 from __future__ import annotations
