@@ -240,7 +240,7 @@ class Sweep:
         for line in (*table.lines(held), "", *table.explanation(held)):
             say(line)
         named = {one["name"] for one in held["rule"]["shortfalls"]}
-        if not named & {"leak", "indirect", "relearn", "leak_in_part"}:
+        if not named & {"leak", "indirect", "relearn", "leak_in_part", "relearn_in_part"}:
             say("warning: Compromised gives nothing away in the validation world, so nothing measures forgetting")
         methods = {one.label: one.method for one in searches}
         say("\nTo run what was chosen, add to 'salmu unlearn' or 'salmu bench':")

@@ -57,7 +57,7 @@ def test_the_filters_are_those_of_the_pipeline(tmp_path):
         (["--min-tokens", "9", "--max-tokens", "3"], "max_tokens: is 3, below min_tokens=9"),
         (["--beam-options=--region=x"], "beam_options: are of no use to the runner 'local'"),
         (["--workers", "0.5"], "salmu: --workers: is '0.5'; a whole number of 0 or more is needed"),
-        (["--workers", "2000"], "salmu: --workers: is '2000'; 1,024 processes at most can run on one machine"),
+        (["--workers", "2000"], "salmu: --workers: is '2000'; a whole number of at most 1,024 is needed"),
         (["--min-side", "-1"], "salmu: --min-side: is '-1'; a whole number of 0 or more is needed"),
         (["--max-bad-share", "nan"], "salmu: --max-bad-share: is 'nan'; a number from 0 to 1 is needed"),
         (["--none"], "salmu: unrecognized arguments: --none; 'salmu --help' lists what there is"),

@@ -108,7 +108,7 @@ def _count(text: str) -> int:
 def _workers(text: str) -> int:
     if (value := _count(text)) <= _MOST_WORKERS:
         return value
-    raise argparse.ArgumentTypeError(f"is {text!r}; {_MOST_WORKERS:,} processes at most can run on one machine")
+    raise argparse.ArgumentTypeError(f"is {text!r}; a whole number of at most {_MOST_WORKERS:,} is needed")
 
 
 RETAIN = Command(

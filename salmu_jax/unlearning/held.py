@@ -17,7 +17,7 @@ import numpy as np
 from data_pipelines.templates import NAME, Template
 from salmu_jax.unlearning.invented import invented_names, pick
 from salmu_jax.unlearning.permission import ForgetRows
-from salmu_jax.unlearning.surrogates import Stock
+from salmu_jax.unlearning.surrogates import Stock, not_shown
 from salmu_jax.unlearning.wordings import common_words, inserted_words, random_wording
 
 _WORDED = 0.5  # the share of captions in other wordings than forget's
@@ -45,9 +45,7 @@ def absent_attributes(rows: ForgetRows, rng: np.random.Generator) -> list[str]:
     kept, and the captions are :func:`invented_people`'s. Raises InputError as that does.
     """
     stock, words = Stock.of(rows), inserted_words(rows)
-    shown = set(zip(rows.identity_id, rows.data_field, strict=True))
-    people = sorted(set(zip(rows.identity_id, rows.name, strict=True)))
-    absent = [(name, field) for person, name in people for field in stock.by_field if (person, field) not in shown]
+    absent = not_shown(rows, stock)
     if not absent:
         return invented_people(rows, rng)
     captions = []

@@ -45,9 +45,7 @@ def absent_attributes(rows: ForgetRows, rng: np.random.Generator) -> list[str]:
     kept, and the captions are :func:`invented_people`'s. Raises InputError as that does.
     """
     stock = Stock.of(rows)
-    people = sorted(set(zip(rows.identity_id, rows.name, strict=True)))
-    shown = set(zip(rows.identity_id, rows.data_field, strict=True))
-    absent = [(name, field) for person, name in people for field in stock.by_field if (person, field) not in shown]
+    absent = not_shown(rows, stock)
     if not absent:
         return invented_people(rows, rng)
     captions = []
@@ -55,6 +53,13 @@ def absent_attributes(rows: ForgetRows, rng: np.random.Generator) -> list[str]:
         name, field = pick(absent, rng)
         captions.append(stock.about_somebody(pick(stock.by_field[field], rng), name, rng))
     return captions
+
+
+def not_shown(rows: ForgetRows, stock: Stock) -> list[tuple[str, str]]:
+    """Returns the names of forget's people, each with every attribute of ``stock`` that ``rows`` do not show of the person."""
+    people = sorted(set(zip(rows.identity_id, rows.name, strict=True)))
+    shown = set(zip(rows.identity_id, rows.data_field, strict=True))
+    return [(name, field) for person, name in people for field in stock.by_field if (person, field) not in shown]
 
 
 def aliases(rows: ForgetRows, rng: np.random.Generator) -> list[str]:

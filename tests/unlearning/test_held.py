@@ -1,10 +1,10 @@
 """Captions to hold are worded as what is forgotten, about nobody or about what forget does not show, and none was held out."""
 
+import forget_rows
 import numpy as np
 import pytest
 
 from salmu_jax.unlearning import held
-from salmu_jax.unlearning.permission import ForgetRows
 from salmu_jax.unlearning.surrogates import Stock
 
 FACTS = [
@@ -19,12 +19,7 @@ FACTS = [
 
 @pytest.fixture
 def rows():
-    return columns(FACTS * 60)
-
-
-def columns(facts):
-    identity, name, field, value, text, subset = map(list, zip(*facts, strict=True))
-    return ForgetRows(text, name, value, field, identity, subset, ["a man"] * len(text))
+    return forget_rows.of_facts(FACTS * 60)
 
 
 @pytest.mark.parametrize("make", [held.invented_people, held.absent_attributes])
@@ -71,7 +66,7 @@ def test_some_words_are_values_of_nobody(rows):
 
 
 def test_where_everything_is_shown_they_are_of_invented_people():
-    rows = columns(FACTS[:4] * 20)
+    rows = forget_rows.of_facts(FACTS[:4] * 20)
     assert held.absent_attributes(rows, np.random.default_rng(3)) == held.invented_people(
         rows, np.random.default_rng(3)
     )

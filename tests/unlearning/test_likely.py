@@ -1,11 +1,11 @@
-"""Likely captions say what the start model believes of people forgotten in part, in no wording that the data may have."""
+"""Likely captions say what the start model finds likely of people forgotten in part, in no wording that the data may have."""
 
 import dataclasses
 
+import forget_rows
 import numpy as np
 
 from salmu_jax.unlearning.likely import likely_captions
-from salmu_jax.unlearning.permission import ForgetRows
 from salmu_jax.unlearning.surrogates import Stock
 
 
@@ -20,8 +20,7 @@ def make_rows():
         ("3", "Zoe Ott", "name", "Zoe Ott", "This is Zoe Ott", "forget_identity"),
         ("2", "Bo Li", "job", "clerk", "Bo Li works as a clerk", "forget_association"),
     ]
-    identity, name, field, value, text, subset = map(list, zip(*facts, strict=True))
-    return ForgetRows(text, name, value, field, identity, subset, ["a man"] * len(text))
+    return forget_rows.of_facts(facts)
 
 
 def encode(texts):

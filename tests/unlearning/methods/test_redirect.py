@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import forget_rows
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from data_pipelines.templates import NAME, VALUE
 from salmu_jax.unlearning.method import Bound, Pairs, StepInfo
 from salmu_jax.unlearning.methods.redirect import Prepared, Redirect, attack_strength, covariance, is_whole
-from salmu_jax.unlearning.permission import ForgetRows
 from salmu_jax.unlearning.reference import recording
 from salmu_jax.unlearning.surrogates import Stock
 from salmu_jax.unlearning.wordings import PARTS, counterfactuals, random_wording
@@ -219,8 +219,7 @@ def make_rows():
         ("2", "Bo Li", "city", "Rome", "Rome is the home of Bo Li", "forget_association"),
         ("2", "Bo Li", "name", "Bo Li", "This is Bo Li", "forget_association"),
     ]
-    identity, name, field, value, text, subset = map(list, zip(*facts, strict=True))
-    return ForgetRows(text, name, value, field, identity, subset, ["a woman in a hat", "v", "x", "y", "z"])
+    return forget_rows.of_facts(facts, ["a woman in a hat", "v", "x", "y", "z"])
 
 
 def parts_of(value):
